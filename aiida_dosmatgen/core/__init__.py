@@ -1,0 +1,1 @@
+"""What both wings stand on: crystals, densities of states, thermochemistry, job files (numpy and pydantic only)."""

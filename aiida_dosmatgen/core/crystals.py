@@ -1,0 +1,282 @@
+"""Many crystals in flat arrays: the one currency of this package."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+
+from .archive import load_arrays, save_arrays
+from .elements import SYMBOLS, formula
+from .errors import ContentError
+
+if TYPE_CHECKING:
+    import ase
+    import pymatgen.core
+
+_FORMAT = "dosmatgen-crystals"
+_VERSION = 1
+_SMALLEST_VOLUME = 1e-3  # Å³; anything below is a degenerate cell, not a crystal
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CrystalSet:
+    """N crystals with ΣN_i atoms in all.
+
+    :param n_atoms: atoms of each crystal, shape (N,).
+    :param numbers: atomic numbers, shape (ΣN_i,).
+    :param fractional: fractional coordinates, shape (ΣN_i, 3).
+    :param lattices: lattice vectors as rows, in Å, shape (N, 3, 3).
+    :param crystal_columns: named values for each crystal, each of shape (N, …).
+    :param atom_columns: named values for each atom, each of shape (ΣN_i, …).
+    :raises ContentError: if shapes disagree or values are not those of crystals.
+
+    Columns in use: ``energy`` (eV), ``stress`` (N, 3, 3; eV/Å³, ASE sign), ``complete_below`` (eV), ``status`` (text) for each
+    crystal; ``forces`` (ΣN_i, 3; eV/Å) and ``dos`` (ΣN_i, n; states/eV, relative to the highest occupied level) for each atom.
+    """
+
+    n_atoms: np.ndarray
+    numbers: np.ndarray
+    fractional: np.ndarray
+    lattices: np.ndarray
+    crystal_columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    atom_columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        def set_array(name: str, dtype: type) -> None:
+            object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=dtype))
+
+        set_array("n_atoms", np.int64)
+        set_array("numbers", np.int64)
+        set_array("fractional", np.float64)
+        set_array("lattices", np.float64)
+        object.__setattr__(
+            self, "crystal_columns", {k: np.asarray(v) for k, v in self.crystal_columns.items()}
+        )
+        object.__setattr__(self, "atom_columns", {k: np.asarray(v) for k, v in self.atom_columns.items()})
+        self._check_shapes()
+
+    def _check_shapes(self) -> None:
+        n, total = self.n_atoms.shape[0] if self.n_atoms.ndim == 1 else -1, int(self.n_atoms.sum())
+        expected = {"n_atoms": (n,), "numbers": (total,), "fractional": (total, 3), "lattices": (n, 3, 3)}
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ContentError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
+        if n and self.n_atoms.min() < 1:
+            raise ContentError(f"crystal {int(self.n_atoms.argmin())} has no atoms")
+        for columns, length, what in (
+            (self.crystal_columns, n, "crystals"),
+            (self.atom_columns, total, "atoms"),
+        ):
+            for name, column in columns.items():
+                if column.ndim == 0 or column.shape[0] != length:
+                    raise ContentError(
+                        f"column {name!r} has shape {column.shape}, expected {length} rows, one for each of the {what}"
+                    )
+                if column.dtype.hasobject:
+                    raise ContentError(
+                        f"column {name!r} holds Python objects; only numbers and text can be stored"
+                    )
+
+    def check(self) -> CrystalSet:
+        """Return self if every crystal has finite coordinates, known elements and a volume.
+
+        :raises ContentError: naming the first crystal that does not.
+        """
+        for i, crystal in enumerate(self):
+            reason = crystal.defect()
+            if reason is not None:
+                raise ContentError(f"crystal {i}: {reason}")
+        return self
+
+    def defect(self) -> str | None:
+        """Say what is wrong with the one crystal in this set, or None."""
+        if not np.isfinite(self.lattices).all():
+            return "the lattice has NaN or infinite entries"
+        if not np.isfinite(self.fractional).all():
+            return "the coordinates have NaN or infinite entries"
+        bad = self.numbers[(self.numbers < 1) | (self.numbers >= len(SYMBOLS))]
+        if len(bad):
+            return f"atomic number {int(bad[0])} is not an element"
+        volume = abs(float(np.linalg.det(self.lattices[0])))
+        if volume < _SMALLEST_VOLUME:
+            return f"the cell has volume {volume:.3g} Å^3; its lattice vectors lie in a plane"
+        return None
+
+    # --- access ---------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self.n_atoms)
+
+    @property
+    def offsets(self) -> np.ndarray:
+        """First atom of each crystal, and the end, shape (N+1,)."""
+        return np.concatenate([[0], np.cumsum(self.n_atoms)])
+
+    @property
+    def crystal_of_atom(self) -> np.ndarray:
+        """Crystal index of each atom, shape (ΣN_i,)."""
+        return np.repeat(np.arange(len(self)), self.n_atoms)
+
+    @property
+    def volumes(self) -> np.ndarray:
+        """Cell volumes in Å³, shape (N,)."""
+        return np.abs(np.linalg.det(self.lattices))
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Cartesian positions in Å, shape (ΣN_i, 3)."""
+        return np.einsum("ni,nij->nj", self.fractional, self.lattices[self.crystal_of_atom])
+
+    @property
+    def formulas(self) -> list[str]:
+        """Chemical formula of each crystal."""
+        return [formula(part) for part in np.split(self.numbers, self.offsets[1:-1])]
+
+    def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> CrystalSet:
+        """Return the selected crystals, in the order asked for; an integer gives a set of one."""
+        chosen = np.arange(len(self))[[index] if isinstance(index, int | np.integer) else index]
+        offsets = self.offsets
+        atoms = (
+            np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in chosen])
+            if len(chosen)
+            else np.zeros(0, dtype=np.int64)
+        )
+        return CrystalSet(
+            self.n_atoms[chosen],
+            self.numbers[atoms],
+            self.fractional[atoms],
+            self.lattices[chosen],
+            {k: v[chosen] for k, v in self.crystal_columns.items()},
+            {k: v[atoms] for k, v in self.atom_columns.items()},
+        )
+
+    def __iter__(self) -> Iterator[CrystalSet]:
+        return (self[i] for i in range(len(self)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, CrystalSet):
+            return NotImplemented
+        mine, theirs = self._arrays(), other._arrays()
+        return mine.keys() == theirs.keys() and all(_same(mine[k], theirs[k]) for k in mine)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    # --- making new sets --------------------------------------------------------------------------------------------
+
+    def replace(self, **changes: Any) -> CrystalSet:
+        """Return a copy with some fields replaced."""
+        return dataclasses.replace(self, **changes)
+
+    def with_columns(
+        self, crystal: Mapping[str, Any] | None = None, atom: Mapping[str, Any] | None = None
+    ) -> CrystalSet:
+        """Return a copy with columns added or replaced."""
+        return self.replace(
+            crystal_columns={**self.crystal_columns, **(crystal or {})},
+            atom_columns={**self.atom_columns, **(atom or {})},
+        )
+
+    @classmethod
+    def concatenate(cls, sets: Iterable[CrystalSet]) -> CrystalSet:
+        """Join sets; only columns that all of them have are kept."""
+        parts = list(sets)
+        if not parts:
+            return cls(np.zeros(0), np.zeros(0), np.zeros((0, 3)), np.zeros((0, 3, 3)))
+
+        def join(columns: list[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+            common = set.intersection(*(set(c) for c in columns))
+            return {k: np.concatenate([c[k] for c in columns]) for k in columns[0] if k in common}
+
+        return cls(
+            np.concatenate([p.n_atoms for p in parts]),
+            np.concatenate([p.numbers for p in parts]),
+            np.concatenate([p.fractional for p in parts]),
+            np.concatenate([p.lattices for p in parts]),
+            join([p.crystal_columns for p in parts]),
+            join([p.atom_columns for p in parts]),
+        )
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        return {
+            "n_atoms": self.n_atoms,
+            "numbers": self.numbers,
+            "fractional": self.fractional,
+            "lattices": self.lattices,
+            **{f"crystal:{k}": v for k, v in self.crystal_columns.items()},
+            **{f"atom:{k}": v for k, v in self.atom_columns.items()},
+        }
+
+    def save(self, path: str | Path | BinaryIO, **header: Any) -> None:
+        """Write an ``npz`` without pickles; further header entries must be JSON."""
+        save_arrays(path, {**header, "format": _FORMAT, "version": _VERSION}, self._arrays())
+
+    @classmethod
+    def load(cls, path: str | Path | BinaryIO) -> CrystalSet:
+        """Read what :meth:`save` wrote.
+
+        :raises ContentError: for a truncated, foreign or inconsistent file.
+        """
+        _, arrays = load_arrays(path, _FORMAT, _VERSION)
+        try:
+            fields = {k: arrays.pop(k) for k in ("n_atoms", "numbers", "fractional", "lattices")}
+        except KeyError as exception:
+            raise ContentError(f"{path} lacks the array {exception}") from None
+        return cls(
+            **fields,
+            crystal_columns={k[8:]: v for k, v in arrays.items() if k.startswith("crystal:")},
+            atom_columns={k[5:]: v for k, v in arrays.items() if k.startswith("atom:")},
+        )
+
+    # --- other people's structures ----------------------------------------------------------------------------------
+
+    @classmethod
+    def from_ase(cls, atoms: ase.Atoms | Iterable[ase.Atoms]) -> CrystalSet:
+        """Make a set from ASE atoms (one or many); columns are not taken over."""
+        frames = [atoms] if hasattr(atoms, "get_scaled_positions") else list(atoms)
+        for i, frame in enumerate(frames):
+            if abs(frame.cell.volume) < _SMALLEST_VOLUME:
+                raise ContentError(
+                    f"crystal {i}: the cell has volume {frame.cell.volume:.3g} Å^3; give three lattice vectors"
+                )
+        return cls.concatenate(
+            cls([len(f)], f.numbers, f.cell.scaled_positions(f.positions), f.cell.array[None]) for f in frames
+        ).check()
+
+    def to_ase(self) -> list[ase.Atoms]:
+        """Return one periodic ASE ``Atoms`` for each crystal."""
+        from ase import Atoms
+
+        return [Atoms(c.numbers, scaled_positions=c.fractional, cell=c.lattices[0], pbc=True) for c in self]
+
+    @classmethod
+    def from_pymatgen(
+        cls, structures: pymatgen.core.Structure | Iterable[pymatgen.core.Structure]
+    ) -> CrystalSet:
+        """Make a set from pymatgen structures (one or many), ordered ones only."""
+        many = [structures] if hasattr(structures, "frac_coords") else list(structures)
+        for i, s in enumerate(many):
+            if not s.is_ordered:
+                raise ContentError(
+                    f"crystal {i}: {s.formula} has partial occupancies; give an ordered structure"
+                )
+        return cls.concatenate(
+            cls([len(s)], [site.specie.Z for site in s], s.frac_coords, s.lattice.matrix[None]) for s in many
+        ).check()
+
+    def to_pymatgen(self) -> list[pymatgen.core.Structure]:
+        """Return one pymatgen ``Structure`` for each crystal."""
+        from pymatgen.core import Structure
+
+        return [Structure(c.lattices[0], c.numbers, c.fractional) for c in self]
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

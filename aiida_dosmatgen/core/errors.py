@@ -1,0 +1,5 @@
+"""The one exception that means "what you gave me is wrong"."""
+
+
+class ContentError(ValueError):
+    """Content that cannot be used: the message is one line that says what is wrong, where, and what to do."""

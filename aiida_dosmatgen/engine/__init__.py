@@ -1,0 +1,1 @@
+"""The science that runs on the compute node as ``dosmatgen …`` (torch, no AiiDA)."""
