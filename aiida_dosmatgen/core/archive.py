@@ -15,9 +15,7 @@ from .errors import ContentError
 _HEADER = "__header__"
 
 
-def save_arrays(
-    path: str | Path | BinaryIO, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
-) -> None:
+def save_arrays(path: str | Path | BinaryIO, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Write named arrays and a JSON header as a compressed ``npz``; a path appears whole or not at all.
 
     The bytes depend on the content alone (no time stamps), so equal content has an equal hash.
@@ -27,9 +25,7 @@ def save_arrays(
         for name, array in {_HEADER: np.array(json.dumps(header, sort_keys=True)), **arrays}.items():
             member = io.BytesIO()
             np.lib.format.write_array(member, np.asarray(array, order="C"), allow_pickle=False)
-            archive.writestr(
-                zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED
-            )
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), member.getvalue(), zipfile.ZIP_DEFLATED)
     if not isinstance(path, str | Path):
         path.write(buffer.getvalue())
         return
@@ -42,9 +38,7 @@ def save_arrays(
     partial.replace(path)
 
 
-def load_arrays(
-    path: str | Path | BinaryIO, kind: str, version: int
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def load_arrays(path: str | Path | BinaryIO, kind: str, version: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read what :func:`save_arrays` wrote.
 
     :param kind: what the header's ``format`` must say.
@@ -64,14 +58,10 @@ def load_arrays(
     except Exception as exception:  # zlib.error and friends have no common base class
         raise ContentError(f"{name} is damaged and cannot be read: {exception}") from None
     if _HEADER not in arrays:
-        raise ContentError(
-            f"{name} is an npz file but has no {kind} header; it was not written by this package"
-        )
+        raise ContentError(f"{name} is an npz file but has no {kind} header; it was not written by this package")
     header = json.loads(str(arrays.pop(_HEADER)))
     if header.get("format") != kind:
         raise ContentError(f"{name} holds {header.get('format')!r}, not {kind!r}")
     if int(header.get("version", 0)) > version:
-        raise ContentError(
-            f"{name} has format version {header['version']}, newer than {version}; update aiida-dosmatgen"
-        )
+        raise ContentError(f"{name} has format version {header['version']}, newer than {version}; update aiida-dosmatgen")
     return header, arrays

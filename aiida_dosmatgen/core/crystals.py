@@ -53,9 +53,7 @@ class CrystalSet:
         set_array("numbers", np.int64)
         set_array("fractional", np.float64)
         set_array("lattices", np.float64)
-        object.__setattr__(
-            self, "crystal_columns", {k: np.asarray(v) for k, v in self.crystal_columns.items()}
-        )
+        object.__setattr__(self, "crystal_columns", {k: np.asarray(v) for k, v in self.crystal_columns.items()})
         object.__setattr__(self, "atom_columns", {k: np.asarray(v) for k, v in self.atom_columns.items()})
         self._check_shapes()
 
@@ -77,9 +75,7 @@ class CrystalSet:
                         f"column {name!r} has shape {column.shape}, expected {length} rows, one for each of the {what}"
                     )
                 if column.dtype.hasobject:
-                    raise ContentError(
-                        f"column {name!r} holds Python objects; only numbers and text can be stored"
-                    )
+                    raise ContentError(f"column {name!r} holds Python objects; only numbers and text can be stored")
 
     def check(self) -> CrystalSet:
         """Return self if every crystal has finite coordinates, known elements and a volume.
@@ -171,9 +167,7 @@ class CrystalSet:
         """Return a copy with some fields replaced."""
         return dataclasses.replace(self, **changes)
 
-    def with_columns(
-        self, crystal: Mapping[str, Any] | None = None, atom: Mapping[str, Any] | None = None
-    ) -> CrystalSet:
+    def with_columns(self, crystal: Mapping[str, Any] | None = None, atom: Mapping[str, Any] | None = None) -> CrystalSet:
         """Return a copy with columns added or replaced."""
         return self.replace(
             crystal_columns={**self.crystal_columns, **(crystal or {})},
@@ -241,9 +235,7 @@ class CrystalSet:
         frames = [atoms] if hasattr(atoms, "get_scaled_positions") else list(atoms)
         for i, frame in enumerate(frames):
             if abs(frame.cell.volume) < _SMALLEST_VOLUME:
-                raise ContentError(
-                    f"crystal {i}: the cell has volume {frame.cell.volume:.3g} Å^3; give three lattice vectors"
-                )
+                raise ContentError(f"crystal {i}: the cell has volume {frame.cell.volume:.3g} Å^3; give three lattice vectors")
         return cls.concatenate(
             cls([len(f)], f.numbers, f.cell.scaled_positions(f.positions), f.cell.array[None]) for f in frames
         ).check()
@@ -255,16 +247,12 @@ class CrystalSet:
         return [Atoms(c.numbers, scaled_positions=c.fractional, cell=c.lattices[0], pbc=True) for c in self]
 
     @classmethod
-    def from_pymatgen(
-        cls, structures: pymatgen.core.Structure | Iterable[pymatgen.core.Structure]
-    ) -> CrystalSet:
+    def from_pymatgen(cls, structures: pymatgen.core.Structure | Iterable[pymatgen.core.Structure]) -> CrystalSet:
         """Make a set from pymatgen structures (one or many), ordered ones only."""
         many = [structures] if hasattr(structures, "frac_coords") else list(structures)
         for i, s in enumerate(many):
             if not s.is_ordered:
-                raise ContentError(
-                    f"crystal {i}: {s.formula} has partial occupancies; give an ordered structure"
-                )
+                raise ContentError(f"crystal {i}: {s.formula} has partial occupancies; give an ordered structure")
         return cls.concatenate(
             cls([len(s)], [site.specie.Z for site in s], s.frac_coords, s.lattice.matrix[None]) for s in many
         ).check()

@@ -21,9 +21,7 @@ class EnergyGrid:
     n: int = 400
 
     def __post_init__(self) -> None:
-        if not (
-            math.isfinite(self.emin) and math.isfinite(self.emax) and self.emin < self.emax and self.n >= 2
-        ):
+        if not (math.isfinite(self.emin) and math.isfinite(self.emax) and self.emin < self.emax and self.n >= 2):
             raise ContentError(f"no energy grid from {self.emin} to {self.emax} eV with {self.n} points")
 
     @property
@@ -57,9 +55,7 @@ def highest_occupied_level(eigenvalues: np.ndarray, weights: np.ndarray, n_elect
     filled = np.cumsum(np.repeat(_SPIN * weights / weights.sum(), eigenvalues.shape[1])[order])
     last = int(np.searchsorted(filled, n_electrons - 1e-4))
     if last >= filled.size:
-        raise ContentError(
-            f"{eigenvalues.shape[1]} bands cannot hold {n_electrons:g} electrons; compute more bands"
-        )
+        raise ContentError(f"{eigenvalues.shape[1]} bands cannot hold {n_electrons:g} electrons; compute more bands")
     return float(eigenvalues.ravel()[order][last])
 
 
@@ -160,9 +156,7 @@ def resample(energies: np.ndarray, values: np.ndarray, grid: EnergyGrid = DEFAUL
     """
     energies, values = np.asarray(energies, float), np.asarray(values, float)
     if energies.ndim != 1 or values.shape[-1:] != energies.shape:
-        raise ContentError(
-            f"{energies.size} energies but {values.shape[-1] if values.ndim else 0} values in each curve"
-        )
+        raise ContentError(f"{energies.size} energies but {values.shape[-1] if values.ndim else 0} values in each curve")
     for name, array in (("energies", energies), ("DOS", values)):
         if not np.isfinite(array).all():
             raise ContentError(
@@ -232,16 +226,11 @@ def wasserstein(
     both = (total_a > 0) & (total_b > 0)
     one = (total_a > 0) != (total_b > 0)
     safe_a, safe_b = np.where(total_a > 0, total_a, 1.0), np.where(total_b > 0, total_b, 1.0)
-    gap = (
-        np.abs(np.cumsum(a, -1) / safe_a[:, None] - np.cumsum(b, -1) / safe_b[:, None])[:, :-1].sum(-1)
-        * grid.spacing
-    )
+    gap = np.abs(np.cumsum(a, -1) / safe_a[:, None] - np.cumsum(b, -1) / safe_b[:, None])[:, :-1].sum(-1) * grid.spacing
     return float(np.where(both, np.minimum(gap, width), np.where(one, width, 0.0)).mean())
 
 
 def _nonempty(mask: np.ndarray, complete_below: float, window: tuple[float, float] | None) -> np.ndarray:
     if not mask.any():
-        raise ContentError(
-            f"no energies to compare: bands complete below {complete_below:g} eV, window {window}"
-        )
+        raise ContentError(f"no energies to compare: bands complete below {complete_below:g} eV, window {window}")
     return mask

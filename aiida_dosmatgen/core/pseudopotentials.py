@@ -52,9 +52,7 @@ def collect(destination: Path, sources: Sequence[Path] = DEBIAN_FOLDERS) -> dict
     found: dict[str, Path] = {}
     for symbol, pseudo in DEBIAN_PBE.items():
         for candidate in (
-            folder / (pseudo.name + suffix)
-            for folder in sources
-            for suffix in (".UPF", ".upf", ".upf.gz", ".UPF.gz")
+            folder / (pseudo.name + suffix) for folder in sources for suffix in (".UPF", ".upf", ".upf.gz", ".UPF.gz")
         ):
             if candidate.is_file():
                 target = destination / f"{pseudo.name}.upf"
@@ -88,9 +86,7 @@ def valence_electrons(path: Path) -> float:
     """Read the number of valence electrons from a UPF file (formats 1 and 2)."""
     with open(path, encoding="utf-8", errors="replace") as stream:
         text = stream.read(200_000)
-    match = re.search(r'z_valence\s*=\s*"\s*([\d.EeDd+-]+)', text) or re.search(
-        r"([\d.EeDd+-]+)\s+Z valence", text
-    )
+    match = re.search(r'z_valence\s*=\s*"\s*([\d.EeDd+-]+)', text) or re.search(r"([\d.EeDd+-]+)\s+Z valence", text)
     if match is None:
         raise ContentError(f"{path} does not say how many valence electrons it has; is it a UPF file?")
     return float(match.group(1).replace("D", "E").replace("d", "e"))

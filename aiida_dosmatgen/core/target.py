@@ -43,13 +43,9 @@ class DosTarget:
         if self.kind not in ("sites", "total"):
             raise ContentError(f"a target is of kind 'sites' or 'total', not {self.kind!r}")
         if curves.ndim != 2 or curves.shape[1] != self.grid.n or not len(curves):
-            raise ContentError(
-                f"the curves have shape {curves.shape}, expected (number of sites, {self.grid.n})"
-            )
+            raise ContentError(f"the curves have shape {curves.shape}, expected (number of sites, {self.grid.n})")
         if self.kind == "total" and len(curves) != 1:
-            raise ContentError(
-                f"a total DOS is one curve, not {len(curves)}; call them sites if there is one for each atom"
-            )
+            raise ContentError(f"a total DOS is one curve, not {len(curves)}; call them sites if there is one for each atom")
         if not np.isfinite(curves).all():
             raise ContentError("the DOS has NaN or infinite values")
         if curves.min() < -1e-6 * max(curves.max(), 1e-300):
@@ -70,9 +66,7 @@ class DosTarget:
         if self.n_atoms is not None and self.n_atoms < 1:
             raise ContentError(f"a crystal cannot have {self.n_atoms} atoms")
         if self.complete_below <= self.grid.emin:
-            raise ContentError(
-                f"the curve is complete below {self.complete_below:g} eV only, left of the grid"
-            )
+            raise ContentError(f"the curve is complete below {self.complete_below:g} eV only, left of the grid")
 
     @property
     def total(self) -> np.ndarray:
@@ -182,9 +176,7 @@ class DosTarget:
             return cls(curves, "sites", n_atoms, limit, grid)
         if not per_atom:
             if n_atoms is None:
-                raise ContentError(
-                    "a total DOS needs n_atoms (the atoms of the cell it belongs to), or per_atom=True"
-                )
+                raise ContentError("a total DOS needs n_atoms (the atoms of the cell it belongs to), or per_atom=True")
             curves = curves / n_atoms
         return cls(curves, "total", n_atoms, limit, grid)
 
@@ -214,9 +206,7 @@ class DosTarget:
                 energies = np.array(record["energies"], float)
                 values = np.array(record["total"] if "total" in record else record["sites"], float)
             except (TypeError, ValueError):
-                raise ContentError(
-                    f"{name}: energies and curves must be lists of numbers, all of one length"
-                ) from None
+                raise ContentError(f"{name}: energies and curves must be lists of numbers, all of one length") from None
             if values.ndim != (1 if "total" in record else 2):
                 raise ContentError(f"{name}: total is one list of numbers, sites a list of such lists")
             stated = {k: record[k] for k in ("n_atoms", "per_atom", "complete_below") if k in record}
@@ -234,13 +224,9 @@ class DosTarget:
                     raise ContentError(f"{name}, line {number}: {line!r} are not numbers") from None
                 continue  # a heading
             if len(rows[-1]) != len(rows[0]) or len(rows[-1]) < 2:
-                raise ContentError(
-                    f"{name}, line {number}: {len(rows[-1])} columns, expected {max(len(rows[0]), 2)}"
-                )
+                raise ContentError(f"{name}, line {number}: {len(rows[-1])} columns, expected {max(len(rows[0]), 2)}")
         if len(rows) < 2:
-            raise ContentError(
-                f"{name} has no table of numbers; the first column is the energy in eV, the others the DOS"
-            )
+            raise ContentError(f"{name} has no table of numbers; the first column is the energy in eV, the others the DOS")
         table = np.array(rows)
         values = table[:, 1] if table.shape[1] == 2 else table[:, 1:].T
         return cls.from_curves(table[:, 0], values, **options)

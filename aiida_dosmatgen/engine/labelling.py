@@ -47,9 +47,7 @@ def kpoints_mesh(lattice: np.ndarray, distance: float) -> tuple[int, int, int]:
     return tuple(max(1, int(np.ceil(round(n, 5)))) for n in lengths / distance)  # type: ignore[return-value]
 
 
-def pw_input(
-    crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path], folder: Path
-) -> tuple[str, float]:
+def pw_input(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path], folder: Path) -> tuple[str, float]:
     """Return the input of pw.x for one crystal, and its number of electrons."""
     symbols = [SYMBOLS[z] for z in crystal.numbers]
     species = sorted(set(symbols))
@@ -87,12 +85,8 @@ def label_one(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, P
     try:
         text, electrons = pw_input(crystal, settings, pseudos, folder)
         _run(settings.pw_command, text, folder, settings.max_seconds_per_crystal)
-        eigenvalues, weights, labels = _read_pw(
-            folder / "pwscf.save" / "data-file-schema.xml", len(crystal.numbers)
-        )
-        projection_input = (
-            f"&PROJWFC\n outdir='{folder}'\n filproj='proj'\n ngauss=0\n degauss=0.01\n DeltaE=1.0\n/\n"
-        )
+        eigenvalues, weights, labels = _read_pw(folder / "pwscf.save" / "data-file-schema.xml", len(crystal.numbers))
+        projection_input = f"&PROJWFC\n outdir='{folder}'\n filproj='proj'\n ngauss=0\n degauss=0.01\n DeltaE=1.0\n/\n"
         output = _run(settings.projwfc_command, projection_input, folder, settings.max_seconds_per_crystal)
         projections = _read_projections(output, len(crystal.numbers), *eigenvalues.shape)
     finally:
@@ -165,9 +159,7 @@ def record_path(directory: Path, crystal: CrystalSet, settings: LabelSettings) -
     return directory / "records" / f"{digest.hexdigest()[:32]}.npz"
 
 
-def gather(
-    crystals: CrystalSet, settings: LabelSettings, directory: Path
-) -> tuple[CrystalSet, dict[str, int]]:
+def gather(crystals: CrystalSet, settings: LabelSettings, directory: Path) -> tuple[CrystalSet, dict[str, int]]:
     """Join the finished records of a run.
 
     :return: the labelled crystals in their original order, and how often each status occurs.
@@ -206,9 +198,7 @@ def _run(command: list[str], text: str, folder: Path, seconds: float) -> str:
             errors="replace",
         )
     except FileNotFoundError:
-        raise ContentError(
-            f"{command[0]} is not installed; install Quantum ESPRESSO (Debian: quantum-espresso)"
-        ) from None
+        raise ContentError(f"{command[0]} is not installed; install Quantum ESPRESSO (Debian: quantum-espresso)") from None
     except subprocess.TimeoutExpired:
         raise LabelFailure(f"{program} took longer than {seconds:g} s") from None
     if "JOB DONE" not in result.stdout:

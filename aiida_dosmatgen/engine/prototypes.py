@@ -53,9 +53,7 @@ PROTOTYPES = (
     Prototype("caesium chloride", "AB", ((0, 0, 0), (0.5, 0.5, 0.5)), 221, contact=1.12),
     Prototype("nickel arsenide", "AB", ((0, 0, 0), (_T, 2 * _T, 0.25)), 194, (1, 1.4), 1.07),
     Prototype("tungsten carbide", "AB", ((0, 0, 0), (_T, 2 * _T, 0.5)), 187, (1, 0.976), 1.05),
-    Prototype(
-        "hexagonal boron nitride", "AB", ((_T, 2 * _T, 0.25), (_T, 2 * _T, 0.75)), 194, (1, 2.66), 0.95, 1.5
-    ),
+    Prototype("hexagonal boron nitride", "AB", ((_T, 2 * _T, 0.25), (_T, 2 * _T, 0.75)), 194, (1, 2.66), 0.95, 1.5),
     Prototype("L1_0", "AB", ((0, 0, 0), (0.5, 0.5, 0.5)), 123, (1, 1.3), 1.1),
     Prototype("litharge", "AB", ((0, 0, 0), (0, 0.5, 0.235)), 129, (1, 1.26), 1.03),
     Prototype("cooperite", "AB", ((0, 0.5, 0), (0, 0, 0.25)), 131, (1, 1.76)),
@@ -78,26 +76,16 @@ PROTOTYPES = (
     Prototype("D0_3", "ABB", ((0, 0, 0), (0.25, 0.25, 0.25), (0.5, 0.5, 0.5)), 225, contact=1.1),
     Prototype("D0_22", "ABB", ((0, 0, 0), (0, 0, 0.5), (0, 0.5, 0.25)), 139, (1, 2.0), 1.12),
     Prototype("D0_19", "AB", ((_T, 2 * _T, 0.25), (5 / 6, 2 * _T, 0.25)), 194, (1, 0.8), 1.12, 0.7),
-    Prototype(
-        "La2O3", "ABB", ((_T, 2 * _T, 0.245), (0, 0, 0), (_T, 2 * _T, 0.645)), 164, (1, 1.55), weight=1.5
-    ),
+    Prototype("La2O3", "ABB", ((_T, 2 * _T, 0.245), (0, 0, 0), (_T, 2 * _T, 0.645)), 164, (1, 1.55), weight=1.5),
     Prototype("pseudocubic C3N4", "AB", ((0, 0.5, 0.5), (0.25, 0.25, 0.25)), 215, weight=1.5),
     # three and four elements
     Prototype("half-Heusler", "ABC", ((0, 0, 0), (0.25, 0.25, 0.25), (0.5, 0.5, 0.5)), 216, contact=1.05),
-    Prototype(
-        "LiGaGe", "ABC", ((0, 0, 0.25), (_T, 2 * _T, 0.46), (_T, 2 * _T, 0.84)), 186, (1, 1.6), 1.02, 0.7
-    ),
-    Prototype(
-        "chalcopyrite", "ABC", ((0, 0, 0), (0, 0, 0.5), (0.25, 0.25, 0.125)), 122, (1, 2.0), weight=2.5
-    ),
-    Prototype(
-        "ordered zincblende", "ABC", ((0, 0, 0), (0.5, 0.5, 0.5), (0, 0.5, 0.25)), 115, (1, 1.4142), weight=3
-    ),
+    Prototype("LiGaGe", "ABC", ((0, 0, 0.25), (_T, 2 * _T, 0.46), (_T, 2 * _T, 0.84)), 186, (1, 1.6), 1.02, 0.7),
+    Prototype("chalcopyrite", "ABC", ((0, 0, 0), (0, 0, 0.5), (0.25, 0.25, 0.125)), 122, (1, 2.0), weight=2.5),
+    Prototype("ordered zincblende", "ABC", ((0, 0, 0), (0.5, 0.5, 0.5), (0, 0.5, 0.25)), 115, (1, 1.4142), weight=3),
     Prototype("delafossite", "ABC", ((0, 0, 0), (0, 0, 0.5), (0, 0, 0.11)), 166, (1, 5.7)),
     Prototype("NaFeO2", "ABC", ((0, 0, 0), (0, 0, 0.5), (0, 0, 0.24)), 166, (1, 4.9), 1.05),
-    Prototype(
-        "perovskite", "ABC", ((0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)), 221, contact=1.03, weight=1.5
-    ),
+    Prototype("perovskite", "ABC", ((0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)), 221, contact=1.03, weight=1.5),
     Prototype("full Heusler", "ABC", ((0.25, 0.25, 0.25), (0, 0, 0), (0.5, 0.5, 0.5)), 225, contact=1.08),
     Prototype(
         "quaternary Heusler",
@@ -139,9 +127,7 @@ def build(prototype: Prototype, elements: list[str]) -> Atoms:
 
 def closest_contact(atoms: Atoms) -> float:
     """Return the smallest distance of two atoms (images included) over the sum of their covalent radii."""
-    shifts = (
-        np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ atoms.cell.array
-    )
+    shifts = np.stack(np.meshgrid(*[np.arange(-2, 3)] * 3, indexing="ij"), -1).reshape(-1, 3) @ atoms.cell.array
     positions, radii = atoms.positions, covalent_radii[atoms.numbers]
     d = np.linalg.norm(positions[:, None, None] - positions[None, :, None] + shifts, axis=-1)
     d[d < 1e-8] = np.inf
@@ -153,11 +139,7 @@ def elemental(symbol: str) -> list[Atoms]:
     structures = [build(p, [symbol]) for p in PROTOTYPES if set(p.sites) == {"A"}]
     if symbol in _MOLECULES:
         half = _MOLECULES[symbol] / (2 * _MOLECULE_BOX) / np.sqrt(3)
-        structures.append(
-            Atoms(
-                [symbol] * 2, scaled_positions=[[-half] * 3, [half] * 3], cell=[_MOLECULE_BOX] * 3, pbc=True
-            )
-        )
+        structures.append(Atoms([symbol] * 2, scaled_positions=[[-half] * 3, [half] * 3], cell=[_MOLECULE_BOX] * 3, pbc=True))
     if symbol == "B":
         cell = spacegroup_crystal(
             ["B", "B"],
@@ -166,9 +148,7 @@ def elemental(symbol: str) -> list[Atoms]:
             cellpar=[4.908, 4.908, 12.567, 90, 90, 120],
             primitive_cell=True,
         )
-        structures.append(
-            Atoms(cell.numbers, cell=cell.cell, scaled_positions=cell.get_scaled_positions(), pbc=True)
-        )
+        structures.append(Atoms(cell.numbers, cell=cell.cell, scaled_positions=cell.get_scaled_positions(), pbc=True))
     return structures
 
 
