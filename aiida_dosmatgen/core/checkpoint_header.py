@@ -1,0 +1,156 @@
+"""The header of a checkpoint, read without torch and without safetensors.
+
+A checkpoint is a safetensors file: eight bytes with the length of a JSON text, the text, the tensors. The text's
+``__metadata__`` has one key, ``dosmatgen``, whose value is the JSON of a :class:`CheckpointHeader`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .dos import EnergyGrid
+from .errors import ContentError
+from .job import explain
+
+FORMAT = "dosmatgen-checkpoint"
+VERSION = 1
+METADATA_KEY = "dosmatgen"
+
+_LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GridHeader(_Part):
+    """The energies of the curves: ``n`` points from ``emin`` to ``emax`` in eV."""
+
+    emin: float
+    emax: float
+    n: int = Field(ge=2)
+
+    @property
+    def energies(self) -> EnergyGrid:
+        """The same as an :class:`~aiida_dosmatgen.core.dos.EnergyGrid`."""
+        return EnergyGrid(self.emin, self.emax, self.n)
+
+
+class TrainingHeader(_Part):
+    """Where the weights come from.
+
+    :param dataset_sha256: hash of the data set's file.
+    :param n_crystals: crystals trained on, held-out ones not counted.
+    :param epochs: passes over the data until the weights that are kept.
+    :param parent_sha256: hash of the checkpoint that training started from, or None.
+    """
+
+    dataset_sha256: str
+    n_crystals: int = Field(ge=0)
+    seed: int
+    epochs: int = Field(ge=0)
+    parameters: dict[str, Any]
+    parent_sha256: str | None = None
+
+
+class CheckpointHeader(_Part):
+    """What a checkpoint is, and where it comes from.
+
+    :param kind: which model the tensors belong to.
+    :param architecture: the sizes from which the model is built.
+    :param elements: symbols in the order of the type index.
+    :param grid: energies of the curves that the model takes or gives.
+    :param sigma: Gaussian broadening of those curves in eV (standard deviation).
+    :param metrics: errors on the held-out crystals.
+    """
+
+    format: Literal["dosmatgen-checkpoint"] = "dosmatgen-checkpoint"
+    version: int = Field(VERSION, ge=1)
+    kind: Literal["denoiser", "predictor"]
+    architecture: dict[str, Any]
+    elements: list[str] = Field(min_length=1)
+    grid: GridHeader
+    sigma: float = Field(gt=0)
+    training: TrainingHeader
+    metrics: dict[str, Any] = {}
+    engine_version: str
+
+    def to_metadata(self) -> dict[str, str]:
+        """Return the ``__metadata__`` of the safetensors file."""
+        return {METADATA_KEY: self.model_dump_json()}
+
+
+def read_header(source: str | Path | BinaryIO) -> CheckpointHeader:
+    """Read and check the header of a checkpoint, and that the file is whole.
+
+    :param source: a path, or a binary stream that can seek.
+    :raises ContentError: one line, for a pickle, a foreign or newer file, a truncated one, trailing bytes, missing keys.
+    """
+    if isinstance(source, str | Path):
+        try:
+            with open(source, "rb") as stream:
+                return _read(stream, str(source))
+        except FileNotFoundError:
+            raise ContentError(f"{source} does not exist") from None
+        except IsADirectoryError:
+            raise ContentError(f"{source} is a folder, not a checkpoint file") from None
+    return _read(source, "the file")
+
+
+def _read(stream: BinaryIO, name: str) -> CheckpointHeader:
+    size = stream.seek(0, io.SEEK_END)
+    stream.seek(0)
+    start = stream.read(8)
+    if start.startswith((b"PK\x03\x04", b"\x80")):
+        raise ContentError(
+            f"{name} is a pickle (.pt, .pth, .ckpt or .model), not a checkpoint of this package; "
+            "pickles can run code when they are loaded, so only safetensors files are accepted"
+        )
+    if len(start) < 8:
+        raise ContentError(f"{name} has {size} bytes and is no checkpoint; it is empty or truncated")
+    (length,) = struct.unpack("<Q", start)
+    if not 2 <= length <= _LONGEST_HEADER:
+        raise ContentError(f"{name} is not a safetensors file, hence no checkpoint")
+    text = stream.read(length)
+    if not text.startswith(b"{"):
+        raise ContentError(f"{name} is not a safetensors file, hence no checkpoint")
+    if len(text) < length:
+        raise ContentError(f"{name} is truncated: its header should have {length} bytes, {len(text)} are there")
+    try:
+        entries = json.loads(text)
+        metadata = entries.pop("__metadata__", {})
+        data = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        raise ContentError(f"{name} is not a safetensors file, hence no checkpoint") from None
+    header = _parse(metadata, name)
+    expected = 8 + length + data
+    if size < expected:
+        raise ContentError(f"{name} is truncated: {size} of {expected} bytes are there; copy it again")
+    if size > expected:
+        raise ContentError(f"{name} has {size - expected} bytes too many after its tensors; it is damaged, copy it again")
+    return header
+
+
+def _parse(metadata: Any, name: str) -> CheckpointHeader:
+    text = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
+    if not isinstance(text, str):
+        raise ContentError(f"{name} is a safetensors file of another program: it has no {METADATA_KEY!r} header")
+    try:
+        record = json.loads(text)
+    except json.JSONDecodeError as exception:
+        raise ContentError(f"{name}: its {METADATA_KEY!r} header is not valid JSON: {exception}") from None
+    if not isinstance(record, dict) or record.get("format") != FORMAT:
+        raise ContentError(f"{name}: its {METADATA_KEY!r} header does not say {FORMAT!r}")
+    version = record.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise ContentError(f"{name} has checkpoint version {version}, newer than {VERSION}; update aiida-dosmatgen")
+    try:
+        return CheckpointHeader.model_validate(record)
+    except ValidationError as exception:
+        raise ContentError(f"{name}: checkpoint header: {explain(exception)}") from None
