@@ -1,0 +1,42 @@
+"""Crystals as dense padded tensors: what the networks train on."""
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseBatch:
+    """B crystals padded to N atoms, with their labels.
+
+    :param types: index of each atom's element among the checkpoint's elements; anything for padding, shape (B, N).
+    :param fractional: fractional coordinates, shape (B, N, 3).
+    :param lattices: lattice vectors as rows in Å, shape (B, 3, 3).
+    :param mask: True for atoms, False for padding, shape (B, N).
+    :param dos: states/eV of each atom, shape (B, N, n).
+    :param complete_below: energy in eV up to which the curves of a crystal are complete, shape (B,).
+    """
+
+    types: Tensor
+    fractional: Tensor
+    lattices: Tensor
+    mask: Tensor
+    dos: Tensor
+    complete_below: Tensor
+
+    def __len__(self) -> int:
+        return len(self.lattices)
+
+    @property
+    def n_atoms(self) -> Tensor:
+        """Atoms of each crystal, shape (B,)."""
+        return self.mask.sum(-1)
+
+    def to(self, target: torch.device | str | torch.dtype) -> "DenseBatch":
+        """Move to a device, or turn all floating point values into a dtype."""
+
+        def move(tensor: Tensor) -> Tensor:
+            return tensor if isinstance(target, torch.dtype) and not tensor.is_floating_point() else tensor.to(target)
+
+        return DenseBatch(**{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})

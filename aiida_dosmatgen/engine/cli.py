@@ -1,0 +1,113 @@
+"""``dosmatgen``: the executable that batch jobs call. It works without AiiDA, in the folder of its job file.
+
+Exit status: 0 finished; 2 bad input, one line on stderr; 3 stopped by its time budget with what was done kept.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import __version__
+from ..core.errors import ContentError
+
+RESULTS = "results.json"
+
+_JOBS = {
+    "sample": "generate candidates with a denoiser checkpoint",
+    "relax": "relax crystals with a force field",
+    "predict": "predict the density of states and formation energy of crystals",
+    "train": "train a denoiser, a predictor or a force field",
+    "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
+}
+
+
+def _range(text: str) -> tuple[int, int]:
+    """Read ``A:B``."""
+    try:
+        start, stop = (int(part) for part in text.split(":"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a range; write A:B, e.g. 0:200") from None
+    if not 0 <= start < stop:
+        raise argparse.ArgumentTypeError(f"the range {text} is empty; write A:B with 0 <= A < B")
+    return start, stop
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    top = argparse.ArgumentParser(prog="dosmatgen", description="From a density of states to crystals: the computing part.")
+    top.add_argument("--version", action="version", version=f"dosmatgen {__version__}")
+    kinds = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for kind, text in _JOBS.items():
+        sub = kinds.add_parser(kind, help=text, description=text)
+        sub.add_argument("job", type=Path, metavar="JOB.json", help="the job file; all paths are relative to its folder")
+        sub.add_argument("--batch-size", type=int, metavar="N", help="crystals at a time")
+        sub.add_argument("--device", help="cpu, cuda, … or auto")
+        sub.add_argument("--threads", type=int, metavar="N", help="threads of torch")
+        sub.add_argument("--max-seconds", type=float, metavar="S", help="stop in time, keeping what is done")
+        if kind == "sample":
+            sub.add_argument("--range", type=_range, metavar="A:B", help="candidates A to B-1, instead of the job file's")
+    sub = kinds.add_parser("prototypes", help="make strained prototype crystals", description="make strained prototype crystals")
+    sub.add_argument("--elements", required=True, help='chemical symbols, e.g. "Si C"')
+    sub.add_argument("--count", type=int, required=True)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--max-atoms", type=int, default=8)
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="crystals.npz")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line, and return its exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        if given.command == "prototypes":
+            from .commands.prototypes import write
+
+            write(given.elements.split(), given.count, given.seed, given.max_atoms, given.output)
+            return 0
+        return _run_job(given)
+    except ContentError as exception:
+        print(f"dosmatgen: {' '.join(str(exception).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("dosmatgen: interrupted", file=sys.stderr)
+        return 130
+
+
+def _run_job(given: argparse.Namespace) -> int:
+    from ..core.job import load_job
+
+    job = load_job(given.job)
+    if job.kind != given.command:
+        raise ContentError(f"{given.job} is a job of kind {job.kind!r}; run `dosmatgen {job.kind} {given.job}`")
+    options = {
+        name: value
+        for name in ("batch_size", "device", "threads", "max_seconds")
+        if (value := getattr(given, name)) is not None
+    }
+    update = {"runtime": {**job.runtime.model_dump(), **options}}
+    if getattr(given, "range", None):
+        update |= {"start": given.range[0], "stop": given.range[1]}
+    job = _revalidate(job, update)
+    folder = given.job.resolve().parent
+    (folder / RESULTS).unlink(missing_ok=True)  # the end marker of an earlier run would be a lie
+    command = importlib.import_module(f".commands.{job.kind}", __package__)
+    results = command.run(job, folder)
+    results.save(folder / RESULTS)
+    return 0 if results.finished else 3
+
+
+def _revalidate(job, update: dict):
+    from pydantic import ValidationError
+
+    from ..core.job import explain
+
+    try:
+        return type(job).model_validate({**job.model_dump(), **update})
+    except ValidationError as exception:
+        raise ContentError(f"command line: {explain(exception)}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
