@@ -232,12 +232,12 @@ class CrystalSet:
     @classmethod
     def from_ase(cls, atoms: ase.Atoms | Iterable[ase.Atoms]) -> CrystalSet:
         """Make a set from ASE atoms (one or many); columns are not taken over."""
-        frames = [atoms] if hasattr(atoms, "get_scaled_positions") else list(atoms)
+        frames: list[ase.Atoms] = [atoms] if hasattr(atoms, "get_scaled_positions") else list(atoms)  # type: ignore[list-item]
         for i, frame in enumerate(frames):
             if abs(frame.cell.volume) < _SMALLEST_VOLUME:
                 raise ContentError(f"crystal {i}: the cell has volume {frame.cell.volume:.3g} Å^3; give three lattice vectors")
         return cls.concatenate(
-            cls([len(f)], f.numbers, f.cell.scaled_positions(f.positions), f.cell.array[None]) for f in frames
+            cls(np.array([len(f)]), f.numbers, f.cell.scaled_positions(f.positions), f.cell.array[None]) for f in frames
         ).check()
 
     def to_ase(self) -> list[ase.Atoms]:
@@ -249,19 +249,21 @@ class CrystalSet:
     @classmethod
     def from_pymatgen(cls, structures: pymatgen.core.Structure | Iterable[pymatgen.core.Structure]) -> CrystalSet:
         """Make a set from pymatgen structures (one or many), ordered ones only."""
-        many = [structures] if hasattr(structures, "frac_coords") else list(structures)
+        many: list[pymatgen.core.Structure] = (
+            [structures] if hasattr(structures, "frac_coords") else list(structures)  # type: ignore[list-item]
+        )
         for i, s in enumerate(many):
             if not s.is_ordered:
                 raise ContentError(f"crystal {i}: {s.formula} has partial occupancies; give an ordered structure")
         return cls.concatenate(
-            cls([len(s)], [site.specie.Z for site in s], s.frac_coords, s.lattice.matrix[None]) for s in many
+            cls(np.array([len(s)]), np.array(s.atomic_numbers), s.frac_coords, s.lattice.matrix[None]) for s in many
         ).check()
 
     def to_pymatgen(self) -> list[pymatgen.core.Structure]:
         """Return one pymatgen ``Structure`` for each crystal."""
         from pymatgen.core import Structure
 
-        return [Structure(c.lattices[0], c.numbers, c.fractional) for c in self]
+        return [Structure(c.lattices[0], c.numbers.tolist(), c.fractional) for c in self]
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

@@ -1,4 +1,4 @@
-"""Densities of states: the grid, the broadening, the alignment, the distances. One implementation for training, ranking and DFT."""
+"""Densities of states: grid, broadening, alignment, distances. One implementation for training, ranking and DFT."""
 
 from __future__ import annotations
 
@@ -117,7 +117,8 @@ def project(
     eigenvalues, weights, projections = (np.asarray(a, float) for a in (eigenvalues, weights, projections))
     if projections.shape[1:] != eigenvalues.shape or weights.shape != eigenvalues.shape[:1]:
         raise ContentError(
-            f"projections {projections.shape}, eigenvalues {eigenvalues.shape} and k-point weights {weights.shape} do not belong together"
+            f"projections {projections.shape}, eigenvalues {eigenvalues.shape} and k-point weights {weights.shape} "
+            "do not belong together"
         )
     top = highest_occupied_level(eigenvalues, weights, n_electrons)
     state_weights = (_SPIN * weights / weights.sum())[None, :, None] * projections

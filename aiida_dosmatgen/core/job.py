@@ -222,7 +222,7 @@ class TrainJob(Job):
 
 
 class LabelJob(Job):
-    """Label crystals with Quantum ESPRESSO, ``workers`` at a time; records are kept in ``directory`` and never computed twice."""
+    """Label crystals with Quantum ESPRESSO, ``workers`` at a time; records in ``directory`` are never computed twice."""
 
     kind: Literal["label"] = "label"
     crystals: str

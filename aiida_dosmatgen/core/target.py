@@ -51,7 +51,8 @@ class DosTarget:
         if curves.min() < -1e-6 * max(curves.max(), 1e-300):
             site, point = np.unravel_index(curves.argmin(), curves.shape)
             raise ContentError(
-                f"the DOS is negative ({curves.min():.3g} states/eV at {self.grid.points[point]:.2f} eV, curve {site}); a DOS is ≥ 0"
+                f"the DOS is negative ({curves.min():.3g} states/eV at {self.grid.points[point]:.2f} eV, curve {site}); "
+                "a DOS is ≥ 0"
             )
         object.__setattr__(self, "curves", np.clip(curves, 0, None))
         if curves.max() <= 0:

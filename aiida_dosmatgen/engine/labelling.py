@@ -164,7 +164,8 @@ def gather(crystals: CrystalSet, settings: LabelSettings, directory: Path) -> tu
 
     :return: the labelled crystals in their original order, and how often each status occurs.
     """
-    done, counts = [], {}
+    done: list[CrystalSet] = []
+    counts: dict[str, int] = {}
     for crystal in crystals:
         record = record_path(directory, crystal, settings)
         if not record.exists():
@@ -230,7 +231,7 @@ def _read_pw(path: Path, n_atoms: int) -> tuple[np.ndarray, np.ndarray, dict]:
 
 
 def _read_projections(output: str, n_atoms: int, n_kpoints: int, n_bands: int) -> np.ndarray:
-    """Sum the symmetrised |⟨φ|ψ⟩|² that projwfc.x prints over the orbitals of each atom, shape (n_atoms, n_kpoints, n_bands)."""
+    """Sum the printed |⟨φ|ψ⟩|² (symmetrised) over the orbitals of each atom, shape (n_atoms, n_kpoints, n_bands)."""
     atom_of_state = [int(a) - 1 for a in re.findall(r"state #\s*\d+: atom\s+(\d+)", output)]
     values = np.zeros((n_atoms, n_kpoints * n_bands))
     blocks = re.split(r"==== e\(\s*\d+\) =", output)[1:]

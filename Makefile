@@ -1,0 +1,82 @@
+# make campaign   set up everything on this machine and run the example campaign
+# make test       set up everything and run all checks and tests
+# make help       the other targets
+
+PYTHON ?= python3
+
+# What pip is asked for as torch, options included. Installed before everything else, so that nothing else chooses the build:
+# pip takes the one that the package index offers first, which may bring several GB of GPU libraries along. To choose:
+#   make campaign TORCH='torch==2.13.0+cpu --index-url URL-OF-AN-INDEX-WITH-CPU-BUILDS'
+TORCH ?= torch==2.13.0
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The steps share one environment and one profile: -j has nothing to run at the same time.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+# Neither make nor AiiDA's daemon can be trusted with a path that has spaces.
+ifneq ($(words $(CURDIR)),1)
+$(error The path "$(CURDIR)" has spaces in it; move the clone to a path without any)
+endif
+
+VENV := .venv
+# An AiiDA profile of the project's own: nobody's is touched, whatever the user's environment says.
+export AIIDA_PATH := $(CURDIR)/.aiida
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS
+PIP := $(CURDIR)/$(VENV)/bin/python -m pip --disable-pip-version-check --no-input
+
+.PHONY: help campaign setup test lint quantum-espresso stop clean distclean
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
+
+campaign: setup ## set up, run examples/submit_campaign.py and wait for its ranking
+	verdi -p dosmatgen run examples/submit_campaign.py
+
+setup: $(VENV)/.installed quantum-espresso ## environment, Quantum ESPRESSO, AiiDA profile, codes, models, daemon
+	@echo "Setting up AiiDA in $(AIIDA_PATH):"
+	@python -m aiida_dosmatgen.cmdline.setup
+
+test: $(VENV)/.installed-tests quantum-espresso lint ## lint, then all tests, with real pw.x and a real daemon
+	OMP_NUM_THREADS=1 python -m pytest
+
+lint: $(VENV)/.installed-tests ## style, import contracts, types
+	ruff check .
+	ruff format --check .
+	lint-imports
+	mypy
+
+quantum-espresso:
+	@scripts/install-quantum-espresso
+
+# Stamps tell what is done: an interrupted installation is taken up again, a finished one only if pyproject.toml changes.
+$(VENV)/.created:
+	@command -v $(PYTHON) > /dev/null || { echo "aiida-dosmatgen: no $(PYTHON); install Python 3.10 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	    || { echo "aiida-dosmatgen: $$($(PYTHON) --version) is too old; make PYTHON=python3.10 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null \
+	    || scripts/install-packages "python$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])')-venv"
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	$(PIP) install --progress-bar off --quiet $(TORCH)
+	$(PIP) install --progress-bar off --quiet --editable '.[engine]'
+	@touch $@
+
+$(VENV)/.installed-tests: $(VENV)/.installed
+	$(PIP) install --progress-bar off --quiet --editable '.[engine,tests]'
+	@touch $@
+
+stop: ## stop the daemon; make campaign starts it again
+	@if [ -d .aiida ] && [ -x $(VENV)/bin/verdi ]; then verdi -p dosmatgen daemon stop; fi
+
+clean: ## remove caches
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+distclean: stop clean ## remove everything that make made: the environment, and the AiiDA profile WITH ITS DATA
+	rm -rf $(VENV) .aiida
