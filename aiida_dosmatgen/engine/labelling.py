@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from ..core.crystals import CrystalSet
+from ..core.dft import kpoints_mesh, label_namelists
 from ..core.dos import check_electrons, project
 from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
@@ -36,17 +37,6 @@ class LabelFailure(RuntimeError):
     """One crystal could not be labelled; the message is the reason that its record keeps."""
 
 
-def n_bands(n_electrons: float, n_atoms: int) -> int:
-    """Bands of a label run: the occupied ones and enough empty ones for metals and the lower conduction bands."""
-    return int(np.ceil(n_electrons / 2 + 1.5 * n_atoms + 2))
-
-
-def kpoints_mesh(lattice: np.ndarray, distance: float) -> tuple[int, int, int]:
-    """Return the Γ-centred mesh whose points are at most ``distance`` 1/Å apart along each reciprocal vector (2π included)."""
-    lengths = np.linalg.norm(2 * np.pi * np.linalg.inv(lattice).T, axis=1)
-    return tuple(max(1, int(np.ceil(round(n, 5)))) for n in lengths / distance)  # type: ignore[return-value]
-
-
 def pw_input(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path], folder: Path) -> tuple[str, float]:
     """Return the input of pw.x for one crystal, and its number of electrons."""
     symbols = [SYMBOLS[z] for z in crystal.numbers]
@@ -57,13 +47,17 @@ def pw_input(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Pa
     ecutwfc, ecutrho = cutoffs(species, settings.stringency)
     electrons = sum(valence_electrons(pseudos[s]) for s in symbols)
     mesh = kpoints_mesh(crystal.lattices[0], settings.kpoints_distance)
+    namelists = label_namelists(
+        electrons, len(symbols), (ecutwfc, ecutrho), settings.smearing, settings.degauss, 0.9 * settings.max_seconds_per_crystal
+    )
+    namelists["CONTROL"] |= {"outdir": str(folder), "pseudo_dir": str(next(iter(pseudos.values())).parent)}
+    namelists["SYSTEM"] |= {"ibrav": 0, "nat": len(symbols), "ntyp": len(species)}
     lines = [
-        "&CONTROL", " calculation='scf'", f" outdir='{folder}'", f" pseudo_dir='{next(iter(pseudos.values())).parent}'",
-        " tprnfor=.true.", " tstress=.true.", f" max_seconds={0.9 * settings.max_seconds_per_crystal:.0f}", "/",
-        "&SYSTEM", " ibrav=0", f" nat={len(symbols)}", f" ntyp={len(species)}", f" ecutwfc={ecutwfc}", f" ecutrho={ecutrho}",
-        f" nbnd={n_bands(electrons, len(symbols))}", " occupations='smearing'", f" smearing='{settings.smearing}'",
-        f" degauss={settings.degauss}", "/",
-        "&ELECTRONS", f" conv_thr={2e-9 * len(symbols)}", " mixing_beta=0.4", " electron_maxstep=80", "/",
+        *(
+            line
+            for name, entries in namelists.items()
+            for line in (f"&{name}", *(f" {key}={_fortran(value)}" for key, value in entries.items()), "/")
+        ),
         "ATOMIC_SPECIES", *(f"{s} 1.0 {pseudos[s].name}" for s in species),
         "CELL_PARAMETERS angstrom", *(" ".join(f"{x:.10f}" for x in v) for v in crystal.lattices[0]),
         "ATOMIC_POSITIONS crystal",
@@ -71,6 +65,12 @@ def pw_input(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Pa
         "K_POINTS automatic", " ".join(map(str, mesh)) + " 0 0 0", "",
     ]  # fmt: skip
     return "\n".join(lines), electrons
+
+
+def _fortran(value: object) -> str:
+    if isinstance(value, bool):
+        return f".{str(value).lower()}."
+    return repr(value)
 
 
 def label_one(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path]) -> CrystalSet:
