@@ -118,7 +118,7 @@ def _read(stream: BinaryIO, name: str) -> CheckpointHeader:
     if not 2 <= length <= _LONGEST_HEADER:
         raise ContentError(f"{name} is not a safetensors file, hence no checkpoint")
     text = stream.read(length)
-    if not text.startswith(b"{"):
+    if text and not text.startswith(b"{"):
         raise ContentError(f"{name} is not a safetensors file, hence no checkpoint")
     if len(text) < length:
         raise ContentError(f"{name} is truncated: its header should have {length} bytes, {len(text)} are there")

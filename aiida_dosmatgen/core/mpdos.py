@@ -1,0 +1,66 @@
+"""The public MP-DOS records: crystals with a density of states for each atom, as json."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .crystals import CrystalSet
+from .dos import DEFAULT_GRID
+from .errors import ContentError
+
+_KEYS = ("structure_id", "positions", "cell", "atomic_numbers", "y")
+
+
+def read_records(paths: str | Path | Iterable[str | Path]) -> CrystalSet:
+    """Read MP-DOS records: one json file or several, each one record or a list of them.
+
+    A record has ``structure_id``, ``positions`` (N, 3; Cartesian, Å), ``cell`` (3, 3; rows, Å), ``atomic_numbers`` (N) and
+    ``y`` (N, 400; states/eV on −10 … 10 eV, relative to the Fermi energy, both spins summed); other keys are ignored.
+
+    :return: crystals with the columns ``structure_id``, ``complete_below`` (the end of the grid) and ``dos``; no energies.
+    :raises ContentError: naming the file and the record.
+    """
+    crystals = []
+    for path in [paths] if isinstance(paths, str | Path) else paths:
+        try:
+            content = json.loads(Path(path).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ContentError(f"{path} does not exist") from None
+        except (UnicodeDecodeError, json.JSONDecodeError) as exception:
+            raise ContentError(f"{path} is not valid JSON: {exception}") from None
+        records = content if isinstance(content, list) else [content]
+        crystals += [_crystal(record, f"{path}, record {i}") for i, record in enumerate(records)]
+    if not crystals:
+        raise ContentError("no MP-DOS records in what was given")
+    return CrystalSet.concatenate(crystals)
+
+
+def _crystal(record: Any, where: str) -> CrystalSet:
+    missing = [key for key in _KEYS if not isinstance(record, dict) or key not in record]
+    if missing:
+        raise ContentError(f"{where} is not an MP-DOS record: it lacks {', '.join(missing)}")
+    try:
+        positions, cell, numbers, dos = (np.array(record[k], float) for k in _KEYS[1:])
+    except (TypeError, ValueError):
+        raise ContentError(f"{where}: positions, cell, atomic_numbers and y must be arrays of numbers") from None
+    n = len(numbers)
+    expected = {"positions": (n, 3), "cell": (3, 3), "atomic_numbers": (n,), "y": (n, DEFAULT_GRID.n)}
+    for (key, shape), array in zip(expected.items(), (positions, cell, numbers, dos), strict=True):
+        if array.shape != shape or not np.isfinite(array).all():
+            raise ContentError(f"{where}: {key} must be finite numbers of shape {shape}; it has shape {array.shape}")
+    if abs(float(np.linalg.det(cell))) < 1e-3:
+        raise ContentError(f"{where}: the lattice vectors lie in a plane")
+    return CrystalSet(
+        [n],
+        numbers,
+        positions @ np.linalg.inv(cell),
+        cell[None],
+        {"structure_id": np.array([str(record["structure_id"])]), "complete_below": np.array([math.inf])},
+        {"dos": dos.astype(np.float32)},
+    )

@@ -1,0 +1,64 @@
+"""Models in files: safetensors with a header that says what they are; never a pickle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from ..core.checkpoint_header import CheckpointHeader, read_header
+from ..core.errors import ContentError
+
+
+def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file; it appears whole or not at all."""
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    partial.write_bytes(safetensors.torch.save(contiguous, metadata))
+    with open(partial, "rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def build_model(header: CheckpointHeader) -> nn.Module:
+    """Make the untrained model that a header describes."""
+    if header.kind == "denoiser":
+        from .denoiser import Denoiser
+
+        return Denoiser.from_header(header)
+    from .predictors import Predictor
+
+    return Predictor.from_header(header)
+
+
+def save_model(path: str | Path, model: nn.Module, header: CheckpointHeader) -> None:
+    """Write a model's tensors with its header, atomically."""
+    save_tensors(path, model.state_dict(), header.to_metadata())
+
+
+def load_model(
+    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+) -> tuple[Any, CheckpointHeader]:
+    """Read a model, ready to be evaluated.
+
+    :param dtype: arithmetic of the model; None for single precision.
+    :raises ContentError: if the file is no checkpoint, or its tensors are not those of the model that its header describes.
+    """
+    header = read_header(path)
+    try:
+        tensors = safetensors.torch.load_file(path, device="cpu")
+    except safetensors.SafetensorError as exception:
+        raise ContentError(f"{path} is damaged: {exception}") from None
+    try:
+        model = build_model(header)
+        model.load_state_dict(tensors)
+    except (RuntimeError, TypeError, KeyError, ValueError) as exception:
+        reason = " ".join(str(exception).split())
+        raise ContentError(f"{path}: the tensors are not those of the {header.kind} it describes: {reason[:300]}") from None
+    return model.to(device=device, dtype=dtype).eval(), header

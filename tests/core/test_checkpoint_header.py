@@ -1,0 +1,89 @@
+"""The checkpoint's header: read without torch, every other file refused in one line."""
+
+import io
+import json
+import struct
+
+import pytest
+
+from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, read_header
+from aiida_dosmatgen.core.errors import ContentError
+
+HEADER = CheckpointHeader(
+    kind="denoiser",
+    architecture={"width": 8},
+    elements=["C", "Si"],
+    grid={"emin": -10.0, "emax": 10.0, "n": 400},
+    sigma=0.3,
+    training={"dataset_sha256": "ab", "n_crystals": 3, "seed": 1, "epochs": 2, "parameters": {}},
+    metrics={"loss": 0.5},
+    engine_version="0.1.0",
+)
+
+
+def safetensors_bytes(metadata: dict | None, data: bytes = b"\0" * 8) -> bytes:
+    """A safetensors file with one float32 tensor, as the format's specification says."""
+    entries: dict = {"w": {"dtype": "F32", "shape": [len(data) // 4], "data_offsets": [0, len(data)]}}
+    if metadata is not None:
+        entries["__metadata__"] = metadata
+    text = json.dumps(entries).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+WHOLE = safetensors_bytes(HEADER.to_metadata())
+
+
+def changed(**entries) -> bytes:
+    record = {**json.loads(HEADER.model_dump_json()), **entries}
+    return safetensors_bytes({"dosmatgen": json.dumps({k: v for k, v in record.items() if v is not ...})})
+
+
+def test_a_whole_file_is_read(tmp_path):
+    path = tmp_path / "c.safetensors"
+    path.write_bytes(WHOLE)
+    assert read_header(path) == read_header(str(path)) == read_header(io.BytesIO(WHOLE)) == HEADER
+    assert HEADER.grid.energies.n == 400
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty or truncated"),
+        (b"abc", "empty or truncated"),
+        (b"PK\x03\x04" + b"\0" * 100, "is a pickle"),
+        (b"\x80\x02}q\x00." + b"\0" * 100, "is a pickle"),
+        (b"#!/bin/sh\necho hello\n", "not a safetensors file"),
+        (struct.pack("<Q", 20) + b"not json not json not", "not a safetensors file"),
+        (struct.pack("<Q", 20) + b"{not json not json n", "not a safetensors file"),
+        (struct.pack("<Q", 7) + b'{"w":1}', "not a safetensors file"),
+        (safetensors_bytes(None), "another program"),
+        (safetensors_bytes({"format": "pt"}), "another program"),
+        (safetensors_bytes({"dosmatgen": "{"}), "not valid JSON"),
+        (safetensors_bytes({"dosmatgen": "[]"}), "does not say"),
+        (changed(format="other"), "does not say"),
+        (changed(version=2), "newer than 1; update"),
+        (changed(kind="oracle"), "kind: Input should be"),
+        (changed(elements=[]), "elements: "),
+        (changed(grid=...), "grid: Field required"),
+        (changed(training={"seed": 1}), "training.dataset_sha256: Field required"),
+        (changed(surprise=1), "surprise: unknown key"),
+        (WHOLE + b"x", "1 bytes too many"),
+    ],
+)
+def test_other_files_are_refused_in_one_line(content, message):
+    with pytest.raises(ContentError, match=message) as caught:
+        read_header(io.BytesIO(content))
+    assert "\n" not in str(caught.value)
+
+
+def test_every_truncation_is_refused():
+    for length in range(len(WHOLE)):
+        with pytest.raises(ContentError, match="truncated"):
+            read_header(io.BytesIO(WHOLE[:length]))
+
+
+def test_paths_that_are_no_files(tmp_path):
+    with pytest.raises(ContentError, match="does not exist"):
+        read_header(tmp_path / "missing")
+    with pytest.raises(ContentError, match="is a folder"):
+        read_header(tmp_path)

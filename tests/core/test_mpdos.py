@@ -1,0 +1,61 @@
+"""MP-DOS records become crystals; anything else is refused by file, record and key."""
+
+import json
+
+import numpy as np
+import pytest
+
+from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.mpdos import read_records
+
+RECORD = {
+    "structure_id": "mp-1",
+    "positions": [[0.0, 0.0, 0.0], [1.0, 1.0, 1.0]],
+    "cell": [[0, 2.0, 2.0], [2.0, 0, 2.0], [2.0, 2.0, 0]],
+    "atomic_numbers": [14, 6],
+    "y": [[0.5] * 400, [0.25] * 400],
+    "band_gap": 1.0,
+}
+
+
+def write(path, content):
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_records_and_lists_of_records(tmp_path):
+    crystals = read_records([write(tmp_path / "a.json", RECORD), write(tmp_path / "b.json", [RECORD, RECORD])])
+    assert crystals.formulas == ["CSi"] * 3
+    np.testing.assert_allclose(crystals.positions[:2], RECORD["positions"], atol=1e-12)
+    np.testing.assert_allclose(crystals.fractional[1], 0.25)
+    assert crystals.atom_columns["dos"].shape == (6, 400)
+    assert np.isinf(crystals.crystal_columns["complete_below"]).all()
+    assert crystals.crystal_columns["structure_id"].tolist() == ["mp-1"] * 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": None}, "record 1: positions, cell, atomic_numbers and y must be arrays|y must be finite"),
+        ({"y": [[0.5] * 399, [0.5] * 399]}, "y must be finite numbers of shape"),
+        ({"positions": [[0, 0, 0]]}, "positions must be finite numbers of shape"),
+        ({"cell": [[1, 0, 0], [0, 1, 0], [1, 1, 0]]}, "lie in a plane"),
+        ({"atomic_numbers": ["Si", "C"]}, "must be arrays of numbers"),
+    ],
+)
+def test_bad_records_are_named(tmp_path, change, message):
+    path = write(tmp_path / "a.json", [RECORD, {**RECORD, **change}])
+    with pytest.raises(ContentError, match=message):
+        read_records(path)
+
+
+def test_bad_files(tmp_path):
+    with pytest.raises(ContentError, match="does not exist"):
+        read_records(tmp_path / "missing.json")
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ContentError, match="not valid JSON"):
+        read_records(tmp_path / "bad.json")
+    with pytest.raises(ContentError, match="lacks structure_id"):
+        read_records(write(tmp_path / "other.json", {"a": 1}))
+    with pytest.raises(ContentError, match="no MP-DOS records"):
+        read_records([])
