@@ -222,11 +222,15 @@ class TrainJob(Job):
 
 
 class LabelJob(Job):
-    """Label crystals with Quantum ESPRESSO, ``workers`` at a time; records in ``directory`` are never computed twice."""
+    """Label crystals with Quantum ESPRESSO, ``workers`` at a time; records in ``directory`` are never computed twice.
+
+    :param max_cost: leave out crystals that are estimated to cost more core seconds than this.
+    """
 
     kind: Literal["label"] = "label"
     crystals: str
     settings: LabelSettings = LabelSettings()
+    max_cost: float | None = Field(None, gt=0)
     workers: int = Field(1, ge=1)
     pseudo_directory: str | None = None
     directory: str = "labels"

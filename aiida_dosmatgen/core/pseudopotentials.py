@@ -19,26 +19,27 @@ DEBIAN_FOLDERS = (
 
 
 class Pseudopotential(NamedTuple):
-    """File name without extension, and (ecutwfc, ecutrho) in Ry for two stringencies."""
+    """File name without extension, valence electrons, and (ecutwfc, ecutrho) in Ry for two stringencies."""
 
     name: str
+    valence: int
     fast: tuple[int, int]
     normal: tuple[int, int]
 
 
 DEBIAN_PBE = {
-    "H": Pseudopotential("H.pbe-kjpaw", (30, 240), (40, 320)),
-    "B": Pseudopotential("B.pbe-n-rrkjus_psl.1.0.0", (30, 240), (35, 280)),
-    "C": Pseudopotential("C.pbe-rrkjus", (25, 200), (30, 240)),
-    "N": Pseudopotential("N.pbe-kjpaw", (35, 280), (40, 320)),
-    "O": Pseudopotential("O.pbe-rrkjus", (30, 240), (35, 280)),
-    "Si": Pseudopotential("Si.pbe-rrkj", (16, 64), (20, 80)),
-    "Cu": Pseudopotential("Cu.pbe-kjpaw", (35, 280), (40, 320)),
-    "Ga": Pseudopotential("Ga.pbe-dn-kjpaw_psl.0.2", (30, 240), (35, 280)),
-    "Ge": Pseudopotential("Ge.pbe-kjpaw", (20, 160), (30, 240)),
-    "As": Pseudopotential("As.pbe-n-kjpaw_psl.0.2", (20, 160), (25, 200)),
-    "Rh": Pseudopotential("Rh.pbe-rrkjus_lb", (25, 250), (30, 300)),
-    "I": Pseudopotential("I.pbe-n-kjpaw_psl.1.0.0", (20, 160), (30, 240)),
+    "H": Pseudopotential("H.pbe-kjpaw", 1, (30, 240), (40, 320)),
+    "B": Pseudopotential("B.pbe-n-rrkjus_psl.1.0.0", 3, (30, 240), (35, 280)),
+    "C": Pseudopotential("C.pbe-rrkjus", 4, (25, 200), (30, 240)),
+    "N": Pseudopotential("N.pbe-kjpaw", 5, (35, 280), (40, 320)),
+    "O": Pseudopotential("O.pbe-rrkjus", 6, (30, 240), (35, 280)),
+    "Si": Pseudopotential("Si.pbe-rrkj", 4, (16, 64), (20, 80)),
+    "Cu": Pseudopotential("Cu.pbe-kjpaw", 11, (35, 280), (40, 320)),
+    "Ga": Pseudopotential("Ga.pbe-dn-kjpaw_psl.0.2", 13, (30, 240), (35, 280)),
+    "Ge": Pseudopotential("Ge.pbe-kjpaw", 4, (20, 160), (30, 240)),
+    "As": Pseudopotential("As.pbe-n-kjpaw_psl.0.2", 5, (20, 160), (25, 200)),
+    "Rh": Pseudopotential("Rh.pbe-rrkjus_lb", 9, (25, 250), (30, 300)),
+    "I": Pseudopotential("I.pbe-n-kjpaw_psl.1.0.0", 7, (20, 160), (30, 240)),
 }
 
 

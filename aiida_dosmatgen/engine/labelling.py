@@ -18,9 +18,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import numpy as np
+import spglib
 
 from ..core.crystals import CrystalSet
-from ..core.dft import kpoints_mesh, label_namelists
+from ..core.dft import kpoints_mesh, label_namelists, n_bands
 from ..core.dos import check_electrons, project
 from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
@@ -35,6 +36,19 @@ BOHR = 0.529177210903  # Å
 
 class LabelFailure(RuntimeError):
     """One crystal could not be labelled; the message is the reason that its record keeps."""
+
+
+def estimated_cost(crystal: CrystalSet, settings: LabelSettings) -> float:
+    """Return a rough cost of a label, to compare crystals by: one unit is about a second of a current core.
+
+    Irreducible k-points × plane waves × bands, with a term for the orthogonalisation of many bands.
+    """
+    symbols = [SYMBOLS[z] for z in crystal.numbers]
+    ecutwfc, _ = cutoffs(symbols, settings.stringency)
+    mesh = kpoints_mesh(crystal.lattices[0], settings.kpoints_distance)
+    mapping, _ = spglib.get_ir_reciprocal_mesh(mesh, (crystal.lattices[0], crystal.fractional, crystal.numbers), symprec=1e-5)
+    bands = n_bands(sum(DEBIAN_PBE[s].valence for s in symbols), len(symbols))
+    return 1e-6 * len(np.unique(mapping)) * float(crystal.volumes[0]) * ecutwfc**1.5 * bands * (1 + bands / 40)
 
 
 def pw_input(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path], folder: Path) -> tuple[str, float]:
@@ -145,10 +159,13 @@ def label(
         labelled.with_columns(crystal={"status": np.array([status]), "index": np.array([i])}).save(record)
         return status
 
-    with ThreadPoolExecutor(workers) as pool:
+    pool = ThreadPoolExecutor(workers)
+    try:
         futures = {pool.submit(work, i): i for i in range(len(crystals))}
         for future in as_completed(futures):
             yield futures[future], future.result()
+    finally:  # whoever stops listening must not wait for the crystals not yet begun
+        pool.shutdown(cancel_futures=True)
 
 
 def record_path(directory: Path, crystal: CrystalSet, settings: LabelSettings) -> Path:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ...core.crystals import CrystalSet
 from ...core.job import LabelJob, Results
-from ..labelling import gather, label
+from ..labelling import estimated_cost, gather, label
 from . import Clock, Progress, results
 
 
@@ -15,6 +15,8 @@ def run(job: LabelJob, folder: Path) -> Results:
     """
     clock = Clock(job.runtime.max_seconds)
     crystals = CrystalSet.load(folder / job.crystals)
+    if job.max_cost is not None:
+        crystals = crystals[[i for i, c in enumerate(crystals) if estimated_cost(c, job.settings) <= job.max_cost]]
     pseudos = None if job.pseudo_directory is None else folder / job.pseudo_directory
     progress, done = Progress("crystals labelled", len(crystals)), 0
     running = label(crystals, job.settings, folder / job.directory, job.workers, pseudos)
