@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def label(
     directory: Path,
     workers: int = 1,
     pseudo_directory: Path | None = None,
-) -> Iterator[tuple[int, str]]:
+) -> Generator[tuple[int, str], None, None]:
     """Label crystals several at a time, one serial pw.x each, and yield (index, status) as each is done.
 
     Records are ``directory/records/<hash of the crystal and the settings>.npz``; existing ones are not computed again.
