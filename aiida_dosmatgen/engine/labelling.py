@@ -46,7 +46,8 @@ def estimated_cost(crystal: CrystalSet, settings: LabelSettings) -> float:
     symbols = [SYMBOLS[z] for z in crystal.numbers]
     ecutwfc, _ = cutoffs(symbols, settings.stringency)
     mesh = kpoints_mesh(crystal.lattices[0], settings.kpoints_distance)
-    mapping, _ = spglib.get_ir_reciprocal_mesh(mesh, (crystal.lattices[0], crystal.fractional, crystal.numbers), symprec=1e-5)
+    cell = (crystal.lattices[0].tolist(), crystal.fractional.tolist(), crystal.numbers.tolist())
+    mapping, _ = spglib.get_ir_reciprocal_mesh(mesh, cell, symprec=1e-5)
     bands = n_bands(sum(DEBIAN_PBE[s].valence for s in symbols), len(symbols))
     return 1e-6 * len(np.unique(mapping)) * float(crystal.volumes[0]) * ecutwfc**1.5 * bands * (1 + bands / 40)
 
