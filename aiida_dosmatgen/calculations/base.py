@@ -1,0 +1,159 @@
+"""What the jobs of the executable ``dosmatgen`` have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from aiida.common.datastructures import CalcInfo, CodeInfo
+from aiida.common.folders import Folder
+from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.orm import Dict, SinglefileData
+from pydantic import BaseModel, ValidationError
+
+from ..core.job import Job, Runtime, explain
+
+JOB_FILE = "job.json"
+RESULTS_FILE = "results.json"
+STDOUT_FILE = "dosmatgen.out"
+STDERR_FILE = "dosmatgen.err"
+
+_SHARE_OF_WALLTIME = 0.95
+
+
+class DosmatgenCalculation(CalcJob):
+    """One job of the executable ``dosmatgen``: files in, ``job.json`` written, output and ``results.json`` back.
+
+    Subclasses name the ``KIND`` of the job and say in :meth:`job` what goes into the job file.
+    """
+
+    KIND = ""
+    CACHE_VERSION = 1
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Define inputs, outputs and exit codes."""
+        super().define(spec)
+        options = spec.inputs["metadata"]["options"]
+        options["parser_name"].default = f"dosmatgen.{cls.KIND}"
+        options["input_filename"].default = JOB_FILE
+        options["output_filename"].default = STDOUT_FILE
+        options["resources"].default = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
+        options["withmpi"].default = False
+        spec.input(
+            "metadata.options.batch_size",
+            valid_type=int,
+            required=False,
+            validator=_positive,
+            help="Crystals at a time; by default the engine chooses.",
+        )
+        spec.input(
+            "metadata.options.device",
+            valid_type=str,
+            default="auto",
+            help="`cpu`, `cuda`, … or `auto`, which takes a GPU where there is one.",
+        )
+        spec.input(
+            "metadata.options.threads",
+            valid_type=int,
+            required=False,
+            validator=_positive,
+            help="Threads of torch; by default torch chooses.",
+        )
+        spec.output("results", valid_type=Dict, help="What the job says about itself: versions, hashes, counts, seconds.")
+        spec.inputs.validator = cls.validate_all
+        spec.exit_code(
+            201,
+            "ERROR_BAD_INPUT",
+            message="The executable refused its input: {message}",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            301,
+            "ERROR_NO_RESULTS",
+            message="The job ended without a whole results.json: killed or crashed. {message}",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            302,
+            "ERROR_HASH_MISMATCH",
+            message="{message}; the file was cut or changed on its way, submit the job again.",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            303,
+            "ERROR_UNREADABLE_OUTPUT",
+            message="The output cannot be used: {message}",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            401,
+            "ERROR_STOPPED_EARLY",
+            message="Stopped by the time limit with {done} of {of} done, which are attached; give more time for the rest.",
+            invalidates_cache=True,
+        )
+
+    @classmethod
+    def validate_all(cls, inputs: Any, ports: Any) -> str | None:
+        """Validate the inputs together: what every ``CalcJob`` checks, then :meth:`validate_inputs`."""
+        return validate_calc_job(inputs, ports) or cls.validate_inputs(inputs)
+
+    @classmethod
+    def validate_inputs(cls, inputs: Any) -> str | None:
+        """Say what does not fit together, or None. Ports may be missing where an outer work chain excludes them."""
+
+    def job(self) -> tuple[Job, list[tuple[SinglefileData, str]]]:
+        """Return the job file, and the nodes whose files it needs, each with the name the job file calls it."""
+        raise NotImplementedError
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the job file, and list what is copied and retrieved."""
+        job, files = self.job()
+        with folder.open(self.options.input_filename, "w", encoding="utf-8") as handle:
+            handle.write(job.model_dump_json(indent=1))
+        code = CodeInfo()
+        code.code_uuid = self.inputs.code.uuid
+        code.cmdline_params = [self.KIND, self.options.input_filename]
+        code.stdout_name = self.options.output_filename
+        code.stderr_name = STDERR_FILE
+        info = CalcInfo()
+        info.codes_info = [code]
+        info.local_copy_list = [(node.uuid, node.base.repository.list_object_names()[0], name) for node, name in files]
+        outputs = [getattr(job, field) for field in ("output", "history") if hasattr(job, field)]
+        info.retrieve_list = [*outputs, RESULTS_FILE, self.options.output_filename, STDERR_FILE]
+        return info
+
+    def runtime(self) -> Runtime:
+        """Return how the job runs, from the options; its time budget is what the walltime leaves."""
+        walltime = self.options.get("max_wallclock_seconds", None)
+        return Runtime(
+            batch_size=self.options.get("batch_size", None),
+            device=self.options.device,
+            threads=self.options.get("threads", None),
+            max_seconds=_SHARE_OF_WALLTIME * walltime if walltime else None,
+        )
+
+
+def validate_with(model: type[BaseModel]) -> Callable[[Dict | None, Any], str | None]:
+    """Return the validator of a ``Dict`` port whose content is a pydantic model; it names the wrong key."""
+
+    def validator(value: Dict | None, _: Any) -> str | None:
+        if value is None:
+            return None
+        try:
+            model.model_validate(value.get_dict())
+        except ValidationError as exception:
+            return explain(exception)
+        return None
+
+    return validator
+
+
+def validate_seed(value: Any, _: Any) -> str | None:
+    """Seeds count from zero."""
+    return f"the seed is {value.value}; it must be 0 or more" if value is not None and value.value < 0 else None
+
+
+def _positive(value: Any, _: Any) -> str | None:
+    return f"{value} is not a number of 1 or more" if value is not None and value < 1 else None

@@ -1,0 +1,62 @@
+"""Relax crystals with a force field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.engine import CalcJobProcessSpec
+from aiida.orm import Data, Dict, to_aiida_type
+
+from ..core.job import RelaxJob, RelaxParameters
+from ..data.crystals import CrystalSetData
+from ..data.forcefield import FILENAME, ForceFieldData
+from .base import DosmatgenCalculation, validate_with
+
+
+class RelaxCalculation(DosmatgenCalculation):
+    """Relax crystals with a force field, and the elemental references of their elements with the same one."""
+
+    KIND = "relax"
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Define inputs, outputs and exit codes."""
+        super().define(spec)
+        spec.input("crystals", valid_type=CrystalSetData, help="The crystals to relax.")
+        spec.input("force_field", valid_type=ForceFieldData, help="The force field.")
+        spec.input(
+            "parameters",
+            valid_type=Dict,
+            serializer=to_aiida_type,
+            validator=validate_with(RelaxParameters),
+            default=lambda: Dict({}),
+            help="As in `aiida_dosmatgen.core.job.RelaxParameters`.",
+        )
+        spec.output("crystals", valid_type=CrystalSetData, help="All crystals in order, each with its status and energy.")
+        spec.output(
+            "references",
+            valid_type=Dict,
+            help="`energies` of the elements in eV/atom with this force field, and its `force_field_sha256`.",
+        )
+
+    @classmethod
+    def validate_inputs(cls, inputs: Any) -> str | None:
+        """Check that there is something to relax."""
+        crystals = inputs.get("crystals", None)
+        if crystals is not None and crystals.base.attributes.get("n_crystals", None) == 0:
+            return "there are no crystals to relax"
+        return None
+
+    def job(self) -> tuple[RelaxJob, list[tuple[Data, str]]]:
+        """Return the job file and the files it needs."""
+        force_field = self.inputs.force_field
+        job = RelaxJob(
+            crystals=CrystalSetData.DEFAULT_FILENAME,
+            force_field=force_field.job_section(),
+            parameters=RelaxParameters.model_validate(self.inputs.parameters.get_dict()),
+            runtime=self.runtime(),
+        )
+        files: list[tuple[Data, str]] = [(self.inputs.crystals, CrystalSetData.DEFAULT_FILENAME)]
+        if force_field.kind == "mace-file":
+            files.append((force_field, FILENAME))
+        return job, files

@@ -1,0 +1,69 @@
+"""Train a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida.engine import CalcJobProcessSpec
+from aiida.orm import Dict, Int, SinglefileData, to_aiida_type
+
+from ..core.job import TrainJob, TrainParameters
+from ..data.checkpoint import CheckpointData
+from ..data.forcefield import FILENAME, ForceFieldData
+from ..data.labelled import LabelledCrystalSetData
+from .base import DosmatgenCalculation, validate_seed, validate_with
+
+_PARENT = "parent.safetensors"
+
+
+class TrainCalculation(DosmatgenCalculation):
+    """Train a denoiser, a predictor or a MACE force field on labelled crystals."""
+
+    KIND = "train"
+
+    @classmethod
+    def define(cls, spec: CalcJobProcessSpec) -> None:
+        """Define inputs, outputs and exit codes."""
+        super().define(spec)
+        spec.input("dataset", valid_type=LabelledCrystalSetData, help="The labelled crystals.")
+        spec.input(
+            "parameters",
+            valid_type=Dict,
+            serializer=to_aiida_type,
+            validator=validate_with(TrainParameters),
+            default=lambda: Dict({}),
+            help="As in `aiida_dosmatgen.core.job.TrainParameters`.",
+        )
+        spec.input("seed", valid_type=Int, serializer=to_aiida_type, validator=validate_seed, help="Seed of all randomness.")
+        spec.input("parent", valid_type=CheckpointData, required=False, help="A checkpoint to start from.")
+        spec.output("checkpoint", valid_type=CheckpointData, required=False, help="The denoiser or predictor.")
+        spec.output("force_field", valid_type=ForceFieldData, required=False, help="The force field.")
+        spec.output("history", valid_type=Dict, help="Lists with one entry for each epoch.")
+
+    @classmethod
+    def validate_inputs(cls, inputs: Any) -> str | None:
+        """Check that data set, parent and model fit together."""
+        if "parameters" not in inputs:
+            return None
+        model = inputs["parameters"].get_dict().get("model", TrainParameters().model)
+        dataset, parent = inputs.get("dataset", None), inputs.get("parent", None)
+        if model == "forcefield" and dataset is not None and not dataset.base.attributes.get("has_energies", True):
+            return "a force field is trained on energies and forces, which this data set has not"
+        if parent is not None and parent.base.attributes.get("kind", model) != model:
+            return f"the parent is a {parent.base.attributes.get('kind')}, but a {model} is to be trained"
+        return None
+
+    def job(self) -> tuple[TrainJob, list[tuple[SinglefileData, str]]]:
+        """Return the job file and the files it needs."""
+        parameters = TrainParameters.model_validate(self.inputs.parameters.get_dict())
+        parent = self.inputs.get("parent", None)
+        job = TrainJob(
+            dataset=LabelledCrystalSetData.DEFAULT_FILENAME,
+            parameters=parameters,
+            seed=self.inputs.seed.value,
+            parent=None if parent is None else _PARENT,
+            output=FILENAME if parameters.model == "forcefield" else CheckpointData.DEFAULT_FILENAME,
+            runtime=self.runtime(),
+        )
+        files = [(self.inputs.dataset, LabelledCrystalSetData.DEFAULT_FILENAME)]
+        return job, files if parent is None else [*files, (parent, _PARENT)]

@@ -1,0 +1,94 @@
+"""Many crystals as one node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..core.archive import load_arrays
+from ..core.crystals import CrystalSet
+from ..core.elements import SYMBOLS
+from ..core.errors import ContentError
+from .base import ContentFileData, as_validation_error, attribute, saved
+
+
+class CrystalSetData(ContentFileData):
+    """A :class:`~aiida_dosmatgen.core.crystals.CrystalSet` of any number of crystals, in one file.
+
+    :param file: a ``CrystalSet``, or the path or stream of an ``npz`` file that holds one.
+    :param check: refuse crystals with NaN, without a volume or of unknown elements. Parsers do not check: a candidate that
+        exploded is a result, and its status says so.
+    :raises ValidationError: for a file of another kind, or naming the first bad crystal.
+    """
+
+    DEFAULT_FILENAME = "crystals.npz"
+
+    class AttributesModel(ContentFileData.AttributesModel):
+        n_crystals: int = attribute("n_crystals", "number of crystals")
+        n_atoms: int = attribute("n_atoms", "number of atoms of all crystals together")
+        elements: list[str] = attribute("elements", "chemical symbols that occur")
+        columns: dict[str, list[str]] = attribute("columns", "names of the values for each crystal and for each atom")
+
+    def __init__(self, file: CrystalSet | str | Path | BinaryIO | None = None, *, check: bool = True, **kwargs: Any) -> None:
+        header = kwargs.pop("header", {})
+        super().__init__(saved(file, **header) if isinstance(file, CrystalSet) else file, **kwargs)
+        if check and file is not None:
+            with as_validation_error():
+                self.crystals.check()
+
+    @classmethod
+    def describe(cls, path: Path) -> dict[str, Any]:
+        """Return the attributes of a file of crystals."""
+        return cls.describe_crystals(CrystalSet.load(path))
+
+    @classmethod
+    def describe_crystals(cls, crystals: CrystalSet) -> dict[str, Any]:
+        """Return the attributes of a set of crystals."""
+        return {
+            "n_crystals": len(crystals),
+            "n_atoms": int(crystals.n_atoms.sum()),
+            "elements": sorted({SYMBOLS[z] for z in set(crystals.numbers.tolist()) if 0 < z < len(SYMBOLS)}),
+            "columns": {"crystal": sorted(crystals.crystal_columns), "atom": sorted(crystals.atom_columns)},
+        }
+
+    @property
+    def crystals(self) -> CrystalSet:
+        """The crystals themselves."""
+        with as_validation_error(), self.open(mode="rb") as stream:
+            return CrystalSet.load(stream)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **kwargs: Any) -> CrystalSetData:
+        """Make a node from an ``npz`` file of this package, or from any file that ASE reads (extxyz, cif, POSCAR, …).
+
+        :raises ValidationError: for a truncated or foreign file, and crystals that are none.
+        """
+        path = Path(path).expanduser()
+        if path.suffix == ".npz":
+            return cls(path, **kwargs)
+        with as_validation_error():
+            return cls(read_with_ase(path), **kwargs)
+
+
+def read_with_ase(path: Path) -> CrystalSet:
+    """Read all structures of a file with ASE.
+
+    :raises ContentError: if ASE cannot read it, or a structure is not periodic in three dimensions.
+    """
+    import ase.io
+
+    if not path.is_file():
+        raise ContentError(f"{path} does not exist")
+    try:
+        frames = ase.io.read(path, index=":")
+    except Exception as exception:  # ASE's readers raise whatever they stumble upon
+        reason = (str(exception).splitlines() or [type(exception).__name__])[0]
+        raise ContentError(f"{path} cannot be read as a file of structures: {reason}") from None
+    if not frames:
+        raise ContentError(f"{path} holds no structures")
+    return CrystalSet.from_ase(frames)
+
+
+def file_header(path: Path) -> dict[str, Any]:
+    """Return the header entries with which a file of crystals was saved."""
+    return load_arrays(path, "dosmatgen-crystals", 1)[0]

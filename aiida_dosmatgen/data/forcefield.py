@@ -1,0 +1,150 @@
+"""A force field as a node: a model file, or the name of one."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, Literal
+
+from aiida.common.exceptions import ValidationError
+from aiida.orm import Data
+
+from ..core.elements import atomic_number
+from ..core.errors import ContentError
+from ..core.job import ForceField, sha256_of
+from .base import as_validation_error, attribute, storable
+
+FILENAME = "forcefield.model"
+
+Kind = Literal["mace-file", "foundation", "calculator"]
+
+
+class ForceFieldData(Data):
+    """A MACE model file, the name of a MACE foundation model, or an ASE calculator ``module:callable``.
+
+    A model file is a pickle: it is stored and hashed here but never loaded. Make one with :meth:`from_file`,
+    :meth:`from_foundation` or :meth:`from_calculator`.
+
+    :param kind: ``mace-file``, ``foundation`` or ``calculator``.
+    :param path: the model file of a ``mace-file``.
+    :param name: the foundation model, the calculator, or a name for the file.
+    :param arguments: keyword arguments of a calculator, JSON values.
+    :param elements: chemical symbols that the force field knows, if that is known.
+    :raises ValidationError: if these do not fit together, or the file is no model.
+    """
+
+    class AttributesModel(Data.AttributesModel):
+        kind: str = attribute("kind", "'mace-file', 'foundation' or 'calculator'")
+        name: str = attribute("name", "file name, foundation model or calculator")
+        sha256: str | None = attribute("sha256", "sha256 of the model file", None)
+        size: int | None = attribute("size", "bytes of the model file", None)
+        arguments: dict[str, Any] = attribute("arguments", "keyword arguments of the calculator", {})
+        elements: list[str] | None = attribute("elements", "chemical symbols that the force field knows", None)
+
+    def __init__(
+        self,
+        kind: Kind,
+        name: str | None = None,
+        *,
+        path: str | Path | None = None,
+        arguments: dict[str, Any] | None = None,
+        elements: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        attributes: dict[str, Any] = {"kind": kind, "name": name, "arguments": storable(arguments or {})}
+        with as_validation_error():
+            if (kind == "mace-file") != (path is not None):
+                raise ContentError("a force field of kind 'mace-file' has a file, the other kinds have none")
+            if path is not None:
+                path = Path(path).expanduser().absolute()
+                check_model_file(path)
+                attributes |= {"name": name or path.name, "sha256": sha256_of(path), "size": path.stat().st_size}
+                self.base.repository.put_object_from_file(path, FILENAME)
+            if elements is not None:
+                attributes["elements"] = sorted(elements, key=atomic_number)
+        self.base.attributes.set_many(attributes)
+        self._check()
+
+    def _check(self) -> None:
+        get = self.base.attributes.get
+        kind, name = get("kind", None), get("name", None)
+        objects = self.base.repository.list_object_names()
+        if kind not in ("mace-file", "foundation", "calculator"):
+            raise ValidationError(f"a force field is of kind 'mace-file', 'foundation' or 'calculator', not {kind!r}")
+        if objects != ([FILENAME] if kind == "mace-file" else []):
+            raise ValidationError(f"a force field of kind {kind!r} should not hold the files {objects}")
+        if not isinstance(name, str) or not name.strip():
+            raise ValidationError("the force field has no name")
+        if kind == "calculator" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", name):
+            raise ValidationError(f"{name!r} is not 'module:callable', e.g. 'ase.calculators.emt:EMT'")
+
+    def _validate(self) -> None:
+        super()._validate()
+        self._check()
+
+    @classmethod
+    def from_file(cls, path: str | Path, **kwargs: Any) -> ForceFieldData:
+        """Make a node from a MACE model file.
+
+        :raises ValidationError: for an empty, truncated or foreign file.
+        """
+        return cls("mace-file", path=path, **kwargs)
+
+    @classmethod
+    def from_foundation(cls, name: str, **kwargs: Any) -> ForceFieldData:
+        """Name a MACE foundation model, e.g. ``medium-mpa-0``; it must be in MACE's cache of the compute node."""
+        return cls("foundation", name, **kwargs)
+
+    @classmethod
+    def from_calculator(cls, calculator: str, **arguments: Any) -> ForceFieldData:
+        """Name an ASE calculator as ``module:callable``, called with ``arguments`` on the compute node."""
+        return cls("calculator", calculator, arguments=arguments)
+
+    # --- access ---------------------------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> Kind:
+        """``mace-file``, ``foundation`` or ``calculator``."""
+        return self.base.attributes.get("kind")
+
+    @property
+    def name(self) -> str:
+        """The file's name, the foundation model or the calculator."""
+        return self.base.attributes.get("name")
+
+    @property
+    def sha256(self) -> str | None:
+        """The sha256 of the model file, or None."""
+        return self.base.attributes.get("sha256", None)
+
+    def job_section(self) -> ForceField:
+        """Return the force field as a job file names it; a model file is expected under ``FILENAME``."""
+        if self.kind == "mace-file":
+            return ForceField(file=FILENAME, sha256=self.sha256)
+        if self.kind == "foundation":
+            return ForceField(foundation=self.name, arguments=self.base.attributes.get("arguments"))
+        return ForceField(calculator=self.name, arguments=self.base.attributes.get("arguments"))
+
+
+def check_model_file(path: Path) -> None:
+    """Check that a file is a whole torch archive, without unpickling it.
+
+    :raises ContentError: for a missing, empty, truncated or foreign file.
+    """
+    if not path.is_file():
+        raise ContentError(f"{path} does not exist")
+    if path.stat().st_size == 0:
+        raise ContentError(f"{path} is empty")
+    with open(path, "rb") as stream:
+        start = stream.read(4)
+    if start != b"PK\x03\x04":
+        raise ContentError(f"{path} is not a torch model file (a zip archive with data.pkl); give a MACE .model file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        raise ContentError(f"{path} is truncated or damaged; copy it again") from None
+    if not any(name.split("/")[-1] == "data.pkl" for name in names):
+        raise ContentError(f"{path} is a zip archive but not a torch model file (it has no data.pkl)")

@@ -1,0 +1,94 @@
+"""From a job's files to its outputs: nothing is believed without the end marker and the hash it states."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiida.common.exceptions import ValidationError
+from aiida.engine import ExitCode
+from aiida.orm import Dict
+from aiida.parsers import Parser
+
+from ..calculations.base import RESULTS_FILE, STDERR_FILE
+from ..core.errors import ContentError
+from ..core.job import Results, sha256_of
+from ..data.base import storable
+
+_REFUSAL = "dosmatgen: "
+_LONGEST_LINE = 400
+
+
+class DosmatgenParser(Parser):
+    """Parser of the jobs of ``dosmatgen``.
+
+    Subclasses turn the output file into nodes in :meth:`parse_output`.
+    """
+
+    CACHE_VERSION = 1
+
+    def parse(self, **_: Any) -> ExitCode | None:
+        """Attach the outputs, or say why there are none."""
+        names = self.retrieved.base.repository.list_object_names()
+        if RESULTS_FILE not in names:
+            return self._exit_without_results()
+        try:
+            results = Results.load(self.retrieved.base.repository.get_object_content(RESULTS_FILE))
+        except (ContentError, UnicodeDecodeError) as exception:
+            return self.exit_codes.ERROR_NO_RESULTS.format(message=str(exception))
+        kind = self.node.process_class.KIND
+        if results.kind != kind:
+            return self.exit_codes.ERROR_UNREADABLE_OUTPUT.format(
+                message=f"results.json is of a job of kind {results.kind!r}, expected {kind!r}"
+            )
+        self.out("results", Dict(storable(results.model_dump())))
+        if results.output not in names:
+            return self.exit_codes.ERROR_HASH_MISMATCH.format(message=f"{results.output} is missing")
+        with self.file(results.output) as path:
+            if sha256_of(path) != results.output_sha256:
+                return self.exit_codes.ERROR_HASH_MISMATCH.format(
+                    message=f"{results.output} has not the sha256 that results.json states"
+                )
+            try:
+                self.parse_output(path, results)
+            except (ContentError, ValidationError) as exception:
+                return self.exit_codes.ERROR_UNREADABLE_OUTPUT.format(message=str(exception))
+        if not results.finished:
+            return self.exit_codes.ERROR_STOPPED_EARLY.format(done=results.done, of=results.of)
+        return None
+
+    def parse_output(self, path: Path, results: Results) -> None:
+        """Attach the nodes that the output file makes.
+
+        :raises ContentError: if it is not what was asked for.
+        """
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def file(self, name: str) -> Iterator[Path]:
+        """Give a retrieved file as a path."""
+        with self.retrieved.base.repository.as_path(name) as path:
+            yield path
+
+    def _exit_without_results(self) -> ExitCode:
+        """Say why there is no ``results.json``: what the scheduler saw, a refusal, or the last line of stderr."""
+        if self.node.exit_status:
+            return ExitCode(self.node.exit_status, self.node.exit_message, invalidates_cache=True)
+        line = self._last_line()
+        if line.startswith(_REFUSAL):
+            return self.exit_codes.ERROR_BAD_INPUT.format(message=line.removeprefix(_REFUSAL))
+        return self.exit_codes.ERROR_NO_RESULTS.format(
+            message=f"The last line of its standard error: {line}" if line else "Its standard error is empty."
+        )
+
+    def _last_line(self) -> str:
+        names = self.retrieved.base.repository.list_object_names()
+        for name in (STDERR_FILE, self.node.get_option("scheduler_stderr")):
+            if name in names:
+                text = self.retrieved.base.repository.get_object_content(name, mode="rb").decode(errors="replace")
+                lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
+                if lines:
+                    return lines[-1][:_LONGEST_LINE]
+        return ""

@@ -1,0 +1,93 @@
+"""Fixtures shared by the tests. Those that need an AiiDA profile ask for ``aiida_profile`` (sqlite, temporary)."""
+
+import json
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.target import DosTarget
+
+pytest_plugins = ["aiida.tools.pytest_fixtures"]
+
+
+@pytest.fixture
+def crystals() -> CrystalSet:
+    """Diamond-like silicon, zincblende SiC and a three-atom crystal."""
+    fcc = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    return CrystalSet(
+        [2, 2, 3],
+        [14, 14, 14, 6, 5, 7, 7],
+        [[0, 0, 0], [0.25, 0.25, 0.25]] * 2 + [[0, 0, 0], [0.4, 0.3, 0.5], [0.7, 0.6, 0.1]],
+        np.stack([5.43 * fcc, 4.36 * fcc, np.diag([3.0, 4.0, 5.0])]),
+    )
+
+
+@pytest.fixture
+def labelled(crystals) -> CrystalSet:
+    """The same crystals with smooth made-up labels of the right shapes."""
+    rng = np.random.default_rng(1)
+    centres = rng.uniform(-8, 8, (len(crystals.numbers), 4, 1))
+    dos = np.exp(-0.5 * ((DEFAULT_GRID.points - centres) / 0.5) ** 2).sum(1)
+    return crystals.with_columns(
+        crystal={
+            "energy": -100.0 * crystals.n_atoms,
+            "stress": rng.normal(size=(len(crystals), 3, 3)),
+            "complete_below": np.full(len(crystals), 6.0),
+        },
+        atom={"forces": rng.normal(size=(len(crystals.numbers), 3)), "dos": dos.astype(np.float32)},
+    )
+
+
+@pytest.fixture
+def target(labelled) -> DosTarget:
+    """The per-site target of the second crystal."""
+    crystal = labelled[1]
+    return DosTarget(crystal.atom_columns["dos"], complete_below=float(crystal.crystal_columns["complete_below"][0]))
+
+
+@pytest.fixture
+def checkpoint_file(tmp_path):
+    """Return a function that writes a checkpoint file: a valid header, and a few bytes for weights."""
+
+    def write(kind="denoiser", name="checkpoint.safetensors", **changes):
+        header = {
+            "format": "dosmatgen-checkpoint",
+            "version": 1,
+            "kind": kind,
+            "architecture": {"width": 16, "layers": 2, "frequencies": 4},
+            "elements": ["B", "C", "N", "Si"],
+            "grid": {"emin": -10.0, "emax": 10.0, "n": 400},
+            "sigma": 0.3,
+            "training": {
+                "dataset_sha256": "0" * 64,
+                "n_crystals": 3,
+                "seed": 1,
+                "epochs": 2,
+                "parameters": {},
+                "parent_sha256": None,
+            },
+            "metrics": {"loss": 0.5},
+            "engine_version": "0",
+            **changes,
+        }
+        tensors = {"weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}
+        text = json.dumps({"__metadata__": {"dosmatgen": json.dumps(header)}, **tensors}).encode()
+        path = tmp_path / name
+        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """A file that looks like a torch archive from outside, which is all that the AiiDA side ever looks at."""
+    path = tmp_path / "mace.model"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mace/data.pkl", b"\x80\x02K\x01.")
+        archive.writestr("mace/version", b"3\n")
+    return path
