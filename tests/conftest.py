@@ -4,6 +4,7 @@ import json
 import struct
 import zipfile
 
+import hypothesis
 import numpy as np
 import pytest
 
@@ -12,6 +13,10 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.target import DosTarget
 
 pytest_plugins = ["aiida.tools.pytest_fixtures"]
+
+# No deadline for single examples: a busy machine is no failure.
+hypothesis.settings.register_profile("dosmatgen", deadline=None)
+hypothesis.settings.load_profile("dosmatgen")
 
 
 @pytest.fixture

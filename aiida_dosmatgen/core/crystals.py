@@ -130,7 +130,7 @@ class CrystalSet:
     @property
     def formulas(self) -> list[str]:
         """Chemical formula of each crystal."""
-        return [formula(part) for part in np.split(self.numbers, self.offsets[1:-1])]
+        return [formula(self.numbers[a:b]) for a, b in zip(self.offsets, self.offsets[1:], strict=False)]
 
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> CrystalSet:
         """Return the selected crystals, in the order asked for; an integer gives a set of one."""

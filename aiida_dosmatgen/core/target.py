@@ -168,6 +168,10 @@ class DosTarget:
         :param complete_below: defaults to the end of ``energies``.
         :raises ContentError: naming what is wrong.
         """
+        if n_atoms is not None and (isinstance(n_atoms, bool) or not isinstance(n_atoms, int | np.integer) or n_atoms < 1):
+            raise ContentError(f"n_atoms must be a whole number of atoms, not {n_atoms!r}")
+        if complete_below is not None and not isinstance(complete_below, float | int):
+            raise ContentError(f"complete_below must be an energy in eV, not {complete_below!r}")
         values = np.asarray(values, float)
         curves = resample(energies, values, grid)
         end = float(np.asarray(energies, float)[-1])

@@ -1,0 +1,36 @@
+"""Symbols, numbers, formulas."""
+
+import ase.data
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiida_dosmatgen.core.elements import SYMBOLS, atomic_number, formula
+from aiida_dosmatgen.core.errors import ContentError
+
+
+def test_the_table_is_the_periodic_table():
+    assert list(SYMBOLS) == list(ase.data.chemical_symbols)
+
+
+@given(st.integers(1, 118))
+def test_symbols_and_numbers_invert(number):
+    assert atomic_number(SYMBOLS[number]) == number
+
+
+@pytest.mark.parametrize("symbol", ["X", "si", "Xx", "", "14"])
+def test_unknown_symbols_are_refused(symbol):
+    with pytest.raises(ContentError, match="is not a chemical element"):
+        atomic_number(symbol)
+
+
+@given(st.lists(st.integers(1, 118), min_size=1, max_size=12), st.randoms())
+def test_a_formula_does_not_depend_on_the_order(numbers, random):
+    shuffled = numbers.copy()
+    random.shuffle(shuffled)
+    assert formula(shuffled) == formula(numbers)
+
+
+def test_formulas():
+    assert formula([31, 33]) == "AsGa"
+    assert formula([8, 14, 8]) == "O2Si"
