@@ -137,12 +137,14 @@ class RelaxParameters(Strict):
     :param smax: convergence threshold on stress components in GPa.
     :param max_steps: steps after which a crystal counts as not converged.
     :param cell: whether the cell is relaxed too.
+    :param precision: arithmetic of a MACE model; steps are always taken in float64.
     """
 
     fmax: float = Field(0.05, gt=0)
     smax: float = Field(0.5, gt=0)
     max_steps: int = Field(300, ge=0)
     cell: bool = True
+    precision: Literal["float32", "float64"] = "float32"
 
 
 class RelaxJob(Job):
