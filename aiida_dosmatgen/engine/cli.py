@@ -48,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--max-seconds", type=float, metavar="S", help="stop in time, keeping what is done")
         if kind == "sample":
             sub.add_argument("--range", type=_range, metavar="A:B", help="candidates A to B-1, instead of the job file's")
-    sub = kinds.add_parser("prototypes", help="make strained prototype crystals", description="make strained prototype crystals")
+    text = "make strained prototype crystals, the raw material of a training set"
+    sub = kinds.add_parser("prototypes", help=text, description=text)
     sub.add_argument("--elements", required=True, help='chemical symbols, e.g. "Si C"')
     sub.add_argument("--count", type=int, required=True)
     sub.add_argument("--seed", type=int, default=0)

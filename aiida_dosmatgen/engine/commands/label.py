@@ -23,10 +23,9 @@ def run(job: LabelJob, folder: Path) -> Results:
     if job.max_cost is not None:
         crystals = crystals[[i for i, c in enumerate(crystals) if estimated_cost(c, job.settings) <= job.max_cost]]
     pseudos = None if job.pseudo_directory is None else folder / job.pseudo_directory
-    progress, done = Progress("crystals labelled", len(crystals)), 0
+    progress = Progress("crystals labelled", len(crystals))
     running = label(crystals, job.settings, folder / job.directory, job.workers, pseudos)
-    for index, status in running:
-        done += 1
+    for done, (index, status) in enumerate(running, 1):
         progress(done, "" if status == "ok" else f"crystal {index}: {status}")
         if done < len(crystals) and not clock.allows():
             running.close()
