@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -27,19 +28,6 @@ _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GridHeader(_Part):
-    """The energies of the curves: ``n`` points from ``emin`` to ``emax`` in eV."""
-
-    emin: float
-    emax: float
-    n: int = Field(ge=2)
-
-    @property
-    def energies(self) -> EnergyGrid:
-        """The same as an :class:`~aiida_dosmatgen.core.dos.EnergyGrid`."""
-        return EnergyGrid(self.emin, self.emax, self.n)
 
 
 class TrainingHeader(_Part):
@@ -75,11 +63,22 @@ class CheckpointHeader(_Part):
     kind: Literal["denoiser", "predictor"]
     architecture: dict[str, Any]
     elements: list[str] = Field(min_length=1)
-    grid: GridHeader
+    grid: EnergyGrid
     sigma: float = Field(gt=0)
     training: TrainingHeader
     metrics: dict[str, Any] = {}
     engine_version: str
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any], name: str = "checkpoint header") -> CheckpointHeader:
+        """Make a header from its JSON.
+
+        :raises ContentError: naming the keys that are missing, unknown or wrong.
+        """
+        try:
+            return cls.model_validate(record)
+        except ValidationError as exception:
+            raise ContentError(f"{name}: {explain(exception)}") from None
 
     def to_metadata(self) -> dict[str, str]:
         """Return the ``__metadata__`` of the safetensors file."""
@@ -150,7 +149,4 @@ def _parse(metadata: Any, name: str) -> CheckpointHeader:
     version = record.get("version")
     if isinstance(version, int) and version > VERSION:
         raise ContentError(f"{name} has checkpoint version {version}, newer than {VERSION}; update aiida-dosmatgen")
-    try:
-        return CheckpointHeader.model_validate(record)
-    except ValidationError as exception:
-        raise ContentError(f"{name}: checkpoint header: {explain(exception)}") from None
+    return CheckpointHeader.from_dict(record, f"{name}: checkpoint header")

@@ -187,6 +187,7 @@ class TrainParameters(Strict):
     :param model: ``denoiser``, ``predictor`` (per-atom DOS and formation energy) or ``forcefield`` (MACE).
     :param epochs: passes over the training crystals.
     :param learning_rate: peak of the schedule, for Adam.
+    :param weight_decay: of AdamW.
     :param ema: decay of the exponential moving average of the weights.
     :param drop_crystal: probability that a crystal's whole condition is dropped.
     :param drop_site: probability that single sites lose theirs, in crystals that keep a site condition.
@@ -200,6 +201,7 @@ class TrainParameters(Strict):
     epochs: int = Field(500, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
     ema: float = Field(0.999, ge=0, lt=1)
     drop_crystal: float = Field(0.15, ge=0, le=1)
     drop_site: float = Field(0.2, ge=0, le=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -39,7 +40,7 @@ class LabelledDataset(InMemoryDataset):
         types = type_indices(crystals.numbers, elements)
         if (types < 0).any():
             unknown = sorted({SYMBOLS[z] for z in crystals.numbers[types < 0]})
-            raise ContentError(f"the crystals contain {' '.join(unknown)}, which the model does not know ({' '.join(elements)})")
+            raise ContentError(f"the crystals contain {' '.join(unknown)}; the model knows only {' '.join(elements)}")
         dos = crystals.atom_columns["dos"]
         limit = np.minimum(crystals.crystal_columns["complete_below"], DEFAULT_GRID.emax)
         energies = crystals.crystal_columns.get("formation_energy", np.full(len(crystals), np.nan))
@@ -55,7 +56,7 @@ class LabelledDataset(InMemoryDataset):
                     formation_energy=_tensor(energies[i : i + 1]),
                     num_nodes=int(b - a),
                 )
-                for i, (a, b) in enumerate(zip(offsets[:-1], offsets[1:], strict=True))
+                for i, (a, b) in enumerate(itertools.pairwise(offsets))
             ]
         )
 

@@ -1,0 +1,181 @@
+"""``dosmatgen train``: a denoiser, a predictor or a force field from labelled crystals."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from ... import __version__
+from ...core.checkpoint_header import CheckpointHeader, TrainingHeader
+from ...core.crystals import CrystalSet
+from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
+from ...core.errors import ContentError
+from ...core.job import Results, TrainJob, TrainParameters, sha256_of
+from . import Clock, Progress, prepare, results
+
+_ARCHITECTURE = {"denoiser": {"width", "layers", "frequencies"}, "predictor": {"width", "layers", "members"}}
+
+
+def run(job: TrainJob, folder: Path) -> Results:
+    """Train a model; a job that was stopped is taken up where it stopped, if its folder still has its state.
+
+    :raises ContentError: if data set, parent and parameters do not fit together.
+    """
+    clock = Clock(job.runtime.max_seconds)
+    device = prepare(job.runtime)
+    if job.parameters.model == "forcefield":
+        return _train_force_field(job, folder, clock, device)
+    return _train_network(job, folder, clock, device)
+
+
+def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Results:
+    import torch
+
+    from ..checkpoint import build_model, load_model, save_model
+    from ..dataset import LabelledDataset, load_labelled, split_by_formula, with_formation_energies
+    from ..training import Schedule, Trainer
+
+    parameters, dataset_sha256 = job.parameters, _hash(folder / job.dataset, "data set")
+    crystals = with_formation_energies(load_labelled(folder / job.dataset))
+    training, held_out = split_by_formula(crystals, parameters.validation_fraction, job.seed)
+    parent_sha256 = None if job.parent is None else _hash(folder / job.parent, "parent")
+    header = _header(job, crystals, len(training), dataset_sha256, parent_sha256)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        if job.parent is None:
+            model = build_model(header)
+        else:
+            model, parent = load_model(folder / job.parent)
+            header = _inherit(header, parent)
+    sets = [LabelledDataset(crystals[indices], header.elements) for indices in (training, held_out) if len(indices)]
+    objective = _objective(parameters, model, sets[0], scale=job.parent is None)
+    schedule = Schedule(**{k: getattr(parameters, k) for k in Schedule.__dataclass_fields__})
+    trainer = Trainer(
+        model.train(),
+        objective,
+        sets[0],
+        sets[1] if len(sets) > 1 else None,
+        schedule,
+        seed=job.seed,
+        folder=folder,
+        fingerprint=json.dumps([header.model_dump_json(), __version__, torch.__version__]),
+        device=device,
+    )
+    progress = Progress("epochs", parameters.epochs)
+    outcome = trainer.run(clock.allows, progress, folder / job.history)
+    metrics = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)} | {"n_held_out": len(held_out)}
+    header = header.model_copy(
+        update={"metrics": metrics, "training": header.training.model_copy(update={"epochs": outcome.best_epoch})}
+    )
+    save_model(folder / job.output, outcome.model, header)
+    details = {
+        "model": parameters.model,
+        "dataset_sha256": dataset_sha256,
+        "seed": job.seed,
+        "best_epoch": outcome.best_epoch,
+        "metrics": metrics,
+        "parent_sha256": parent_sha256,
+    }
+    return results(
+        job, folder, clock, output=job.output, done=outcome.epochs, of=parameters.epochs,
+        device=device, finished=outcome.finished, details=details,
+    )  # fmt: skip
+
+
+def _header(
+    job: TrainJob, crystals: CrystalSet, n_crystals: int, dataset_sha256: str, parent_sha256: str | None
+) -> CheckpointHeader:
+    from ..dataset import vocabulary
+
+    kind = job.parameters.model
+    assert kind != "forcefield"
+    return CheckpointHeader(
+        kind=kind,
+        architecture=job.parameters.architecture.model_dump(include=_ARCHITECTURE[kind]),
+        elements=vocabulary(crystals),
+        grid=DEFAULT_GRID,
+        sigma=DEFAULT_SIGMA,
+        training=TrainingHeader(
+            dataset_sha256=dataset_sha256,
+            n_crystals=n_crystals,
+            seed=job.seed,
+            epochs=0,
+            parameters=job.parameters.model_dump(mode="json"),
+            parent_sha256=parent_sha256,
+        ),
+        engine_version=__version__,
+    )
+
+
+def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHeader:
+    """Return the header of a model that starts from a parent: its sizes, its elements and its curves.
+
+    :raises ContentError: if the parent is of another kind, or lacks an element.
+    """
+    if parent.kind != header.kind:
+        raise ContentError(f"parent: the checkpoint is a {parent.kind}, but a {header.kind} is to be trained")
+    unknown = [symbol for symbol in header.elements if symbol not in parent.elements]
+    if unknown:
+        raise ContentError(
+            f"parent: the checkpoint knows {' '.join(parent.elements)}, but the data set contains {' '.join(unknown)}; "
+            "leave those crystals out, or train without a parent"
+        )
+    return header.model_copy(
+        update={"architecture": parent.architecture, "elements": parent.elements, "grid": parent.grid, "sigma": parent.sigma}
+    )
+
+
+def _objective(parameters: TrainParameters, model: Any, dataset: Any, scale: bool) -> Any:
+    """Return what is minimised; a new model takes its scalers from the data set, one with a parent keeps the parent's."""
+    from torch_geometric.loader import DataLoader
+
+    from ..dataset import to_dense
+
+    if parameters.model == "predictor":
+        from ..predictors import PredictorObjective
+
+        if scale:
+            model.set_scalers(dataset, DEFAULT_GRID)
+        return PredictorObjective(DEFAULT_GRID)
+    from ..conditioning import Dropout
+    from ..denoiser_training import DenoiserObjective
+
+    if scale:
+        model.fit_statistics(to_dense(batch) for batch in DataLoader(dataset, batch_size=256))
+    return DenoiserObjective(Dropout(parameters.drop_crystal, parameters.drop_site, parameters.total_only))
+
+
+def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Results:
+    from ..dataset import load_labelled
+    from ..forcefield_training import train_force_field
+
+    if job.parent is not None:
+        raise ContentError("parent: a force field is trained from scratch; leave the parent out")
+    if Path(job.output).suffix == ".safetensors":
+        raise ContentError(f"output: a force field is a MACE file, not {job.output}; give e.g. 'forcefield.model'")
+    dataset_sha256 = _hash(folder / job.dataset, "data set")
+    outcome = train_force_field(
+        load_labelled(folder / job.dataset), job.parameters, job.seed, folder, folder / job.output, folder / job.history,
+        device=str(device), clock=clock, progress=Progress("epochs", job.parameters.epochs),
+    )  # fmt: skip
+    details = {
+        "model": "forcefield",
+        "dataset_sha256": dataset_sha256,
+        "seed": job.seed,
+        "best_epoch": outcome.best_epoch,
+        "metrics": outcome.metrics,
+        "parent_sha256": None,
+    }
+    return results(
+        job, folder, clock, output=job.output, done=outcome.epochs, of=job.parameters.epochs,
+        device=device, finished=outcome.finished, details=details,
+    )  # fmt: skip
+
+
+def _hash(path: Path, what: str) -> str:
+    try:
+        return sha256_of(path)
+    except OSError:
+        raise ContentError(f"the {what} {path} does not exist or cannot be read") from None

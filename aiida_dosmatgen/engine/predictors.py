@@ -1,0 +1,243 @@
+"""Per-atom density of states and formation energy of a crystal: the surrogate of the DFT run that follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Batch
+
+from ..core.checkpoint_header import CheckpointHeader
+from ..core.crystals import CrystalSet
+from ..core.dos import EnergyGrid
+from .batch import DenseBatch
+from .dataset import LabelledDataset, niggli, to_dense, type_indices
+from .environment import EnvironmentLayer, PairMoments
+
+_SMALLEST_HEIGHT = 0.7  # Å between lattice planes; flatter cells are no crystals and have thousands of images
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What each of M members says about B crystals padded to N atoms.
+
+    :param dos: states/eV, shape (M, B, N, n); may dip below zero.
+    :param formation_energy: eV/atom, shape (M, B).
+    """
+
+    dos: Tensor
+    formation_energy: Tensor
+
+
+class _Member(nn.Module):
+    """One network: atoms' environments to curves and an energy, both in the units of the scalers."""
+
+    def __init__(self, n_elements: int, n_energies: int, width: int, layers: int, channels: int, radial: int) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(n_elements, width)
+        self.layers = nn.ModuleList(EnvironmentLayer(width, channels, radial) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.dos = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.SiLU(), nn.Linear(2 * width, n_energies))
+        self.energy = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 1))
+        nn.init.zeros_(self.dos[-1].weight)
+        nn.init.zeros_(self.dos[-1].bias)
+
+    def forward(self, types: Tensor, moments: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.embed(types)
+        for layer in self.layers:
+            hidden = layer(hidden, moments)
+        present = mask.to(moments.dtype)[..., None]
+        hidden = self.norm(hidden) * present
+        count = present.sum(1, keepdim=True).clamp_min(1)
+        mean = hidden.sum(1, keepdim=True) / count  # the zero of energy belongs to the whole crystal
+        hidden = torch.cat([hidden, mean.expand_as(hidden)], -1)
+        return self.dos(hidden), (self.energy(hidden) * present).sum((1, 2)) / count[:, 0, 0]
+
+
+class Predictor(nn.Module):
+    """An ensemble of networks that learn the deviation of each atom's curve from its element's mean curve.
+
+    Invariant to rotations, to translations and to the choice of the cell; equivariant to permutations of the atoms.
+    Differentiable with respect to coordinates and lattices.
+
+    :param n_elements: size of the vocabulary.
+    :param n_energies: points of a curve.
+    :param width: features of an atom.
+    :param layers: rounds of messages, each reaching ``cutoff`` further.
+    :param members: networks in the ensemble; their mean is the prediction, their spread a hint at its error.
+    :param channels: features spread over the surroundings in each round.
+    :param cutoff: Å.
+    :param radial: radial Gaussians.
+    """
+
+    def __init__(
+        self, n_elements: int, n_energies: int, *, width: int, layers: int, members: int = 1,
+        channels: int = 32, cutoff: float = 6.0, radial: int = 16,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.moments = PairMoments(cutoff, radial)
+        self.members = nn.ModuleList(_Member(n_elements, n_energies, width, layers, channels, radial) for _ in range(members))
+        self.mean_curves: Tensor
+        self.energy_scale: Tensor
+        self.register_buffer("mean_curves", torch.zeros(n_elements, n_energies))
+        self.register_buffer("energy_scale", torch.tensor([0.0, 1.0]))  # mean and deviation in eV/atom
+
+    @classmethod
+    def from_header(cls, header: CheckpointHeader) -> Predictor:
+        """Build the untrained model of a checkpoint's header."""
+        return cls(len(header.elements), header.grid.n, **header.architecture)
+
+    def set_scalers(self, dataset: LabelledDataset, grid: EnergyGrid) -> None:
+        """Take each element's mean curve (over what is complete) and the scale of the energies from a data set."""
+        points = torch.tensor(grid.points, dtype=self.mean_curves.dtype)
+        total, count = torch.zeros_like(self.mean_curves), torch.zeros_like(self.mean_curves)
+        for crystal in dataset:
+            known = (points <= crystal.complete_below).to(total).expand_as(crystal.dos)
+            total.index_add_(0, crystal.types, crystal.dos * known)
+            count.index_add_(0, crystal.types, known.contiguous())
+        self.mean_curves.copy_(total / count.clamp_min(1))
+        energies = torch.cat([crystal.formation_energy for crystal in dataset])
+        energies = energies[torch.isfinite(energies)]
+        if len(energies) > 1:
+            self.energy_scale.copy_(torch.stack([energies.mean(), energies.std().clamp_min(1e-3)]))
+
+    def forward(self, types: Tensor, fractional: Tensor, lattices: Tensor, mask: Tensor) -> Prediction:
+        """Predict B crystals padded to N atoms.
+
+        :param types: element indices, shape (B, N).
+        :param fractional: shape (B, N, 3).
+        :param lattices: rows in Å, shape (B, 3, 3).
+        :param mask: True for atoms, shape (B, N).
+        """
+        moments = self.moments(fractional, lattices, mask)
+        curves, energies = zip(*(member(types, moments, mask) for member in self.members), strict=True)
+        shift, scale = self.energy_scale
+        return Prediction(self.mean_curves[types] + torch.stack(curves), shift + scale * torch.stack(energies))
+
+
+class PredictorObjective:
+    """What a predictor is trained and judged by.
+
+    The loss of each member is the mean |ΔDOS| over atoms and complete points plus ``energy_weight`` times the mean
+    |ΔE_f| in units of its deviation; members are summed, so that each sees its own error only.
+    """
+
+    def __init__(self, grid: EnergyGrid, energy_weight: float = 0.2) -> None:
+        self.grid, self.energy_weight = grid, energy_weight
+
+    def compared(self, batch: DenseBatch) -> Tensor:
+        """Select the points that count: of real atoms, and below the end of the complete bands; (B, N, n) of 0 and 1."""
+        points = torch.as_tensor(self.grid.points, dtype=batch.dos.dtype, device=batch.dos.device)
+        complete = points <= batch.complete_below[:, None, None]
+        return (complete & batch.mask[..., None]).to(batch.dos.dtype)
+
+    def loss(self, model: Predictor, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return ``loss`` to minimise, and its parts ``dos`` (states/eV/atom) and ``energy`` (eV/atom)."""
+        dense = to_dense(batch)
+        weights = self.compared(dense)
+        prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask)
+        dos = ((prediction.dos - dense.dos).abs() * weights).sum((1, 2, 3)) / weights.sum().clamp_min(1)
+        known = torch.isfinite(batch.formation_energy)
+        wanted = torch.where(known, batch.formation_energy, torch.zeros_like(batch.formation_energy))
+        energy = ((prediction.formation_energy - wanted).abs() * known).sum(1) / known.sum().clamp_min(1)
+        total = (dos + self.energy_weight * energy / model.energy_scale[1]).sum()
+        return {"loss": total, "dos": dos.mean(), "energy": energy.mean()}
+
+    @torch.no_grad()
+    def evaluate(self, model: Predictor, batches: Iterable[Batch]) -> dict[str, float]:
+        """Return the errors of the ensemble's mean.
+
+        ``dos_mae`` (states/eV/atom), ``dos_mae_baseline`` of the elements' mean curves, ``dos_mae_ratio`` of the two,
+        ``formation_energy_mae`` (eV/atom; absent if no crystal has one), and the ``loss`` to choose the best epoch by.
+        """
+        error = baseline = points = energy_error = n_energies = 0.0
+        for batch in batches:
+            dense = to_dense(batch)
+            weights = self.compared(dense)
+            prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask)
+            dos, energy = prediction.dos.mean(0).clamp_min(0), prediction.formation_energy.mean(0)
+            error += float(((dos - dense.dos).abs() * weights).sum())
+            baseline += float(((model.mean_curves[dense.types] - dense.dos).abs() * weights).sum())
+            points += float(weights.sum())
+            deviation = (energy - batch.formation_energy).abs()
+            known = torch.isfinite(deviation)
+            energy_error += float(deviation[known].sum())
+            n_energies += int(known.sum())
+        metrics = {
+            "dos_mae": error / points,
+            "dos_mae_baseline": baseline / points,
+            "dos_mae_ratio": error / max(baseline, 1e-12),
+        }
+        loss = metrics["dos_mae"]
+        if n_energies:
+            metrics["formation_energy_mae"] = energy_error / n_energies
+            loss += self.energy_weight * metrics["formation_energy_mae"] / float(model.energy_scale[1])
+        return {"loss": loss, **metrics}
+
+
+# --- use --------------------------------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def predict(
+    model: Predictor, header: CheckpointHeader, crystals: CrystalSet, batch_size: int = 64, progress: Any = None
+) -> CrystalSet:
+    """Add what the ensemble predicts as columns.
+
+    For each atom ``predicted_dos`` (float32, states/eV) and ``predicted_dos_std``, the deviation of the members averaged over
+    the grid; for each crystal ``predicted_formation_energy`` (eV/atom) and ``predicted_formation_energy_std``. All NaN for
+    crystals that are defective or have an element that the model does not know.
+
+    :param progress: called with the number of crystals done.
+    """
+    reference = model.mean_curves
+    types = type_indices(crystals.numbers, header.elements)
+    offsets = crystals.offsets
+    reduced = niggli(crystals)
+    usable = [i for i in range(len(crystals)) if _usable(reduced[i], types[offsets[i] : offsets[i + 1]])]
+    dos = np.full((len(crystals.numbers), header.grid.n), np.nan, dtype=np.float32)
+    dos_std = np.full(len(crystals.numbers), np.nan)
+    energy, energy_std = np.full(len(crystals), np.nan), np.full(len(crystals), np.nan)
+    usable.sort(key=lambda i: (int(crystals.n_atoms[i]), i))
+    for start in range(0, len(usable), batch_size):
+        chosen = usable[start : start + batch_size]
+        n = int(crystals.n_atoms[chosen].max())
+        padded_types = np.zeros((len(chosen), n), dtype=np.int64)
+        fractional, mask = np.zeros((len(chosen), n, 3)), np.zeros((len(chosen), n), dtype=bool)
+        for row, i in enumerate(chosen):
+            atoms, count = slice(offsets[i], offsets[i + 1]), crystals.n_atoms[i]
+            padded_types[row, :count], fractional[row, :count], mask[row, :count] = (
+                types[atoms],
+                reduced.fractional[atoms],
+                True,
+            )
+        prediction = model(
+            torch.from_numpy(padded_types).to(reference.device),
+            torch.from_numpy(fractional).to(reference),
+            torch.from_numpy(reduced.lattices[chosen]).to(reference),
+            torch.from_numpy(mask).to(reference.device),
+        )
+        curves = prediction.dos.clamp_min(0)
+        curves_mean, curves_std = curves.mean(0).cpu().numpy(), curves.std(0, unbiased=False).mean(-1).cpu().numpy()
+        energy[chosen] = prediction.formation_energy.mean(0).cpu().numpy()
+        energy_std[chosen] = prediction.formation_energy.std(0, unbiased=False).cpu().numpy()
+        for row, i in enumerate(chosen):
+            atoms, count = slice(offsets[i], offsets[i + 1]), crystals.n_atoms[i]
+            dos[atoms], dos_std[atoms] = curves_mean[row, :count], curves_std[row, :count]
+        if progress is not None:
+            progress(start + len(chosen))
+    return crystals.with_columns(
+        crystal={"predicted_formation_energy": energy, "predicted_formation_energy_std": energy_std},
+        atom={"predicted_dos": dos, "predicted_dos_std": dos_std},
+    )
+
+
+def _usable(crystal: CrystalSet, types: np.ndarray) -> bool:
+    if crystal.defect() is not None or (types < 0).any():
+        return False
+    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattices[0]), axis=0)
+    return bool(heights.min() > _SMALLEST_HEIGHT)
