@@ -1,0 +1,118 @@
+"""``dosmatgen sample``: candidates from a denoiser checkpoint.
+
+Finished batches are kept as parts beside the output until all is done, so a job that was killed goes on where it stopped.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...core.crystals import CrystalSet
+from ...core.errors import ContentError
+from ...core.job import Results, SampleJob, sha256_of
+from ...core.target import DosTarget
+from ..checkpoint import load_model
+from ..sampler import sample, sizes
+from . import Clock, Progress, prepare, results
+
+
+class _OutOfTime(Exception):
+    pass
+
+
+class _Parts:
+    """Finished candidates of one (checkpoint, target, parameters, seed) on disk.
+
+    :param folder: one folder for each key; a file for each batch.
+    """
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self.folder = folder / key
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def add(self, crystals: CrystalSet) -> None:
+        """Keep a batch."""
+        candidates = crystals.crystal_columns["candidate"]
+        name = hashlib.sha256(candidates.tobytes()).hexdigest()[:8]
+        crystals.save(self.folder / f"{int(candidates[0])}-{name}.npz")
+
+    def collect(self, wanted: range) -> CrystalSet:
+        """Return the wanted candidates that are there, each once, in order."""
+        found = []
+        for path in sorted(self.folder.glob("*.npz")):
+            try:
+                found.append(CrystalSet.load(path))
+            except ContentError:  # not ours, or damaged by a full disk: compute it again
+                path.unlink()
+        crystals = CrystalSet.concatenate(found)
+        if not len(crystals):
+            return _empty()
+        candidates, first = np.unique(crystals.crystal_columns["candidate"], return_index=True)
+        return crystals[first[(candidates >= wanted.start) & (candidates < wanted.stop)]]
+
+
+def run(job: SampleJob, folder: Path) -> Results:
+    """Generate the candidates of a job.
+
+    :raises ContentError: for an unusable checkpoint or target, or an unknown number of atoms.
+    """
+    clock = Clock(job.runtime.max_seconds)
+    if job.stop <= job.start:
+        raise ContentError(f"stop ({job.stop}) must be above start ({job.start})")
+    device = prepare(job.runtime)
+    parameters = job.parameters
+    wanted = range(job.start, job.stop)
+    target = None if job.target is None else DosTarget.load(folder / job.target)
+    sizes(parameters, target, wanted)
+    model, header = load_model(folder / job.checkpoint, device, getattr(torch, parameters.precision))
+    if header.kind != "denoiser":
+        raise ContentError(f"{job.checkpoint} is a {header.kind}, not a denoiser; sampling needs a denoiser checkpoint")
+    details = {
+        "checkpoint_sha256": sha256_of(folder / job.checkpoint),
+        "target_sha256": None if job.target is None else sha256_of(folder / job.target),
+        "seed": job.seed,
+        "parameters": parameters.model_dump(),
+    }
+    key = hashlib.sha256(json.dumps(details, sort_keys=True).encode()).hexdigest()[:16]
+    keep = folder / f".{job.output}.parts"
+    parts = _Parts(keep, key)
+    done = set(parts.collect(wanted).crystal_columns["candidate"].tolist())
+    missing = [i for i in wanted if i not in done]
+
+    def check() -> None:
+        if not clock.allows():
+            raise _OutOfTime
+
+    progress = Progress("candidates", len(wanted))
+    try:
+        for crystals in sample(
+            model, target, parameters, job.seed, missing, batch_size=job.runtime.batch_size, each_step=check
+        ):
+            parts.add(crystals)
+            done.update(crystals.crystal_columns["candidate"].tolist())
+            progress(len(done))
+    except _OutOfTime:
+        pass
+    output = parts.collect(wanted)
+    output.save(folder / job.output)
+    if len(output) == len(wanted):
+        shutil.rmtree(keep, ignore_errors=True)
+    return results(
+        job,
+        folder,
+        clock,
+        output=job.output,
+        done=len(output),
+        of=len(wanted),
+        device=device,
+        details={**details, "start": job.start, "stop": job.stop},
+    )
+
+
+def _empty() -> CrystalSet:
+    columns = {"candidate": np.zeros(0, dtype=np.int64), "seed": np.zeros(0, dtype=np.int64)}
+    return CrystalSet(np.zeros(0), np.zeros(0), np.zeros((0, 3)), np.zeros((0, 3, 3)), columns)
