@@ -1,0 +1,238 @@
+"""Which candidates go on to DFT, in which order, and why the others do not: pure functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from .contacts import closest_contacts, sound_crystals
+from .crystals import CrystalSet
+from .elements import SYMBOLS
+from .errors import ContentError
+from .job import Strict
+from .target import DosTarget
+from .thermo import formation_energy
+
+
+class RankWeights(Strict):
+    """What a candidate's score is made of; the lowest score is the best.
+
+    score = distance · d + formation_energy · max(0, E_f) + relaxation · (0 if converged, else 1), with d the mean absolute
+    error of the predicted per-site curves in states/eV/atom and E_f the formation energy in eV/atom.
+
+    :param distance: weight of the predicted distance to the target.
+    :param formation_energy: per eV/atom above the elements; being more stable than them is no merit for the score.
+    :param relaxation: added for a candidate whose relaxation did not converge (only where such candidates are let through).
+    """
+
+    distance: float = Field(1.0, ge=0)
+    formation_energy: float = Field(0.1, ge=0)
+    relaxation: float = Field(0.1, ge=0)
+
+
+class ScreenCriteria(Strict):
+    """What a candidate has to fulfil. The criteria are applied in this order, each to those that are left.
+
+    :param min_contact: smallest accepted distance of two atoms over the sum of their covalent radii.
+    :param min_volume_per_atom: in Å³.
+    :param max_volume_per_atom: in Å³.
+    :param require_converged: whether the relaxation must have converged. If not, candidates that ran out of steps or time
+        pass too.
+    :param max_formation_energy: largest accepted formation energy in eV/atom with respect to the elements, by the force field;
+        None accepts any, also unknown ones.
+    :param min_formation_energy: smallest accepted one; no compound is bound as strongly as the default, so whatever lies below
+        sits in a hole of the force field.
+    :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
+        is kept.
+    :param allowed_elements: chemical symbols that may occur; None allows all.
+    :param rank_by: the weights of the score.
+    """
+
+    min_contact: float = Field(0.6, ge=0)
+    min_volume_per_atom: float = Field(2.0, ge=0)
+    max_volume_per_atom: float = Field(100.0, gt=0)
+    require_converged: bool = True
+    max_formation_energy: float | None = 0.5
+    min_formation_energy: float = -6.0
+    unique: bool = True
+    allowed_elements: list[str] | None = None
+    rank_by: RankWeights = RankWeights()
+
+
+@dataclasses.dataclass(frozen=True)
+class Screened:
+    """The outcome of :func:`screen`, JSON values only (no NaN: what is not known is None).
+
+    :param ranking: one dictionary for each candidate that is left, best first: ``rank`` (from 1), ``candidate``, ``index`` (its
+        place in the set), ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom), ``predicted_distance`` (states/eV/atom,
+        per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV), ``status``, ``score``.
+    :param funnel: how many are left after each criterion, in order, the first entry being all candidates.
+    :param rejected: for each reason the candidates that fell to it; each candidate is in one list or in the ranking.
+    """
+
+    ranking: list[dict[str, Any]]
+    funnel: dict[str, int]
+    rejected: dict[str, list[int]]
+
+
+def screen(
+    crystals: CrystalSet,
+    references: Mapping[str, float],
+    target: DosTarget,
+    criteria: ScreenCriteria | None = None,
+) -> Screened:
+    """Apply the criteria one after another, and rank what is left.
+
+    :param crystals: with the crystal columns ``energy`` (eV per cell) and ``status`` of the relaxation, the atom column
+        ``predicted_dos``, and ``candidate`` if candidates have numbers of their own.
+    :param references: energy per atom, in eV, of each element with the force field that gave the energies.
+    :raises ContentError: if a column is missing.
+    """
+    criteria = criteria or ScreenCriteria()
+    for name in ("energy", "status"):
+        if name not in crystals.crystal_columns:
+            raise ContentError(f"the crystals have no column {name!r}; relax them first")
+    if "predicted_dos" not in crystals.atom_columns:
+        raise ContentError("the crystals have no column 'predicted_dos'; predict their densities of states first")
+
+    names = crystals.crystal_columns.get("candidate", np.arange(len(crystals)))
+    energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
+    status = crystals.crystal_columns["status"]
+    contacts = closest_contacts(crystals)
+    reasons: dict[int, str] = {}
+    left = list(range(len(crystals)))
+    funnel = {"candidates": len(left)}
+
+    def apply(criterion: str, failing: Mapping[int, str]) -> None:
+        nonlocal left
+        reasons.update(failing)
+        left = [i for i in left if i not in failing]
+        funnel[criterion] = len(left)
+
+    apply("valid", _invalid(crystals, left, contacts, criteria))
+    apply("converged", _unrelaxed(left, status, criteria.require_converged))
+    apply("formation energy", _unstable(left, energies, criteria))
+    distances = {i: d for i in left if (d := _distances(crystals, i, target)) is not None}
+    apply("predicted", {i: "no predicted density of states" for i in left if i not in distances})
+    scores = {i: _score(distances[i], energies[i], str(status[i]), criteria.rank_by) for i in left}
+    left.sort(key=lambda i: (scores[i], i))
+    if criteria.unique:
+        apply("unique", {i: "duplicate" for i in duplicates(crystals, left)})
+
+    ranking = [
+        {
+            "rank": rank,
+            "candidate": int(names[i]),
+            "index": i,
+            "formula": crystals[i].formulas[0],
+            "n_atoms": int(crystals.n_atoms[i]),
+            "formation_energy": _number(energies[i]),
+            "predicted_distance": _number(distances[i]["mae"]),
+            "predicted_distance_total": _number(distances[i]["mae_total"]),
+            "wasserstein": _number(distances[i]["wasserstein"]),
+            "status": str(status[i]),
+            "score": _number(scores[i]),
+        }
+        for rank, i in enumerate(left, 1)
+    ]
+    rejected: dict[str, list[int]] = {}
+    for i in sorted(reasons):
+        rejected.setdefault(reasons[i], []).append(int(names[i]))
+    return Screened(ranking, funnel, rejected)
+
+
+# --- the criteria: each returns the reason of every candidate that fails it --------------------------------------------------
+
+
+def _invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criteria: ScreenCriteria) -> dict[int, str]:
+    sound = sound_crystals(crystals)
+    per_atom = np.where(sound, np.abs(np.linalg.det(np.where(sound[:, None, None], crystals.lattices, np.eye(3)))), np.nan)
+    per_atom = per_atom / crystals.n_atoms
+    allowed = criteria.allowed_elements
+    offsets = crystals.offsets
+    failing = {}
+    for i in left:
+        if not sound[i]:
+            failing[i] = "not a crystal"
+        elif allowed is not None and not {SYMBOLS[z] for z in crystals.numbers[offsets[i] : offsets[i + 1]]} <= set(allowed):
+            failing[i] = "element not allowed"
+        elif contacts[i] < criteria.min_contact:
+            failing[i] = "atoms too close"
+        elif per_atom[i] < criteria.min_volume_per_atom:
+            failing[i] = "volume too small"
+        elif per_atom[i] > criteria.max_volume_per_atom:
+            failing[i] = "volume too large"
+    return failing
+
+
+def _unrelaxed(left: list[int], status: np.ndarray, require_converged: bool) -> dict[int, str]:
+    passing = {"converged"} if require_converged else {"converged", "max steps", "out of time"}
+    return {i: f"relaxation: {status[i]}" for i in left if str(status[i]) not in passing}
+
+
+def _unstable(left: list[int], energies: np.ndarray, criteria: ScreenCriteria) -> dict[int, str]:
+    failing = {i: "formation energy too low to be true" for i in left if energies[i] < criteria.min_formation_energy}
+    limit = criteria.max_formation_energy
+    if limit is None:
+        return failing
+    failing |= {i: "formation energy too high" for i in left if energies[i] > limit}
+    return failing | {i: "formation energy unknown" for i in left if not np.isfinite(energies[i])}
+
+
+def duplicates(crystals: CrystalSet, order: list[int]) -> list[int]:
+    """Return those of ``order`` that equal one before them.
+
+    Only crystals of one composition are compared, and each only with those that are no duplicates themselves.
+    """
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    def composition(i: int) -> tuple[tuple[int, int], ...]:
+        offsets = crystals.offsets
+        numbers, counts = np.unique(crystals.numbers[offsets[i] : offsets[i + 1]], return_counts=True)
+        counts = counts // np.gcd.reduce(counts)  # a supercell is the same crystal
+        return tuple(zip(numbers.tolist(), counts.tolist(), strict=True))
+
+    matcher = StructureMatcher(scale=False, primitive_cell=False)
+    rank = {i: place for place, i in enumerate(order)}
+    found = []
+    for _, group in itertools.groupby(sorted(order, key=lambda i: (composition(i), rank[i])), key=composition):
+        members = list(group)
+        if len(members) < 2:
+            continue
+        kept: list[tuple[float, Any]] = []
+        for i in members:
+            structure = crystals[i].to_pymatgen()[0].get_primitive_structure()
+            per_atom = structure.volume / len(structure)
+            if any(abs(per_atom / volume - 1) < 0.15 and matcher.fit(structure, other) for volume, other in kept):
+                found.append(i)
+            else:
+                kept.append((per_atom, structure))
+    return found
+
+
+# --- the ranking ------------------------------------------------------------------------------------------------------------
+
+
+def _distances(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, float] | None:
+    """Compare the predicted DOS of one crystal with the target; None if there is no prediction."""
+    offsets = crystals.offsets
+    dos = crystals.atom_columns["predicted_dos"][offsets[i] : offsets[i + 1]]
+    if not np.isfinite(dos).all():
+        return None
+    return target.distances(dos)
+
+
+def _score(distances: Mapping[str, float], energy: float, status: str, weights: RankWeights) -> float:
+    above = max(0.0, float(energy)) if np.isfinite(energy) else 0.0
+    late = 0.0 if status == "converged" else 1.0
+    return weights.distance * distances["mae"] + weights.formation_energy * above + weights.relaxation * late
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

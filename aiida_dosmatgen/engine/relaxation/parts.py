@@ -1,0 +1,73 @@
+"""Finished crystals on disk while a relaxation runs, so that a run that was killed is continued."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from ...core.crystals import CrystalSet
+from ...core.errors import ContentError
+from .relax import Relaxed
+
+_INDEX = "relaxed_index"
+
+
+class Parts:
+    """A folder of parts, each a few finished crystals.
+
+    :param folder: made if needed; it belongs to one job (``key``), and parts of another are thrown away.
+    :param key: text that changes with whatever changes the results.
+    :param every: seconds between two parts.
+    """
+
+    def __init__(self, folder: Path, key: str, every: float = 10.0) -> None:
+        self.folder, self.every = folder, every
+        self._waiting: list[Relaxed] = []
+        self._last = time.monotonic()
+        folder.mkdir(parents=True, exist_ok=True)
+        label = folder / "key"
+        if not label.is_file() or label.read_text(encoding="utf-8") != key:
+            for part in folder.glob("part-*.npz"):
+                part.unlink()
+            label.write_text(key, encoding="utf-8")
+        self._next = 1 + max((int(p.stem.split("-")[1]) for p in folder.glob("part-*.npz")), default=-1)
+
+    def read(self) -> dict[int, Relaxed]:
+        """Return what earlier runs finished, by index; a damaged part is dropped, and its crystals are computed again."""
+        found: dict[int, Relaxed] = {}
+        for path in sorted(self.folder.glob("part-*.npz")):
+            try:
+                part = CrystalSet.load(path)
+            except ContentError:
+                path.unlink()
+                continue
+            indices = part.crystal_columns[_INDEX]
+            columns = {k: v for k, v in part.crystal_columns.items() if k != _INDEX}
+            part = part.replace(crystal_columns=columns)
+            found |= {int(i): Relaxed(int(i), crystal) for i, crystal in zip(indices, part, strict=True)}
+        return found
+
+    def add(self, relaxed: Relaxed) -> None:
+        """Keep a crystal; it is on disk after ``every`` seconds at the latest, if crystals keep coming."""
+        self._waiting.append(relaxed)
+        if time.monotonic() - self._last >= self.every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        self._last = time.monotonic()
+        if not self._waiting:
+            return
+        part = CrystalSet.concatenate(r.crystal for r in self._waiting)
+        indices = np.array([r.index for r in self._waiting])
+        part.with_columns(crystal={_INDEX: indices}).save(self.folder / f"part-{self._next:06d}.npz")
+        self._next += 1
+        self._waiting = []
+
+    def remove(self) -> None:
+        """Delete the folder, once the output is complete on disk."""
+        for path in self.folder.iterdir():
+            path.unlink()
+        self.folder.rmdir()

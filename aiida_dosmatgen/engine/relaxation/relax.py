@@ -1,0 +1,224 @@
+"""Relax many crystals with one force field, a batch at a time; each ends with a status, and none costs another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ...core.contacts import closest_contacts, sound_crystals
+from ...core.crystals import CrystalSet
+from ...core.job import RelaxParameters
+from ..forcefields import Evaluator
+from .pool import Pool
+from .repair import OVERLAP, make_right_handed, push_apart
+
+STATUSES = (
+    "converged", "max steps", "out of time", "exploded", "collapsed", "clash", "not finite", "unknown element"
+)  # fmt: skip
+
+_VOLUME_PER_ATOM = (1.5, 200.0)  # Å³; beyond these it is no crystal
+_VOLUME_OVER_START = (0.1, 10.0)
+_HOLE = 0.3  # contact below which the force field has pulled atoms into each other
+_ISOLATED = 1.8  # contact above which atoms do not touch
+_NOBLE = np.array([2, 10, 18, 36, 54, 86])  # solids of these have no bonds
+_CHECK_EVERY = 10  # steps between looks at the contacts
+_MOST_FAILURES = 8  # evaluations in a row without a finite energy
+_BATCH_ATOMS = {"cpu": 400, "cuda": 8000}  # atoms at a time, where the caller does not say
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Relaxed:
+    """The end of one crystal's relaxation.
+
+    :param index: its place in the set that was given.
+    :param crystal: one crystal with the columns ``energy``, ``stress``, ``fmax``, ``steps``, ``status``, and ``forces``.
+    """
+
+    index: int
+    crystal: CrystalSet
+
+    @property
+    def status(self) -> str:
+        """One of :data:`STATUSES`."""
+        return str(self.crystal.crystal_columns["status"][0])
+
+
+def relax(
+    crystals: CrystalSet,
+    evaluator: Evaluator,
+    parameters: RelaxParameters,
+    *,
+    batch_size: int | None = None,
+    in_time: Callable[[], bool] = lambda: True,
+    start: CrystalSet | None = None,
+) -> Iterator[Relaxed]:
+    """Relax crystals, and yield each as soon as it ends; every one is yielded exactly once.
+
+    Positions and cells are relaxed together by L-BFGS, each crystal on its own; the force field is called for the whole batch.
+    A crystal that ends leaves the batch and the next one enters.
+
+    :param crystals: any crystals, also such as :meth:`CrystalSet.defect` refuses.
+    :param batch_size: crystals at a time; None goes by the number of atoms.
+    :param in_time: asked before each call of the force field; once it says no, what is not done ends as ``out of time``.
+    :param start: where to start from, if not from ``crystals``: the same crystals further on, with the column ``steps``.
+        Limits of the volume still refer to ``crystals``.
+    """
+    given = make_right_handed(crystals)
+    begin = given if start is None else make_right_handed(start)
+    done_steps = np.zeros(len(given), dtype=np.int64) if start is None else start.crystal_columns["steps"].astype(np.int64)
+    queue: deque[int] = deque()
+    refused = _refuse(begin, evaluator)
+    for i in range(len(begin)):
+        if i in refused:
+            yield _untouched(i, crystals[i], refused[i])
+        else:
+            queue.append(i)
+    contacts = closest_contacts(begin)
+    pool = Pool(parameters.cell)
+    budget = _BATCH_ATOMS.get(str(getattr(evaluator, "device", "cpu")).partition(":")[0], 400)
+
+    def wanted(entering: list[int]) -> bool:
+        """Whether another crystal fits in the batch."""
+        if not queue:
+            return False
+        if batch_size is not None:
+            return len(pool) + len(entering) < batch_size
+        atoms = int(pool.n_atoms.sum()) + sum(int(begin.n_atoms[i]) for i in [*entering, queue[0]])
+        return atoms <= budget or not len(pool) + len(entering)
+
+    rounds = 0
+    while queue or len(pool):
+        if not in_time():
+            break
+        entering: list[int] = []
+        ready: list[CrystalSet] = []
+        while wanted(entering):
+            i = queue.popleft()
+            crystal: CrystalSet | None = begin[i].replace(crystal_columns={}, atom_columns={})
+            if contacts[i] < OVERLAP:
+                crystal = push_apart(crystal)  # type: ignore[arg-type]
+            if crystal is None:
+                yield _untouched(i, crystals[i], "clash")
+                continue
+            entering.append(i)
+            ready.append(crystal)
+        if entering:
+            # limits refer to the cell as given, or as it is once its atoms were pushed apart
+            joined = CrystalSet.concatenate(ready)
+            pool.add(
+                np.array(entering),
+                joined,
+                np.maximum(given.volumes[entering], joined.volumes * (done_steps[entering] == 0)),
+                done_steps[entering],
+            )
+        if not len(pool):
+            continue
+        pool.take(evaluator.evaluate(pool.crystals(pool.trial)))
+        statuses = _judge(pool, parameters, rounds % _CHECK_EVERY == 0)
+        over = statuses != ""
+        if over.any():
+            yield from _leave(pool, statuses, crystals)
+            pool.keep(~over)
+        if len(pool):
+            pool.step()
+        rounds += 1
+    if len(pool):
+        yield from _leave(pool, np.full(len(pool), "out of time"), crystals)
+    for i in queue:
+        yield _untouched(i, begin[i], "out of time", int(done_steps[i]))
+
+
+def gather(crystals: CrystalSet, relaxed: list[Relaxed]) -> CrystalSet:
+    """Return all crystals in the order given, relaxed, with their earlier columns and those of the relaxation."""
+    parts = CrystalSet.concatenate(r.crystal for r in sorted(relaxed, key=lambda r: r.index))
+    return crystals.replace(fractional=parts.fractional, lattices=parts.lattices).with_columns(
+        parts.crystal_columns, parts.atom_columns
+    )
+
+
+# --- beginning ----------------------------------------------------------------------------------------------------------
+
+
+def _refuse(crystals: CrystalSet, evaluator: Evaluator) -> dict[int, str]:
+    """Return the status of each crystal that the force field must not see."""
+    refused: dict[int, str] = {}
+    sound = sound_crystals(crystals)
+    finite = np.isfinite(crystals.lattices).all((1, 2))
+    finite[crystals.crystal_of_atom[~np.isfinite(crystals.fractional).all(1)]] = False
+    real = (crystals.numbers >= 1) & (crystals.numbers <= 118)
+    unknown = ~real
+    unknown[real] = ~evaluator.knows(crystals.numbers[real])
+    strange = np.zeros(len(crystals), dtype=bool)
+    strange[crystals.crystal_of_atom[unknown]] = True
+    per_atom = np.where(finite, crystals.volumes, np.nan) / crystals.n_atoms
+    for i in range(len(crystals)):
+        if not finite[i]:
+            refused[i] = "not finite"
+        elif strange[i]:
+            refused[i] = "unknown element"
+        elif per_atom[i] > _VOLUME_PER_ATOM[1]:
+            refused[i] = "exploded"
+        elif not sound[i]:
+            refused[i] = "collapsed"
+    return refused
+
+
+def _untouched(index: int, crystal: CrystalSet, status: str, steps: int = 0) -> Relaxed:
+    n = int(crystal.n_atoms[0])
+    return Relaxed(index, _with_results(crystal, np.nan, np.full((3, 3), np.nan), np.full((n, 3), np.nan), status, steps))
+
+
+def _with_results(
+    crystal: CrystalSet, energy: float, stress: np.ndarray, forces: np.ndarray, status: str, steps: int
+) -> CrystalSet:
+    return crystal.replace(
+        crystal_columns={
+            "energy": np.array([energy]),
+            "stress": stress[None],
+            "fmax": np.linalg.norm(forces, axis=1).max(keepdims=True),
+            "steps": np.array([steps]),
+            "status": np.array([status]),
+        },
+        atom_columns={"forces": forces},
+    )
+
+
+# --- ending -------------------------------------------------------------------------------------------------------------
+
+
+def _judge(pool: Pool, parameters: RelaxParameters, look_at_contacts: bool) -> np.ndarray:
+    """Return the status of each crystal that is to end, and empty text for the others, shape (B,)."""
+    volumes = pool.volumes()
+    per_atom, over_start = volumes / pool.n_atoms, volumes / pool.start_volume
+    converged = (pool.fmax() < parameters.fmax) & ((pool.smax() < parameters.smax) | (not parameters.cell))
+    contacts = np.full(len(pool), np.nan)
+    looked_at = converged | look_at_contacts | (pool.steps >= parameters.max_steps)
+    if looked_at.any():
+        contacts[looked_at] = closest_contacts(pool.crystals(pool.variables)[looked_at])
+    bonded = np.ones(len(pool), dtype=bool)
+    bonded[np.repeat(np.arange(len(pool)), pool.n_atoms)[np.isin(pool.numbers, _NOBLE)]] = False
+    lower, upper = _VOLUME_PER_ATOM
+    conditions = {
+        "not finite": (np.isnan(pool.energies) & (pool.failures > 0)) | (pool.failures >= _MOST_FAILURES),
+        "exploded": (per_atom > upper) | (over_start > _VOLUME_OVER_START[1]) | (converged & bonded & (contacts > _ISOLATED)),
+        "collapsed": (per_atom < lower) | (over_start < _VOLUME_OVER_START[0]),
+        "clash": contacts < _HOLE,
+        "converged": converged,
+        "max steps": pool.steps >= parameters.max_steps,
+    }
+    return np.select(list(conditions.values()), list(conditions), default="")
+
+
+def _leave(pool: Pool, statuses: np.ndarray, crystals: CrystalSet) -> Iterator[Relaxed]:
+    """Yield the crystals of the pool that have a status, at their last accepted points."""
+    ended = pool.crystals(pool.variables)
+    offsets = ended.offsets
+    for b in np.flatnonzero(statuses != "").tolist():
+        forces = pool.forces[offsets[b] : offsets[b + 1]]
+        yield Relaxed(
+            int(pool.index[b]),
+            _with_results(ended[b], pool.energies[b], pool.stresses[b], forces, str(statuses[b]), int(pool.steps[b])),
+        )
