@@ -1,0 +1,215 @@
+"""Calcfunctions: everything between the jobs that has a choice in it, so that the graph holds it.
+
+Content that cannot be used ends a calcfunction with exit status 310 and the reason, never with a traceback.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pydantic
+from aiida.common.exceptions import ValidationError
+from aiida.engine import ExitCode, calcfunction
+from aiida.orm import BandsData, Dict, Int, ProjectionData
+
+from ..core.errors import ContentError
+from ..core.job import explain
+from ..core.screening import ScreenCriteria
+from ..core.screening import screen as screen_crystals
+from ..data.base import storable
+from ..data.conversion import StructureData, structure_of
+from ..data.crystals import CrystalSetData
+from ..data.labelled import LabelledCrystalSetData
+from ..data.pdos import electrons_problem, projected_crystal, target_of
+from ..data.target import DosTargetData
+from .labels import labels_of
+from .ranking import ranked
+
+BAD_CONTENT = 310
+ELECTRONS_MISSING = 320
+
+
+def content_function(function: Callable) -> Callable:
+    """Make a calcfunction whose ``ContentError`` or ``ValidationError`` is an exit code with the same line."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (ContentError, ValidationError) as exception:
+            return ExitCode(BAD_CONTENT, str(exception))
+
+    # AiiDA reads names, defaults and annotations off the signature
+    wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return calcfunction(wrapper)
+
+
+@content_function
+def screen(crystals: CrystalSetData, references: Dict, target: DosTargetData, criteria: Dict) -> dict:
+    """Keep the candidates that meet the criteria, best first.
+
+    :param crystals: with energies and predictions.
+    :param references: ``energies`` of the elements in eV/atom, with the force field of the crystals' energies.
+    :param criteria: as in :class:`~aiida_dosmatgen.core.screening.ScreenCriteria`.
+    :return: ``crystals``, the survivors, and ``report``: the funnel, the rejected by reason, the ranking.
+    """
+    given = crystals.crystals
+    screened = screen_crystals(
+        given,
+        {symbol: energy for symbol, energy in references.get_dict()["energies"].items() if energy is not None},
+        target.target,
+        checked(ScreenCriteria, criteria, "criteria"),
+    )
+    ranking = screened.ranking
+    survivors = given[[row["index"] for row in ranking]].with_columns(
+        crystal={
+            "rank": np.array([row["rank"] for row in ranking], dtype=np.int64),
+            **{
+                name: np.array([np.nan if row[name] is None else row[name] for row in ranking], dtype=np.float64)
+                for name in ("formation_energy", "predicted_distance", "predicted_distance_total", "wasserstein", "score")
+            },
+        }
+    )
+    return {"crystals": CrystalSetData(survivors), "report": Dict(storable(dataclasses.asdict(screened)))}
+
+
+@content_function
+def extract_candidate(crystals: CrystalSetData, candidate: Int) -> StructureData:
+    """Return one crystal as a structure, with its formula as the label.
+
+    :param candidate: its number in the column ``candidate``, or its row where crystals have no such column.
+    """
+    return structure_of(crystals.crystals[row_of(crystals.crystals, candidate.value)])
+
+
+@content_function
+def projected_dos(structure: StructureData, bands: BandsData, projections: ProjectionData, parameters: Dict) -> CrystalSetData:
+    """Return the crystal with its per-atom DOS from the outputs of pw.x and projwfc.x.
+
+    The electrons are counted and stored with the DOS; :func:`score_dos` checks them.
+
+    :param bands: ``output_band`` of pw.x (nscf).
+    :param projections: of projwfc.x.
+    :param parameters: ``output_parameters`` of pw.x.
+    """
+    return CrystalSetData(projected_crystal(structure, bands, projections, parameters))
+
+
+@content_function
+def score_dos(dos: CrystalSetData, target: DosTargetData) -> Dict | ExitCode:
+    """Compare the DOS of one crystal with the target; a DOS that does not hold the electrons gets no score.
+
+    :param dos: one crystal from :func:`projected_dos`.
+    :return: ``mae``, ``mae_window`` (±3 eV) and ``mae_total`` in states/eV/atom, ``wasserstein`` in eV, ``compared_below`` in
+        eV (None: the whole grid), ``n_electrons`` and ``projected_electrons``.
+    """
+    crystal, wanted = dos.crystals, target.target
+    if len(crystal) != 1 or "dos" not in crystal.atom_columns:
+        raise ContentError(
+            f"{len(crystal)} crystals with columns {sorted(crystal.atom_columns)}; give one crystal with its dos"
+        )
+    problem = electrons_problem(crystal)
+    if problem:
+        return ExitCode(ELECTRONS_MISSING, problem)
+    values = {name: column[0] for name, column in crystal.crystal_columns.items()}
+    return Dict(
+        storable(
+            {
+                **wanted.distances(crystal.atom_columns["dos"], float(values["complete_below"])),
+                "compared_below": min(float(values["complete_below"]), wanted.complete_below),
+                "n_electrons": values["n_electrons"],
+                "projected_electrons": values["projected_electrons"],
+                "n_atoms": len(crystal.numbers),
+                "formula": crystal.formulas[0],
+            }
+        )
+    )
+
+
+@content_function
+def target_from_pdos(
+    structure: StructureData, bands: BandsData, projections: ProjectionData, parameters: Dict
+) -> DosTargetData:
+    """Return the per-site target that a structure's own DOS makes; arguments as in :func:`projected_dos`."""
+    return DosTargetData(target_of(structure, bands, projections, parameters), label_source="pw.x and projwfc.x")
+
+
+@content_function
+def target_from_labelled(crystals: CrystalSetData, index: Int) -> DosTargetData:
+    """Return the per-site target that one labelled crystal makes.
+
+    :param index: its row.
+    """
+    return DosTargetData.from_labelled(crystals, index.value)
+
+
+@content_function
+def assemble_labelled(
+    crystals: CrystalSetData, settings: Dict | None = None, failures: Dict | None = None, **runs: Any
+) -> LabelledCrystalSetData:
+    """Collect the labels of many crystals into one set.
+
+    :param crystals: the crystals that were given to pw.x.
+    :param settings: how the labels were computed; kept in the card.
+    :param failures: {row: reason} of crystals that have no label; kept in the card.
+    :param runs: for each labelled crystal, by its row i: ``bands_i``, ``parameters_i`` and ``trajectory_i`` of pw.x,
+        ``projections_i`` of projwfc.x. A DOS that does not hold the electrons is left out with its reason.
+    """
+    labelled, left_out = labels_of(crystals.crystals, runs, {} if settings is None else settings.get_dict())
+    reasons = {**({} if failures is None else failures.get_dict()), **left_out}
+    card = {
+        "origin": "pw.x and projwfc.x through AiiDA",
+        "crystals_sha256": crystals.sha256,
+        "settings": {} if settings is None else settings.get_dict(),
+        "given": len(crystals.crystals),
+        "failed": reasons,
+    }
+    if not len(labelled):
+        raise ContentError(f"no crystal has labels; the first reason: {next(iter(reasons.values()), 'none was given')}")
+    return LabelledCrystalSetData(labelled, card=storable(card))
+
+
+@content_function
+def rank(report: Dict, failures: Dict | None = None, **scores: Dict) -> Dict:
+    """Put candidates in their final order: by DFT distance where there is one, then as the screening ranked them.
+
+    :param report: of :func:`screen`.
+    :param failures: {candidate: reason} of those whose validation failed; they come last.
+    :param scores: of :func:`score_dos`, as ``candidate_<number>``.
+    :return: ``ranking``: the rows of the report with ``rank``, ``status`` (``validated``, ``not validated``, ``failed``), and
+        ``dft`` (the score) or ``reason``.
+    """
+    by_candidate = {int(name.removeprefix("candidate_")): score.get_dict() for name, score in scores.items()}
+    reasons = {} if failures is None else {int(k): v for k, v in failures.get_dict().items()}
+    return Dict(storable({"ranking": ranked(report.get_dict()["ranking"], by_candidate, reasons)}))
+
+
+def checked(model: type[pydantic.BaseModel], node: Dict, name: str) -> Any:
+    """Return the content of a node as a pydantic model.
+
+    :raises ContentError: naming the key that is wrong.
+    """
+    try:
+        return model.model_validate(node.get_dict())
+    except pydantic.ValidationError as exception:
+        raise ContentError(f"{name}: {explain(exception)}") from None
+
+
+def row_of(crystals: Any, candidate: int) -> int:
+    """Return the row of a candidate.
+
+    :raises ContentError: if there is none, or more than one (sets of several seeds).
+    """
+    if "candidate" not in crystals.crystal_columns:
+        rows = np.arange(len(crystals))[candidate : candidate + 1] if candidate >= 0 else np.array([], int)
+    else:
+        rows = np.flatnonzero(crystals.crystal_columns["candidate"] == candidate)
+    if len(rows) != 1:
+        how_many = "no crystal" if not len(rows) else f"{len(rows)} crystals"
+        raise ContentError(f"there is {how_many} with number {candidate} among the {len(crystals)} of the set")
+    return int(rows[0])

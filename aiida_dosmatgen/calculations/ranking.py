@@ -1,0 +1,45 @@
+"""The final order of candidates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..core.errors import ContentError
+
+
+def ranked(
+    rows: Iterable[Mapping[str, Any]],
+    scores: Mapping[int, Mapping[str, Any]],
+    reasons: Mapping[int, str],
+    by: str = "mae",
+) -> list[dict[str, Any]]:
+    """Return rows in final order: validated ones by DFT distance, then those not validated, then the failed ones.
+
+    :param rows: the screening's ranking, best first, each with its ``candidate``.
+    :param scores: DFT score of candidates.
+    :param reasons: why candidates have none.
+    :param by: the distance that decides.
+    :raises ContentError: for scores or reasons of candidates that are not in the ranking.
+    """
+    known = [int(row["candidate"]) for row in rows]
+    stray = sorted((set(scores) | set(reasons)) - set(known))
+    if stray:
+        raise ContentError(f"candidate {stray[0]} has a score or a reason, but is not in the ranking")
+    entries = []
+    for place, row in enumerate(rows):
+        candidate = int(row["candidate"])
+        entry = {k: v for k, v in row.items() if k != "rank"}
+        if candidate in scores:
+            key: tuple[int, float, int] = (0, float(scores[candidate].get(by, math.inf)), place)
+            entry |= {"status": "validated", "dft": dict(scores[candidate])}
+        elif candidate in reasons:
+            key = (2, 0.0, place)
+            entry |= {"status": "failed", "reason": reasons[candidate]}
+        else:
+            key = (1, 0.0, place)
+            entry |= {"status": "not validated"}
+        entries.append((key, entry))
+    entries.sort(key=lambda pair: pair[0])
+    return [{"rank": i, **entry} for i, (_, entry) in enumerate(entries, 1)]
