@@ -267,6 +267,7 @@ class CrystalSet:
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    if a.shape != b.shape or a.dtype != b.dtype:
+    both_text = a.dtype.kind == b.dtype.kind == "U"  # whose dtype is the length of its longest entry
+    if a.shape != b.shape or (a.dtype != b.dtype and not both_text):
         return False
     return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

@@ -38,6 +38,10 @@ class LabelFailure(RuntimeError):
     """One crystal could not be labelled; the message is the reason that its record keeps."""
 
 
+class MissingProgram(ContentError):
+    """Nothing can be labelled: no crystal's fault, so that it ends the run and enters no record."""
+
+
 def estimated_cost(crystal: CrystalSet, settings: LabelSettings) -> float:
     """Return a rough cost of a label, to compare crystals by: one unit is about a second of a current core.
 
@@ -155,6 +159,8 @@ def label(
         try:
             labelled = label_one(crystals[i], settings, pseudos)
             status = "ok"
+        except MissingProgram:
+            raise
         except (LabelFailure, ContentError) as exception:
             labelled, status = crystals[i], str(exception)
         labelled.with_columns(crystal={"status": np.array([status]), "index": np.array([i])}).save(record)
@@ -217,7 +223,7 @@ def _run(command: list[str], text: str, folder: Path, seconds: float) -> str:
             errors="replace",
         )
     except FileNotFoundError:
-        raise ContentError(f"{command[0]} is not installed; install Quantum ESPRESSO (Debian: quantum-espresso)") from None
+        raise MissingProgram(f"{command[0]} is not installed; install Quantum ESPRESSO (Debian: quantum-espresso)") from None
     except subprocess.TimeoutExpired:
         raise LabelFailure(f"{program} took longer than {seconds:g} s") from None
     if "JOB DONE" not in result.stdout:

@@ -1,0 +1,145 @@
+"""The set-up of AiiDA: complete, repeatable, continued after an interruption."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from aiida import orm
+
+from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.pseudopotentials import DEBIAN_PBE, cutoffs
+
+
+@pytest.fixture
+def computer(aiida_profile_clean, tmp_path):
+    return setup.ensure_computer(tmp_path)
+
+
+def n_entities() -> tuple[int, ...]:
+    return tuple(orm.QueryBuilder().append(entity).count() for entity in (orm.Node, orm.Computer, orm.Group))
+
+
+def in_a_process(folder: Path, code: str, path: str | None = None) -> subprocess.CompletedProcess:
+    """Run Python with an AiiDA configuration of its own."""
+    environment = {**os.environ, "AIIDA_PATH": str(folder / ".aiida"), "PATH": path or os.environ["PATH"]}
+    program = f"from aiida_dosmatgen.cmdline.setup import *\n{code}"
+    return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_profile_is_made_once(tmp_path):
+    code = "print(ensure_profile('campaigns').uuid)"
+    first, second = in_a_process(tmp_path, code), in_a_process(tmp_path, code)
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert first.stdout == second.stdout != ""
+    config = json.loads((tmp_path / ".aiida" / "config.json").read_text())
+    assert list(config["profiles"]) == ["campaigns"]
+    assert config["default_profile"] == "campaigns"
+    profile = config["profiles"]["campaigns"]
+    assert profile["storage"]["backend"] == "core.sqlite_dos"
+    assert profile["process_control"]["backend"] == "core.zeromq"
+    assert profile["options"]["runner.poll.interval"] == 1
+
+    storage = Path(profile["storage"]["config"]["filepath"])
+    storage.rename(storage.with_name("moved"))
+    refused = in_a_process(tmp_path, "raise SystemExit(main(['--profile', 'campaigns']))")
+    assert refused.returncode == 2
+    assert f"is not at {storage}; if its folder was moved, move it back" in refused.stderr.splitlines()[-1]
+
+
+def test_what_is_missing_is_said_in_one_line(tmp_path):
+    result = in_a_process(tmp_path, "raise SystemExit(main([]))", path="/nowhere")
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1].startswith("setup: not installed: pw.x projwfc.x dos.x;")
+    assert "Traceback" not in result.stderr
+    assert "profile            dosmatgen in" in result.stdout
+
+
+def test_the_computer_is_fast_and_made_once(computer, tmp_path):
+    assert computer.is_configured
+    assert computer.get_minimum_job_poll_interval() == 1
+    assert computer.get_configuration()["safe_interval"] == 0
+    assert setup.ensure_computer(tmp_path).pk == computer.pk
+
+
+def test_an_interrupted_computer_is_completed(aiida_profile_clean, tmp_path):
+    computer = orm.Computer("localhost", "localhost", "", "core.local", "core.direct", str(tmp_path)).store()
+    assert not computer.is_configured
+    assert setup.ensure_computer(tmp_path).is_configured
+
+
+def test_codes_are_made_once_and_run_serially(computer):
+    codes = setup.ensure_codes(computer)
+    assert set(codes) == {"dosmatgen", "pw", "projwfc", "dos"}
+    assert Path(str(codes["dosmatgen"].filepath_executable)).parent == Path(sys.executable).parent
+    for label in ("pw", "projwfc", "dos"):
+        assert "export OMP_NUM_THREADS=1" in codes[label].prepend_text
+        assert codes[label].default_calc_job_plugin == f"quantumespresso.{label}"
+        assert orm.load_code(f"{label}@localhost").uuid == codes[label].uuid
+    before = n_entities()
+    assert {label: code.pk for label, code in setup.ensure_codes(computer).items()} == {
+        key: code.pk for key, code in codes.items()
+    }
+    assert n_entities() == before
+
+
+def test_a_code_whose_executable_moved_keeps_its_node_under_another_label(computer):
+    old = orm.InstalledCode(label="pw", computer=computer, filepath_executable="/gone/pw.x").store()
+    new = setup.ensure_codes(computer)["pw"]
+    assert new.uuid != old.uuid
+    assert orm.load_code("pw@localhost").uuid == new.uuid
+    assert orm.load_node(old.pk).label == f"pw-{old.uuid[:8]}"
+
+
+def test_missing_executables_are_named(computer, monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ContentError, match="not installed: pw.x projwfc.x dos.x; .*quantum-espresso"):
+        setup.ensure_codes(computer)
+
+
+def test_the_pseudo_family_has_the_cutoffs_of_the_table(aiida_profile_clean):
+    family = setup.ensure_pseudo_family()
+    assert set(family.elements) == set(DEBIAN_PBE)
+    assert family.get_default_stringency() == "normal"
+    silica = orm.StructureData(cell=[[4, 0, 0], [0, 4, 0], [0, 0, 4]])
+    silica.append_atom(position=(0, 0, 0), symbols="Si")
+    silica.append_atom(position=(2, 0, 0), symbols="O")
+    for stringency in ("fast", "normal"):
+        assert family.get_recommended_cutoffs(structure=silica, stringency=stringency, unit="Ry") == pytest.approx(
+            cutoffs(["Si", "O"], stringency)
+        )
+    before = n_entities()
+    assert setup.ensure_pseudo_family().pk == family.pk
+    assert n_entities() == before
+
+
+def test_an_interrupted_pseudo_family_is_made_anew(aiida_profile_clean):
+    family = setup.ensure_pseudo_family()
+    n_nodes = n_entities()[0]
+    family.remove_nodes([family.get_pseudo("Si")])
+    assert set(setup.ensure_pseudo_family().elements) == set(DEBIAN_PBE)
+    assert n_entities()[0] == n_nodes
+
+
+def test_shipped_models_are_imported_once(aiida_profile_clean):
+    nodes = setup.ensure_models()
+    assert {label: node.label for label, node in nodes.items()} == {label: label for label in setup.MODELS}
+    assert nodes["dosmatgen-denoiser"].base.attributes.get("kind") == "denoiser"
+    assert nodes["dosmatgen-predictor"].base.attributes.get("kind") == "predictor"
+    before = n_entities()
+    assert {label: node.pk for label, node in setup.ensure_models().items()} == {key: node.pk for key, node in nodes.items()}
+    assert n_entities() == before
+
+
+def test_a_model_of_an_older_release_makes_room_for_the_new_one(aiida_profile_clean, checkpoint_file):
+    from aiida_dosmatgen.data.checkpoint import CheckpointData
+
+    old = CheckpointData.from_file(checkpoint_file())
+    old.label = "dosmatgen-denoiser"
+    old.store()
+    new = setup.ensure_models()["dosmatgen-denoiser"]
+    assert new.uuid != old.uuid
+    assert orm.load_node(old.pk).label == f"dosmatgen-denoiser-{old.base.attributes.get('sha256')[:8]}"
