@@ -8,6 +8,7 @@ after all steps.
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -108,7 +109,7 @@ def solve(
     state = noise.prior()
     times = [1 - i / steps for i in range(steps)] + [0.0]
     before: tuple[float, Tensor, Tensor, Tensor] | None = None
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in itertools.pairwise(times):
         each_step()
         now = _predict(model, guidance, state, t)
         if sampler == "ode":
