@@ -1,0 +1,288 @@
+"""From target densities of states to DFT-validated crystals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import ExitCode, ProcessBuilder, WorkChain, while_
+from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
+
+from ..calculations.functions import extract_candidate, rank
+from ..data.checkpoint import CheckpointData
+from ..data.crystals import CrystalSetData
+from ..data.forcefield import ForceFieldData
+from ..data.target import DosTargetData
+from .candidates import CandidatesWorkChain
+from .failures import failure
+from .functions import collect_rankings
+from .protocols.utils import StrictProtocolMixin
+from .validate import ValidateWorkChain
+from .windows import at_least_one
+
+
+def validate_top_k(node: orm.Int | None, _: Any) -> str | None:
+    """Refuse a negative number of validations."""
+    return f"top_k is {node.value}; it must be 0 or more" if node is not None and node.value < 0 else None
+
+
+def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
+    """Refuse a campaign without a target, and validations without their inputs."""
+    if "targets" in namespace and not inputs.get("targets"):
+        return "there are no targets; give at least one DosTargetData in the namespace targets"
+    if "top_k" in inputs and inputs["top_k"].value > 0 and "validate" in namespace and not inputs.get("validate"):
+        return (
+            f"top_k is {inputs['top_k'].value}, but there are no inputs in the namespace validate; give them, or set top_k to 0"
+        )
+    return None
+
+
+class CampaignWorkChain(StrictProtocolMixin, WorkChain):
+    """For each target: candidates, and the best ``top_k`` of them validated by DFT, at most ``max_concurrent`` at a time.
+
+    A target without candidates, and a candidate that fails, is recorded with its reason; the others go on.
+    """
+
+    _protocol_name = "campaign"
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Define inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        spec.input_namespace("targets", valid_type=DosTargetData, dynamic=True, help="The targets, by names of your choice.")
+        spec.input(
+            "top_k", valid_type=orm.Int, validator=validate_top_k, help="How many candidates of each target are validated."
+        )
+        spec.input(
+            "max_concurrent",
+            valid_type=int,
+            non_db=True,
+            default=2,
+            validator=at_least_one,
+            help="How many targets, and then how many validations, are worked on at a time.",
+        )
+        spec.expose_inputs(CandidatesWorkChain, namespace="candidates", exclude=("target",))
+        spec.expose_inputs(
+            ValidateWorkChain,
+            namespace="validate",
+            exclude=("structure", "target"),
+            namespace_options={"required": False, "populate_defaults": False},
+        )
+        spec.inputs.validator = validate_inputs
+        spec.outline(
+            cls.setup,
+            while_(cls.targets_left)(cls.run_candidates, cls.inspect_candidates),
+            while_(cls.validations_left)(cls.run_validations, cls.inspect_validations),
+            cls.finish,
+        )
+        spec.output("ranking", valid_type=orm.Dict, required=False, help="For each target its candidates, best first.")
+        spec.output_namespace("reports", valid_type=orm.Dict, dynamic=True, help="The screening's report for each target.")
+        spec.output_namespace(
+            "candidates", valid_type=CrystalSetData, dynamic=True, help="What passed the screening for each target, best first."
+        )
+        spec.exit_code(301, "ERROR_NO_CANDIDATES", message="no target has candidates: {reason}")
+        spec.exit_code(302, "ERROR_RANKING_FAILED", message="the ranking could not be made: {reason}")
+        spec.exit_code(410, "ERROR_NOTHING_VALIDATED", message="there are candidates, but no validation succeeded: {reason}")
+
+    @classmethod
+    def _override_schema(cls) -> dict:
+        nested = {
+            "candidates": CandidatesWorkChain._override_schema(),
+            "validate": ValidateWorkChain._override_schema(),
+        }
+        return recursive_merge(super()._override_schema(), nested)
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        codes: Mapping[str, orm.AbstractCode | str],
+        targets: Mapping[str, DosTargetData],
+        checkpoint: CheckpointData,
+        predictor: CheckpointData,
+        force_field: ForceFieldData,
+        protocol: str | None = None,
+        overrides: Mapping | None = None,
+        options: Mapping | None = None,
+        dft_options: Mapping | None = None,
+        seed: int | None = None,
+        n_candidates: int | None = None,
+        top_k: int | None = None,
+        max_concurrent: int | None = None,
+        relax: bool = False,
+    ) -> ProcessBuilder:
+        """Return a builder with the inputs of a protocol.
+
+        :param codes: nodes or labels by the names ``dosmatgen``, ``pw``, ``dos`` and ``projwfc``; the last three may be left
+            out if nothing is validated (``top_k`` 0).
+        :param targets: by names of your choice (letters, digits, single underscores).
+        :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values.
+        :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
+        :param dft_options: the same for the jobs of Quantum ESPRESSO.
+        :param relax: whether pw.x relaxes the candidates before their DOS is computed.
+        :raises ValueError: for keys or values that do not exist, with one line.
+        """
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        top_k = inputs["top_k"] if top_k is None else top_k
+        missing = [name for name in ("dosmatgen", *(("pw", "dos", "projwfc") if top_k else ())) if name not in codes]
+        if missing:
+            raise ValueError(f"codes lacks {missing[0]!r}; it has {', '.join(sorted(codes)) or 'none'}")
+        if not targets:
+            raise ValueError("there are no targets; give at least one")
+        candidates = CandidatesWorkChain.get_builder_from_protocol(
+            codes["dosmatgen"],
+            next(iter(targets.values())),
+            checkpoint,
+            predictor,
+            force_field,
+            protocol,
+            inputs["candidates"],
+            options,
+            seed,
+            n_candidates,
+        )
+        builder = cls.get_builder()
+        builder.targets = dict(targets)
+        builder.top_k = orm.Int(top_k)
+        builder.max_concurrent = inputs["max_concurrent"] if max_concurrent is None else max_concurrent
+        builder.candidates = {k: v for k, v in candidates._inputs(prune=True).items() if k != "target"}
+        if top_k:
+            validate = ValidateWorkChain.get_builder_from_protocol(
+                codes["pw"],
+                codes["dos"],
+                codes["projwfc"],
+                protocol=protocol,
+                overrides=inputs["validate"],
+                options=dft_options,
+                relax=relax,
+                elements=checkpoint.base.attributes.get("elements"),
+            )
+            builder.validate = validate._inputs(prune=True)
+        else:
+            builder.pop("validate", None)
+        return builder
+
+    # --- outline ----------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Begin with the first target. The context holds names, numbers and stored nodes: it survives the daemon."""
+        self.ctx.names = sorted(self.inputs.targets)
+        self.ctx.next_target = 0
+        self.ctx.window = []
+        self.ctx.outcomes = {name: {"failed": None, "validations": {}} for name in self.ctx.names}
+        self.ctx.queue = []
+        self.ctx.next_validation = 0
+        self.ctx.failures = {name: {} for name in self.ctx.names}
+
+    def targets_left(self) -> bool:
+        """Say whether there are targets without candidates."""
+        return self.ctx.next_target < len(self.ctx.names)
+
+    def run_candidates(self) -> None:
+        """Start on the next few targets."""
+        first = self.ctx.next_target
+        self.ctx.window = self.ctx.names[first : first + self.inputs.max_concurrent]
+        self.ctx.next_target += len(self.ctx.window)
+        for name in self.ctx.window:
+            inputs = AttributeDict(self.exposed_inputs(CandidatesWorkChain, "candidates"))
+            inputs.target = self.inputs.targets[name]
+            inputs.metadata.call_link_label = f"candidates_{name}"
+            node = self.submit(CandidatesWorkChain, **inputs)
+            self.report(f"launching CandidatesWorkChain<{node.pk}> for the target {name}")
+            self.to_context(**{f"candidates_{name}": node})
+
+    def inspect_candidates(self) -> None:
+        """Queue the best of each target for validation, in turn, so that no target waits for another."""
+        for name in self.ctx.window:
+            node = self.ctx[f"candidates_{name}"]
+            if "report" in node.outputs:
+                self.out(f"reports.{name}", node.outputs.report)
+            if not node.is_finished_ok:
+                self.ctx.outcomes[name]["failed"] = failure(node)
+                self.report(f"no candidates for the target {name}: {failure(node)}")
+                continue
+            self.out(f"candidates.{name}", node.outputs.crystals)
+            rows = node.outputs.report.get_dict()["ranking"][: self.inputs.top_k.value]
+            self.ctx.queue.extend([place, name, int(row["candidate"])] for place, row in enumerate(rows))
+        self.ctx.queue.sort()
+
+    def validations_left(self) -> bool:
+        """Say whether there are candidates to validate."""
+        return self.ctx.next_validation < len(self.ctx.queue)
+
+    def run_validations(self) -> None:
+        """Extract the next few candidates, and start their validation."""
+        first = self.ctx.next_validation
+        self.ctx.window = self.ctx.queue[first : first + self.inputs.max_concurrent]
+        self.ctx.next_validation += len(self.ctx.window)
+        for _, name, candidate in self.ctx.window:
+            structure, node = extract_candidate.run_get_node(
+                crystals=self.ctx[f"candidates_{name}"].outputs.crystals,
+                candidate=orm.Int(candidate),
+                metadata={"call_link_label": f"extract_{name}_{candidate}"},
+            )
+            if not node.is_finished_ok:
+                self.ctx.failures[name][str(candidate)] = node.exit_message
+                continue
+            inputs = AttributeDict(self.exposed_inputs(ValidateWorkChain, "validate"))
+            inputs.structure, inputs.target = structure, self.inputs.targets[name]
+            inputs.metadata.call_link_label = f"validate_{name}_{candidate}"
+            validation = self.submit(ValidateWorkChain, **inputs)
+            formula = structure.get_formula()
+            self.report(f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula}) of {name}")
+            self.ctx.outcomes[name]["validations"][str(candidate)] = {
+                "structure": structure.uuid,
+                "validation": validation.uuid,
+            }
+            self.to_context(**{f"validate_{name}_{candidate}": validation})
+
+    def inspect_validations(self) -> None:
+        """Note why validations failed, and where the final structures of the others are."""
+        for _, name, candidate in self.ctx.window:
+            node = self.ctx.get(f"validate_{name}_{candidate}")
+            if node is None:
+                continue
+            if not node.is_finished_ok or "score" not in node.outputs:
+                reason = (node.exit_message if node.is_finished else None) or failure(node)
+                self.ctx.failures[name][str(candidate)] = reason
+                self.report(f"candidate {candidate} of {name} failed: {reason}")
+                continue
+            self.ctx.outcomes[name]["validations"][str(candidate)]["structure"] = node.outputs.structure.uuid
+
+    def finish(self) -> ExitCode | None:
+        """Put the candidates of each target in their final order, whatever has failed."""
+        rankings, validated = {}, 0
+        for name in self.ctx.names:
+            if self.ctx.outcomes[name]["failed"]:
+                continue
+            scores = self._scores(name)
+            validated += len(scores)
+            ranking, node = rank.run_get_node(
+                report=self.ctx[f"candidates_{name}"].outputs.report,
+                failures=orm.Dict(self.ctx.failures[name]),
+                **scores,
+                metadata={"call_link_label": f"rank_{name}"},
+            )
+            if not node.is_finished_ok:
+                return self.exit_codes.ERROR_RANKING_FAILED.format(reason=node.exit_message)
+            rankings[name] = ranking
+        self.out("ranking", collect_rankings(outcomes=orm.Dict(self.ctx.outcomes), **rankings))
+        if not rankings:
+            reasons = "; ".join(f"{name}: {self.ctx.outcomes[name]['failed']}" for name in self.ctx.names)
+            return self.exit_codes.ERROR_NO_CANDIDATES.format(reason=reasons)
+        if self.ctx.queue and not validated:
+            reasons = "; ".join(reason for by_candidate in self.ctx.failures.values() for reason in by_candidate.values())
+            return self.exit_codes.ERROR_NOTHING_VALIDATED.format(reason=reasons)
+        return None
+
+    # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _scores(self, name: str) -> dict[str, orm.Dict]:
+        """Return the DFT scores of a target's candidates."""
+        scores = {}
+        for _, target, candidate in self.ctx.queue:
+            node = self.ctx.get(f"validate_{target}_{candidate}")
+            if target == name and node is not None and node.is_finished_ok and "score" in node.outputs:
+                scores[f"candidate_{candidate}"] = node.outputs.score
+        return scores

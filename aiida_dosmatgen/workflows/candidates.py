@@ -1,0 +1,234 @@
+"""From a target density of states to ranked candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.orm import CalcJobNode
+
+from ..calculations.functions import screen
+from ..calculations.predict import PredictCalculation
+from ..calculations.relax import RelaxCalculation
+from ..calculations.sample import SampleCalculation
+from ..core.job import RelaxParameters, SampleParameters
+from ..core.screening import ScreenCriteria
+from ..data.checkpoint import CheckpointData
+from ..data.crystals import CrystalSetData
+from ..data.forcefield import ForceFieldData
+from ..data.target import DosTargetData
+from .failures import failure
+from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
+
+
+def validate_criteria(node: orm.Dict | None, _: Any) -> str | None:
+    """Refuse criteria that the screening does not know."""
+    return problem_with(ScreenCriteria, node.get_dict(), "criteria") if node is not None else None
+
+
+def validate_n_candidates(node: orm.Int | None, _: Any) -> str | None:
+    """Refuse fewer than one candidate."""
+    return f"n_candidates is {node.value}; ask for at least one" if node is not None and node.value < 1 else None
+
+
+def validate_seed(node: orm.Int | None, _: Any) -> str | None:
+    """Refuse negative seeds."""
+    return f"the seed is {node.value}; it must not be negative" if node is not None and node.value < 0 else None
+
+
+def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
+    """Refuse a target that does not say how many atoms a candidate has, if the parameters do not either."""
+    if "target" not in namespace or "target" not in inputs or "parameters" not in inputs.get("sample", {}):
+        return None
+    if inputs["sample"]["parameters"].get_dict().get("n_atoms") is not None:
+        return None
+    if inputs["target"].base.attributes.get("n_atoms", None) is None:
+        return "the target is a total DOS that does not say how many atoms; give n_atoms in sample.parameters"
+    return None
+
+
+def kind_validator(kind: str) -> Any:
+    """Return a validator that accepts checkpoints of one kind."""
+
+    def validate(node: CheckpointData | None, _: Any) -> str | None:
+        found = None if node is None else node.base.attributes.get("kind", None)
+        return f"the checkpoint is a {found}, a {kind} is needed here" if found not in (None, kind) else None
+
+    return validate
+
+
+class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
+    """Sample crystals for a target, relax them with a force field, predict their DOS, and screen: one job of each kind.
+
+    A job that stopped early and kept what it had does not stop the chain: it goes on with what there is.
+    """
+
+    _protocol_name = "candidates"
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Define inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        spec.input("target", valid_type=DosTargetData, help="The density of states that is asked for.")
+        spec.input("checkpoint", valid_type=CheckpointData, validator=kind_validator("denoiser"), help="The denoiser.")
+        spec.input(
+            "predictor",
+            valid_type=CheckpointData,
+            validator=kind_validator("predictor"),
+            help="Predictor of the DOS and the formation energy.",
+        )
+        spec.input("force_field", valid_type=ForceFieldData, help="Force field of the relaxation and of its references.")
+        spec.input("seed", valid_type=orm.Int, validator=validate_seed, help="Candidate i is a function of seed and i.")
+        spec.input("n_candidates", valid_type=orm.Int, validator=validate_n_candidates, help="How many to sample.")
+        spec.input("criteria", valid_type=orm.Dict, validator=validate_criteria, help="Screening; see ScreenCriteria.")
+        spec.expose_inputs(
+            SampleCalculation,
+            namespace="sample",
+            exclude=("checkpoint", "target", "seed", "candidates"),
+            namespace_options={"validator": validate_calc_job},  # its own wants to see the target
+        )
+        spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("crystals", "force_field"))
+        spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint"))
+        spec.inputs.validator = validate_inputs
+        spec.outline(
+            cls.run_sample,
+            cls.inspect_sample,
+            cls.run_relax,
+            cls.inspect_relax,
+            cls.run_predict,
+            cls.inspect_predict,
+            cls.run_screen,
+        )
+        spec.output("crystals", valid_type=CrystalSetData, help="The survivors of the screening, best first.")
+        spec.output("report", valid_type=orm.Dict, help="How many survived each criterion, and why the others did not.")
+        spec.output("sampled", valid_type=CrystalSetData, required=False, help="All candidates as sampled.")
+        spec.output("relaxed", valid_type=CrystalSetData, required=False, help="All candidates after relaxation.")
+        spec.output("predicted", valid_type=CrystalSetData, required=False, help="The same, with predictions.")
+        for status, step in ((301, "sample"), (302, "relax"), (303, "predict")):
+            spec.exit_code(
+                status,
+                f"ERROR_{step.upper()}_FAILED",
+                message=f"the {step} job left nothing to go on with: {{reason}}",
+            )
+        spec.exit_code(304, "ERROR_SCREENING_FAILED", message="the screening failed: {reason}")
+        spec.exit_code(
+            410,
+            "ERROR_NO_SURVIVORS",
+            message="no candidate passed the screening; see the report, and loosen the criteria or sample more",
+        )
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        code: orm.AbstractCode | str,
+        target: DosTargetData,
+        checkpoint: CheckpointData,
+        predictor: CheckpointData,
+        force_field: ForceFieldData,
+        protocol: str | None = None,
+        overrides: Mapping | None = None,
+        options: Mapping | None = None,
+        seed: int | None = None,
+        n_candidates: int | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder with the inputs of a protocol.
+
+        :param code: the executable ``dosmatgen``.
+        :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values.
+        :param options: goes into ``metadata.options`` of every job.
+        :raises ValueError: for keys or values that do not exist, with one line.
+        """
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        code = load(code)
+        builder = cls.get_builder()
+        builder.target, builder.checkpoint, builder.predictor = target, checkpoint, predictor
+        builder.force_field = force_field
+        builder.seed = orm.Int(inputs["seed"] if seed is None else seed)
+        builder.n_candidates = orm.Int(inputs["n_candidates"] if n_candidates is None else n_candidates)
+        builder.criteria = checked(ScreenCriteria, inputs["criteria"], "criteria")
+        builder.sample.parameters = checked(SampleParameters, inputs["sample"]["parameters"], "sample.parameters")
+        builder.relax.parameters = checked(RelaxParameters, inputs["relax"]["parameters"], "relax.parameters")
+        for step in ("sample", "relax", "predict"):
+            builder[step].code = code
+            builder[step].metadata = job_metadata(inputs[step]["metadata"], options, code)
+        return builder
+
+    # --- outline ----------------------------------------------------------------------------------------------------
+
+    def run_sample(self) -> ToContext:
+        """Sample all candidates in one job."""
+        inputs = self.exposed_inputs(SampleCalculation, "sample")
+        inputs.update(
+            checkpoint=self.inputs.checkpoint,
+            target=self.inputs.target,
+            seed=self.inputs.seed,
+            candidates=orm.List([0, self.inputs.n_candidates.value]),
+        )
+        return self._submit_job(SampleCalculation, "sample", inputs)
+
+    def inspect_sample(self) -> ExitCode | None:
+        """Go on with the candidates there are."""
+        return self._inspect("sample", "sampled", self.exit_codes.ERROR_SAMPLE_FAILED)
+
+    def run_relax(self) -> ToContext:
+        """Relax all candidates in one job."""
+        inputs = self.exposed_inputs(RelaxCalculation, "relax")
+        inputs.update(crystals=self.ctx.sample.outputs.crystals, force_field=self.inputs.force_field)
+        return self._submit_job(RelaxCalculation, "relax", inputs)
+
+    def inspect_relax(self) -> ExitCode | None:
+        """Go on with the crystals there are."""
+        return self._inspect("relax", "relaxed", self.exit_codes.ERROR_RELAX_FAILED)
+
+    def run_predict(self) -> ToContext:
+        """Predict the DOS of all relaxed candidates in one job."""
+        inputs = self.exposed_inputs(PredictCalculation, "predict")
+        inputs.update(crystals=self.ctx.relax.outputs.crystals, checkpoint=self.inputs.predictor)
+        return self._submit_job(PredictCalculation, "predict", inputs)
+
+    def inspect_predict(self) -> ExitCode | None:
+        """Go on with the crystals there are."""
+        return self._inspect("predict", "predicted", self.exit_codes.ERROR_PREDICT_FAILED)
+
+    def run_screen(self) -> ExitCode | None:
+        """Keep the good ones, best first."""
+        result, node = screen.run_get_node(
+            crystals=self.ctx.predict.outputs.crystals,
+            references=self.ctx.relax.outputs.references,
+            target=self.inputs.target,
+            criteria=self.inputs.criteria,
+            metadata={"call_link_label": "screen"},
+        )
+        if not node.is_finished_ok:
+            return self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message or "see verdi process report")
+        self.out("report", result["report"])
+        self.out("crystals", result["crystals"])
+        survivors = result["crystals"].base.attributes.get("n_crystals")
+        self.report(f"{survivors} of {self.inputs.n_candidates.value} candidates passed the screening")
+        return self.exit_codes.ERROR_NO_SURVIVORS if survivors == 0 else None
+
+    # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _submit_job(self, process_class: Any, step: str, inputs: Any) -> ToContext:
+        inputs.metadata["call_link_label"] = step
+        node = self.submit(process_class, **inputs)
+        self.report(f"launching {process_class.__name__}<{node.pk}>")
+        return ToContext(**{step: node})
+
+    def _inspect(self, step: str, output: str, exit_code: ExitCode) -> ExitCode | None:
+        node = self.ctx[step]
+        if not node.is_finished_ok:
+            reason = failure(node)
+            if not kept_something(node):
+                return exit_code.format(reason=reason)
+            self.report(f"{node.process_label}<{node.pk}> stopped early ({reason}); going on with what there is")
+        self.out(output, node.outputs.crystals)
+        return None
+
+
+def kept_something(node: CalcJobNode) -> bool:
+    """Say whether a failed job kept partial results: exit codes 4xx with crystals."""
+    return node.is_finished and 400 <= (node.exit_status or 0) < 500 and "crystals" in node.outputs

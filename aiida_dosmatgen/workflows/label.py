@@ -1,0 +1,237 @@
+"""Training data with provenance: energy, forces, stress and per-atom DOS of many crystals by Quantum ESPRESSO."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import ExitCode, ProcessBuilder, WorkChain, while_
+from aiida.orm.nodes.data.base import to_aiida_type
+from aiida_pseudo.data.pseudo.upf import UpfData
+from aiida_quantumespresso.calculations.projwfc import ProjwfcCalculation
+from aiida_quantumespresso.calculations.pw import PwCalculation
+from aiida_quantumespresso.workflows.pdos import clean_calcjob_remote
+
+from ..calculations.functions import assemble_labelled
+from ..core.dft import LabelParameters, highest_cutoffs, label_namelists
+from ..core.errors import ContentError
+from ..data.crystals import CrystalSetData
+from ..data.labelled import LabelledCrystalSetData
+from .failures import failure
+from .functions import label_report, prepare_label
+from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
+from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
+from .windows import at_least_one
+
+_SHARE_OF_WALLTIME = 0.9
+
+
+def validate_parameters(node: orm.Dict | None, _: Any) -> str | None:
+    """Refuse parameters that do not exist."""
+    return problem_with(LabelParameters, node.get_dict(), "parameters") if node is not None else None
+
+
+class LabelWorkChain(StrictProtocolMixin, WorkChain):
+    """Label crystals: a self-consistent run with extra bands and the projections, two jobs for each crystal.
+
+    The AiiDA twin of ``dosmatgen label``: equal settings give equal labels. At most ``max_concurrent`` crystals are computed
+    at a time. A crystal that fails is recorded with its reason, and the others go on.
+    """
+
+    _protocol_name = "label"
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Define inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        spec.input("crystals", valid_type=CrystalSetData, help="The crystals to label.")
+        spec.input("parameters", valid_type=orm.Dict, validator=validate_parameters, help="See LabelParameters.")
+        spec.input(
+            "max_concurrent",
+            valid_type=int,
+            non_db=True,
+            default=2,
+            validator=at_least_one,
+            help="How many crystals are computed at a time.",
+        )
+        spec.input(
+            "clean_workdir",
+            valid_type=orm.Bool,
+            serializer=to_aiida_type,
+            default=lambda: orm.Bool(True),
+            help="Whether the work directories are emptied.",
+        )
+        spec.input_namespace(
+            "pseudos",
+            valid_type=UpfData,
+            dynamic=True,
+            validator=validate_pseudos,
+            help="Pseudopotentials by chemical symbol; each crystal takes those of its elements.",
+        )
+        spec.expose_inputs(
+            PwCalculation, namespace="pw", exclude=("structure", "pseudos", "kpoints", "parameters", "parent_folder")
+        )
+        spec.expose_inputs(ProjwfcCalculation, namespace="projwfc", exclude=("parent_folder", "parameters"))
+        spec.outline(
+            cls.setup,
+            while_(cls.crystals_left)(cls.run_pw, cls.run_projwfc, cls.inspect),
+            cls.assemble,
+        )
+        spec.output("crystals", valid_type=LabelledCrystalSetData, required=False, help="The crystals that have labels.")
+        spec.output("report", valid_type=orm.Dict, required=False, help="Counts, and the reasons of those without labels.")
+        spec.exit_code(310, "ERROR_NO_LABELS", message="no crystal could be labelled: {reason}")
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        pw_code: orm.AbstractCode | str,
+        projwfc_code: orm.AbstractCode | str,
+        crystals: CrystalSetData,
+        protocol: str | None = None,
+        overrides: Mapping | None = None,
+        options: Mapping | None = None,
+        max_concurrent: int | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder with the inputs of a protocol.
+
+        :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values.
+        :param options: goes into ``metadata.options`` of every job.
+        :raises ValueError: for keys or values that do not exist, with one line.
+        """
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        elements = crystals.base.attributes.get("elements")
+        pseudos, cutoffs = pseudos_and_cutoffs(inputs["pseudo_family"], elements, inputs.get("cutoffs_stringency"))
+        builder = cls.get_builder()
+        builder.crystals = crystals
+        builder.pseudos = pseudos
+        builder.parameters = checked(LabelParameters, {"cutoffs": cutoffs, **inputs["parameters"]}, "parameters")
+        builder.max_concurrent = max_concurrent or inputs["max_concurrent"]
+        builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
+        for step, code in (("pw", load(pw_code)), ("projwfc", load(projwfc_code))):
+            builder[step].code = code
+            builder[step].metadata = job_metadata(inputs[step]["metadata"], options, code)
+            if inputs[step].get("settings"):
+                builder[step].settings = orm.Dict(inputs[step]["settings"])
+        return builder
+
+    # --- outline ----------------------------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Begin with the first crystal."""
+        self.ctx.next = 0
+        self.ctx.window = []
+        self.ctx.failures = {}
+        self.ctx.finished = []
+
+    def crystals_left(self) -> bool:
+        """Say whether there are crystals that were not tried yet."""
+        return self.ctx.next < self.inputs.crystals.base.attributes.get("n_crystals")
+
+    def run_pw(self) -> None:
+        """Submit the self-consistent runs of the next few crystals."""
+        end = min(self.ctx.next + self.inputs.max_concurrent, self.inputs.crystals.base.attributes.get("n_crystals"))
+        self.ctx.window = list(range(self.ctx.next, end))
+        self.ctx.next = end
+        for row in self.ctx.window:
+            inputs = self._pw_inputs(row)
+            if inputs is not None:
+                self.to_context(**{f"pw_{row}": self.submit(PwCalculation, **inputs)})
+
+    def run_projwfc(self) -> None:
+        """Submit the projections of those that finished."""
+        for row in self.ctx.window:
+            pw = self.ctx.get(f"pw_{row}")
+            if pw is None:
+                continue
+            if not pw.is_finished_ok:
+                self.ctx.failures[str(row)] = failure(pw)
+                continue
+            inputs = AttributeDict(self.exposed_inputs(ProjwfcCalculation, "projwfc"))
+            inputs.parent_folder = pw.outputs.remote_folder
+            inputs.parameters = orm.Dict({"PROJWFC": {"ngauss": 0, "degauss": 0.01, "deltae": 1.0}})
+            inputs.metadata.call_link_label = f"projwfc_{row}"
+            self.to_context(**{f"projwfc_{row}": self.submit(ProjwfcCalculation, **inputs)})
+
+    def inspect(self) -> None:
+        """Note which crystals of the window are done, and empty their work directories."""
+        for row in self.ctx.window:
+            projwfc = self.ctx.get(f"projwfc_{row}")
+            if projwfc is not None:
+                if projwfc.is_finished_ok:
+                    self.ctx.finished.append(row)
+                else:
+                    self.ctx.failures[str(row)] = failure(projwfc)
+            if self.inputs.clean_workdir.value:
+                for node in (self.ctx.get(f"pw_{row}"), projwfc):
+                    if node is not None:
+                        clean_calcjob_remote(node)
+        total = self.inputs.crystals.base.attributes.get("n_crystals")
+        self.report(f"{len(self.ctx.finished)} of {total} crystals computed, {len(self.ctx.failures)} failed")
+
+    def assemble(self) -> ExitCode | None:
+        """Collect the labels, and the reasons of the crystals that have none."""
+        failures = orm.Dict(self.ctx.failures)
+        runs: dict[str, orm.Data] = {}
+        for row in self.ctx.finished:
+            pw, projwfc = self.ctx[f"pw_{row}"].outputs, self.ctx[f"projwfc_{row}"].outputs
+            runs[f"bands_{row}"] = pw.output_band
+            runs[f"parameters_{row}"] = pw.output_parameters
+            runs[f"trajectory_{row}"] = pw.output_trajectory
+            runs[f"projections_{row}"] = projwfc.projections
+        labelled, node = assemble_labelled.run_get_node(
+            crystals=self.inputs.crystals,
+            settings=self.inputs.parameters,
+            failures=failures,
+            **runs,
+            metadata={"call_link_label": "assemble_labelled"},
+        )
+        sets = {"labelled": labelled} if node.is_finished_ok else {}
+        self.out("report", label_report(crystals=self.inputs.crystals, failures=failures, **sets))
+        if not node.is_finished_ok:
+            return self.exit_codes.ERROR_NO_LABELS.format(reason=node.exit_message)
+        self.out("crystals", labelled)
+        return None
+
+    # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _pw_inputs(self, row: int) -> AttributeDict | None:
+        """Return the inputs of a crystal's self-consistent run, or None after noting why there are none."""
+        prepared, node = prepare_label.run_get_node(
+            crystals=self.inputs.crystals,
+            row=orm.Int(row),
+            parameters=self.inputs.parameters,
+            metadata={"call_link_label": f"prepare_{row}"},
+        )
+        if not node.is_finished_ok:
+            self.ctx.failures[str(row)] = node.exit_message
+            return None
+        structure = prepared["structure"]
+        symbols = [structure.get_kind(site.kind_name).symbol for site in structure.sites]
+        parameters = LabelParameters.model_validate(self.inputs.parameters.get_dict())
+        missing = sorted(set(symbols) - set(self.inputs.pseudos))
+        if missing:
+            self.ctx.failures[str(row)] = f"no pseudopotential for {' '.join(missing)}"
+            return None
+        try:
+            cutoffs = highest_cutoffs(symbols, parameters.cutoffs)
+        except ContentError as exception:
+            self.ctx.failures[str(row)] = str(exception)
+            return None
+        inputs = AttributeDict(self.exposed_inputs(PwCalculation, "pw"))
+        walltime = inputs.metadata.options.get("max_wallclock_seconds", None)
+        inputs.structure, inputs.kpoints = structure, prepared["kpoints"]
+        inputs.pseudos = {kind.name: self.inputs.pseudos[kind.symbol] for kind in structure.kinds}
+        inputs.parameters = orm.Dict(
+            label_namelists(
+                valence_electrons(symbols, self.inputs.pseudos),
+                len(symbols),
+                cutoffs,
+                parameters.smearing,
+                parameters.degauss,
+                _SHARE_OF_WALLTIME * walltime if walltime else None,
+            )
+        )
+        inputs.metadata.call_link_label = f"pw_{row}"
+        return inputs

@@ -1,0 +1,1 @@
+"""Protocols of the work chains: YAML files, and what reads them."""

@@ -1,0 +1,115 @@
+"""What the work chains' ``get_builder_from_protocol`` share."""
+
+from __future__ import annotations
+
+import difflib
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from aiida import orm
+from aiida.engine import ProcessBuilder
+from aiida.engine.processes.ports import PortNamespace
+from aiida_quantumespresso.workflows.protocols.utils import ProtocolMixin, recursive_merge
+from pydantic import BaseModel, ValidationError
+
+from ...core.job import explain
+
+ANY = object()
+"""Marks a place at which any key goes."""
+
+
+class StrictProtocolMixin(ProtocolMixin):
+    """The protocols of aiida-quantumespresso, but a mistyped key in the overrides is refused, not warned of."""
+
+    _protocol_name: str
+
+    @classmethod
+    def get_protocol_filepath(cls) -> pathlib.Path:
+        """Return the path of the YAML file that defines the protocols."""
+        return pathlib.Path(__file__).parent / f"{cls._protocol_name}.yaml"
+
+    @classmethod
+    def get_protocol_inputs(cls, protocol: str | None = None, overrides: Mapping | pathlib.Path | None = None) -> dict:
+        """Return the inputs of a protocol, with the overrides merged in.
+
+        :param overrides: a mapping nested as the inputs are, or the path of a YAML file that holds one.
+        :raises ValueError: for a protocol that does not exist, or a key of the overrides that does not.
+        """
+        if isinstance(overrides, str | pathlib.Path):
+            overrides = yaml.safe_load(pathlib.Path(overrides).read_text(encoding="utf-8"))
+        available = cls.get_available_protocols()
+        if protocol is not None and protocol not in available and cls._check_if_alias(protocol) is None:
+            raise ValueError(f"there is no protocol {protocol!r}; {cls.__name__} has {', '.join(available)}")
+        check_keys(overrides or {}, cls._override_schema())
+        return recursive_merge(super().get_protocol_inputs(protocol), dict(overrides or {}))
+
+    @classmethod
+    def _override_schema(cls) -> dict:
+        """Return the keys that overrides may have: the inputs, and the meta inputs of the YAML file."""
+        meta = cls._load_protocol_file().get("meta_inputs_schema") or {}
+        return recursive_merge(keys_of(cls.spec().inputs), meta)  # type: ignore[attr-defined]
+
+
+def keys_of(namespace: PortNamespace) -> dict:
+    """Return the nested keys of a port namespace; an open one without ports of its own takes any key."""
+    keys: dict = {name: keys_of(port) if isinstance(port, PortNamespace) else None for name, port in namespace.items()}
+    if namespace.dynamic and not keys:
+        keys[ANY] = None
+    return keys
+
+
+def check_keys(overrides: Mapping, schema: Mapping, path: str = "") -> None:
+    """Refuse keys that the schema does not have.
+
+    :raises ValueError: naming the key, where it stands, and the nearest that exists.
+    """
+    for key, value in overrides.items():
+        where = f"{path}.{key}" if path else str(key)
+        if ANY in schema:
+            continue
+        if key not in schema:
+            known = [str(name) for name in schema]
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known)) or 'none'}"
+            raise ValueError(f"unknown key {where!r} in the overrides; {hint}")
+        if isinstance(value, Mapping) and schema[key] is not None:
+            check_keys(value, schema[key], where)
+
+
+def checked(model: type[BaseModel], values: Mapping[str, Any], where: str) -> orm.Dict:
+    """Return values as a node after the model accepted them, with nothing filled in.
+
+    :raises ValueError: naming the key and what is wrong with it.
+    """
+    problem = problem_with(model, values, where)
+    if problem:
+        raise ValueError(problem)
+    return orm.Dict(dict(values))
+
+
+def problem_with(model: type[BaseModel], values: Mapping[str, Any], where: str) -> str | None:
+    """Say in one line why a model does not accept values, or None: the body of an input validator."""
+    try:
+        model.model_validate(values)
+    except ValidationError as exception:
+        return f"{where}: {explain(exception)}"
+    return None
+
+
+def job_metadata(metadata: Mapping, options: Mapping | None, code: orm.AbstractCode) -> dict:
+    """Return a job's metadata with the options merged in, and the least resources that the scheduler asks for."""
+    merged = recursive_merge(dict(metadata), {"options": dict(options or {})})
+    merged["options"] = ProtocolMixin.set_default_resources(merged["options"], code.computer.scheduler_type)
+    return merged
+
+
+def load(code: orm.AbstractCode | str) -> orm.AbstractCode:
+    """Return a code given as a node or by its label."""
+    return orm.load_code(code) if isinstance(code, str) else code
+
+
+def copy_inputs(builder: ProcessBuilder | Mapping) -> dict:
+    """Return the inputs set in a builder as nested plain dictionaries."""
+    return builder._inputs(prune=True) if hasattr(builder, "_inputs") else dict(builder)
