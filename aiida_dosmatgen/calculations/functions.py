@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import inspect
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -36,17 +36,18 @@ ELECTRONS_MISSING = 320
 
 def content_function(function: Callable) -> Callable:
     """Make a calcfunction whose ``ContentError`` or ``ValidationError`` is an exit code with the same line."""
+    errors, refusal = (ContentError, ValidationError), functools.partial(ExitCode, BAD_CONTENT)
 
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def guarded(*args: Any, **kwargs: Any) -> Any:
         try:
             return function(*args, **kwargs)
-        except (ContentError, ValidationError) as exception:
-            return ExitCode(BAD_CONTENT, str(exception))
+        except errors as exception:
+            return refusal(str(exception))
 
-    # AiiDA reads names, defaults and annotations off the signature
-    wrapper.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
-    return calcfunction(wrapper)
+    # AiiDA stores the module and the source file of what it wraps: they must be those of the function, not of this guard
+    code = guarded.__code__.replace(co_filename=function.__code__.co_filename)
+    there = types.FunctionType(code, function.__globals__, function.__name__, None, guarded.__closure__)
+    return calcfunction(functools.wraps(function)(there))
 
 
 @content_function
@@ -210,6 +211,5 @@ def row_of(crystals: Any, candidate: int) -> int:
     else:
         rows = np.flatnonzero(crystals.crystal_columns["candidate"] == candidate)
     if len(rows) != 1:
-        how_many = "no crystal" if not len(rows) else f"{len(rows)} crystals"
-        raise ContentError(f"there is {how_many} with number {candidate} among the {len(crystals)} of the set")
+        raise ContentError(f"{len(rows)} of the {len(crystals)} crystals have the number {candidate}; one is needed")
     return int(rows[0])

@@ -105,10 +105,7 @@ class DosTargetData(ContentFileData):
             if not getattr(dos, "pdos", None):
                 raise ContentError("the CompleteDos has no site projections; compute it with a projected DOS")
             energies = np.asarray(dos.energies, float)
-            if dos.get_gap(tol=gap_tolerance, abs_tol=True) > 0:
-                zero = dos.get_cbm_vbm(tol=gap_tolerance, abs_tol=True)[1]
-            else:
-                zero = dos.efermi
+            zero = _zero_of(energies, sum(np.asarray(d, float) for d in dos.densities.values()), dos.efermi, gap_tolerance)
             curves = np.stack(
                 [sum(np.asarray(d, float) for d in dos.get_site_dos(site).densities.values()) for site in dos.structure]
             )
@@ -160,3 +157,13 @@ class DosTargetData(ContentFileData):
             if not math.isfinite(target.complete_below):
                 target = dataclasses.replace(target, complete_below=math.inf)
             return cls(target, label_source=f"crystal {index} ({crystal.formulas[0]}) of {node.uuid}")
+
+
+def _zero_of(energies: np.ndarray, total: np.ndarray, efermi: float, tolerance: float) -> float:
+    """Return the Fermi energy of a metal, and the valence band maximum if the Fermi energy lies in a gap, in eV."""
+    filled = np.flatnonzero((energies <= efermi) & (total > tolerance))
+    if not filled.size:
+        raise ContentError(f"the DOS has no states below its Fermi energy of {efermi:g} eV")
+    last = int(filled[-1])
+    metallic = last + 1 < len(energies) and energies[last + 1] > efermi and total[last + 1] > tolerance
+    return float(efermi if metallic else energies[last])

@@ -1,0 +1,176 @@
+"""The calcfunctions, run through a real profile."""
+
+import numpy as np
+import pytest
+from aiida.common.links import LinkType
+from aiida.orm import Dict, Int
+
+from aiida_dosmatgen.calculations.functions import (
+    BAD_CONTENT,
+    ELECTRONS_MISSING,
+    extract_candidate,
+    rank,
+    score_dos,
+    screen,
+    target_from_labelled,
+)
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.data.conversion import crystal_of
+from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
+from aiida_dosmatgen.data.target import DosTargetData
+
+pytestmark = pytest.mark.usefixtures("aiida_profile")
+
+REFERENCES = {"force_field_sha256": None, "energies": {"Si": -5.0, "C": -7.0, "B": -6.0, "N": -8.0}}
+
+
+@pytest.fixture
+def predicted(labelled, target):
+    """Crystals as they come out of relaxation and prediction; crystal 1 has the very DOS of the target."""
+    energies = np.array([-10.1, -12.2, -21.0])  # SiC 0.1 eV/atom below the elements, BN2 0.33 above
+    rng = np.random.default_rng(3)
+    dos = labelled.atom_columns["dos"] + rng.uniform(0.1, 0.2, labelled.atom_columns["dos"].shape)
+    dos[2:4] = target.curves
+    return labelled.with_columns(
+        crystal={
+            "energy": energies,
+            "status": np.array(["converged", "converged", "exploded"]),
+            "candidate": np.array([10, 11, 12]),
+            "seed": np.array([4, 4, 4]),
+        },
+        atom={"predicted_dos": dos.astype(np.float32)},
+    )
+
+
+def screened(predicted, target, **criteria):
+    return screen.run_get_node(
+        crystals=CrystalSetData(predicted),
+        references=Dict(REFERENCES),
+        target=DosTargetData(target),
+        criteria=Dict(criteria),
+    )
+
+
+def test_screen_orders_survivors_and_reports_the_rest(predicted, target):
+    result, node = screened(predicted, target)
+    assert node.is_finished_ok
+    crystals = result["crystals"].crystals
+    assert crystals.crystal_columns["candidate"].tolist() == [11, 10]
+    assert crystals.crystal_columns["rank"].tolist() == [1, 2]
+    assert crystals.crystal_columns["predicted_distance"][0] < 1e-6
+    np.testing.assert_allclose(crystals.crystal_columns["formation_energy"], [-0.1, -0.05])
+    report = result["report"].get_dict()
+    assert [row["candidate"] for row in report["ranking"]] == [11, 10]
+    assert list(report["rejected"].values()) == [[12]]
+
+
+def test_screen_may_leave_nothing(predicted, target):
+    result, node = screened(predicted, target, max_formation_energy=-5.0)
+    assert node.is_finished_ok
+    assert len(result["crystals"].crystals) == 0
+
+
+def test_screen_names_an_unknown_criterion(predicted, target):
+    _, node = screened(predicted, target, max_energy=1.0)
+    assert node.exit_status == BAD_CONTENT
+    assert node.exit_message == "criteria: max_energy: unknown key"
+
+
+def test_the_graph_keeps_function_and_source(predicted, target):
+    _, node = screened(predicted, target)
+    assert node.function_name == "screen"
+    assert node.function_namespace == "aiida_dosmatgen.calculations.functions"
+    source = node.base.repository.get_object_content(node.FUNCTION_SOURCE_FILE_PATH)
+    assert "def screen(" in source.splitlines()[node.function_starting_line_number]
+
+
+def test_extract_candidate_by_number(predicted):
+    crystals = CrystalSetData(predicted[[2, 0, 1]])
+    structure, node = extract_candidate.run_get_node(crystals, Int(11))
+    assert structure.label == "CSi"
+    np.testing.assert_allclose(crystal_of(structure).fractional, predicted[1].fractional, atol=1e-12)
+    assert node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).get_node_by_label("candidate").value == 11
+
+
+def test_extract_candidate_by_row_without_numbers(crystals):
+    assert extract_candidate(CrystalSetData(crystals), Int(0)).get_formula() == "Si2"
+
+
+@pytest.mark.parametrize("number", [3, -1])
+def test_extract_candidate_that_is_not_there(crystals, number):
+    _, node = extract_candidate.run_get_node(CrystalSetData(crystals), Int(number))
+    assert node.exit_status == BAD_CONTENT
+    assert node.exit_message == f"0 of the 3 crystals have the number {number}; one is needed"
+
+
+def test_extract_candidate_refuses_two_of_a_number(predicted):
+    both = CrystalSetData(CrystalSet.concatenate([predicted, predicted]))
+    _, node = extract_candidate.run_get_node(both, Int(10))
+    assert node.exit_message == "2 of the 6 crystals have the number 10; one is needed"
+
+
+def test_extract_candidate_refuses_an_exploded_one(crystals):
+    fractional = crystals.fractional.copy()
+    fractional[0] = np.nan
+    _, node = extract_candidate.run_get_node(CrystalSetData(crystals.replace(fractional=fractional), check=False), Int(0))
+    assert node.exit_message == "the coordinates have NaN or infinite entries"
+
+
+def dft(labelled, index, projected=8.0):
+    columns = {"n_electrons": np.array([8.0]), "projected_electrons": np.array([projected])}
+    return CrystalSetData(labelled[index].with_columns(crystal=columns))
+
+
+def test_score_of_the_target_itself_is_zero(labelled, target):
+    score = score_dos(dft(labelled, 1), DosTargetData(target)).get_dict()
+    assert max(score[k] for k in ("mae", "mae_window", "mae_total", "wasserstein")) < 1e-6
+    assert (score["compared_below"], score["n_electrons"], score["formula"]) == (6.0, 8.0, "CSi")
+
+
+def test_score_grows_with_the_difference(labelled, target):
+    other = score_dos(dft(labelled, 0), DosTargetData(target)).get_dict()
+    expected = target.distances(labelled[0].atom_columns["dos"], 6.0)
+    assert other["mae"] == pytest.approx(expected["mae"]) and other["mae"] > 0.05
+
+
+def test_without_its_electrons_a_dos_gets_no_score(labelled, target):
+    result, node = score_dos.run_get_node(dft(labelled, 1, projected=4.4), DosTargetData(target))
+    assert node.exit_status == ELECTRONS_MISSING
+    assert node.exit_message.startswith("the DOS up to the highest occupied level holds 4.40 of 8 electrons")
+    assert not list(node.outputs) and not result
+
+
+def test_score_needs_the_electrons_to_be_counted(labelled, target):
+    _, node = score_dos.run_get_node(CrystalSetData(labelled[1]), DosTargetData(target))
+    assert node.exit_status == ELECTRONS_MISSING
+    assert "projected_electrons" in node.exit_message
+
+
+def test_target_from_labelled(labelled):
+    node = target_from_labelled(LabelledCrystalSetData(labelled), Int(2))
+    np.testing.assert_allclose(node.target.curves, labelled[2].atom_columns["dos"])
+    assert node.creator.function_name == "target_from_labelled"
+
+
+def test_rank_puts_dft_first_and_failures_last():
+    rows = [{"rank": i + 1, "candidate": c, "predicted_distance": 0.1 * i} for i, c in enumerate([5, 3, 8, 1])]
+    ranking = rank(
+        report=Dict({"ranking": rows}),
+        failures=Dict({"5": "the self-consistent field did not converge"}),
+        candidate_3=Dict({"mae": 0.4}),
+        candidate_1=Dict({"mae": 0.2}),
+    ).get_dict()["ranking"]
+    assert [(r["rank"], r["candidate"], r["status"]) for r in ranking] == [
+        (1, 1, "validated"),
+        (2, 3, "validated"),
+        (3, 8, "not validated"),
+        (4, 5, "failed"),
+    ]
+    assert ranking[3]["reason"] == "the self-consistent field did not converge"
+    assert ranking[0]["dft"] == {"mae": 0.2} and ranking[0]["predicted_distance"] == pytest.approx(0.3)
+
+
+def test_rank_refuses_a_score_of_a_stranger():
+    _, node = rank.run_get_node(report=Dict({"ranking": [{"candidate": 1}]}), candidate_2=Dict({"mae": 0.1}))
+    assert node.exit_message == "candidate 2 has a score or a reason, but is not in the ranking"
