@@ -71,12 +71,12 @@ def gaussian_end(steps, order, mean=0.7, std=0.4):
 
 
 def test_ode_of_a_gaussian_converges():
-    first = [gaussian_end(n, 1) for n in (20, 40, 80)]
-    second = [gaussian_end(n, 2) for n in (20, 40, 80)]
-    assert first[0] < 0.1
-    assert first[0] / first[1] == pytest.approx(2, rel=0.25) and first[1] / first[2] == pytest.approx(2, rel=0.2)
-    assert second[2] < 0.2 * first[2]
-    assert second[1] / second[2] > 3
+    first = [gaussian_end(n, 1) for n in (40, 80, 160)]
+    second = [gaussian_end(n, 2) for n in (80, 160, 320)]
+    assert first[0] < 0.05
+    assert all(a / b == pytest.approx(2, rel=0.1) for a, b in itertools.pairwise(first))
+    assert all(a / b > 2.5 for a, b in itertools.pairwise(second))
+    assert second[1] < 0.2 * first[2]
 
 
 def test_ode_is_exact_for_known_data():
