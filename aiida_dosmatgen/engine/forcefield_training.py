@@ -1,0 +1,245 @@
+"""A small MACE force field from labelled crystals, by mace-torch's own trainer.
+
+The trainer runs as a process of its own in a folder below the job's: it sets global state of torch, and a process can be
+stopped when time is up. What it has reached is on disk as its checkpoints; from the best of them the model is written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from ..core.crystals import CrystalSet
+from ..core.errors import ContentError
+from ..core.job import TrainParameters
+from ..core.thermo import elemental_references, formation_energy
+from .dataset import split_by_formula
+
+WORK_FOLDER = "mace"
+
+_NAME = "forcefield"
+_CUTOFF = 5.0  # Å
+_GPA = 160.21766208  # GPa per eV/Å³
+_SECONDS_TO_WRITE = 45.0  # to start the trainer once more and let it write the model
+_HIGHEST_ENERGY = 10.0
+"""eV/atom above the elements. Crystals beyond are squeezed to thousands of GPa; no relaxation comes near them, and a small
+model that tries to fit them loses accuracy where it matters."""
+
+
+class Clock(Protocol):
+    """The time that is left."""
+
+    def allows(self, seconds: float = 0.0) -> bool:
+        """Say whether something that takes so many seconds still fits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ForceFieldOutcome:
+    """What a training leaves, besides the model file.
+
+    :param best_epoch: epoch whose weights the model has, counted from one.
+    :param epochs: epochs done.
+    :param finished: False if time ran out.
+    :param metrics: errors on the held-out crystals.
+    :param history: one list for each recorded quantity.
+    """
+
+    best_epoch: int
+    epochs: int
+    finished: bool
+    metrics: dict[str, float]
+    history: dict[str, list]
+
+
+def train_force_field(
+    crystals: CrystalSet,
+    parameters: TrainParameters,
+    seed: int,
+    folder: Path,
+    output: Path,
+    history_path: Path,
+    *,
+    device: str = "cpu",
+    clock: Clock,
+    progress: Callable[[int, str], None] = lambda done, note: None,
+) -> ForceFieldOutcome:
+    """Train a ScaleShiftMACE on energies, forces and stresses, with screened nuclear repulsion (ZBL) at short distances.
+
+    ``architecture.width`` is the number of scalar channels, ``architecture.layers`` the number of interactions. Crystals that
+    are far above their elements in energy are left out.
+
+    :param crystals: with the columns ``energy`` (eV), ``stress`` (eV/Å³) and ``forces`` (eV/Å).
+    :param folder: where the trainer works, in :data:`WORK_FOLDER`; the folder of a stopped training is taken up, and removed
+        at the end of a finished one.
+    :param output: file for the model, as :class:`mace.calculators.MACECalculator` reads it.
+    :raises ContentError: if labels are missing or the trainer fails.
+    """
+    crystals = _trainable(crystals)
+    training, held_out = split_by_formula(crystals, parameters.validation_fraction, seed)
+    work = folder / WORK_FOLDER
+    work.mkdir(exist_ok=True)
+    _write_frames(crystals[training], work / "training.xyz")
+    _write_frames(crystals[held_out] if len(held_out) else crystals[training], work / "validation.xyz")
+    arguments = _arguments(parameters, seed, device)
+    record = work / "results" / f"{_NAME}_run-{seed}_train.txt"
+    with _trainer([*arguments, "--max_num_epochs", str(parameters.epochs)], work) as process:
+        stopped = _watch(process, record, work, clock, progress)
+    if stopped:  # the trainer writes the model when it has nothing left to do
+        with _trainer([*arguments, "--max_num_epochs", "1"], work) as process:
+            process.wait()
+    model = work / f"{_NAME}.model"
+    if process.returncode != 0 or not model.is_file():
+        raise ContentError(f"mace failed: {_last_line(work / 'trainer.log')}; see {work / 'trainer.log'}")
+    partial = output.with_name(f".{output.name}.partial")
+    shutil.copyfile(model, partial)
+    partial.replace(output)
+    history = _history(record)
+    _write_json(history_path, history)
+    best = int(np.argmin(history["validation_loss"]))
+    metrics = {key: history[f"validation_{key}"][best] for key in ("energy_mae", "force_mae", "stress_mae")}
+    outcome = ForceFieldOutcome(
+        best_epoch=history["epoch"][best],
+        epochs=history["epoch"][-1],
+        finished=not stopped,
+        metrics={**metrics, "n_held_out": len(held_out), "n_crystals": len(training)},
+        history=history,
+    )
+    if outcome.finished:
+        shutil.rmtree(work, ignore_errors=True)
+    return outcome
+
+
+def _trainable(crystals: CrystalSet) -> CrystalSet:
+    for name, columns in (
+        ("energy", crystals.crystal_columns),
+        ("stress", crystals.crystal_columns),
+        ("forces", crystals.atom_columns),
+    ):
+        if name not in columns:
+            raise ContentError(
+                f"the crystals have no column {name!r}; a force field is trained on energies, forces and stresses"
+            )
+    energies, stress = crystals.crystal_columns["energy"], crystals.crystal_columns["stress"]
+    height = formation_energy(energies, crystals, elemental_references(crystals))
+    finite = np.isfinite(energies) & np.isfinite(stress).all((1, 2))
+    np.logical_and.at(finite, crystals.crystal_of_atom, np.isfinite(crystals.atom_columns["forces"]).all(-1))
+    chosen = np.flatnonzero(finite & ~(height > _HIGHEST_ENERGY))
+    if len(chosen) < 2:
+        raise ContentError(
+            f"{len(chosen)} of {len(crystals)} crystals have finite energies, forces and stresses; at least 2 are needed"
+        )
+    return crystals[chosen]
+
+
+def _write_frames(crystals: CrystalSet, path: Path) -> None:
+    from ase.io import write
+
+    frames = crystals.to_ase()
+    for frame, crystal in zip(frames, crystals, strict=True):
+        frame.info["REF_energy"] = float(crystal.crystal_columns["energy"][0])
+        frame.info["REF_stress"] = crystal.crystal_columns["stress"][0].reshape(9)
+        frame.arrays["REF_forces"] = crystal.atom_columns["forces"]
+    write(path, frames, format="extxyz")
+
+
+def _arguments(parameters: TrainParameters, seed: int, device: str) -> list[str]:
+    """Return the trainer's arguments, but for the number of epochs."""
+    size = parameters.architecture
+    options = {
+        "name": _NAME, "seed": seed, "device": device, "work_dir": ".", "default_dtype": "float32",
+        "train_file": "training.xyz", "valid_file": "validation.xyz", "E0s": "average",
+        "energy_key": "REF_energy", "forces_key": "REF_forces", "stress_key": "REF_stress",
+        "model": "ScaleShiftMACE", "hidden_irreps": f"{size.width}x0e", "num_interactions": size.layers,
+        "r_max": _CUTOFF, "max_ell": 2, "correlation": 2, "num_radial_basis": 8, "MLP_irreps": "16x0e",
+        "loss": "universal", "energy_weight": 1, "forces_weight": 10, "stress_weight": 100, "compute_stress": True,
+        "error_table": "PerAtomMAE", "ema_decay": parameters.ema, "lr": parameters.learning_rate,
+        "weight_decay": parameters.weight_decay, "scheduler": "ExponentialLR",
+        "lr_scheduler_gamma": 0.02 ** (1 / max(2, parameters.epochs)),
+        "batch_size": parameters.batch_size, "valid_batch_size": 4 * parameters.batch_size,
+        "patience": parameters.patience or parameters.epochs + 1, "plot": False, "pin_memory": False,
+    }  # fmt: skip
+    flags = ["--pair_repulsion", "--ema", "--amsgrad", "--save_cpu", "--restart_latest"]
+    return [*flags, *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
+
+
+@contextlib.contextmanager
+def _trainer(arguments: list[str], work: Path) -> Iterator[subprocess.Popen]:
+    """Run mace's trainer in a folder; it is gone when the context ends."""
+    threads = str(torch.get_num_threads())
+    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
+    with open(work / "trainer.log", "ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mace.cli.run_train", *arguments],
+            cwd=work, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+                if process.poll() is None:
+                    process.kill()
+            process.wait()
+
+
+def _watch(process: subprocess.Popen, record: Path, work: Path, clock: Clock, progress: Callable[[int, str], None]) -> bool:
+    """Wait for the trainer, and stop it when time is up; return whether it was stopped."""
+    shown = 0
+    while process.poll() is None:
+        time.sleep(0.5)
+        history = _history(record)
+        if history["epoch"] and history["epoch"][-1] > shown:
+            shown = history["epoch"][-1]
+            progress(shown, f"validation {history['validation_loss'][-1]:.4g}")
+        # without a checkpoint there would be nothing to write a model from
+        if not clock.allows(_SECONDS_TO_WRITE) and any((work / "checkpoints").glob("*.pt")):
+            process.send_signal(signal.SIGTERM)
+            process.wait()
+            return True
+    return False
+
+
+def _history(record: Path) -> dict[str, list]:
+    """Read the trainer's record of the validation errors: loss, eV/atom, eV/Å, GPa."""
+    history: dict[str, list] = {"epoch": [], "validation_loss": []}
+    units = {"energy_mae": ("mae_e_per_atom", 1.0), "force_mae": ("mae_f", 1.0), "stress_mae": ("mae_stress", _GPA)}
+    history |= {f"validation_{name}": [] for name in units}
+    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
+    for line in lines:
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the last line, while it is being written
+        if entry.get("mode") != "eval" or entry.get("epoch") is None:
+            continue
+        history["epoch"].append(entry["epoch"] + 1)
+        history["validation_loss"].append(entry["loss"])
+        for name, (key, unit) in units.items():
+            history[f"validation_{name}"].append(entry[key] * unit)
+    return history
+
+
+def _write_json(path: Path, content: dict) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(content), encoding="utf-8")
+    partial.replace(path)
+
+
+def _last_line(path: Path) -> str:
+    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it said nothing"
