@@ -8,6 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, WorkChain, while_
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm.nodes.data.base import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_quantumespresso.calculations.projwfc import ProjwfcCalculation
@@ -71,7 +72,10 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
             help="Pseudopotentials by chemical symbol; each crystal takes those of its elements.",
         )
         spec.expose_inputs(
-            PwCalculation, namespace="pw", exclude=("structure", "pseudos", "kpoints", "parameters", "parent_folder")
+            PwCalculation,
+            namespace="pw",
+            exclude=("structure", "pseudos", "kpoints", "parameters", "parent_folder"),
+            namespace_options={"validator": validate_calc_job},  # its own wants to see the parameters
         )
         spec.expose_inputs(ProjwfcCalculation, namespace="projwfc", exclude=("parent_folder", "parameters"))
         spec.outline(

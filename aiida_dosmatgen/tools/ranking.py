@@ -1,0 +1,120 @@
+"""A campaign's ranking, and a candidate's lineage, as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiida import orm
+
+from .lineage import Lineage, UsedModel
+
+_HEADINGS = ("rank", "candidate", "formula", "E_form eV/atom", "predicted", "DFT", "DFT ±3 eV", "shift eV", "remark")
+EXPLANATION = (
+    "predicted, DFT: mean absolute difference from the target in states/eV/atom, by the predictor and by DFT; "
+    "shift: Wasserstein distance of the DFT DOS"
+)
+
+
+def ranking_of(campaign: orm.WorkChainNode) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of each target of a campaign, best first.
+
+    :raises ValueError: if the campaign has no ranking (yet).
+    """
+    if "ranking" not in campaign.outputs:
+        state = campaign.process_state.value if campaign.process_state else "unknown"
+        raise ValueError(f"{campaign.process_label}<{campaign.pk}> has no ranking; its state is {state}")
+    return campaign.outputs.ranking.get_dict()["targets"]
+
+
+def best_of(campaign: orm.WorkChainNode) -> dict[str, Any] | None:
+    """Return the row with the smallest DFT distance among all targets, with its ``target``, or None if none has one."""
+    rows = [
+        {**row, "target": name}
+        for name, rows in ranking_of(campaign).items()
+        for row in rows
+        if row["status"] == "validated" and row["dft"].get("mae") is not None
+    ]
+    return min(rows, key=lambda row: row["dft"]["mae"], default=None)
+
+
+def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
+    """Return the ranking of a campaign as one table for each target.
+
+    :param limit: rows of candidates that were not validated are left out beyond this many; None shows all.
+    """
+    lines: list[str] = []
+    failed = campaign.outputs.ranking.get_dict()["failed"] if "ranking" in campaign.outputs else {}
+    for name, rows in ranking_of(campaign).items():
+        lines += ["", f"Target {name}"]
+        if name in failed:
+            lines.append(f"  no candidates: {failed[name]}")
+            continue
+        shown = [row for i, row in enumerate(rows) if limit is None or i < limit or row["status"] != "not validated"]
+        lines += table(_HEADINGS, [_cells(row) for row in shown])
+        if len(shown) < len(rows):
+            lines.append(f"  … and {len(rows) - len(shown)} more that were not validated")
+    return "\n".join([*lines, "", EXPLANATION]).lstrip("\n")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    dft = row.get("dft") or {}
+    remark = {"validated": "", "not validated": "not validated"}.get(row["status"], f"failed: {row.get('reason', '')}")
+    return [
+        str(row["rank"]),
+        str(row["candidate"]),
+        str(row["formula"]),
+        _number(row.get("formation_energy"), 3),
+        _number(row.get("predicted_distance"), 4),
+        _number(dft.get("mae"), 4),
+        _number(dft.get("mae_window"), 4),
+        _number(dft.get("wasserstein"), 3),
+        remark,
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def table(headings: Iterable[str], rows: Iterable[list[str]]) -> list[str]:
+    """Return lines with the cells in columns, the first ones to the right and the last one to the left."""
+    cells = [list(headings), *rows]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = []
+    for row in cells:
+        parts = [cell.rjust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
+        lines.append("  " + "  ".join([*parts, row[-1]]).rstrip())
+    lines.insert(1, "  " + "  ".join("─" * width for width in widths))
+    return lines
+
+
+def format_lineage(lineage: Lineage) -> str:
+    """Return a lineage as text, one thing a line."""
+    sampling = ", ".join(f"{key} {value}" for key, value in sorted(lineage.sampling.items()))
+    lines = [
+        ("structure", f"{lineage.formula}, {lineage.structure}"),
+        ("candidate", f"{lineage.candidate} of seed {lineage.seed}" + (f" ({sampling})" if sampling else "")),
+        ("target", f"{lineage.target}, sha256 {lineage.target_sha256}"),
+        *_model_lines("checkpoint", lineage.checkpoint),
+        *(_model_lines("predictor", lineage.predictor) if lineage.predictor else []),
+        *_model_lines("force field", lineage.force_field),
+        *([("validation", lineage.validation)] if lineage.validation else []),
+        *(("pseudopotential", f"{element}: {p.name}, md5 {p.md5}") for element, p in lineage.pseudos.items()),
+        *(("code", f"{name}: {c.label}, {c.executable} on {c.computer}") for name, c in lineage.codes.items()),
+    ]
+    width = max(len(name) for name, _ in lines)
+    return "\n".join(f"  {name.ljust(width)}  {value}" for name, value in lines)
+
+
+def _model_lines(name: str, model: UsedModel) -> list[tuple[str, str]]:
+    identity = f"sha256 {model.sha256}" if model.sha256 else "no file, known by its name"
+    lines = [(name, f"{model.label or model.kind}, {identity}")]
+    if model.dataset_sha256:
+        where = f"node {model.dataset}" if model.dataset else "not in this profile"
+        lines.append(("  training set", f"sha256 {model.dataset_sha256}, {where}"))
+    if model.training_run:
+        lines.append(("  training run", model.training_run))
+    if model.parent_sha256:
+        lines.append(("  parent", f"sha256 {model.parent_sha256}"))
+    return lines

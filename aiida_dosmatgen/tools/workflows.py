@@ -1,0 +1,52 @@
+"""What ``node.tools`` offers on the work chains of this package (entry points ``aiida.tools.workflows``)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida import orm
+from aiida.tools.workflows import WorkflowTools
+
+from .lineage import Lineage, lineage
+from .ranking import best_of, format_ranking, ranking_of
+
+
+class ValidateTools(WorkflowTools):
+    """For a ``ValidateWorkChain``."""
+
+    def lineage(self) -> Lineage:
+        """Return where the validated candidate comes from."""
+        return lineage(self._node)
+
+
+class CampaignTools(WorkflowTools):
+    """For a ``CampaignWorkChain``."""
+
+    def ranking(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the rows of each target, best first."""
+        return ranking_of(self._node)
+
+    def table(self, limit: int | None = 20) -> str:
+        """Return the ranking as text."""
+        return format_ranking(self._node, limit)
+
+    def best(self) -> dict[str, Any] | None:
+        """Return the row with the smallest DFT distance to its target, or None."""
+        return best_of(self._node)
+
+    def lineage(self, target: str | None = None, candidate: int | None = None) -> Lineage:
+        """Return where a candidate comes from; by default the best one.
+
+        :raises ValueError: if there is no such candidate, or it was not validated.
+        """
+        for name, rows in ranking_of(self._node).items():
+            for row in rows:
+                wanted = candidate is not None and row["candidate"] == candidate and target in (None, name)
+                if wanted and "validation" in row:
+                    return lineage(orm.load_node(row["validation"]))
+        if candidate is not None:
+            raise ValueError(f"candidate {candidate} was not validated in this campaign")
+        best = self.best()
+        if best is None:
+            raise ValueError("no candidate of this campaign was validated")
+        return lineage(orm.load_node(best["validation"]))
