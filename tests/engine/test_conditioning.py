@@ -36,7 +36,11 @@ def conditioning():
 
 def complete(batch):
     return Condition(
-        batch.dos, batch.mask, total_curve(batch.dos, batch.mask), torch.ones(len(batch), dtype=torch.bool), batch.complete_below
+        batch.dos,
+        batch.mask,
+        total_curve(batch.dos, batch.mask),
+        torch.ones(len(batch), dtype=torch.bool),
+        batch.complete_below,
     )
 
 
@@ -45,7 +49,9 @@ def test_statistics_count_complete_points_only():
     curves = torch.arange(2.0)[:, None].expand(2, GRID.n) * 4
     projection.fit([(curves, torch.tensor([5.0, 0.0]))])
     below, above = GRID.points <= 0, GRID.points > 0
-    assert torch.allclose(projection.mean[below], torch.tensor(2.0)) and torch.allclose(projection.std[below], torch.tensor(2.0))
+    assert torch.allclose(projection.mean[below], torch.tensor(2.0)) and torch.allclose(
+        projection.std[below], torch.tensor(2.0)
+    )
     assert torch.allclose(projection.mean[above], torch.tensor(0.0))
     assert (projection.std > 0).all()
 
