@@ -1,0 +1,204 @@
+"""The real chain: shipped models, real pw.x, a real daemon that is killed in the middle."""
+
+import contextlib
+import os
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+from aiida import orm
+from aiida.engine import submit
+from aiida.engine.daemon.client import get_daemon_client
+
+from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+TARGET = Path(__file__).parents[2] / "examples" / "targets" / "zincblende_SiC.csv"
+N_CANDIDATES = 12
+TOP_K = 2
+SECONDS = 800
+
+OVERRIDES = {
+    "candidates": {
+        "sample": {"parameters": {"steps": 25}},
+        # what is tested is the chain, not the quality of so few candidates
+        "criteria": {"max_formation_energy": 3.0, "require_converged": False},
+    },
+    "validate": {
+        "cutoffs_stringency": "fast",
+        "pdos": {"scf": {"kpoints_distance": 0.5}, "nscf": {"kpoints_distance": 0.5}},
+    },
+}
+
+
+def wait_for(condition, what: str) -> None:
+    """Wait for a condition on the database."""
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            log = Path(get_daemon_client().daemon_log_file)
+            pytest.fail(f"{what} did not happen; end of the daemon's log:\n{log.read_text()[-4000:]}")
+        time.sleep(0.5)
+
+
+def count(*classes, **filters) -> int:
+    """Count nodes."""
+    return orm.QueryBuilder().append(list(classes), filters=filters).count()
+
+
+def kill_daemon() -> None:
+    """``kill -9`` of the daemon and of all its children: workers and broker."""
+    pid = get_daemon_client().get_daemon_pid()
+    assert pid is not None
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            os.kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs(processes, timeout=20)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+@pytest.fixture(scope="module")
+def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
+    """A finished campaign in a profile of its own, whose daemon was killed while pw.x ran."""
+    folder = tmp_path_factory.mktemp("campaign")
+    with (
+        aiida_config_factory(folder) as config,
+        aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
+    ):
+        config.set_option("runner.poll.interval", 1, scope=profile.name)
+        config.store()
+        computer = setup.ensure_computer(folder / "jobs")
+        codes = setup.ensure_codes(computer)
+        setup.ensure_pseudo_family()
+        models = setup.ensure_models()
+        setup.ensure_daemon()
+        try:
+            target = DosTargetData.from_file(TARGET)
+            builder = CampaignWorkChain.get_builder_from_protocol(
+                codes=codes,
+                targets={"silicon_carbide": target},
+                checkpoint=models["dosmatgen-denoiser"],
+                predictor=models["dosmatgen-predictor"],
+                force_field=models["dosmatgen-forcefield"],
+                protocol="fast",
+                overrides=OVERRIDES,
+                options={"threads": 1},
+                dft_options={"withmpi": False},
+                seed=1,
+                n_candidates=N_CANDIDATES,
+                top_k=TOP_K,
+            )
+            node = submit(builder)
+            running_pw = {"attributes.process_label": "PwCalculation", "attributes.process_state": "waiting"}
+            wait_for(lambda: node.is_terminated or count(orm.CalcJobNode, **running_pw), "a run of pw.x")
+            assert not node.is_terminated, node.exit_message
+            kill_daemon()
+            setup.ensure_daemon()
+            wait_for(lambda: node.is_terminated, "the end of the campaign")
+            yield node
+        finally:
+            with contextlib.suppress(Exception):
+                get_daemon_client().stop_daemon(wait=True)
+
+
+def test_the_campaign_survives_the_daemon(campaign):
+    assert campaign.is_finished_ok, f"[{campaign.exit_status}] {campaign.exit_message}"
+
+
+def test_the_ranking_is_complete(campaign):
+    ranking = campaign.outputs.ranking.get_dict()
+    assert ranking["failed"] == {}
+    rows = ranking["targets"]["silicon_carbide"]
+    report = campaign.outputs.reports["silicon_carbide"].get_dict()
+    rejected = [candidate for candidates in report["rejected"].values() for candidate in candidates]
+    assert sorted([row["candidate"] for row in rows] + rejected) == list(range(N_CANDIDATES))
+    assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
+
+    statuses = Counter(row["status"] for row in rows)
+    assert statuses["validated"] >= 1
+    assert statuses["validated"] + statuses["failed"] == min(TOP_K, len(rows))
+    for row in rows:
+        assert row["formula"]
+        assert row["formation_energy"] <= 3.0
+        assert row["predicted_distance"] >= 0
+        if row["status"] == "failed":
+            assert row["reason"]
+    distances = [row["dft"]["mae"] for row in rows if row["status"] == "validated"]
+    assert distances == sorted(distances)
+
+
+def test_few_nodes_before_dft(campaign):
+    """Sampling, relaxing, predicting and screening make one job each, however many candidates there are."""
+    labels = Counter(
+        orm.QueryBuilder()
+        .append(orm.WorkChainNode, filters={"uuid": campaign.uuid}, tag="campaign")
+        .append(
+            orm.WorkChainNode, with_incoming="campaign", filters={"attributes.process_label": "CandidatesWorkChain"}, tag="c"
+        )
+        .append(orm.CalcJobNode, with_incoming="c", project="attributes.process_label")
+        .all(flat=True)
+    )
+    assert labels == {"SampleCalculation": 1, "RelaxCalculation": 1, "PredictCalculation": 1}
+    first_validation = (
+        orm.QueryBuilder()
+        .append(orm.WorkChainNode, filters={"attributes.process_label": "ValidateWorkChain"}, project="ctime")
+        .order_by({orm.WorkChainNode: "ctime"})
+        .first(flat=True)
+    )
+    before = orm.QueryBuilder().append(
+        orm.Node, filters={"ctime": {"<": first_validation, ">=": campaign.ctime}, "node_type": {"!like": "data.core.code.%"}}
+    )
+    assert before.count() <= 40
+
+
+def test_each_score_traces_back_by_plain_queries(campaign):
+    """From the DFT score of each validated crystal to the target and to the checkpoint, without the package's helpers."""
+    rows = campaign.outputs.ranking.get_dict()["targets"]["silicon_carbide"]
+    target = campaign.inputs.targets["silicon_carbide"]
+    for row in rows:
+        if row["status"] != "validated":
+            continue
+        structure = orm.load_node(row["structure"])
+        found = (
+            orm.QueryBuilder()
+            .append(orm.Data, filters={"uuid": structure.uuid}, tag="structure")
+            .append(DosTargetData, with_descendants="structure", project="uuid")
+            .all(flat=True)
+        )
+        assert set(found) == {target.uuid}
+        hashes = (
+            orm.QueryBuilder()
+            .append(orm.Data, filters={"uuid": structure.uuid}, tag="structure")
+            .append(
+                orm.CalcJobNode,
+                with_descendants="structure",
+                filters={"attributes.process_label": "SampleCalculation"},
+                tag="s",
+            )
+            .append(orm.Data, with_outgoing="s", edge_filters={"label": "checkpoint"}, project="attributes.sha256")
+            .all(flat=True)
+        )
+        assert hashes == [campaign.inputs.candidates.checkpoint.base.attributes.get("sha256")]
+        scores = (
+            orm.QueryBuilder()
+            .append(orm.Data, filters={"uuid": target.uuid}, tag="target")
+            .append(
+                orm.CalcFunctionNode, with_incoming="target", filters={"attributes.process_label": "score_dos"}, tag="score"
+            )
+            .append(orm.Dict, with_incoming="score", project="attributes.mae")
+            .all(flat=True)
+        )
+        assert row["dft"]["mae"] in scores
+
+
+def test_validated_crystals_hold_their_electrons(campaign):
+    for row in campaign.outputs.ranking.get_dict()["targets"]["silicon_carbide"]:
+        if row["status"] == "validated":
+            assert row["dft"]["projected_electrons"] == pytest.approx(row["dft"]["n_electrons"], rel=0.1)
