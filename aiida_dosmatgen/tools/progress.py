@@ -1,0 +1,72 @@
+"""What a campaign is doing, in one line, and waiting for it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TextIO
+
+from aiida import orm
+
+_STAGES = {
+    "SampleCalculation": "sampling",
+    "RelaxCalculation": "relaxing",
+    "PredictCalculation": "predicting",
+    "PwCalculation": "pw.x",
+    "ProjwfcCalculation": "projwfc.x",
+    "DosCalculation": "dos.x",
+}
+
+
+def progress(campaign: orm.WorkChainNode) -> str:
+    """Say what runs now and how far the validations are."""
+    processes = campaign.called_descendants
+    running = Counter(
+        _STAGES.get(node.process_label, node.process_label)
+        for node in processes
+        if isinstance(node, orm.CalcJobNode) and not node.is_terminated
+    )
+    parts = [f"{stage} ({count} {'job' if count == 1 else 'jobs'})" for stage, count in running.items()]
+    validations = [node for node in processes if node.process_label == "ValidateWorkChain"]
+    if validations:
+        ended = sum(node.is_terminated for node in validations)
+        failed = sum(node.is_terminated and not node.is_finished_ok for node in validations)
+        parts.append(
+            f"validations: {ended} of {len(validations)} started ones ended" + (f", {failed} failed" if failed else "")
+        )
+    return "; ".join(parts) or "between two steps"
+
+
+def wait(
+    campaign: orm.WorkChainNode,
+    interval: float = 4.0,
+    stream: TextIO = sys.stderr,
+    still_possible: Callable[[], str | None] = lambda: None,
+) -> bool:
+    """Wait until a campaign has ended, and print a line whenever something changes, or every minute.
+
+    :param interval: seconds between two looks.
+    :param still_possible: says why waiting is in vain, or None; the line is printed once each time it changes.
+    :return: False if the user interrupted; the campaign goes on all the same.
+    """
+    begin, last, shown, problem = time.monotonic(), "", 0.0, None
+    try:
+        while not campaign.is_terminated:
+            line, now = progress(campaign), time.monotonic()
+            trouble = still_possible()
+            if trouble and trouble != problem:
+                print(trouble, file=stream, flush=True)
+            problem = trouble
+            if line != last or now - shown > 60:
+                print(f"{_clock(now - begin)}  {line}", file=stream, flush=True)
+                last, shown = line, now
+            time.sleep(interval)
+    except KeyboardInterrupt:
+        return False
+    return True
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60:3d}:{int(seconds) % 60:02d}"
