@@ -5,6 +5,7 @@ import math
 
 import pytest
 import torch
+
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.engine.batch import DenseBatch
 from aiida_dosmatgen.engine.conditioning import Condition, Conditioning, CurveProjection, Dropout, total_curve

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.engine.conditioning import Condition
 from aiida_dosmatgen.engine.denoiser import Denoiser, State

@@ -2,8 +2,9 @@
 
 import numpy as np
 import torch
-from aiida_dosmatgen.engine.lattice import LatticeScaler, decode, encode
 from scipy.linalg import logm
+
+from aiida_dosmatgen.engine.lattice import LatticeScaler, decode, encode
 
 
 def lattices(n=6, seed=0):

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+
 from aiida_dosmatgen.engine.network import LATTICE_FEATURES, CrystalNetwork, PairGeometry, lattice_features
 
 B, N, NODE = 3, 5, 7

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from aiida_dosmatgen.engine.noise import EARLIEST, VariancePreserving, WrappedNormal, stratified_times
 
 vp = VariancePreserving()

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
