@@ -20,7 +20,7 @@ def test_there_and_back(crystals):
 
 
 def test_atoms_are_wrapped_into_the_cell(crystals):
-    moved = crystals[0].replace(fractional=crystals[0].fractional + [[3, -2, 1], [0, 0, -1]])
+    moved = crystals[0].replace(fractional=crystals[0].fractional + np.array([[3, -2, 1], [0, 0, -1]]))
     np.testing.assert_allclose(crystal_of(structure_of(moved)).fractional, crystals[0].fractional, atol=1e-12)
 
 
