@@ -38,6 +38,7 @@ campaign: setup ## set up, run examples/submit_campaign.py and wait for its rank
 
 setup: $(VENV)/.installed quantum-espresso ## environment, Quantum ESPRESSO, AiiDA profile, codes, models, daemon
 	@echo "Setting up AiiDA in $(AIIDA_PATH):"
+	@mkdir -p $(AIIDA_PATH)
 	@python -m aiida_dosmatgen.cmdline.setup
 
 test: $(VENV)/.installed-tests quantum-espresso lint ## lint, then all tests, with real pw.x and a real daemon
