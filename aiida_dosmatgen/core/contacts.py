@@ -64,7 +64,7 @@ def closest_contacts(crystals: CrystalSet) -> np.ndarray:
 def sound_crystals(crystals: CrystalSet) -> np.ndarray:
     """Tell which crystals have finite coordinates, known elements and a volume, shape (N,) bool."""
     sound = np.isfinite(crystals.lattices).all((1, 2))
-    sound[sound] &= crystals.volumes[sound] >= 1e-3
+    sound[sound] &= np.abs(np.linalg.det(crystals.lattices[sound])) >= 1e-3
     bad_atoms = ~np.isfinite(crystals.fractional).all(1) | (crystals.numbers < 1) | (crystals.numbers > 118)
     sound[crystals.crystal_of_atom[bad_atoms]] = False
     return sound

@@ -52,7 +52,7 @@ def run(job: RelaxJob, folder: Path) -> Results:
         relaxed = dataclasses.replace(relaxed, index=int(todo[relaxed.index]))
         finished[relaxed.index] = relaxed
         parts.add(relaxed)
-        progress(len(finished))
+        progress(sum(r.status != "out of time" for r in finished.values()))
     parts.flush()
 
     relaxed_set = gather(everything, list(finished.values()))

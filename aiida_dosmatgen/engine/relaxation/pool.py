@@ -20,8 +20,8 @@ class Pool:
     """B crystals with their variables, energies, gradients and histories.
 
     The variables of a crystal are its atoms' positions x in the undeformed cell (n rows) and its deformation gradient F
-    (3 rows), scaled: the cell is L₀Fᵀ and the positions xFᵀ. With stress σ and volume V the gradient is −fF for x, and VσF⁻ᵀ for F.
-    (Tadmor, Smith, Bernstein & Kaxiras, Phys. Rev. B 59, 235 (1999), for the idea of relaxing both together.)
+    (3 rows), scaled: the cell is L₀Fᵀ and the positions xFᵀ. With stress σ and volume V the gradient is −fF for x, and
+    VσF⁻ᵀ for F. (Tadmor, Smith, Bernstein & Kaxiras, Phys. Rev. B 59, 235 (1999), for the idea of relaxing both together.)
 
     :param cell: whether the cells change.
     :param memory: length of the L-BFGS histories.

@@ -120,13 +120,13 @@ def relax(
         statuses = _judge(pool, parameters, rounds % _CHECK_EVERY == 0)
         over = statuses != ""
         if over.any():
-            yield from _leave(pool, statuses, crystals)
+            yield from _leave(pool, statuses)
             pool.keep(~over)
         if len(pool):
             pool.step()
         rounds += 1
     if len(pool):
-        yield from _leave(pool, np.full(len(pool), "out of time"), crystals)
+        yield from _leave(pool, np.full(len(pool), "out of time"))
     for i in queue:
         yield _untouched(i, begin[i], "out of time", int(done_steps[i]))
 
@@ -153,7 +153,8 @@ def _refuse(crystals: CrystalSet, evaluator: Evaluator) -> dict[int, str]:
     unknown[real] = ~evaluator.knows(crystals.numbers[real])
     strange = np.zeros(len(crystals), dtype=bool)
     strange[crystals.crystal_of_atom[unknown]] = True
-    per_atom = np.where(finite, crystals.volumes, np.nan) / crystals.n_atoms
+    volumes = np.abs(np.linalg.det(np.where(finite[:, None, None], crystals.lattices, np.nan)))
+    per_atom = volumes / crystals.n_atoms
     for i in range(len(crystals)):
         if not finite[i]:
             refused[i] = "not finite"
@@ -212,7 +213,7 @@ def _judge(pool: Pool, parameters: RelaxParameters, look_at_contacts: bool) -> n
     return np.select(list(conditions.values()), list(conditions), default="")
 
 
-def _leave(pool: Pool, statuses: np.ndarray, crystals: CrystalSet) -> Iterator[Relaxed]:
+def _leave(pool: Pool, statuses: np.ndarray) -> Iterator[Relaxed]:
     """Yield the crystals of the pool that have a status, at their last accepted points."""
     ended = pool.crystals(pool.variables)
     offsets = ended.offsets

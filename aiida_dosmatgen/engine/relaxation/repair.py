@@ -20,7 +20,8 @@ _SMALLEST_HEIGHT = 0.6  # Å; a flatter cell repeats its atoms on top of themsel
 
 def make_right_handed(crystals: CrystalSet) -> CrystalSet:
     """Return the same crystals in right-handed bases: the third vector of a left-handed one is turned round."""
-    left = np.linalg.det(crystals.lattices) < 0
+    finite = np.isfinite(crystals.lattices).all((1, 2))
+    left = np.linalg.det(np.where(finite[:, None, None], crystals.lattices, np.eye(3))) < 0
     if not left.any():
         return crystals
     lattices, fractional = crystals.lattices.copy(), crystals.fractional.copy()

@@ -1,0 +1,127 @@
+import json
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.screening import RankWeights, ScreenCriteria, duplicates, screen
+from aiida_dosmatgen.core.target import DosTarget
+
+FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+REFERENCES = {"Si": -5.0, "C": -9.0}
+
+
+def curve(centre: float) -> np.ndarray:
+    return np.exp(-((DEFAULT_GRID.points - centre) ** 2))
+
+
+TARGET = DosTarget(np.stack([curve(-3.0), curve(-3.0)]))
+
+
+def candidate(a=4.36, numbers=(14, 6), energy=-14.4, status="converged", centre=-3.0, site=0.25) -> CrystalSet:
+    """A zincblende crystal with a formation energy of (energy + 14)/2."""
+    return CrystalSet(
+        [2], numbers, [[0, 0, 0], [site] * 3], a * FCC[None],
+        {"energy": [energy], "status": np.array([status])},
+        {"predicted_dos": np.tile(np.float32(curve(centre)), (2, 1))},
+    )  # fmt: skip
+
+
+def made(*candidates: CrystalSet) -> CrystalSet:
+    joined = CrystalSet.concatenate(candidates)
+    return joined.with_columns(crystal={"candidate": 100 + np.arange(len(joined))})
+
+
+def broken() -> CrystalSet:
+    return candidate().replace(fractional=np.full((2, 3), np.nan))
+
+
+REJECTED = {
+    "not a crystal": broken(),
+    "atoms too close": candidate(site=0.1),
+    "volume too large": candidate(a=12.0),
+    "relaxation: max steps": candidate(status="max steps"),
+    "relaxation: exploded": candidate(status="exploded"),
+    "formation energy too high": candidate(energy=-12.0),
+    "formation energy too low to be true": candidate(energy=-140.0),
+    "formation energy unknown": candidate(numbers=(14, 7)),
+    "no predicted density of states": candidate(centre=np.nan),
+}
+
+
+@pytest.mark.parametrize("reason", REJECTED)
+def test_each_reason(reason):
+    screened = screen(made(candidate(), REJECTED[reason]), REFERENCES, TARGET)
+    assert screened.rejected == {reason: [101]}
+    assert [row["candidate"] for row in screened.ranking] == [100]
+
+
+def test_everything_at_once_is_counted_once_and_is_json():
+    crystals = made(*REJECTED.values(), candidate(centre=-2.0), candidate(a=4.5), candidate(a=4.51, energy=-14.0))
+    screened = screen(crystals, REFERENCES, TARGET)
+    n = len(REJECTED)
+    assert [row["candidate"] for row in screened.ranking] == [100 + n + 1]
+    assert sorted(screened.rejected["duplicate"]) == [100 + n, 100 + n + 2]
+    assert list(screened.funnel.items()) == [
+        ("candidates", n + 3), ("valid", n), ("converged", n - 2), ("formation energy", n - 5), ("predicted", n - 6), ("unique", 1)
+    ]  # fmt: skip
+    assert sum(map(len, screened.rejected.values())) + len(screened.ranking) == n + 3
+    json.dumps([screened.ranking, screened.funnel, screened.rejected], allow_nan=False)
+
+
+def test_ranking_by_hand():
+    crystals = made(candidate(centre=-1.0), candidate(centre=-3.0), candidate(energy=-13.0, a=4.4, centre=-3.0))
+    criteria = ScreenCriteria(unique=False, max_formation_energy=0.6)
+    rows = screen(crystals, REFERENCES, TARGET, criteria).ranking
+    assert [row["candidate"] for row in rows] == [101, 102, 100]
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert rows[0]["predicted_distance"] == pytest.approx(0, abs=1e-7)
+    assert rows[1]["score"] == pytest.approx(0.1 * 0.5, abs=1e-7)
+    assert rows[0]["formation_energy"] == pytest.approx(-0.2)
+    assert rows[2]["score"] == pytest.approx(rows[2]["predicted_distance"])
+    assert rows[2]["wasserstein"] == pytest.approx(2.0, abs=0.02)
+    assert rows[0]["formula"] == "CSi" and rows[0]["n_atoms"] == 2 and rows[0]["status"] == "converged"
+    only_energy = criteria.model_copy(update={"rank_by": RankWeights(distance=0.0)})
+    assert screen(crystals, REFERENCES, TARGET, only_energy).ranking[-1]["candidate"] == 102
+
+
+def test_criteria_can_be_relaxed():
+    crystals = made(candidate(status="max steps"), candidate(numbers=(14, 7)), candidate(site=0.1))
+    criteria = ScreenCriteria(require_converged=False, max_formation_energy=None, min_contact=0.0, unique=False)
+    rows = screen(crystals, REFERENCES, TARGET, criteria).ranking
+    assert {row["candidate"] for row in rows} == {100, 101, 102}
+    assert next(row for row in rows if row["candidate"] == 101)["formation_energy"] is None
+    assert screen(crystals, REFERENCES, TARGET, ScreenCriteria(allowed_elements=["Si", "C"])).rejected[
+        "element not allowed"
+    ] == [101]
+
+
+def test_missing_columns_and_unknown_criteria():
+    with pytest.raises(ContentError, match="no column 'status'"):
+        screen(candidate().replace(crystal_columns={"energy": [-1.0]}), REFERENCES, TARGET)
+    with pytest.raises(ContentError, match="no column 'predicted_dos'"):
+        screen(candidate().replace(atom_columns={}), REFERENCES, TARGET)
+    with pytest.raises(ValidationError):
+        ScreenCriteria(max_energy=1.0)
+
+
+def test_duplicates_see_through_cells_and_supercells():
+    from ase.build import bulk, make_supercell
+
+    primitive = bulk("GaAs", "zincblende", 5.65)
+    cubic = bulk("GaAs", "zincblende", 5.65, cubic=True)
+    skew = make_supercell(primitive, [[1, 1, 0], [0, 1, 0], [0, 0, 1]])
+    other = bulk("GaAs", "rocksalt", 5.0)
+    swapped = bulk("AsGa", "zincblende", 5.65)
+    larger = bulk("GaAs", "zincblende", 6.6)
+    crystals = CrystalSet.from_ase([primitive, cubic, other, skew, swapped, larger])
+    assert sorted(duplicates(crystals, [0, 1, 2, 3, 4, 5])) == [1, 3, 4]
+    assert sorted(duplicates(crystals, [3, 2, 0])) == [0]
+
+
+def test_nothing_to_screen():
+    screened = screen(made(broken()), REFERENCES, TARGET)
+    assert screened.ranking == [] and screened.funnel["unique"] == 0
