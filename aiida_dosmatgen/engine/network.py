@@ -131,8 +131,9 @@ class _Layer(nn.Module):
         self.sender = nn.Linear(width, width, bias=False)
         self.pair = nn.Linear(width, width)
         self.message = nn.Linear(width, width)
-        self.update = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, width))
-        for module in (self.modulation, self.update[-1]):  # each layer starts as the identity
+        last = nn.Linear(width, width)
+        self.update = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), last)
+        for module in (self.modulation, last):  # each layer starts as the identity
             nn.init.zeros_(module.weight)
             nn.init.zeros_(module.bias)
 
