@@ -2,7 +2,9 @@
 
 import json
 import struct
+import sys
 import zipfile
+from pathlib import Path
 
 import hypothesis
 import numpy as np
@@ -96,3 +98,25 @@ def model_file(tmp_path):
         archive.writestr("mace/data.pkl", b"\x80\x02K\x01.")
         archive.writestr("mace/version", b"3\n")
     return path
+
+
+@pytest.fixture
+def make_job(aiida_profile, aiida_code, aiida_localhost):
+    """Return a function that makes an unsubmitted CalcJob with a code ``dosmatgen`` on this machine."""
+    from aiida.engine.utils import instantiate_process
+    from aiida.manage import get_manager
+    from aiida.plugins import CalculationFactory
+
+    def make(kind, options=None, **inputs):
+        code = aiida_code(
+            "core.code.installed",
+            label="dosmatgen",
+            computer=aiida_localhost,
+            filepath_executable=str(Path(sys.executable).with_name("dosmatgen")),
+            default_calc_job_plugin=f"dosmatgen.{kind}",
+        )
+        process_class = CalculationFactory(f"dosmatgen.{kind}")
+        inputs["metadata"] = {"options": {"device": "cpu", **(options or {})}}
+        return instantiate_process(get_manager().get_runner(), process_class, code=code, **inputs)
+
+    return make

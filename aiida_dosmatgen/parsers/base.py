@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..core.errors import ContentError
 from ..core.job import Results, sha256_of
 from ..data.base import storable
 
-_REFUSAL = "dosmatgen: "
+_REFUSAL = re.compile(r"dosmatgen(?: \w+)?: (?:error: )?(?!interrupted)(.*)")  # its own line, or argparse's
 _LONGEST_LINE = 400
 
 
@@ -77,8 +78,8 @@ class DosmatgenParser(Parser):
         if self.node.exit_status:
             return ExitCode(self.node.exit_status, self.node.exit_message, invalidates_cache=True)
         line = self._last_line()
-        if line.startswith(_REFUSAL):
-            return self.exit_codes.ERROR_BAD_INPUT.format(message=line.removeprefix(_REFUSAL))
+        if refusal := _REFUSAL.fullmatch(line):
+            return self.exit_codes.ERROR_BAD_INPUT.format(message=refusal[1])
         return self.exit_codes.ERROR_NO_RESULTS.format(
             message=f"The last line of its standard error: {line}" if line else "Its standard error is empty."
         )

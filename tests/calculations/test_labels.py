@@ -63,7 +63,13 @@ def run(codes, crystal, pseudos):
     electrons = sum(valence_electrons(pseudos[s]) for s in symbols)
     kpoints = KpointsData()
     kpoints.set_kpoints_mesh(kpoints_mesh(crystal.lattices[0], SETTINGS.kpoints_distance))
-    metadata = {"options": {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "withmpi": False, "max_wallclock_seconds": 600}}
+    metadata = {
+        "options": {
+            "resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1},
+            "withmpi": False,
+            "max_wallclock_seconds": 600,
+        }
+    }
     namelists = label_namelists(electrons, 2, cutoffs(symbols, "fast"), SETTINGS.smearing, SETTINGS.degauss)
     outputs, pw = run_get_node(
         CalculationFactory("quantumespresso.pw"),

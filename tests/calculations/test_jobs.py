@@ -1,0 +1,188 @@
+"""What the CalcJobs hand to the executable, and what they refuse before anything runs."""
+
+import json
+
+import pytest
+from aiida.common.folders import SandboxFolder
+from aiida.orm import Dict, Int, List
+
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.job import load_job
+from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.data.checkpoint import CheckpointData
+from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.forcefield import ForceFieldData
+from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
+from aiida_dosmatgen.data.target import DosTargetData
+
+
+@pytest.fixture
+def inputs(aiida_profile, crystals, labelled, target, checkpoint_file, model_file):
+    """Valid inputs of each kind of job."""
+    denoiser = CheckpointData.from_file(checkpoint_file("denoiser")).store()
+    predictor = CheckpointData.from_file(checkpoint_file("predictor", name="p.safetensors")).store()
+    given = CrystalSetData(crystals).store()
+    return {
+        "sample": {
+            "checkpoint": denoiser,
+            "target": DosTargetData(target).store(),
+            "parameters": {"steps": 7},
+            "seed": 5,
+            "candidates": [10, 30],
+        },
+        "relax": {
+            "crystals": given,
+            "force_field": ForceFieldData.from_file(model_file).store(),
+            "parameters": {"fmax": 0.1},
+        },
+        "predict": {"crystals": given, "checkpoint": predictor},
+        "train": {
+            "dataset": LabelledCrystalSetData(labelled).store(),
+            "parameters": {"model": "predictor"},
+            "seed": 2,
+            "parent": predictor,
+        },
+    }
+
+
+def prepare(process):
+    """Return the calculation info, and the job file read as the executable reads it."""
+    with SandboxFolder() as folder:
+        info = process.prepare_for_submission(folder)
+        assert folder.get_content_list() == ["job.json"]  # nothing big goes through the sandbox
+        return info, load_job(folder.get_abs_path("job.json"))
+
+
+EXPECTED = {
+    "sample": (["checkpoint.safetensors", "target.npz"], ["candidates.npz"]),
+    "relax": (["crystals.npz", "forcefield.model"], ["relaxed.npz"]),
+    "predict": (["checkpoint.safetensors", "crystals.npz"], ["predicted.npz"]),
+    "train": (["crystals.npz", "parent.safetensors"], ["checkpoint.safetensors", "history.json"]),
+}
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+def test_files_and_command_line(make_job, inputs, kind):
+    info, job = prepare(make_job(kind, **inputs[kind]))
+    files, outputs = EXPECTED[kind]
+    assert sorted(name for _, _, name in info.local_copy_list) == files
+    assert info.retrieve_list == [*outputs, "results.json", "dosmatgen.out", "dosmatgen.err"]
+    assert info.codes_info[0].cmdline_params == [kind, "job.json"]
+    assert job.kind == kind
+    named = [getattr(job, key) for key in ("checkpoint", "target", "crystals", "dataset", "parent") if hasattr(job, key)]
+    named += [job.force_field.file] if kind == "relax" else []
+    assert sorted(named) == files
+
+
+def test_what_the_jobs_say(make_job, inputs):
+    _, job = prepare(make_job("sample", **inputs["sample"]))
+    assert (job.seed, job.start, job.stop, job.parameters.steps) == (5, 10, 30, 7)
+    _, job = prepare(make_job("relax", **inputs["relax"]))
+    assert job.parameters.fmax == 0.1
+    assert job.force_field.sha256 == inputs["relax"]["force_field"].sha256
+    _, job = prepare(make_job("train", **inputs["train"]))
+    assert (job.seed, job.parameters.model) == (2, "predictor")
+
+
+def test_runtime_comes_from_the_options(make_job, inputs):
+    options = {"batch_size": 8, "threads": 2, "device": "cuda", "max_wallclock_seconds": 1000}
+    _, job = prepare(make_job("predict", options, **inputs["predict"]))
+    assert json.loads(job.runtime.model_dump_json()) == {
+        "batch_size": 8,
+        "device": "cuda",
+        "threads": 2,
+        "max_seconds": 950.0,
+    }
+    _, job = prepare(make_job("predict", **inputs["predict"]))
+    assert job.runtime.max_seconds is None and job.runtime.batch_size is None
+
+
+def test_walltime_is_not_hashed_but_the_seed_is(make_job, inputs):
+    def digest(options=None, **changes):
+        return make_job("sample", options, **{**inputs["sample"], **changes}).node.base.caching.compute_hash()
+
+    assert digest() == digest({"max_wallclock_seconds": 77})
+    assert digest() != digest(seed=6)
+
+
+def test_force_fields_without_a_file(make_job, inputs):
+    field = ForceFieldData.from_calculator("ase.calculators.lj:LennardJones", sigma=2.0)
+    info, job = prepare(make_job("relax", **{**inputs["relax"], "force_field": field}))
+    assert [name for _, _, name in info.local_copy_list] == ["crystals.npz"]
+    assert job.force_field.calculator == "ase.calculators.lj:LennardJones"
+
+
+def test_a_force_field_is_trained_into_a_model_file(make_job, inputs):
+    changed = {**inputs["train"], "parameters": {"model": "forcefield"}}
+    changed.pop("parent")
+    info, job = prepare(make_job("train", **changed))
+    assert job.output == "forcefield.model" and "forcefield.model" in info.retrieve_list
+
+
+def test_defaults(make_job, inputs):
+    process = make_job("predict", **inputs["predict"])
+    assert process.options.parser_name == "dosmatgen.predict"
+    assert process.options.resources == {"num_machines": 1, "num_mpiprocs_per_machine": 1}
+    assert process.options.withmpi is False
+
+
+REFUSED = [
+    ("sample", {"parameters": {"step": 7}}, "step: unknown key"),
+    ("sample", {"parameters": {"steps": 0}}, "steps: Input should be greater than or equal to 1"),
+    ("sample", {"candidates": [5, 5]}, r"\[5, 5\] is no range of candidates"),
+    ("sample", {"candidates": [5]}, r"\[5\] is no range of candidates"),
+    ("sample", {"candidates": [0.0, 5.5]}, "is no range of candidates"),
+    ("sample", {"seed": -1}, "the seed is -1"),
+    ("sample", {"target": None}, "must say `n_atoms` when there is no target"),
+    ("relax", {"parameters": {"fmax": 0}}, "fmax: Input should be greater than 0"),
+    ("train", {"parameters": {"model": "denoiser"}}, "the parent is a predictor, but a denoiser is to be trained"),
+    ("train", {"parameters": {"model": "gan"}}, "model: Input should be"),
+    ("train", {"seed": -3}, "the seed is -3"),
+]
+
+
+@pytest.mark.parametrize("kind, changes, words", REFUSED)
+def test_bad_inputs_are_refused_before_anything_runs(make_job, inputs, kind, changes, words):
+    changed = {k: v for k, v in {**inputs[kind], **changes}.items() if v is not None}
+    with pytest.raises(ValueError, match=words):
+        make_job(kind, **changed)
+
+
+def test_checkpoints_of_the_wrong_kind(make_job, inputs):
+    predictor, denoiser = inputs["predict"]["checkpoint"], inputs["sample"]["checkpoint"]
+    with pytest.raises(ValueError, match="the checkpoint is a predictor; sampling needs a denoiser"):
+        make_job("sample", **{**inputs["sample"], "checkpoint": predictor})
+    with pytest.raises(ValueError, match="the checkpoint is a denoiser; predictions need a predictor"):
+        make_job("predict", **{**inputs["predict"], "checkpoint": denoiser})
+
+
+def test_a_total_target_without_its_number_of_atoms(make_job, inputs):
+    target = DosTargetData(DosTarget([1.0] * DEFAULT_GRID.n, "total"))
+    with pytest.raises(ValueError, match="does not say how many atoms"):
+        make_job("sample", **{**inputs["sample"], "target": target})
+    _, job = prepare(make_job("sample", **{**inputs["sample"], "target": target, "parameters": {"n_atoms": 2}}))
+    assert job.parameters.n_atoms == 2
+
+
+def test_no_crystals_and_no_energies(make_job, inputs, crystals, labelled):
+    with pytest.raises(ValueError, match="there are no crystals to relax"):
+        make_job("relax", **{**inputs["relax"], "crystals": CrystalSetData(crystals[[]])})
+    with pytest.raises(ValueError, match="there are no crystals to predict"):
+        make_job("predict", **{**inputs["predict"], "crystals": CrystalSetData(crystals[[]])})
+    dos_only = crystals.with_columns(
+        {"complete_below": labelled.crystal_columns["complete_below"]}, {"dos": labelled.atom_columns["dos"]}
+    )
+    with pytest.raises(ValueError, match="trained on energies and forces, which this data set has not"):
+        make_job("train", dataset=LabelledCrystalSetData(dos_only), parameters={"model": "forcefield"}, seed=Int(1))
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"threads": -1}])
+def test_options_count_from_one(make_job, inputs, options):
+    with pytest.raises(ValueError, match="is not a number of 1 or more"):
+        make_job("predict", options, **inputs["predict"])
+
+
+def test_nodes_are_taken_as_well_as_plain_values(make_job, inputs):
+    changed = {"parameters": Dict({"steps": 3}), "seed": Int(9), "candidates": List([0, 2])}
+    _, job = prepare(make_job("sample", **{**inputs["sample"], **changed}))
+    assert (job.parameters.steps, job.seed, job.stop) == (3, 9, 2)

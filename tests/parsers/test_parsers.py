@@ -1,0 +1,327 @@
+"""The parsers, on folders that the real executable wrote with tiny models, and on what can become of such folders."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from aiida.common.folders import SandboxFolder
+from aiida.common.links import LinkType
+from aiida.orm import CalcJobNode, FolderData, load_node
+from aiida.plugins import ParserFactory
+
+from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.job import sha256_of
+from aiida_dosmatgen.data.checkpoint import CheckpointData
+from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.forcefield import ForceFieldData
+from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
+from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.engine.checkpoint import build_model, save_model
+from aiida_dosmatgen.engine.cli import main
+
+SIZES = {"denoiser": {"width": 16, "layers": 1, "frequencies": 2}, "predictor": {"width": 16, "layers": 1, "members": 1}}
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Return a function that writes an untrained model of a kind."""
+
+    def make(kind):
+        torch.manual_seed(0)
+        header = CheckpointHeader(
+            kind=kind,
+            architecture=SIZES[kind],
+            elements=["B", "C", "N", "Si"],
+            grid={"emin": -10, "emax": 10, "n": 400},
+            sigma=0.3,
+            training={"dataset_sha256": "0" * 64, "n_crystals": 0, "seed": 0, "epochs": 0, "parameters": {}},
+            engine_version="0",
+        )
+        save_model(tmp_path / f"{kind}.safetensors", build_model(header), header)
+        return CheckpointData.from_file(tmp_path / f"{kind}.safetensors").store()
+
+    return make
+
+
+class Job:
+    """A job as the scheduler would run it: prepared by the CalcJob, run by the executable, retrieved, parsed."""
+
+    def __init__(self, process, folder: Path, capfd) -> None:
+        self.process, self.folder, self.capfd = process, folder, capfd
+        with SandboxFolder() as sandbox:
+            self.info = process.prepare_for_submission(sandbox)
+            shutil.copytree(sandbox.abspath, folder)
+        for uuid, key, name in self.info.local_copy_list:
+            with load_node(uuid).base.repository.open(key, "rb") as stream:
+                (folder / name).write_bytes(stream.read())
+
+    def run(self, *arguments: str) -> int:
+        kind, job = self.info.codes_info[0].cmdline_params
+        status = main([kind, str(self.folder / job), *arguments])
+        (self.folder / "dosmatgen.err").write_text(self.capfd.readouterr().err)
+        return status
+
+    def parse(self, scheduler_status: int | None = None):
+        process = self.process
+        node = CalcJobNode(computer=process.inputs.code.computer, process_type=process.node.process_type)
+        for name, value in process.options.items():
+            node.set_option(name, value)
+        for link, value in process.inputs.items():
+            if link != "metadata":
+                value if value.is_stored else value.store()
+                node.base.links.add_incoming(value, LinkType.INPUT_CALC, link)
+        node.store()
+        if scheduler_status is not None:
+            node.set_exit_status(scheduler_status)
+            node.set_exit_message("what the scheduler saw")
+        retrieved = FolderData()
+        for name in self.info.retrieve_list:
+            if (self.folder / name).exists():
+                retrieved.base.repository.put_object_from_file(str(self.folder / name), name)
+        retrieved.base.links.add_incoming(node, LinkType.CREATE, "retrieved")
+        retrieved.store()
+        parser = ParserFactory(process.options.parser_name)
+        return parser.parse_from_node(node, store_provenance=False)
+
+    def results(self, **changes) -> None:
+        """Change what ``results.json`` says."""
+        path = self.folder / "results.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+@pytest.fixture
+def start(make_job, tmp_path, capfd):
+    return lambda kind, **inputs: Job(make_job(kind, **inputs), tmp_path / "work", capfd)
+
+
+@pytest.fixture
+def sample_job(start, model, target):
+    return start(
+        "sample",
+        checkpoint=model("denoiser"),
+        target=DosTargetData(target).store(),
+        parameters={"steps": 2},
+        seed=1,
+        candidates=[4, 7],
+    )
+
+
+@pytest.fixture
+def relax_job(start, crystals):
+    return start(
+        "relax",
+        crystals=CrystalSetData(crystals).store(),
+        force_field=ForceFieldData.from_calculator("ase.calculators.lj:LennardJones", sigma=2.0, rc=5.0, smooth=True),
+        parameters={"max_steps": 2},
+    )
+
+
+def test_sample(sample_job):
+    assert sample_job.run() == 0
+    outputs, node = sample_job.parse()
+    assert node.is_finished_ok
+    crystals = outputs["crystals"].crystals
+    assert crystals.crystal_columns["candidate"].tolist() == [4, 5, 6]
+    assert outputs["crystals"].sha256 == outputs["results"].get_dict()["output_sha256"]
+    assert outputs["results"].get_dict()["details"]["checkpoint_sha256"] == sample_job.process.inputs.checkpoint.sha256
+
+
+def test_relax(relax_job, crystals):
+    assert relax_job.run() == 0
+    outputs, node = relax_job.parse()
+    assert node.is_finished_ok
+    relaxed = outputs["crystals"].crystals
+    np.testing.assert_array_equal(relaxed.numbers, crystals.numbers)
+    assert {"energy", "status", "fmax"} <= set(relaxed.crystal_columns)
+    assert set(outputs["references"].get_dict()["energies"]) <= {"B", "C", "N", "Si"}
+
+
+def test_predict(start, model, crystals):
+    job = start("predict", crystals=CrystalSetData(crystals).store(), checkpoint=model("predictor"))
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    assert outputs["crystals"].crystals.atom_columns["predicted_dos"].shape == (7, DEFAULT_GRID.n)
+
+
+@pytest.fixture
+def train_job(start):
+    from tests.engine.labelled import labelled
+
+    return start(
+        "train",
+        dataset=LabelledCrystalSetData(labelled(12)).store(),
+        parameters={"model": "denoiser", "epochs": 1, "architecture": SIZES["denoiser"]},
+        seed=3,
+    )
+
+
+def test_train(train_job):
+    assert train_job.run() == 0
+    outputs, node = train_job.parse()
+    assert node.is_finished_ok
+    checkpoint = outputs["checkpoint"].store()
+    assert checkpoint.base.attributes.get("dataset_sha256") == train_job.process.inputs.dataset.sha256
+    assert all(isinstance(values, list) for values in outputs["history"].get_dict().values())
+    assert "force_field" not in outputs
+    outputs["history"].store(), outputs["results"].store()  # NaN would be refused here
+
+
+def test_a_model_trained_on_another_set_is_refused(train_job, model):
+    train_job.run()
+    path = train_job.folder / "checkpoint.safetensors"
+    path.write_bytes(model("denoiser").get_content("rb"))
+    train_job.results(output_sha256=sha256_of(path))
+    _, node = train_job.parse()
+    assert node.exit_status == 303
+    assert "was trained on the data set 0000" in node.exit_message
+
+
+def test_stopped_early_keeps_what_is_done(sample_job):
+    assert sample_job.run("--batch-size", "1", "--max-seconds", "0.000001") == 3
+    outputs, node = sample_job.parse()
+    done = len(outputs["crystals"].crystals)
+    assert node.exit_status == 401 and done < 3
+    assert node.exit_message.startswith(f"Stopped by the time limit with {done} of 3 done")
+    assert sample_job.process.exit_codes.ERROR_STOPPED_EARLY.invalidates_cache
+
+
+def test_a_refusal_is_quoted(sample_job):
+    (sample_job.folder / "target.npz").write_bytes(b"no target")
+    assert sample_job.run() == 2
+    outputs, node = sample_job.parse()
+    assert node.exit_status == 201 and not outputs
+    assert node.exit_message.startswith("The executable refused its input: ")
+    assert "target.npz" in node.exit_message
+
+
+def test_a_command_line_it_does_not_know_is_a_refusal(sample_job):
+    (sample_job.folder / "dosmatgen.err").write_text(
+        "usage: dosmatgen …\ndosmatgen sample: error: unrecognized arguments: -x\n"
+    )
+    _, node = sample_job.parse()
+    assert node.exit_status == 201
+    assert node.exit_message == "The executable refused its input: unrecognized arguments: -x"
+
+
+@pytest.mark.parametrize(
+    "stderr, words",
+    [
+        ("", "Its standard error is empty."),
+        ("1/3 candidates\n", "The last line of its standard error: 1/3 candidates"),
+        ("Traceback (most recent call last):\n  …\nMemoryError: 3 GiB\n\n", "standard error: MemoryError: 3 GiB"),
+        ("dosmatgen: interrupted\n", "standard error: dosmatgen: interrupted"),
+    ],
+)
+def test_killed_before_the_end(sample_job, stderr, words):
+    (sample_job.folder / "dosmatgen.err").write_text(stderr)
+    _, node = sample_job.parse()
+    assert node.exit_status == 301
+    assert node.exit_message.startswith("The job ended without a whole results.json: killed or crashed.")
+    assert node.exit_message.endswith(words)
+
+
+def test_what_the_scheduler_saw_goes_first(sample_job):
+    _, node = sample_job.parse(scheduler_status=120)
+    assert (node.exit_status, node.exit_message) == (120, "what the scheduler saw")
+
+
+def test_truncated_results(sample_job):
+    sample_job.run()
+    path = sample_job.folder / "results.json"
+    path.write_text(path.read_text()[:-30])
+    _, node = sample_job.parse()
+    assert node.exit_status == 301
+
+
+def test_output_cut_on_its_way(sample_job):
+    sample_job.run()
+    path = sample_job.folder / "candidates.npz"
+    path.write_bytes(path.read_bytes()[:-7])
+    _, node = sample_job.parse()
+    assert node.exit_status == 302
+    path.unlink()
+    outputs, node = sample_job.parse()
+    assert node.exit_status == 302 and "candidates.npz is missing" in node.exit_message
+    assert "crystals" not in outputs
+
+
+def test_results_of_another_job(sample_job):
+    sample_job.run()
+    sample_job.results(kind="relax")
+    _, node = sample_job.parse()
+    assert node.exit_status == 303 and "of a job of kind 'relax', expected 'sample'" in node.exit_message
+
+
+def replace_output(job, name, content):
+    """Put other crystals where the output was, with the right hash."""
+    content.save(job.folder / name)
+    job.results(output_sha256=sha256_of(job.folder / name))
+
+
+def test_foreign_output(sample_job, target):
+    sample_job.run()
+    replace_output(sample_job, "candidates.npz", target)
+    _, node = sample_job.parse()
+    assert node.exit_status == 303 and "holds 'dosmatgen-target'" in node.exit_message
+
+
+def test_candidates_of_another_range(sample_job):
+    sample_job.run()
+    crystals = CrystalSet.load(sample_job.folder / "candidates.npz")
+    for changed, words in [
+        (crystals.with_columns({"candidate": np.array([0, 1, 2])}), "other candidates than 4 to 6"),
+        (crystals[[1, 0, 2]], "other candidates than 4 to 6"),
+        (crystals[:2], "holds 2 candidates, expected 3"),
+        (crystals.replace(crystal_columns={}), "lacks the column 'candidate'"),
+    ]:
+        replace_output(sample_job, "candidates.npz", changed)
+        outputs, node = sample_job.parse()
+        assert node.exit_status == 303 and words in node.exit_message
+        assert "crystals" not in outputs
+
+
+def test_relaxed_crystals_that_are_others(relax_job):
+    relax_job.run()
+    relaxed = CrystalSet.load(relax_job.folder / "relaxed.npz")
+    for changed, words in [
+        (relaxed[:2], "has 2 crystals, 3 were given"),
+        (relaxed[[1, 0, 2]], "crystals of other compositions"),
+    ]:
+        replace_output(relax_job, "relaxed.npz", changed)
+        _, node = relax_job.parse()
+        assert node.exit_status == 303 and words in node.exit_message
+
+
+def test_another_force_field_than_the_one_given(relax_job, make_job, model_file):
+    relax_job.run()
+    given = ForceFieldData.from_file(model_file).store()
+    relax_job.process = make_job("relax", crystals=relax_job.process.inputs.crystals, force_field=given)
+    _, node = relax_job.parse()
+    assert node.exit_status == 303 and f"the one given {given.sha256}" in node.exit_message
+
+
+def test_nan_becomes_none(relax_job):
+    relax_job.run()
+    text = (relax_job.folder / "results.json").read_text()
+    details = json.loads(text)["details"]
+    relax_job.results(details={**details, "reference_energies": {"Si": float("nan"), "C": -1.0}})
+    outputs, node = relax_job.parse()
+    assert node.is_finished_ok
+    assert outputs["references"].store().get_dict()["energies"] == {"Si": None, "C": -1.0}
+
+
+def test_exploded_crystals_are_results(relax_job):
+    relax_job.run()
+    relaxed = CrystalSet.load(relax_job.folder / "relaxed.npz")
+    fractional = relaxed.fractional.copy()
+    fractional[0] = np.nan
+    replace_output(relax_job, "relaxed.npz", relaxed.replace(fractional=fractional))
+    outputs, node = relax_job.parse()
+    assert node.is_finished_ok
+    assert outputs["crystals"].store().crystals[0].defect() is not None
