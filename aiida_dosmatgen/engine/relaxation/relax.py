@@ -111,7 +111,7 @@ def relax(
             pool.add(
                 np.array(entering),
                 joined,
-                np.maximum(given.volumes[entering], joined.volumes * (done_steps[entering] == 0)),
+                np.maximum(given[entering].volumes, joined.volumes * (done_steps[entering] == 0)),
                 done_steps[entering],
             )
         if not len(pool):
