@@ -4,9 +4,10 @@ The campaign runs in AiiDA's daemon; this script submits it, waits, and prints t
 your own, change what stands here at the top.
 """
 
+import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(sys.argv[0]).resolve().parent  # of this script: verdi run leaves only its name in __file__
 
 # --- What is asked for -------------------------------------------------------------------------------------------------
 
