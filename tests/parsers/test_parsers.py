@@ -15,6 +15,7 @@ from aiida.plugins import ParserFactory
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.elements import atomic_number
 from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
@@ -170,6 +171,21 @@ def test_train(train_job):
     assert all(isinstance(values, list) for values in outputs["history"].get_dict().values())
     assert "force_field" not in outputs
     outputs["history"].store(), outputs["results"].store()  # NaN would be refused here
+
+
+def test_a_force_field_is_attached_as_one(train_job, make_job, model_file):
+    train_job.run()
+    inputs = {"dataset": train_job.process.inputs.dataset, "parameters": {"model": "forcefield"}, "seed": 3}
+    train_job.process = make_job("train", **inputs)
+    with SandboxFolder() as sandbox:
+        train_job.info = train_job.process.prepare_for_submission(sandbox)
+    shutil.copy(model_file, train_job.folder / "forcefield.model")
+    train_job.results(output="forcefield.model", output_sha256=sha256_of(model_file))
+    outputs, node = train_job.parse()
+    assert node.is_finished_ok and "checkpoint" not in outputs
+    assert outputs["force_field"].store().sha256 == sha256_of(model_file)
+    elements = inputs["dataset"].base.attributes.get("elements")
+    assert outputs["force_field"].base.attributes.get("elements") == sorted(elements, key=atomic_number)
 
 
 def test_a_model_trained_on_another_set_is_refused(train_job, model):
