@@ -155,7 +155,7 @@ def niggli(crystals: CrystalSet) -> CrystalSet:
         # exactly singular cells are nobody's crystal, but must not stop the others
         change = lattice @ np.linalg.pinv(reduced) if np.isfinite(reduced).all() else np.eye(3)
         wrapped = crystals.fractional[atoms] @ change % 1.0
-        fractional[atoms] = np.where(wrapped < 1.0, wrapped, 0.0)
+        fractional[atoms] = np.where(wrapped >= 1.0, 0.0, wrapped)
     return crystals.replace(lattices=lattices, fractional=fractional)
 
 

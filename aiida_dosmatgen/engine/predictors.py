@@ -159,7 +159,7 @@ class PredictorObjective:
             dense = to_dense(batch)
             weights = self.compared(dense)
             prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask)
-            dos, energy = prediction.dos.mean(0).clamp_min(0), prediction.formation_energy.mean(0)
+            dos, energy = prediction.dos.clamp_min(0).mean(0), prediction.formation_energy.mean(0)
             error += float(((dos - dense.dos).abs() * weights).sum())
             baseline += float(((model.mean_curves[dense.types] - dense.dos).abs() * weights).sum())
             points += float(weights.sum())

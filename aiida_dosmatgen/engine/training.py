@@ -211,7 +211,7 @@ class Trainer:
         losses = self.objective.loss(self.model, batch, generator)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
-        if torch.isfinite(norm):
+        if torch.isfinite(norm) and torch.isfinite(losses["loss"]):
             self._bad_batches = 0
             self.optimizer.step()
         else:  # one bad batch must not end a training; many do

@@ -17,9 +17,9 @@ def labelled(count: int = 60, seed: int = 0) -> CrystalSet:
     """
     crystals = generate(ELEMENTS, count, seed, max_atoms=4)
     per_atom = (crystals.volumes / crystals.n_atoms)[crystals.crystal_of_atom]
-    gap = 12.0 / np.cbrt(per_atom)
+    gap = 6.0 - np.cbrt(per_atom)
     curves = [
-        gaussian_dos(np.array([-g - 0.05 * z, g]), np.array([4.0, 4.0]))
+        gaussian_dos(np.array([-g - 0.05 * z, g]), np.array([4.0, 4.0]), sigma=0.6)
         for g, z in zip(gap, crystals.numbers, strict=True)
     ]
     length = np.cbrt(crystals.volumes / crystals.n_atoms)

@@ -68,10 +68,14 @@ def test_dense_batches_hold_every_crystal_once(crystals):
         for row in range(len(dense)):
             n = int(dense.n_atoms[row])
             assert not dense.dos[row, n:].any()
-            seen.append((float(dense.lattices[row].det().abs()), float(dense.dos[row, :n].sum()), float(batch.formation_energy[row])))
+            seen.append(
+                (float(dense.lattices[row].det().abs()), float(dense.dos[row, :n].sum()), float(batch.formation_energy[row]))
+            )
     sums = np.bincount(crystals.crystal_of_atom, weights=crystals.atom_columns["dos"].sum(-1))
     energies = ds.with_formation_energies(crystals).crystal_columns["formation_energy"]
-    np.testing.assert_allclose(np.sort(seen, 0), np.sort(np.stack([crystals.volumes, sums, energies], -1), 0), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(
+        np.sort(seen, 0), np.sort(np.stack([crystals.volumes, sums, energies], -1), 0), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_buckets_are_another_division_each_epoch_and_the_same_when_repeated():

@@ -1,0 +1,66 @@
+"""Force fields: mace's own trainer, run on labels of ours; the file is one that mace's calculator loads."""
+
+import numpy as np
+import pytest
+
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.job import ForceField, TrainJob
+from aiida_dosmatgen.engine import forcefields
+from aiida_dosmatgen.engine.commands import train
+from aiida_dosmatgen.engine.forcefield_training import WORK_FOLDER
+
+from .labelled import labelled
+
+pytest.importorskip("mace")
+
+
+def job(epochs: int, **changes) -> TrainJob:
+    parameters = {"model": "forcefield", "epochs": epochs, "batch_size": 4, "architecture": {"width": 8}}
+    return TrainJob(dataset="data.npz", seed=1, parameters=parameters, **changes)
+
+
+@pytest.fixture(scope="module")
+def crystals() -> CrystalSet:
+    return labelled(60)
+
+
+def test_a_force_field_is_trained_and_loads(tmp_path, crystals):
+    crystals.save(tmp_path / "data.npz")
+    results = train.run(job(2), tmp_path)
+    assert (results.finished, results.done, results.output) == (True, 2, "forcefield.model")
+    assert {p.name for p in tmp_path.iterdir()} == {"data.npz", "forcefield.model", "history.json"}
+    assert set(results.details["metrics"]) >= {"energy_mae", "force_mae", "stress_mae", "n_held_out"}
+
+    evaluator = forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), tmp_path)
+    one = crystals[40]
+    # the sign of the stress: the energy's derivative by an isotropic strain is that of the labels' convention
+    step = 1e-4
+    plus, minus = (evaluator.evaluate(one.replace(lattices=one.lattices * (1 + s))).energies[0] for s in (step, -step))
+    got = evaluator.evaluate(one).stresses[0]
+    assert np.trace(got) * one.volumes[0] == pytest.approx((plus - minus) / (2 * step), rel=1e-3, abs=1e-4)
+
+
+def test_time_runs_out(tmp_path, crystals):
+    crystals[:30].save(tmp_path / "data.npz")
+    results = train.run(job(500, runtime={"max_seconds": 1.0}), tmp_path)
+    assert not results.finished
+    assert 1 <= results.done < 500
+    assert (tmp_path / "forcefield.model").stat().st_size > 10_000
+    assert (tmp_path / WORK_FOLDER).is_dir()  # to be taken up
+
+
+def test_what_is_refused(tmp_path, crystals):
+    crystals.save(tmp_path / "data.npz")
+    with pytest.raises(ContentError, match="a force field is a MACE file"):
+        train.run(job(1, output="model.safetensors"), tmp_path)
+    with pytest.raises(ContentError, match="leave the parent out"):
+        train.run(job(1, parent="data.npz"), tmp_path)
+    columns = {k: v for k, v in crystals.crystal_columns.items() if k != "stress"}
+    crystals.replace(crystal_columns=columns).save(tmp_path / "data.npz")
+    with pytest.raises(ContentError, match="no column 'stress'"):
+        train.run(job(1), tmp_path)
+    crystals.with_columns(crystal={"energy": np.full(len(crystals), np.nan)}).save(tmp_path / "data.npz")
+    with pytest.raises(ContentError, match="0 of 60 crystals have finite energies"):
+        train.run(job(1), tmp_path)
+    assert not (tmp_path / WORK_FOLDER).exists()

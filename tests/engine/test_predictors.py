@@ -1,0 +1,147 @@
+"""The predictor: symmetries, what counts in its loss, and what its users get for crystals that it cannot treat."""
+
+import numpy as np
+import pytest
+import torch
+from torch_geometric.data import Batch
+from torch_geometric.loader import DataLoader
+
+from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.engine.dataset import LabelledDataset, niggli, with_formation_energies
+from aiida_dosmatgen.engine.predictors import Predictor, PredictorObjective, predict
+
+from .labelled import ELEMENTS, beyond, labelled
+
+HEADER = CheckpointHeader(
+    kind="predictor",
+    architecture={"width": 16, "layers": 2, "members": 3, "channels": 8},
+    elements=ELEMENTS,
+    grid=DEFAULT_GRID,
+    sigma=0.3,
+    training=TrainingHeader(dataset_sha256="ab", n_crystals=1, seed=0, epochs=1, parameters={}),
+    engine_version="0",
+)
+
+
+@pytest.fixture(scope="module")
+def crystals() -> CrystalSet:
+    return with_formation_energies(niggli(labelled(40)))
+
+
+@pytest.fixture
+def model() -> Predictor:
+    torch.manual_seed(0)
+    model = Predictor.from_header(HEADER).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # heads start at zero, which hides everything
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        model.mean_curves.copy_(torch.rand_like(model.mean_curves))
+    return model
+
+
+def test_symmetries(model, crystals):
+    model = model.double()
+    rng = np.random.default_rng(0)
+    rotation = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+    orders = [rng.permutation(n) for n in crystals.n_atoms]
+    atoms = np.concatenate([start + order for start, order in zip(crystals.offsets, orders, strict=False)])
+    shift = rng.random((len(crystals), 3))[crystals.crystal_of_atom]
+    other = crystals.replace(
+        lattices=crystals.lattices @ rotation,
+        numbers=crystals.numbers[atoms],
+        fractional=(crystals.fractional + shift + rng.integers(-2, 3, crystals.fractional.shape))[atoms],
+        atom_columns={},
+    )
+    a, b = (predict(model, HEADER, c, batch_size=16) for c in (crystals, other))
+    for name in ("predicted_formation_energy", "predicted_formation_energy_std"):
+        np.testing.assert_allclose(b.crystal_columns[name], a.crystal_columns[name], atol=1e-7)
+    np.testing.assert_allclose(b.atom_columns["predicted_dos"], a.atom_columns["predicted_dos"][atoms], atol=1e-5)
+    assert a.crystal_columns["predicted_formation_energy"].std() > 0.01
+
+
+def test_a_supercell_is_the_same_crystal(model, crystals):
+    model = model.double()
+    doubled = CrystalSet.from_ase([atoms.repeat((1, 2, 1)) for atoms in crystals[20:30].to_ase()])
+    a, b = predict(model, HEADER, crystals[20:30]), predict(model, HEADER, doubled)
+    name = "predicted_formation_energy"
+    np.testing.assert_allclose(b.crystal_columns[name], a.crystal_columns[name], atol=1e-7)
+
+
+def test_batches_do_not_matter(model, crystals):
+    one, many = (predict(model, HEADER, crystals, batch_size=n) for n in (1, 64))
+    np.testing.assert_allclose(one.atom_columns["predicted_dos"], many.atom_columns["predicted_dos"], atol=1e-4)
+
+
+def test_gradients_reach_the_crystal(model, crystals):
+    model = model.double()
+    crystal = crystals[25]
+    types = torch.tensor([[ELEMENTS.index(s) for s in crystal.to_ase()[0].symbols]])
+    mask = torch.ones(types.shape, dtype=torch.bool)
+
+    def dos(fractional, lattice):
+        return model(types, fractional, lattice, mask).dos.sum()
+
+    inputs = torch.tensor(crystal.fractional)[None].requires_grad_(), torch.tensor(crystal.lattices).requires_grad_()
+    assert torch.autograd.gradcheck(dos, inputs, eps=1e-5, atol=1e-3, rtol=1e-3)
+
+
+def test_points_beyond_the_complete_bands_never_count(model, crystals):
+    spoilt = crystals.with_columns(
+        atom={"dos": np.where(beyond(crystals), 1e3, crystals.atom_columns["dos"]).astype(np.float32)}
+    )
+    objective = PredictorObjective(DEFAULT_GRID)
+    losses, metrics, means = [], [], []
+    for given in (crystals, spoilt):
+        data = LabelledDataset(given, ELEMENTS)
+        model.set_scalers(data, DEFAULT_GRID)
+        losses.append(objective.loss(model, Batch.from_data_list(list(data)), torch.Generator())["loss"])
+        metrics.append(objective.evaluate(model, DataLoader(data, batch_size=9)))
+        means.append(model.mean_curves.clone())
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(means[0], means[1])
+    assert metrics[0]["dos_mae"] == pytest.approx(metrics[1]["dos_mae"])
+
+
+def test_errors_are_those_of_the_mean_of_the_members(model, crystals):
+    whole = crystals.with_columns(crystal={"complete_below": np.full(len(crystals), np.inf)})
+    metrics = PredictorObjective(DEFAULT_GRID).evaluate(model, DataLoader(LabelledDataset(whole, ELEMENTS), batch_size=7))
+    got = predict(model, HEADER, whole)
+    difference = np.abs(got.atom_columns["predicted_dos"] - whole.atom_columns["dos"])
+    assert metrics["dos_mae"] == pytest.approx(difference.mean(), rel=1e-4)
+    energies = got.crystal_columns["predicted_formation_energy"] - whole.crystal_columns["formation_energy"]
+    assert metrics["formation_energy_mae"] == pytest.approx(np.abs(energies).mean(), rel=1e-4)
+
+
+def test_the_loss_does_without_energies(model, crystals):
+    columns = {k: v for k, v in crystals.crystal_columns.items() if k != "formation_energy"}
+    data = LabelledDataset(crystals.replace(crystal_columns=columns), ELEMENTS)
+    objective = PredictorObjective(DEFAULT_GRID)
+    parts = objective.loss(model, Batch.from_data_list(list(data)), torch.Generator())
+    assert torch.isfinite(parts["loss"])
+    assert float(parts["energy"]) == 0
+    assert "formation_energy_mae" not in objective.evaluate(model, DataLoader(data, batch_size=9))
+
+
+def test_bad_crystals_get_nan_and_spoil_nothing(model, crystals):
+    good = crystals[10:13]
+    strange = good[0].replace(numbers=np.full_like(good[0].numbers, 79))
+    flat = good[1].replace(lattices=good[1].lattices * np.array([1, 1, 1e-3])[:, None])
+    nan = good[2].replace(fractional=np.full_like(good[2].fractional, np.nan))
+    mixed = CrystalSet.concatenate([good, strange, flat, nan])
+    got = predict(model, HEADER, mixed)
+    energies = got.crystal_columns["predicted_formation_energy"]
+    assert np.isnan(energies[3:]).all()
+    assert np.isnan(got.atom_columns["predicted_dos"][good.offsets[-1] :]).all()
+    expected = predict(model, HEADER, good)
+    np.testing.assert_allclose(energies[:3], expected.crystal_columns["predicted_formation_energy"], atol=1e-5)
+    assert got.crystal_columns["status"].tolist() == mixed.crystal_columns["status"].tolist()
+    assert got.atom_columns["predicted_dos"].dtype == np.float32
+    assert (expected.atom_columns["predicted_dos"] >= 0).all()
+
+
+def test_nothing_to_predict(model, crystals):
+    got = predict(model, HEADER, crystals[[]])
+    assert len(got) == 0
+    assert got.atom_columns["predicted_dos"].shape == (0, 400)

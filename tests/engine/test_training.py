@@ -1,0 +1,177 @@
+"""Training: it learns, it can be stopped and resumed without a trace, and what it writes says where it comes from."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from aiida_dosmatgen.core.checkpoint_header import read_header
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
+from aiida_dosmatgen.engine.checkpoint import load_model
+from aiida_dosmatgen.engine.commands import predict, train
+from aiida_dosmatgen.engine.training import STATE_FILE, Schedule
+
+from .labelled import beyond, labelled
+
+SMALL = {
+    "predictor": {"width": 16, "layers": 1, "members": 2},
+    "denoiser": {"width": 16, "layers": 1, "frequencies": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def crystals() -> CrystalSet:
+    return labelled()
+
+
+@pytest.fixture
+def folder(tmp_path, crystals):
+    crystals.save(tmp_path / "data.npz")
+    return tmp_path
+
+
+def job(model: str, epochs: int, **changes) -> TrainJob:
+    parameters = {"model": model, "epochs": epochs, "batch_size": 16, "architecture": SMALL[model], "learning_rate": 5e-3}
+    parameters |= {"validation_fraction": 0.2, **changes.pop("parameters", {})}
+    return TrainJob(dataset="data.npz", seed=1, parameters=parameters, **changes)
+
+
+def tensors(path) -> dict[str, torch.Tensor]:
+    return load_model(path)[0].state_dict()
+
+
+def test_the_schedule_rises_and_falls():
+    schedule = Schedule(epochs=1, batch_size=1, learning_rate=1.0, ema=0.99)
+    rates = [schedule.rate(step, 100) for step in range(100)]
+    assert max(rates) == pytest.approx(1.0)
+    assert int(np.argmax(rates)) in (4, 5)
+    assert (np.diff(rates[5:]) < 0).all()
+    assert 0 <= rates[-1] < 0.01
+    assert schedule.decay(0) == pytest.approx(0.1)
+    assert schedule.decay(10**6) == 0.99
+
+
+def test_a_predictor_learns_and_says_where_it_comes_from(folder, crystals):
+    results = train.run(job("predictor", 15, parameters={"ema": 0.9, "batch_size": 8}), folder)
+    assert (results.finished, results.done, results.of) == (True, 15, 15)
+    header = read_header(folder / "checkpoint.safetensors")
+    assert header.training.dataset_sha256 == sha256_of(folder / "data.npz") == results.details["dataset_sha256"]
+    assert header.training.epochs == results.details["best_epoch"]
+    assert header.training.n_crystals + header.metrics["n_held_out"] == len(crystals)
+    assert header.elements == ["C", "Si", "Ge"]
+    assert not (folder / STATE_FILE).exists()
+    history = json.loads((folder / "history.json").read_text())
+    assert history["dos"][-1] < 0.6 * history["dos"][0]
+    assert {len(v) for v in history.values()} == {15}
+    assert history["validation_loss"].index(min(history["validation_loss"])) + 1 == header.training.epochs
+
+    found = predict.run(PredictJob(checkpoint="checkpoint.safetensors", crystals="data.npz"), folder)
+    predicted = CrystalSet.load(folder / found.output)
+    assert found.details["checkpoint_sha256"] == results.output_sha256 == sha256_of(folder / "checkpoint.safetensors")
+    error = np.abs(predicted.atom_columns["predicted_dos"] - crystals.atom_columns["dos"])[~beyond(crystals)].mean()
+    assert error < header.metrics["dos_mae_baseline"]
+
+
+@pytest.mark.parametrize("model", ["predictor", "denoiser"])
+def test_a_stopped_training_ends_where_an_uninterrupted_one_does(model, tmp_path, crystals):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for folder in (whole, parts):
+        folder.mkdir()
+        crystals.save(folder / "data.npz")
+    train.run(job(model, 4), whole)
+    hurried = job(model, 4, runtime={"max_seconds": 1e-3})  # time for one epoch in each run
+    stops = []
+    for _ in range(4):
+        results = train.run(hurried, parts)
+        stops.append((results.finished, results.done))
+        assert read_header(parts / "checkpoint.safetensors").kind == model
+        if not results.finished:
+            assert (parts / STATE_FILE).read_bytes()[:2] != b"PK"  # no pickle
+    assert stops == [(False, 1), (False, 2), (False, 3), (True, 4)]
+    a, b = (tensors(f / "checkpoint.safetensors") for f in (whole, parts))
+    for name in a:
+        torch.testing.assert_close(b[name], a[name])
+    histories = [json.loads((f / "history.json").read_text()) for f in (whole, parts)]
+    np.testing.assert_allclose(histories[0]["loss"], histories[1]["loss"], rtol=1e-5)
+
+
+def test_the_state_of_another_training_is_left_alone(folder):
+    train.run(job("predictor", 3, runtime={"max_seconds": 1e-3}), folder)
+    assert (folder / STATE_FILE).exists()
+    results = train.run(job("predictor", 2), folder)
+    assert (results.finished, results.done) == (True, 2)
+    (folder / STATE_FILE).write_bytes(b"half a file")
+    assert train.run(job("predictor", 1), folder).done == 1
+
+
+def test_seeds_decide(folder):
+    runs = []
+    for seed in (1, 1, 2):
+        train.run(job("denoiser", 1).model_copy(update={"seed": seed}), folder)
+        runs.append(tensors(folder / "checkpoint.safetensors")["type_head.weight"])
+    assert torch.equal(runs[0], runs[1])
+    assert not torch.equal(runs[0], runs[2])
+
+
+def test_a_denoiser_learns(folder):
+    train.run(job("denoiser", 15, parameters={"ema": 0.9}), folder)
+    losses = json.loads((folder / "history.json").read_text())["loss"]
+    assert np.mean(losses[-5:]) < 0.93 * np.mean(losses[:5])
+
+
+def test_fine_tuning_starts_from_the_parent(folder, crystals):
+    train.run(job("predictor", 5, output="parent.safetensors", parameters={"ema": 0.9}), folder)
+    parent = read_header(folder / "parent.safetensors")
+    few = crystals[[i for i, c in enumerate(crystals) if 32 not in c.numbers]]  # C and Si only
+    few.save(folder / "data.npz")
+    results = train.run(job("predictor", 1, parent="parent.safetensors", parameters={"learning_rate": 1e-6}), folder)
+    child = read_header(folder / "checkpoint.safetensors")
+    assert child.elements == parent.elements
+    assert child.architecture == parent.architecture
+    assert child.training.parent_sha256 == sha256_of(folder / "parent.safetensors") == results.details["parent_sha256"]
+    a, b = tensors(folder / "parent.safetensors"), tensors(folder / "checkpoint.safetensors")
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], atol=1e-3, rtol=1e-3)
+
+
+def test_parents_that_do_not_fit(folder, crystals):
+    few = crystals[[i for i, c in enumerate(crystals) if 32 not in c.numbers]]
+    few.save(folder / "few.npz")
+    train.run(job("predictor", 1, output="parent.safetensors").model_copy(update={"dataset": "few.npz"}), folder)
+    with pytest.raises(ContentError, match="knows C Si, but the data set contains Ge"):
+        train.run(job("predictor", 1, parent="parent.safetensors"), folder)
+    with pytest.raises(ContentError, match="is a predictor, but a denoiser is to be trained"):
+        train.run(job("denoiser", 1, parent="parent.safetensors"), folder)
+    with pytest.raises(ContentError, match=r"parent .* does not exist"):
+        train.run(job("predictor", 1, parent="missing.safetensors"), folder)
+
+
+def test_patience_ends_it(folder):
+    results = train.run(job("predictor", 200, parameters={"learning_rate": 1e-9, "patience": 2, "ema": 0}), folder)
+    assert results.finished
+    assert results.done < 200
+
+
+def test_a_diverged_training_is_refused(folder, crystals):
+    dos = crystals.atom_columns["dos"].copy()
+    dos[:] = np.float32(3e38)
+    crystals.with_columns(atom={"dos": dos}).save(folder / "data.npz")
+    with pytest.raises(ContentError, match="diverged"):
+        train.run(job("predictor", 20, parameters={"validation_fraction": 0}), folder)
+
+
+def test_all_crystals_train_when_none_is_held_out(folder, crystals):
+    results = train.run(job("predictor", 2, parameters={"validation_fraction": 0}), folder)
+    header = read_header(folder / "checkpoint.safetensors")
+    assert header.training.n_crystals == len(crystals)
+    assert header.metrics == {"n_held_out": 0}
+    assert results.details["best_epoch"] == 2
+
+
+def test_predictions_need_a_predictor(folder):
+    train.run(job("denoiser", 1), folder)
+    with pytest.raises(ContentError, match="is a denoiser; predictions need a predictor"):
+        predict.run(PredictJob(checkpoint="checkpoint.safetensors", crystals="data.npz"), folder)
