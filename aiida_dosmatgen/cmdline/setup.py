@@ -200,13 +200,26 @@ def ensure_daemon(workers: int = 1) -> None:
 
     :raises ContentError: if it does not start.
     """
-    from aiida.engine.daemon.client import DaemonException, get_daemon_client
+    from aiida.engine.daemon.client import (
+        DaemonException,
+        DaemonNotRunningException,
+        DaemonStalePidException,
+        get_daemon_client,
+    )
 
     client = get_daemon_client()
-    if client.is_daemon_running:
+    try:
+        client.get_status(timeout=30)  # the file with its pid outlives a daemon that was killed, so ask the daemon itself
         return
+    except (DaemonNotRunningException, DaemonStalePidException):
+        pass
+    except DaemonException as exception:
+        raise ContentError(
+            f"the daemon does not answer ({' '.join(str(exception).split())}); its log is {client.daemon_log_file}"
+        ) from None
     try:
         client.start_daemon(workers, timeout=60)
+        client.get_status(timeout=60)
     except DaemonException as exception:
         reason = " ".join(str(exception).split())
         raise ContentError(f"the daemon did not start ({reason}); its log is {client.daemon_log_file}") from None
