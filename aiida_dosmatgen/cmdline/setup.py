@@ -209,7 +209,7 @@ def ensure_daemon(workers: int = 1) -> None:
 
     client = get_daemon_client()
     try:
-        client.get_status(timeout=30)  # the file with its pid outlives a daemon that was killed, so ask the daemon itself
+        client.get_status(timeout=10)  # the file with its pid outlives a daemon that was killed, so ask the daemon itself
         return
     except (DaemonNotRunningException, DaemonStalePidException):
         pass
