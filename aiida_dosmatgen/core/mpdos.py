@@ -57,7 +57,7 @@ def _crystal(record: Any, where: str) -> CrystalSet:
     if abs(float(np.linalg.det(cell))) < 1e-3:
         raise ContentError(f"{where}: the lattice vectors lie in a plane")
     return CrystalSet(
-        [n],
+        np.array([n]),
         numbers,
         positions @ np.linalg.inv(cell),
         cell[None],

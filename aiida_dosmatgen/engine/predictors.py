@@ -43,8 +43,8 @@ class _Member(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dos = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.SiLU(), nn.Linear(2 * width, n_energies))
         self.energy = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 1))
-        nn.init.zeros_(self.dos[-1].weight)
-        nn.init.zeros_(self.dos[-1].bias)
+        nn.init.zeros_(self.dos[-1].weight)  # type: ignore[arg-type]
+        nn.init.zeros_(self.dos[-1].bias)  # type: ignore[arg-type]
 
     def forward(self, types: Tensor, moments: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.embed(types)

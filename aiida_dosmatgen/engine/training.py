@@ -222,8 +222,8 @@ class Trainer:
             decay = self.schedule.decay(step)
             for mean, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
-            for mean, value in zip(self.average.buffers(), self.model.buffers(), strict=True):
-                mean.copy_(value)
+            for copy, buffer in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                copy.copy_(buffer)
         return {name: float(value.detach()) for name, value in losses.items()}
 
     # --- the state between runs ---------------------------------------------------------------------------------------------
