@@ -183,7 +183,7 @@ def _nearest(node: orm.Node, process: str) -> orm.Node | None:
         found = query.order_by({"before": {"id": "desc"}}).distinct().all()
         for pk, label in found:
             if label == process:
-                return orm.QueryBuilder().append(orm.Node, filters={"id": pk}).one(flat=True)
+                return orm.QueryBuilder().append(orm.Node, filters={"id": pk}).first(flat=True)
         front = [pk for pk, _ in found if pk not in seen]
         seen.update(front)
         if not front:

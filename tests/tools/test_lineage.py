@@ -1,0 +1,161 @@
+"""Lineage and ranking on provenance graphs, in the profile they were made in and in another one."""
+
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.tools.archive import create_archive, import_archive
+from ase.build import bulk
+
+from aiida_dosmatgen.data.checkpoint import CheckpointData
+from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.forcefield import ForceFieldData
+from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
+from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.tools.lineage import lineage
+from aiida_dosmatgen.tools.ranking import best_of, format_lineage, format_ranking
+
+
+def run(cls, label, inputs, outputs, process_type=None, chain=None):
+    """Store a process that ended, with its inputs and outputs, as the engine would."""
+    node = cls()
+    node.set_process_label(label)
+    node.set_process_state("finished")
+    node.set_exit_status(0)
+    node.set_process_type(process_type or f"tests.{label}")
+    workflow = issubclass(cls, orm.WorkflowNode)
+    for name, value in inputs.items():
+        link = LinkType.INPUT_WORK if workflow else LinkType.INPUT_CALC
+        node.base.links.add_incoming(value.store(), link_type=link, link_label=name)
+    if cls is orm.CalcJobNode:
+        node.computer = inputs["code"].computer
+    node.store()
+    for name, value in outputs.items():
+        value.base.links.add_incoming(node, link_type=LinkType.RETURN if workflow else LinkType.CREATE, link_label=name)
+        if not value.is_stored:
+            value.store()
+    node.seal()
+    return node
+
+
+def candidate(code, pw_code, models, target, crystals, number):
+    """Make the graph of one validated candidate, and return its validation."""
+    sampled, relaxed, predicted, screened = (CrystalSetData(crystals) for _ in range(4))
+    parameters = orm.Dict({"sampler": "ode", "steps": 5})
+    jobs = "aiida.calculations:dosmatgen."
+    inputs = {"code": code, "checkpoint": models["denoiser"], "target": target, "seed": orm.Int(11), "parameters": parameters}
+    run(orm.CalcJobNode, "SampleCalculation", inputs, {"crystals": sampled}, f"{jobs}sample")
+    inputs = {"code": code, "crystals": sampled, "force_field": models["force_field"]}
+    run(orm.CalcJobNode, "RelaxCalculation", inputs, {"crystals": relaxed}, f"{jobs}relax")
+    inputs = {"code": code, "crystals": relaxed, "checkpoint": models["predictor"]}
+    run(orm.CalcJobNode, "PredictCalculation", inputs, {"crystals": predicted}, f"{jobs}predict")
+    run(orm.CalcFunctionNode, "screen", {"crystals": predicted, "target": target}, {"crystals": screened})
+    structure, dos, score = orm.StructureData(ase=bulk("Si")), CrystalSetData(crystals[0]), orm.Dict({"mae": 0.1})
+    run(orm.CalcFunctionNode, "extract_candidate", {"crystals": screened, "candidate": orm.Int(number)}, {"result": structure})
+    bands = orm.Dict({})
+    inputs = {"code": pw_code, "structure": structure, "pseudos__Si": models["pseudo"]}
+    run(orm.CalcJobNode, "PwCalculation", inputs, {"output_band": bands}, "aiida.calculations:quantumespresso.pw")
+    run(orm.CalcFunctionNode, "projected_dos", {"structure": structure, "bands": bands}, {"result": dos})
+    run(orm.CalcFunctionNode, "score_dos", {"dos": dos, "target": target}, {"result": score})
+    return run(
+        orm.WorkChainNode,
+        "ValidateWorkChain",
+        {"structure": structure, "target": target},
+        {"dos": dos, "score": score},
+        "aiida.workflows:dosmatgen.validate",
+    )
+
+
+@pytest.fixture
+def graph(aiida_profile, aiida_code_installed, checkpoint_file, model_file, tmp_path, crystals, labelled, target):
+    """A candidate whose denoiser was trained, in this profile, on crystals that come from an older candidate."""
+    from aiida_pseudo.data.pseudo.upf import UpfData
+
+    upf = tmp_path / "Si.pbe.upf"
+    upf.write_text('<UPF version="2.0.1">\n<PP_HEADER element="Si" z_valence="4.0"/>\n</UPF>\n')
+    code = aiida_code_installed(label="dosmatgen", filepath_executable="/opt/dosmatgen")
+    pw_code = aiida_code_installed(label="pw", filepath_executable="/opt/pw.x")
+    dataset = LabelledCrystalSetData(labelled)
+    training = {"n_crystals": 3, "seed": 1, "epochs": 2, "parameters": {}, "parent_sha256": "a" * 64}
+    training["dataset_sha256"] = dataset.sha256
+    models = {
+        "denoiser": CheckpointData(checkpoint_file(name="old.safetensors")),
+        "predictor": CheckpointData(checkpoint_file("predictor", "predictor.safetensors", training=training)),
+        "force_field": ForceFieldData.from_file(model_file),
+        "pseudo": UpfData(upf),
+    }
+    node = DosTargetData(target)
+    older = candidate(code, pw_code, models, node, crystals, 3)
+    run(orm.CalcFunctionNode, "assemble_labelled", {"older": older.outputs.dos}, {"result": dataset})
+    trained = CheckpointData(checkpoint_file(name="new.safetensors", training=training))
+    inputs = {"code": code, "dataset": dataset, "seed": orm.Int(1)}
+    train = run(orm.CalcJobNode, "TrainCalculation", inputs, {"checkpoint": trained}, "aiida.calculations:dosmatgen.train")
+    validation = candidate(code, pw_code, {**models, "denoiser": trained}, node, crystals, 7)
+    return {"validation": validation, "train": train, "dataset": dataset, "trained": trained, "target": node, "models": models}
+
+
+def test_lineage_of_a_validation(graph):
+    found = lineage(graph["validation"])
+    assert (found.candidate, found.seed, found.formula) == (7, 11, "Si2")
+    assert found.target == graph["target"].uuid
+    assert found.target_sha256 == graph["target"].sha256
+    assert found.sampling == {"sampler": "ode", "steps": 5}
+    assert found.score == {"mae": 0.1}
+    assert found.checkpoint.uuid == graph["trained"].uuid
+    assert found.checkpoint.sha256 == graph["trained"].sha256
+    assert found.checkpoint.training_run == graph["train"].uuid
+    assert found.checkpoint.dataset == graph["dataset"].uuid
+    assert found.checkpoint.parent_sha256 == "a" * 64
+    assert found.predictor.training_run is None
+    assert found.predictor.dataset == graph["dataset"].uuid  # found by its hash
+    assert found.force_field.sha256 == graph["models"]["force_field"].base.attributes.get("sha256")
+    assert found.pseudos["Si"].md5 == graph["models"]["pseudo"].md5
+    assert {name: code.executable for name, code in found.codes.items()} == {
+        "sample": "/opt/dosmatgen",
+        "relax": "/opt/dosmatgen",
+        "predict": "/opt/dosmatgen",
+        "quantumespresso.pw": "/opt/pw.x",
+    }
+    assert graph["trained"].sha256 in format_lineage(found)
+
+
+def test_lineage_from_structure_dos_and_score_is_the_same(graph):
+    expected = lineage(graph["validation"])
+    for node in (graph["validation"].inputs.structure, graph["validation"].outputs.dos, graph["validation"].outputs.score):
+        assert lineage(node) == expected
+
+
+def test_a_crystal_of_elsewhere_has_no_lineage(aiida_profile):
+    with pytest.raises(ValueError, match="does not come from a candidate"):
+        lineage(orm.StructureData(ase=bulk("Si")).store())
+
+
+def test_lineage_after_import_into_another_profile(graph, tmp_path, aiida_config, aiida_profile_factory):
+    expected, uuid = lineage(graph["validation"]), graph["validation"].uuid
+    archive = tmp_path / "campaign.aiida"
+    create_archive([graph["validation"]], filename=archive, call_calc_backward=True, return_backward=True)
+    with aiida_profile_factory(aiida_config, name="elsewhere") as profile:
+        from aiida.manage import get_manager
+
+        assert get_manager().get_profile().name == profile.name
+        assert orm.QueryBuilder().append(CheckpointData).count() == 0
+        import_archive(archive)
+        found = lineage(orm.load_node(uuid))
+    assert found == expected
+
+
+def test_ranking_table(aiida_profile):
+    rows = [
+        {"rank": 1, "candidate": 4, "formula": "SiC", "status": "validated", "formation_energy": -0.2},
+        {"rank": 2, "candidate": 2, "formula": "Si2", "status": "failed", "reason": "no bands", "formation_energy": None},
+        {"rank": 3, "candidate": 9, "formula": "C2", "status": "not validated", "predicted_distance": 0.25},
+    ]
+    rows[0]["dft"] = {"mae": 0.0123, "mae_window": 0.02, "wasserstein": 0.5}
+    ranking = orm.Dict({"targets": {"a": rows, "b": []}, "failed": {"b": "nothing sampled"}})
+    node = run(orm.WorkChainNode, "CampaignWorkChain", {}, {"ranking": ranking.store()}, "aiida.workflows:dosmatgen.campaign")
+    text = node.tools.table()
+    assert text == format_ranking(node)
+    for part in ("SiC", "0.0123", "-0.200", "failed: no bands", "0.2500", "no candidates: nothing sampled"):
+        assert part in text
+    assert best_of(node) == {**rows[0], "target": "a"} == node.tools.best()
+    assert "and 2 more" not in format_ranking(node, limit=1)  # the failed one is never left out
+    assert "and 1 more" in format_ranking(node, limit=1)

@@ -1,0 +1,90 @@
+import pytest
+from aiida import orm
+
+from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
+
+from .conftest import FAMILY
+
+
+@pytest.fixture
+def build(codes, pseudo_family, models, target_node):
+    def _build(**kwargs):
+        overrides = kwargs.pop("overrides", {})
+        validate = {"pseudo_family": FAMILY, **overrides.pop("validate", {})}
+        inputs = {"codes": codes, "targets": {"a": target_node}, **models, "protocol": "fast"}
+        return CampaignWorkChain.get_builder_from_protocol(
+            **{**inputs, "overrides": {"validate": validate, **overrides}, **kwargs}
+        )
+
+    return _build
+
+
+def nodes_of(inputs, found):
+    """Collect the distinct nodes among nested inputs."""
+    for value in inputs.values():
+        if isinstance(value, orm.Node):
+            found[id(value)] = value
+        elif hasattr(value, "values"):
+            nodes_of(value, found)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("protocol", ["fast", "balanced", "stringent"])
+def test_protocols_make_valid_inputs(build, process, protocol):
+    chain = process(build(protocol=protocol))
+    chain.setup()
+    assert chain.targets_left()
+    assert not chain.validations_left()
+    assert set(chain.inputs.validate.pseudos) == {"C", "Si"}  # of the family, what the denoiser can make
+
+
+def test_inputs_are_few_nodes(build):
+    """Everything before DFT is to stay within 40 nodes, and 22 of them are processes and what they make."""
+    new = [n for n in nodes_of(build()._inputs(prune=True), {}) if not n.is_stored]
+    assert len(new) <= 18
+
+
+def test_without_validation_no_quantum_espresso_is_needed(build, codes, process):
+    chain = process(build(codes={"dosmatgen": codes["dosmatgen"]}, top_k=0))
+    assert "validate" not in chain.inputs
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"overrides": {"candidate": {}}}, "unknown key 'candidate'.*'candidates'"),
+        ({"overrides": {"candidates": {"relax": {"parameterz": {}}}}}, "unknown key 'candidates.relax.parameterz'"),
+        ({"overrides": {"validate": {"pdos": {"scff": {}}}}}, "unknown key 'validate.pdos.scff'.*'scf'"),
+        ({"targets": {}}, "there are no targets"),
+        ({"codes": {}}, "codes lacks 'dosmatgen'"),
+        ({"top_k": -1}, "top_k is -1"),
+        ({"max_concurrent": 0}, "max_concurrent is 0"),
+        ({"seed": -1}, "the seed is -1"),
+        ({"n_candidates": 0}, "n_candidates is 0"),
+    ],
+)
+def test_bad_arguments_are_refused(build, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        build(**kwargs)
+
+
+def test_targets_and_validations_come_in_windows(build, process, target_node):
+    chain = process(build(targets={name: target_node for name in "cab"}, max_concurrent=2))
+    chain.setup()
+    assert chain.ctx.names == ["a", "b", "c"]
+    chain.ctx.queue = [[0, "a", 4], [0, "b", 9], [1, "a", 2]]
+    sizes = []
+    while chain.validations_left():
+        sizes.append(len(chain.ctx.queue[chain.ctx.next_validation :][: chain.inputs.max_concurrent]))
+        chain.ctx.next_validation += sizes[-1]
+    assert sizes == [2, 1]
+
+
+def test_a_campaign_in_which_nothing_was_found_still_says_why(build, process):
+    chain = process(build())
+    chain.setup()
+    chain.ctx.outcomes["a"]["failed"] = "the sampler crashed"
+    exit_code = chain.finish()
+    assert exit_code.status == CampaignWorkChain.exit_codes.ERROR_NO_CANDIDATES.status
+    assert exit_code.message == "no target has candidates: a: the sampler crashed"
+    assert chain.outputs["ranking"].get_dict() == {"targets": {"a": []}, "failed": {"a": "the sampler crashed"}}

@@ -1,0 +1,104 @@
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+
+from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
+
+
+@pytest.fixture
+def build(codes, models, target_node):
+    def _build(**kwargs):
+        return CandidatesWorkChain.get_builder_from_protocol(
+            codes["dosmatgen"], **{"target": target_node, **models, "protocol": "fast", **kwargs}
+        )
+
+    return _build
+
+
+def job(process_label, exit_status, exit_message=None, **outputs):
+    """Return a stored job that ended, with outputs."""
+    node = orm.CalcJobNode()
+    node.set_process_label(process_label)
+    node.set_process_state("finished")
+    node.set_exit_status(exit_status)
+    node.set_exit_message(exit_message)
+    node.store()
+    for label, output in outputs.items():
+        output.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label=label)
+        output.store()
+    return node
+
+
+@pytest.mark.parametrize("protocol", ["fast", "balanced", "stringent"])
+def test_protocols_make_valid_inputs(build, process, protocol):
+    builder = build(protocol=protocol, seed=3)
+    assert process(builder).inputs.seed == 3
+    assert builder.sample.parameters.get_dict()["steps"] >= 1
+
+
+def test_protocols_get_more_careful():
+    fast, balanced, stringent = (CandidatesWorkChain.get_protocol_inputs(p) for p in ("fast", "balanced", "stringent"))
+    assert fast["n_candidates"] < balanced["n_candidates"] < stringent["n_candidates"]
+    assert (
+        fast["relax"]["parameters"]["fmax"] > balanced["relax"]["parameters"]["fmax"] > stringent["relax"]["parameters"]["fmax"]
+    )
+
+
+def test_overrides_go_before_the_protocol(build):
+    builder = build(overrides={"sample": {"parameters": {"steps": 7}}}, options={"max_wallclock_seconds": 60}, n_candidates=5)
+    assert builder.sample.parameters.get_dict() == {"sampler": "ode", "steps": 7, "guidance_scale": 1.0}
+    assert builder.n_candidates == 5
+    for step in ("sample", "relax", "predict"):
+        assert builder[step].metadata.options.max_wallclock_seconds == 60
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"sampel": {}}, r"unknown key 'sampel' in the overrides; did you mean 'sample'"),
+        ({"sample": {"metadata": {"optoins": {}}}}, r"unknown key 'sample.metadata.optoins'.*'options'"),
+        ({"sample": {"parameters": {"stepz": 3}}}, r"sample.parameters: stepz: unknown key"),
+        ({"relax": {"parameters": {"fmax": -1}}}, r"relax.parameters: fmax: .*greater than 0"),
+        ({"criteria": {"uniqe": True}}, r"criteria: uniqe: unknown key"),
+    ],
+)
+def test_mistyped_overrides_are_refused(build, overrides, message):
+    with pytest.raises(ValueError, match=message) as error:
+        build(overrides=overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_protocol_is_refused(build):
+    with pytest.raises(ValueError, match="no protocol 'quick'; CandidatesWorkChain has balanced, stringent, fast"):
+        build(protocol="quick")
+
+
+def test_checkpoints_are_not_mixed_up(build, models):
+    with pytest.raises(ValueError, match="the checkpoint is a predictor, a denoiser is needed here"):
+        build(checkpoint=models["predictor"])
+
+
+def test_a_target_has_to_say_how_many_atoms(build, process, target):
+    total = DosTargetData(type(target)(target.total, "total"))
+    with pytest.raises(ValueError, match="does not say how many atoms"):
+        process(build(target=total))
+    process(build(target=total, overrides={"sample": {"parameters": {"n_atoms": 4}}}))
+
+
+def test_a_job_that_stopped_early_is_gone_on_with(build, process, crystals):
+    chain = process(build())
+    chain.ctx.sample = job("SampleCalculation", 401, "stopped", crystals=CrystalSetData(crystals))
+    assert chain.inspect_sample() is None
+    assert chain.outputs["sampled"].crystals == crystals
+
+
+@pytest.mark.parametrize(("status", "with_crystals"), [(301, False), (303, True), (401, False)])
+def test_a_job_that_left_nothing_ends_the_chain(build, process, crystals, status, with_crystals):
+    chain = process(build())
+    outputs = {"crystals": CrystalSetData(crystals)} if with_crystals else {}
+    chain.ctx.sample = job("SampleCalculation", status, "no\nuse", **outputs)
+    exit_code = chain.inspect_sample()
+    assert exit_code.status == CandidatesWorkChain.exit_codes.ERROR_SAMPLE_FAILED.status
+    assert f"SampleCalculation exit status {status}: no use" in exit_code.message
