@@ -66,14 +66,14 @@ def candidate(code, pw_code, models, target, crystals, number):
 
 
 @pytest.fixture
-def graph(aiida_profile, aiida_code_installed, checkpoint_file, model_file, tmp_path, crystals, labelled, target):
+def graph(aiida_profile_clean, aiida_code_installed, checkpoint_file, model_file, tmp_path, crystals, labelled, target):
     """A candidate whose denoiser was trained, in this profile, on crystals that come from an older candidate."""
     from aiida_pseudo.data.pseudo.upf import UpfData
 
     upf = tmp_path / "Si.pbe.upf"
     upf.write_text('<UPF version="2.0.1">\n<PP_HEADER element="Si" z_valence="4.0"/>\n</UPF>\n')
-    code = aiida_code_installed(label="dosmatgen", filepath_executable="/opt/dosmatgen")
-    pw_code = aiida_code_installed(label="pw", filepath_executable="/opt/pw.x")
+    code = aiida_code_installed(label="lineage-dosmatgen", filepath_executable="/opt/dosmatgen")
+    pw_code = aiida_code_installed(label="lineage-pw", filepath_executable="/opt/pw.x")
     dataset = LabelledCrystalSetData(labelled)
     training = {"n_crystals": 3, "seed": 1, "epochs": 2, "parameters": {}, "parent_sha256": "a" * 64}
     training["dataset_sha256"] = dataset.sha256
