@@ -184,11 +184,12 @@ class Architecture(Strict):
 _SUITED: dict[str, dict[str, Any]] = {
     "denoiser": {},
     "predictor": {
-        "architecture": {"width": 128, "layers": 3, "members": 4},
-        "epochs": 120,
+        "architecture": {"width": 128, "layers": 2, "members": 4},
+        "epochs": 40,
         "batch_size": 16,
         "learning_rate": 2e-3,
         "weight_decay": 0.01,
+        "ema": 0.99,
     },
     "forcefield": {
         "architecture": {"width": 64, "layers": 2},

@@ -27,9 +27,10 @@ class LabelledDataset(InMemoryDataset):
     """Crystals with their labels, one :class:`torch_geometric.data.Data` each.
 
     A crystal has ``types`` (N,), ``fractional`` (N, 3), ``lattice`` (1, 3, 3; Å), ``dos`` (N, n; states/eV),
-    ``complete_below`` (1,; eV, at most the end of the grid) and ``formation_energy`` (1,; eV/atom, NaN where unknown).
+    ``complete_below`` (1,; eV, at most the end of the grid), ``formation_energy`` (1,; eV/atom, NaN where unknown) and
+    ``tight_binding`` (N, n; states/eV, zero where there is none).
 
-    :param crystals: with the columns ``dos`` and ``complete_below``, and ``formation_energy`` if there is one.
+    :param crystals: with the columns ``dos`` and ``complete_below``, and ``formation_energy`` and ``tight_binding`` if there.
     :param elements: symbols in the order of the type index.
     :raises ContentError: if a column is missing or not finite, or an element is not among ``elements``.
     """
@@ -44,6 +45,7 @@ class LabelledDataset(InMemoryDataset):
         dos = crystals.atom_columns["dos"]
         limit = np.minimum(crystals.crystal_columns["complete_below"], DEFAULT_GRID.emax)
         energies = crystals.crystal_columns.get("formation_energy", np.full(len(crystals), np.nan))
+        model = crystals.atom_columns.get("tight_binding", np.zeros_like(dos))
         offsets = crystals.offsets
         self.data, self.slices = self.collate(
             [
@@ -54,6 +56,7 @@ class LabelledDataset(InMemoryDataset):
                     dos=_tensor(dos[a:b]),
                     complete_below=_tensor(limit[i : i + 1]),
                     formation_energy=_tensor(energies[i : i + 1]),
+                    tight_binding=_tensor(model[a:b]),
                     num_nodes=int(b - a),
                 )
                 for i, (a, b) in enumerate(itertools.pairwise(offsets))

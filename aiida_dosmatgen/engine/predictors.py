@@ -1,4 +1,8 @@
-"""Per-atom density of states and formation energy of a crystal: the surrogate of the DFT run that follows."""
+"""Per-atom density of states and formation energy of a crystal: the surrogate of the DFT run that follows.
+
+The network does not start from nothing: it is given the tight-binding curve of each atom, which knows where bands lie, and
+learns what is between that and DFT. With few crystals to learn from, that matters more than the network.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
+from torch_geometric.utils import to_dense_batch
 
 from ..core.checkpoint_header import CheckpointHeader
 from ..core.crystals import CrystalSet
@@ -17,7 +22,9 @@ from ..core.dos import EnergyGrid
 from .batch import DenseBatch
 from .dataset import LabelledDataset, niggli, to_dense, type_indices
 from .environment import EnvironmentLayer, PairMoments
+from .tightbinding import tight_binding_dos
 
+_FIRST_SHARE = 0.5  # of the tight-binding deviation that is the first guess of a curve
 _SMALLEST_HEIGHT = 0.7  # Å between lattice planes; flatter cells are no crystals and have thousands of images
 
 
@@ -36,18 +43,30 @@ class Prediction:
 class _Member(nn.Module):
     """One network: atoms' environments to curves and an energy, both in the units of the scalers."""
 
-    def __init__(self, n_elements: int, n_energies: int, width: int, layers: int, channels: int, radial: int) -> None:
+    def __init__(
+        self, n_elements: int, n_energies: int, width: int, layers: int, channels: int, radial: int, dropout: float
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(n_elements, width)
+        self.read = nn.Sequential(nn.Linear(n_energies, width), nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(EnvironmentLayer(width, channels, radial) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.dos = nn.Sequential(nn.Linear(2 * width, 2 * width), nn.SiLU(), nn.Linear(2 * width, n_energies))
+        self.dos = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, 2 * width),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * width, n_energies),
+        )
+        self.share = nn.Parameter(torch.full((n_elements, 1), _FIRST_SHARE))
+        self.change_share = nn.Linear(2 * width, 1)
         self.energy = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 1))
-        nn.init.zeros_(self.dos[-1].weight)  # type: ignore[arg-type]
-        nn.init.zeros_(self.dos[-1].bias)  # type: ignore[arg-type]
+        for head in (self.dos[-1], self.change_share):
+            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
-    def forward(self, types: Tensor, moments: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        hidden = self.embed(types)
+    def forward(self, types: Tensor, moments: Tensor, mask: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self.embed(types) + self.read(deviation)
         for layer in self.layers:
             hidden = layer(hidden, moments)
         present = mask.to(moments.dtype)[..., None]
@@ -55,14 +74,16 @@ class _Member(nn.Module):
         count = present.sum(1, keepdim=True).clamp_min(1)
         mean = hidden.sum(1, keepdim=True) / count  # the zero of energy belongs to the whole crystal
         hidden = torch.cat([hidden, mean.expand_as(hidden)], -1)
-        return self.dos(hidden), (self.energy(hidden) * present).sum((1, 2)) / count[:, 0, 0]
+        curves = self.dos(hidden) + (self.share[types] + self.change_share(hidden)) * deviation
+        return curves, (self.energy(hidden) * present).sum((1, 2)) / count[:, 0, 0]
 
 
 class Predictor(nn.Module):
     """An ensemble of networks that learn the deviation of each atom's curve from its element's mean curve.
 
-    Invariant to rotations, to translations and to the choice of the cell; equivariant to permutations of the atoms.
-    Differentiable with respect to coordinates and lattices.
+    Its first guess is a share of the deviation of the tight-binding curve from that curve's mean; an element that tight
+    binding does not know goes without. Invariant to rotations, to translations and (but for the k-points of tight binding) to
+    the choice of the cell; equivariant to permutations of the atoms. Differentiable with respect to coordinates and lattices at given tight-binding curves.
 
     :param n_elements: size of the vocabulary.
     :param n_energies: points of a curve.
@@ -72,18 +93,22 @@ class Predictor(nn.Module):
     :param channels: features spread over the surroundings in each round.
     :param cutoff: Å.
     :param radial: radial Gaussians.
+    :param dropout: of the features that the curves are made from, while training.
     """
 
     def __init__(
         self, n_elements: int, n_energies: int, *, width: int, layers: int, members: int = 1,
-        channels: int = 32, cutoff: float = 6.0, radial: int = 16,
+        channels: int = 16, cutoff: float = 6.0, radial: int = 16, dropout: float = 0.3,
     ) -> None:  # fmt: skip
         super().__init__()
         self.moments = PairMoments(cutoff, radial)
-        self.members = nn.ModuleList(_Member(n_elements, n_energies, width, layers, channels, radial) for _ in range(members))
+        sizes = (n_elements, n_energies, width, layers, channels, radial, dropout)
+        self.members = nn.ModuleList(_Member(*sizes) for _ in range(members))
         self.mean_curves: Tensor
+        self.mean_tight_binding: Tensor
         self.energy_scale: Tensor
         self.register_buffer("mean_curves", torch.zeros(n_elements, n_energies))
+        self.register_buffer("mean_tight_binding", torch.zeros(n_elements, n_energies))
         self.register_buffer("energy_scale", torch.tensor([0.0, 1.0]))  # mean and deviation in eV/atom
 
     @classmethod
@@ -94,27 +119,34 @@ class Predictor(nn.Module):
     def set_scalers(self, dataset: LabelledDataset, grid: EnergyGrid) -> None:
         """Take each element's mean curve (over what is complete) and the scale of the energies from a data set."""
         points = torch.tensor(grid.points, dtype=self.mean_curves.dtype)
-        total, count = torch.zeros_like(self.mean_curves), torch.zeros_like(self.mean_curves)
+        total, count, model, n_model = (torch.zeros_like(self.mean_curves) for _ in range(4))
         for crystal in dataset:
             known = (points <= crystal.complete_below).to(total).expand_as(crystal.dos)
             total.index_add_(0, crystal.types, crystal.dos * known)
             count.index_add_(0, crystal.types, known.contiguous())
+            treated = crystal.tight_binding.any(-1, keepdim=True).to(total).expand_as(crystal.dos).contiguous()
+            model.index_add_(0, crystal.types, crystal.tight_binding)
+            n_model.index_add_(0, crystal.types, treated)
+        self.mean_tight_binding.copy_(model / n_model.clamp_min(1))
         self.mean_curves.copy_(total / count.clamp_min(1))
         energies = torch.cat([crystal.formation_energy for crystal in dataset])
         energies = energies[torch.isfinite(energies)]
         if len(energies) > 1:
             self.energy_scale.copy_(torch.stack([energies.mean(), energies.std().clamp_min(1e-3)]))
 
-    def forward(self, types: Tensor, fractional: Tensor, lattices: Tensor, mask: Tensor) -> Prediction:
+    def forward(self, types: Tensor, fractional: Tensor, lattices: Tensor, mask: Tensor, tight_binding: Tensor) -> Prediction:
         """Predict B crystals padded to N atoms.
 
         :param types: element indices, shape (B, N).
         :param fractional: shape (B, N, 3).
         :param lattices: rows in Å, shape (B, 3, 3).
         :param mask: True for atoms, shape (B, N).
+        :param tight_binding: :func:`tight_binding_dos` of each atom, zero where there is none, shape (B, N, n).
         """
         moments = self.moments(fractional, lattices, mask)
-        curves, energies = zip(*(member(types, moments, mask) for member in self.members), strict=True)
+        treated = tight_binding.any(-1, keepdim=True)
+        deviation = torch.where(treated, tight_binding - self.mean_tight_binding[types], 0.0)
+        curves, energies = zip(*(member(types, moments, mask, deviation) for member in self.members), strict=True)
         shift, scale = self.energy_scale
         return Prediction(self.mean_curves[types] + torch.stack(curves), shift + scale * torch.stack(energies))
 
@@ -139,7 +171,7 @@ class PredictorObjective:
         """Return ``loss`` to minimise, and its parts ``dos`` (states/eV/atom) and ``energy`` (eV/atom)."""
         dense = to_dense(batch)
         weights = self.compared(dense)
-        prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask)
+        prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, _tight_binding(batch))
         dos = ((prediction.dos - dense.dos).abs() * weights).sum((1, 2, 3)) / weights.sum().clamp_min(1)
         known = torch.isfinite(batch.formation_energy)
         wanted = torch.where(known, batch.formation_energy, torch.zeros_like(batch.formation_energy))
@@ -158,7 +190,7 @@ class PredictorObjective:
         for batch in batches:
             dense = to_dense(batch)
             weights = self.compared(dense)
-            prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask)
+            prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, _tight_binding(batch))
             dos, energy = prediction.dos.clamp_min(0).mean(0), prediction.formation_energy.mean(0)
             error += float(((dos - dense.dos).abs() * weights).sum())
             baseline += float(((model.mean_curves[dense.types] - dense.dos).abs() * weights).sum())
@@ -177,6 +209,10 @@ class PredictorObjective:
             metrics["formation_energy_mae"] = energy_error / n_energies
             loss += self.energy_weight * metrics["formation_energy_mae"] / float(model.energy_scale[1])
         return {"loss": loss, **metrics}
+
+
+def _tight_binding(batch: Batch) -> Tensor:
+    return to_dense_batch(batch.tight_binding, batch.batch)[0]
 
 
 # --- use --------------------------------------------------------------------------------------------------------------------
@@ -199,6 +235,7 @@ def predict(
     offsets = crystals.offsets
     reduced = niggli(crystals)
     usable = [i for i in range(len(crystals)) if _usable(reduced[i], types[offsets[i] : offsets[i + 1]])]
+    curves_of = {i: tight_binding_dos(reduced[i]) for i in usable}
     dos = np.full((len(crystals.numbers), header.grid.n), np.nan, dtype=np.float32)
     dos_std = np.full(len(crystals.numbers), np.nan)
     energy, energy_std = np.full(len(crystals), np.nan), np.full(len(crystals), np.nan)
@@ -208,8 +245,10 @@ def predict(
         n = int(crystals.n_atoms[chosen].max())
         padded_types = np.zeros((len(chosen), n), dtype=np.int64)
         fractional, mask = np.zeros((len(chosen), n, 3)), np.zeros((len(chosen), n), dtype=bool)
+        tight_binding = np.zeros((len(chosen), n, header.grid.n), dtype=np.float32)
         for row, i in enumerate(chosen):
             atoms, count = slice(offsets[i], offsets[i + 1]), crystals.n_atoms[i]
+            tight_binding[row, :count] = curves_of[i]
             padded_types[row, :count], fractional[row, :count], mask[row, :count] = (
                 types[atoms],
                 reduced.fractional[atoms],
@@ -220,6 +259,7 @@ def predict(
             torch.from_numpy(fractional).to(reference),
             torch.from_numpy(reduced.lattices[chosen]).to(reference),
             torch.from_numpy(mask).to(reference.device),
+            torch.from_numpy(tight_binding).to(reference),
         )
         curves = prediction.dos.clamp_min(0)
         curves_mean, curves_std = curves.mean(0).cpu().numpy(), curves.std(0, unbiased=False).mean(-1).cpu().numpy()

@@ -39,6 +39,10 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
 
     parameters, dataset_sha256 = job.parameters, _hash(folder / job.dataset, "data set")
     crystals = with_formation_energies(load_labelled(folder / job.dataset))
+    if parameters.model == "predictor":
+        from ..tightbinding import tight_binding_dos
+
+        crystals = crystals.with_columns(atom={"tight_binding": tight_binding_dos(crystals)})
     training, held_out = split_by_formula(crystals, parameters.validation_fraction, job.seed)
     parent_sha256 = None if job.parent is None else _hash(folder / job.parent, "parent")
     header = _header(job, crystals, len(training), dataset_sha256, parent_sha256)
