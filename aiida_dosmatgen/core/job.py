@@ -192,8 +192,8 @@ _SUITED: dict[str, dict[str, Any]] = {
         "ema": 0.99,
     },
     "forcefield": {
-        "architecture": {"width": 64, "layers": 2},
-        "epochs": 200,
+        "architecture": {"width": 32, "layers": 2},
+        "epochs": 100,
         "batch_size": 8,
         "learning_rate": 0.01,
         "weight_decay": 5e-7,

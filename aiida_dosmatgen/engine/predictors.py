@@ -82,8 +82,9 @@ class Predictor(nn.Module):
     """An ensemble of networks that learn the deviation of each atom's curve from its element's mean curve.
 
     Its first guess is a share of the deviation of the tight-binding curve from that curve's mean; an element that tight
-    binding does not know goes without. Invariant to rotations, to translations and (but for the k-points of tight binding) to
-    the choice of the cell; equivariant to permutations of the atoms. Differentiable with respect to coordinates and lattices at given tight-binding curves.
+    binding does not know goes without. Invariant to rotations, to translations and (but for the k-points of tight binding)
+    to the choice of the cell; equivariant to permutations of the atoms. Differentiable with respect to coordinates and
+    lattices at given tight-binding curves.
 
     :param n_elements: size of the vocabulary.
     :param n_energies: points of a curve.
