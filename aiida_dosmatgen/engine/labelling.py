@@ -163,7 +163,7 @@ def label(
             raise
         except (LabelFailure, ContentError) as exception:
             labelled, status = crystals[i], str(exception)
-        labelled.with_columns(crystal={"status": np.array([status]), "index": np.array([i])}).save(record)
+        labelled.with_columns(crystal={"status": np.array([status])}).save(record)
         return status
 
     pool = ThreadPoolExecutor(workers)

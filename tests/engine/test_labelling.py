@@ -40,7 +40,6 @@ def test_labels_of_silicon(run):
     labelled, counts = gather(crystals, CHEAP, directory)
     assert counts == {"ok": 2, "no pseudopotential for Xe": 1}
     columns, dos = labelled.crystal_columns, labelled.atom_columns["dos"]
-    assert list(columns["index"]) == [0, 2]
     assert list(columns["n_electrons"]) == [8, 8]
     for electrons in columns["projected_electrons"]:
         assert check_electrons(electrons, 8) is None
