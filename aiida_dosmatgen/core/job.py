@@ -182,7 +182,11 @@ class Architecture(Strict):
 
 
 _SUITED: dict[str, dict[str, Any]] = {
-    "denoiser": {},
+    "denoiser": {
+        "architecture": {"width": 128, "layers": 4},
+        "epochs": 300,
+        "batch_size": 16,
+    },
     "predictor": {
         "architecture": {"width": 128, "layers": 2, "members": 4},
         "epochs": 40,
