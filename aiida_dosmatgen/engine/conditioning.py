@@ -19,6 +19,7 @@ from .batch import DenseBatch
 _LIMIT = 8.0  # standard deviations; a target far outside of the training set must not blow up the embedding
 _HIDE_EDGE = 0.25  # share of training crystals whose curves are cut short, as those of runs with few bands are
 _SHORTEST = 1.0  # eV; no curve is cut below
+_DROPOUT = 0.3  # of bins and of the hidden layer: some hundred crystals are fewer than the bins of a curve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +125,9 @@ class CurveProjection(nn.Module):
         self.register_buffer("points", torch.tensor(grid.points), persistent=False)
         self.register_buffer("mean", torch.zeros(grid.n))
         self.register_buffer("std", torch.ones(grid.n))
-        self.project = nn.Sequential(nn.Linear(grid.n + 1, width), nn.SiLU(), nn.Linear(width, width))
+        self.project = nn.Sequential(
+            nn.Dropout(_DROPOUT), nn.Linear(grid.n + 1, width), nn.SiLU(), nn.Dropout(_DROPOUT), nn.Linear(width, width)
+        )
         self.null = nn.Parameter(0.02 * torch.randn(width))
 
     def fit(self, curves: Iterable[tuple[Tensor, Tensor]]) -> None:
