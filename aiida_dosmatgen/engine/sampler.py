@@ -234,6 +234,7 @@ def sample(
     :param each_step: called before each step; an exception that it raises ends the run.
     :raises ContentError: if the number of atoms is not known.
     """
+    model.eval()
     for n_atoms, members in batches(candidates, sizes(parameters, target, candidates), batch_size, model.device):
         mask = torch.ones(len(members), n_atoms, dtype=torch.bool, device=model.device)
         condition = condition_on(target, model, len(members), n_atoms)

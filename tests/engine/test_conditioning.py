@@ -30,7 +30,7 @@ def a_batch(n_crystals=4, n_atoms=3, seed=0):
 @pytest.fixture
 def conditioning():
     torch.manual_seed(0)
-    module = Conditioning(GRID, 16)
+    module = Conditioning(GRID, 16).eval()
     module.fit([a_batch()])
     return module
 
@@ -46,7 +46,7 @@ def complete(batch):
 
 
 def test_statistics_count_complete_points_only():
-    projection = CurveProjection(GRID, 8)
+    projection = CurveProjection(GRID, 8).eval()
     curves = torch.arange(2.0)[:, None].expand(2, GRID.n) * 4
     projection.fit([(curves, torch.tensor([5.0, 0.0]))])
     below, above = GRID.points <= 0, GRID.points > 0

@@ -34,7 +34,7 @@ def a_batch(n_crystals=5, n_atoms=4, seed=0):
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = Denoiser(ELEMENTS, GRID, width=24, layers=2, frequencies=3)
+    model = Denoiser(ELEMENTS, GRID, width=24, layers=2, frequencies=3).eval()
     model.fit_statistics([a_batch()])
     for parameter in model.parameters():  # heads start at zero, which would hide errors
         torch.nn.init.normal_(parameter, std=0.2)

@@ -17,7 +17,7 @@ B, N = 3, 4
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = Denoiser(["C", "Si"], GRID, width=16, layers=2, frequencies=2).double()
+    model = Denoiser(["C", "Si"], GRID, width=16, layers=2, frequencies=2).double().eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     return model

@@ -22,7 +22,7 @@ GRID = EnergyGrid(-10.0, 10.0, 400)
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    model = Denoiser(["C", "Si", "Ge"], GRID, width=24, layers=2, frequencies=3)
+    model = Denoiser(["C", "Si", "Ge"], GRID, width=24, layers=2, frequencies=3).eval()
     for parameter in model.parameters():  # far from identity: errors of rounding must not grow through a rough network either
         torch.nn.init.normal_(parameter, std=0.12)
     model.lattices.std.fill_(0.1)
