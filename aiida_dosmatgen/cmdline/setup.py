@@ -38,11 +38,12 @@ CODES = {
 """Label of each code: its executable and its default calculation plugin."""
 
 MODELS = {
-    "dosmatgen-denoiser": ("denoiser.safetensors", "dosmatgen.checkpoint"),
-    "dosmatgen-predictor": ("predictor.safetensors", "dosmatgen.checkpoint"),
-    "dosmatgen-forcefield": ("forcefield.model", "dosmatgen.forcefield"),
+    "dosmatgen-dataset": ("datasets/debian-pbe/labelled.npz", "dosmatgen.labelled"),
+    "dosmatgen-denoiser": ("models/denoiser.safetensors", "dosmatgen.checkpoint"),
+    "dosmatgen-predictor": ("models/predictor.safetensors", "dosmatgen.checkpoint"),
+    "dosmatgen-forcefield": ("models/forcefield.model", "dosmatgen.forcefield"),
 }
-"""Label of each shipped model: its file in the package and the entry point of its node."""
+"""Label of each shipped model, and of the data set behind them: its file in the package and the entry point of its node."""
 
 
 def ensure_profile(name: str = PROFILE) -> Profile:
@@ -179,7 +180,7 @@ def ensure_models() -> dict[str, Data]:
 
     nodes = {}
     for label, (file_name, entry_point) in MODELS.items():
-        path = Path(str(files("aiida_dosmatgen") / "models" / file_name))
+        path = Path(str(files("aiida_dosmatgen") / file_name))
         if not path.is_file():
             raise ContentError(f"the installation lacks {path}; install aiida-dosmatgen again")
         sha256, node_class = sha256_of(path), DataFactory(entry_point)

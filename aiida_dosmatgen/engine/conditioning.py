@@ -21,6 +21,9 @@ _HIDE_EDGE = 0.25  # share of training crystals whose curves are cut short, as t
 _SHORTEST = 1.0  # eV; no curve is cut below
 _DROPOUT = 0.3  # of bins and of the hidden layer: some hundred crystals are fewer than the bins of a curve
 
+STRETCH = 0.06
+"""Standard deviation of the logarithm by which curves are stretched in training."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Condition:
@@ -100,6 +103,34 @@ class Dropout:
             total_given,
             torch.where(cut, torch.minimum(lowered, end), end).to(batch.dos.dtype),
         )
+
+
+def stretched(
+    condition: Condition, grid: EnergyGrid, generator: torch.Generator | None = None, scale: float = STRETCH
+) -> Condition:
+    """Stretch the energies of each crystal's curves by a random factor: D(E) → s·D(s·E), ln s ~ N(0, scale²).
+
+    Bands widen as a crystal is compressed, to first order by a factor common to all of them. A training set has each crystal
+    at a few volumes only, and without this a network learns these few curves by heart instead of their shape.
+    """
+    draws = torch.randn(len(condition.complete_below), generator=generator, dtype=torch.float64)
+    factor = torch.exp(scale * draws).to(condition.site)
+    points = torch.as_tensor(grid.points, dtype=condition.site.dtype, device=condition.site.device)
+    place = ((factor[:, None] * points - grid.emin) / grid.spacing).clamp(0, grid.n - 1)  # (B, n)
+    low = place.floor().long().clamp_max(grid.n - 2)
+    share = place - low
+
+    def resampled(curves: Tensor) -> Tensor:
+        index, weight = (x.reshape(len(x), *[1] * (curves.ndim - 2), -1).expand_as(curves) for x in (low, share))
+        values = torch.lerp(curves.gather(-1, index), curves.gather(-1, index + 1), weight)
+        return values * factor.reshape(-1, *[1] * (curves.ndim - 1))
+
+    return dataclasses.replace(
+        condition,
+        site=resampled(condition.site),
+        total=resampled(condition.total),
+        complete_below=condition.complete_below / factor,
+    )
 
 
 def total_curve(dos: Tensor, mask: Tensor) -> Tensor:

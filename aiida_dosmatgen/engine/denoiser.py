@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..core.dos import DEFAULT_GRID, EnergyGrid
 from .batch import DenseBatch
-from .conditioning import Condition, Conditioning, Dropout
+from .conditioning import Condition, Conditioning, Dropout, stretched
 from .lattice import LatticeScaler
 from .network import CrystalNetwork
 from .noise import VariancePreserving, WrappedNormal, like, stratified_times
@@ -222,7 +222,7 @@ class Denoiser(nn.Module):
         :param generator: on the CPU; times, noise and dropped conditions come from it.
         :param dropout: which conditions are dropped.
         """
-        condition = (dropout or Dropout())(batch, generator)
+        condition = stretched((dropout or Dropout())(batch, generator), self.grid, generator)
         t = stratified_times(len(batch), generator).to(self.device, self.dtype)
         state, target = self.noised(batch, t, generator)
         output = self(state, t, self.encode(_cast(condition, self.dtype), batch.mask), batch.mask)
