@@ -50,11 +50,21 @@ def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
         if name in failed:
             lines.append(f"  no candidates: {failed[name]}")
             continue
+        lines += funnel_line(campaign, name)
         shown = [row for i, row in enumerate(rows) if limit is None or i < limit or row["status"] != "not validated"]
         lines += table(_HEADINGS, [_cells(row) for row in shown])
         if len(shown) < len(rows):
             lines.append(f"  … and {len(rows) - len(shown)} more that were not validated")
     return "\n".join([*lines, "", EXPLANATION]).lstrip("\n")
+
+
+def funnel_line(campaign: orm.WorkChainNode, target: str) -> list[str]:
+    """Return one line that tells how many candidates of a target were left after each criterion, or none if nobody knows."""
+    reports = campaign.outputs.reports if "reports" in campaign.outputs else {}
+    if target not in reports:
+        return []
+    funnel = reports[target].get_dict()["funnel"]
+    return ["  " + " → ".join(f"{left} {criterion}" for criterion, left in funnel.items())]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str]:
