@@ -8,7 +8,7 @@ import torch
 
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.engine.batch import DenseBatch
-from aiida_dosmatgen.engine.conditioning import Condition, Conditioning, CurveProjection, Dropout, total_curve
+from aiida_dosmatgen.engine.conditioning import Condition, Conditioning, CurveProjection, Dropout, stretched, total_curve
 
 GRID = EnergyGrid(-5.0, 5.0, 21)
 
@@ -139,3 +139,20 @@ def test_infinite_edges_are_fine(conditioning):
     batch = dataclasses.replace(a_batch(), complete_below=torch.full((4,), math.inf))
     condition = Dropout(0, 0, 0)(batch)
     assert torch.isfinite(conditioning(condition, batch.mask)[0]).all()
+
+
+def test_stretching_keeps_the_states_and_moves_the_bands():
+    grid = EnergyGrid(-10.0, 10.0, 801)
+    energies = torch.tensor(grid.points)
+    band = torch.exp(-0.5 * ((energies + 4) / 0.5).square())
+    condition = Condition(
+        band.expand(6, 2, -1), torch.ones(6, 2, dtype=torch.bool), band.expand(6, -1),
+        torch.ones(6, dtype=torch.bool), torch.full((6,), 5.0, dtype=torch.float64),
+    )  # fmt: skip
+    out = stretched(condition, grid, torch.Generator().manual_seed(0), scale=0.1)
+    factors = 5.0 / out.complete_below
+    assert factors.std() > 0.02
+    assert torch.allclose(out.site.sum(-1), band.sum().expand(6, 2), rtol=1e-3)
+    assert torch.allclose(energies[out.total.argmax(-1)], -4 / factors, atol=grid.spacing)
+    same = stretched(condition, grid, torch.Generator().manual_seed(0), scale=0.0)
+    assert torch.allclose(same.site, condition.site)

@@ -151,10 +151,20 @@ def test_ranking_table(aiida_profile):
     ]
     rows[0]["dft"] = {"mae": 0.0123, "mae_window": 0.02, "wasserstein": 0.5}
     ranking = orm.Dict({"targets": {"a": rows, "b": []}, "failed": {"b": "nothing sampled"}})
-    node = run(orm.WorkChainNode, "CampaignWorkChain", {}, {"ranking": ranking.store()}, "aiida.workflows:dosmatgen.campaign")
+    report = orm.Dict({"funnel": {"candidates": 64, "valid": 60, "unique": 3}})
+    outputs = {"ranking": ranking.store(), "reports__a": report.store()}
+    node = run(orm.WorkChainNode, "CampaignWorkChain", {}, outputs, "aiida.workflows:dosmatgen.campaign")
     text = node.tools.table()
     assert text == format_ranking(node)
-    for part in ("SiC", "0.0123", "-0.200", "failed: no bands", "0.2500", "no candidates: nothing sampled"):
+    for part in (
+        "SiC",
+        "0.0123",
+        "-0.200",
+        "failed: no bands",
+        "0.2500",
+        "no candidates: nothing sampled",
+        "64 candidates → 60 valid → 3 unique",
+    ):
         assert part in text
     assert best_of(node) == {**rows[0], "target": "a"} == node.tools.best()
     assert "and 2 more" not in format_ranking(node, limit=1)  # the failed one is never left out
