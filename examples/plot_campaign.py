@@ -32,10 +32,11 @@ def main(pk: str, path: str) -> None:
         )
         panel.plot(energies, computed, color="C0", lw=1.4, label="DFT")
         panel.axvline(0, color="0.5", lw=0.6)
-        panel.set(xlim=(-10, min(10, target.complete_below)), ylim=(0, None), xlabel="energy (eV)")
+        top = 1.35 * max(target.total.max(), computed.max())
+        panel.set(xlim=(-10, min(10, target.complete_below)), ylim=(0, top), xlabel="energy (eV)")
         panel.set_title(f"{row['formula']}, candidate {row['candidate']}: {row['dft']['mae']:.3f}", fontsize=10)
     panels[0][0].set_ylabel("DOS (states/eV/atom)")
-    panels[0][0].legend(frameon=False, fontsize=9)
+    panels[0][0].legend(frameon=False, fontsize=9, ncols=3, loc="upper center", columnspacing=1, handlelength=1.2)
     figure.tight_layout()
     figure.savefig(Path(path), dpi=130)
 
