@@ -117,7 +117,7 @@ def test_seeds_decide(folder):
 
 
 def test_a_denoiser_learns(folder):
-    train.run(job("denoiser", 15, parameters={"ema": 0.9}), folder)
+    train.run(job("denoiser", 40, parameters={"ema": 0.9}), folder)
     losses = json.loads((folder / "history.json").read_text())["loss"]
     assert np.mean(losses[-5:]) < 0.93 * np.mean(losses[:5])
 
