@@ -69,18 +69,14 @@ def main() -> int:
     """Submit, wait, print; the exit status is 0 if the campaign ended well."""
     from aiida.common.exceptions import InvalidOperation, NotExistent, ValidationError
     from aiida.engine import submit
-    from aiida.engine.daemon.client import get_daemon_client
 
-    from aiida_dosmatgen.tools import nodes
+    from aiida_dosmatgen.tools import daemon, nodes
     from aiida_dosmatgen.tools.progress import wait
     from aiida_dosmatgen.tools.ranking import format_lineage, format_ranking
     from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 
-    def daemon_problem() -> str | None:
-        return None if get_daemon_client().is_daemon_running else "The daemon is not running; start it: verdi daemon start"
-
     try:
-        problem = daemon_problem()
+        problem = daemon.problem()
         if problem:
             raise InvalidOperation(problem)
         builder = CampaignWorkChain.get_builder_from_protocol(
@@ -106,7 +102,7 @@ def main() -> int:
 
     print(f"Submitted CampaignWorkChain<{campaign.pk}>: {N_CANDIDATES} candidates each for {', '.join(TARGETS)}")
     later = f"verdi process status {campaign.pk}   verdi process report {campaign.pk}"
-    if not wait(campaign, still_possible=daemon_problem):
+    if not wait(campaign, still_possible=daemon.problem):
         print(f"\nNo longer waiting; the campaign goes on in the daemon. To look again:\n  {later}")
         print(f"Its ranking when it has ended:\n  print(load_node({campaign.pk}).tools.table())   in verdi shell")
         return 130

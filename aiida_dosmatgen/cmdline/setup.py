@@ -201,19 +201,14 @@ def ensure_daemon(workers: int = 1) -> None:
 
     :raises ContentError: if it does not start.
     """
-    from aiida.engine.daemon.client import (
-        DaemonException,
-        DaemonNotRunningException,
-        DaemonStalePidException,
-        get_daemon_client,
-    )
+    from aiida.engine.daemon.client import DaemonException, get_daemon_client
+
+    from ..tools.daemon import is_running
 
     client = get_daemon_client()
     try:
-        client.get_status(timeout=10)  # the file with its pid outlives a daemon that was killed, so ask the daemon itself
-        return
-    except (DaemonNotRunningException, DaemonStalePidException):
-        pass
+        if is_running():
+            return
     except DaemonException as exception:
         raise ContentError(
             f"the daemon does not answer ({' '.join(str(exception).split())}); its log is {client.daemon_log_file}"
