@@ -203,16 +203,19 @@ def ensure_daemon(workers: int = 1) -> None:
     """
     from aiida.engine.daemon.client import DaemonException, get_daemon_client
 
-    from ..tools.daemon import is_running
+    from ..tools.daemon import forget_a_killed_broker, has_lost_its_tasks, is_running
 
     client = get_daemon_client()
     try:
         if is_running():
-            return
+            if not has_lost_its_tasks():
+                return
+            client.stop_daemon(wait=True)
     except DaemonException as exception:
         raise ContentError(
             f"the daemon does not answer ({' '.join(str(exception).split())}); its log is {client.daemon_log_file}"
         ) from None
+    forget_a_killed_broker()
     try:
         client.start_daemon(workers, timeout=60)
         client.get_status(timeout=60)

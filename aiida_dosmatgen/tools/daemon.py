@@ -1,11 +1,15 @@
-"""Whether the daemon is really there."""
+"""Whether the daemon is really there, and at work."""
 
+from pathlib import Path
+
+from aiida.brokers.zeromq import ZeromqBroker
 from aiida.engine.daemon.client import (
     DaemonException,
     DaemonNotRunningException,
     DaemonStalePidException,
     get_daemon_client,
 )
+from aiida.manage import get_config, get_manager
 
 
 def is_running(timeout: float = 10) -> bool:
@@ -21,9 +25,33 @@ def is_running(timeout: float = 10) -> bool:
     return True
 
 
+def has_lost_its_tasks() -> bool:
+    """Say whether tasks wait at a ZeroMQ broker that no worker listens to.
+
+    A worker that starts before its broker takes the address of the broker before, if that one was killed and left it behind.
+    """
+    broker = get_manager().get_broker()
+    if not isinstance(broker, ZeromqBroker) or not broker.check_service_reachable():
+        return False
+    status = broker.probe_service_status()
+    return bool(status.get("pending_tasks")) and not status.get("task_subscribers")
+
+
+def forget_a_killed_broker() -> None:
+    """Remove the address that a killed ZeroMQ broker has left behind, so that new workers wait for the new one."""
+    broker = get_manager().get_broker()
+    if isinstance(broker, ZeromqBroker) and not broker.check_service_reachable():
+        profile = get_manager().get_profile()
+        (Path(get_config().filepaths(profile)["broker_service"]["dir"]) / "broker.sockets").unlink(missing_ok=True)
+
+
 def problem() -> str | None:
-    """Say why nothing will happen to what was submitted, and what to type; None if the daemon runs."""
+    """Say why nothing will happen to what was submitted, and what to type; None if the daemon is at work."""
     try:
-        return None if is_running() else "The daemon is not running; start it: verdi daemon start"
+        if not is_running():
+            return "The daemon is not running; start it: verdi daemon start"
     except DaemonException as exception:
         return f"The daemon does not answer ({' '.join(str(exception).split())}); restart it: verdi daemon restart"
+    if has_lost_its_tasks():
+        return "The daemon's workers do not hear of their tasks; if this is still so in a minute: verdi daemon restart"
+    return None
