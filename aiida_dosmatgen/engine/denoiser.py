@@ -222,7 +222,9 @@ class Denoiser(nn.Module):
         :param generator: on the CPU; times, noise and dropped conditions come from it.
         :param dropout: which conditions are dropped.
         """
-        condition = stretched((dropout or Dropout())(batch, generator), self.grid, generator)
+        condition = (dropout or Dropout())(batch, generator)
+        if self.training:
+            condition = stretched(condition, self.grid, generator)
         t = stratified_times(len(batch), generator).to(self.device, self.dtype)
         state, target = self.noised(batch, t, generator)
         output = self(state, t, self.encode(_cast(condition, self.dtype), batch.mask), batch.mask)
