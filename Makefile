@@ -28,7 +28,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS
 PIP := $(CURDIR)/$(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help campaign setup test lint quantum-espresso models labels stop clean distclean
+.PHONY: help campaign setup test lint system-packages models labels stop clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -36,12 +36,12 @@ help: ## show this list
 campaign: setup ## set up, run examples/submit_campaign.py and wait for its ranking
 	verdi -p dosmatgen run examples/submit_campaign.py
 
-setup: $(VENV)/.installed quantum-espresso ## environment, Quantum ESPRESSO, AiiDA profile, codes, models, daemon
+setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiDA profile, codes, models, daemon
 	@echo "Setting up AiiDA in $(AIIDA_PATH):"
 	@mkdir -p $(AIIDA_PATH)
 	@python -m aiida_dosmatgen.cmdline.setup
 
-test: $(VENV)/.installed-tests quantum-espresso lint ## lint, then all tests, with real pw.x and a real daemon
+test: $(VENV)/.installed-tests system-packages lint ## lint, then all tests, with real pw.x and a real daemon
 	OMP_NUM_THREADS=1 python -m pytest
 
 lint: $(VENV)/.installed-tests ## style, import contracts, types
@@ -50,8 +50,8 @@ lint: $(VENV)/.installed-tests ## style, import contracts, types
 	lint-imports
 	mypy
 
-quantum-espresso:
-	@scripts/install-quantum-espresso
+system-packages:
+	@scripts/install-system-packages
 
 # Stamps tell what is done: an interrupted installation is taken up again, a finished one only if pyproject.toml changes.
 $(VENV)/.created:
@@ -77,7 +77,7 @@ models: $(VENV)/.installed ## train the shipped models again on the shipped data
 	cd $(DATASET) && for job in forcefield denoiser predictor; do dosmatgen train $$job.json --threads 1; done
 	cd $(DATASET) && mv denoiser.safetensors predictor.safetensors forcefield.model ../../models/
 
-labels: $(VENV)/.installed quantum-espresso ## compute the labels of the shipped data set again (hours)
+labels: $(VENV)/.installed system-packages ## compute the labels of the shipped data set again (hours)
 	cd $(DATASET) && dosmatgen label label.json
 
 stop: ## stop the daemon; make campaign starts it again

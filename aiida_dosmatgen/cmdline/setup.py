@@ -77,10 +77,15 @@ def ensure_profile(name: str = PROFILE) -> Profile:
 
 
 def ensure_computer(work_directory: Path) -> Computer:
-    """Return the computer ``localhost``: jobs are plain processes of this machine, polled every second."""
+    """Return the computer ``localhost``: jobs are plain processes of this machine, polled every second.
+
+    :raises ContentError: without ``ps``: AiiDA would take every job for finished as soon as it is submitted.
+    """
     from aiida.common.exceptions import NotExistent
     from aiida.orm import Computer
 
+    if shutil.which("ps") is None:
+        raise ContentError("ps is not installed, by which AiiDA sees its jobs; install it (Debian: procps)")
     try:
         computer = Computer.collection.get(label=COMPUTER)
     except NotExistent:

@@ -143,3 +143,9 @@ def test_a_model_of_an_older_release_makes_room_for_the_new_one(aiida_profile_cl
     new = setup.ensure_models()["dosmatgen-denoiser"]
     assert new.uuid != old.uuid
     assert orm.load_node(old.pk).label == f"dosmatgen-denoiser-{old.base.attributes.get('sha256')[:8]}"
+
+
+def test_without_ps_there_is_no_computer(aiida_profile_clean, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ContentError, match="ps is not installed"):
+        setup.ensure_computer(tmp_path)
