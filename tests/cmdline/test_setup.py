@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,7 +52,10 @@ def test_a_profile_is_made_once(tmp_path):
 
 
 def test_what_is_missing_is_said_in_one_line(tmp_path):
-    result = in_a_process(tmp_path, "raise SystemExit(main([]))", path="/nowhere")
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ps").symlink_to(shutil.which("ps"))
+    result = in_a_process(tmp_path, "raise SystemExit(main([]))", path=str(programs))
     assert result.returncode == 2
     assert result.stderr.splitlines()[-1].startswith("setup: not installed: pw.x projwfc.x dos.x;")
     assert "Traceback" not in result.stderr
