@@ -48,7 +48,7 @@ def test_protocols_get_more_careful():
 
 def test_overrides_go_before_the_protocol(build):
     builder = build(overrides={"sample": {"parameters": {"steps": 7}}}, options={"max_wallclock_seconds": 60}, n_candidates=5)
-    assert builder.sample.parameters.get_dict() == {"sampler": "ode", "steps": 7, "guidance_scale": 1.0}
+    assert builder.sample.parameters.get_dict() == {"sampler": "ode", "steps": 7, "guidance_scale": 0.5}
     assert builder.n_candidates == 5
     for step in ("sample", "relax", "predict"):
         assert builder[step].metadata.options.max_wallclock_seconds == 60
