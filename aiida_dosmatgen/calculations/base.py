@@ -12,7 +12,8 @@ from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import Dict, SinglefileData
 from pydantic import BaseModel, ValidationError
 
-from ..core.job import Job, Runtime, explain
+from ..core.job import Job, Runtime
+from ..core.strict import explain
 
 JOB_FILE = "job.json"
 RESULTS_FILE = "results.json"

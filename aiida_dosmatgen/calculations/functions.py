@@ -18,7 +18,7 @@ from aiida.engine import ExitCode, calcfunction
 from aiida.orm import BandsData, Dict, Int, ProjectionData
 
 from ..core.errors import ContentError
-from ..core.job import explain
+from ..core.strict import explain
 from ..core.screening import ScreenCriteria
 from ..core.screening import screen as screen_crystals
 from ..data.base import storable

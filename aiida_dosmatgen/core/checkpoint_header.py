@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from .dos import EnergyGrid
 from .errors import ContentError
-from .job import explain
+from .strict import explain
 
 FORMAT = "dosmatgen-checkpoint"
 VERSION = 1

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from .errors import ContentError
-from .job import Strict
+from .strict import Strict
 
 Cutoffs = Mapping[str, tuple[float, float]]
 """(ecutwfc, ecutrho) in Ry for each element."""

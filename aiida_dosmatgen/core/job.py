@@ -9,13 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from .constraints import Constraints
 from .errors import ContentError
-
-
-class Strict(BaseModel):
-    """Base of all models here: unknown keys are errors, instances do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from .strict import Strict, explain
 
 
 class LabelSettings(Strict):
@@ -72,32 +68,72 @@ class Job(Strict):
 # --- sample -----------------------------------------------------------------------------------------------------------------
 
 
+class SizeRange(Strict):
+    """Numbers of atoms from ``min`` to ``max``, both included; each candidate draws its own from what fits the target."""
+
+    min: int = Field(1, ge=1)
+    max: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> SizeRange:
+        if self.min > self.max:
+            raise ValueError(f"min ({self.min}) is above max ({self.max})")
+        return self
+
+
 class SampleParameters(Strict):
     """What the sampler computes.
 
-    :param n_atoms: atoms of each candidate: a number, or a list from which candidate i takes entry i modulo its length;
-        None takes the number of the target's sites (or the target's own number of atoms).
+    :param n_atoms: atoms of each candidate: a number; a list, from which candidate i takes entry i modulo its length; a range
+        ``{"min": 2, "max": 8}``, in which each candidate draws its number from those that the training set makes likely for
+        the target. None takes the number that the target, the template or the composition has, and draws it if none of them
+        has one.
     :param sampler: ``ode`` is the deterministic few-step solver, ``ancestral`` the paper's predictor–corrector.
-    :param steps: steps from pure noise to a crystal.
+    :param steps: steps from pure noise (or from ``start_time``) to a crystal.
     :param corrector_steps: Langevin half-steps after each ancestral step.
-    :param guidance_scale: w of classifier-free guidance, (1+w)·conditional − w·unconditional; 0 is plain conditioning.
+    :param coordinate_power: drift of the coordinates in the ``ode`` sampler, in units of the probability flow's. 2 draws
+        nearer to the modes than the model's own distribution, which crystals want; 1 samples that distribution.
+    :param guidance: ``classifier-free``; ``classifier`` follows the gradient of a predictor on noised crystals (the job's
+        ``classifier``) from the unconditional model; ``none`` conditions without guiding, as a scale of 0 does.
+    :param guidance_scale: w of classifier-free guidance, (1+w)·conditional − w·unconditional, or the factor of the gradient.
+    :param guidance_interval: times (from 0, the crystal, to 1, pure noise) between which guidance acts (arXiv:2404.07724).
+    :param constraints: what is held of the candidates.
+    :param start_time: the time to which the job's template is noised, to start from it; None starts from pure noise.
     :param precision: arithmetic of the network.
     """
 
-    n_atoms: int | list[int] | None = None
+    n_atoms: int | list[int] | SizeRange | None = None
     sampler: Literal["ode", "ancestral"] = "ode"
     steps: int = Field(50, ge=1)
     corrector_steps: int = Field(1, ge=0)
+    coordinate_power: float = Field(2.0, ge=1, le=2)
+    guidance: Literal["none", "classifier-free", "classifier"] = "classifier-free"
     guidance_scale: float = Field(1.0, ge=0)
-    precision: Literal["float32", "float64"] = "float64"
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    constraints: Constraints | None = None
+    start_time: float | None = Field(None, gt=0, le=1)
+    precision: Literal["float32", "float64", "bfloat16"] = "float64"
+
+    @model_validator(mode="after")
+    def _interval_in_order(self) -> SampleParameters:
+        low, high = self.guidance_interval
+        if not 0 <= low < high <= 1:
+            raise ValueError(f"guidance_interval [{low}, {high}] is not an interval of times between 0 and 1")
+        return self
 
 
 class SampleJob(Job):
-    """Generate candidates ``start`` … ``stop − 1`` with a checkpoint, conditioned on a target (None: unconditional)."""
+    """Generate candidates ``start`` … ``stop − 1`` with a checkpoint, conditioned on a target (None: unconditional).
+
+    :param classifier: checkpoint of the predictor on noised crystals, for ``guidance`` ``classifier``.
+    :param template: crystals to start from or to hold parts of; candidate i uses crystal i modulo their number.
+    """
 
     kind: Literal["sample"] = "sample"
     checkpoint: str
     target: str | None = None
+    classifier: str | None = None
+    template: str | None = None
     seed: int = Field(ge=0)
     start: int = Field(0, ge=0)
     stop: int = Field(ge=1)
@@ -187,6 +223,12 @@ _SUITED: dict[str, dict[str, Any]] = {
         "epochs": 300,
         "batch_size": 16,
     },
+    "classifier": {
+        "architecture": {"width": 128, "layers": 3},
+        "epochs": 200,
+        "batch_size": 16,
+        "weight_decay": 0.01,
+    },
     "predictor": {
         "architecture": {"width": 128, "layers": 2, "members": 4},
         "epochs": 40,
@@ -210,7 +252,8 @@ _SUITED: dict[str, dict[str, Any]] = {
 class TrainParameters(Strict):
     """How a model is trained. Defaults depend on the model: those that suit it go before the general ones.
 
-    :param model: ``denoiser``, ``predictor`` (per-atom DOS and formation energy) or ``forcefield`` (MACE).
+    :param model: ``denoiser``, ``classifier`` (per-atom DOS of noised crystals, to guide with), ``predictor`` (per-atom DOS
+        and formation energy of crystals) or ``forcefield`` (MACE).
     :param epochs: passes over the training crystals.
     :param learning_rate: peak of the schedule, for Adam.
     :param weight_decay: of AdamW.
@@ -220,9 +263,10 @@ class TrainParameters(Strict):
     :param total_only: probability that a crystal shows only its total curve.
     :param validation_fraction: crystals held out, chosen by their chemical formula.
     :param patience: epochs without a better validation loss after which training stops; None never stops early.
+    :param precision: ``bfloat16`` is mixed precision: matrix products in bfloat16, weights and the rest in float32.
     """
 
-    model: Literal["denoiser", "predictor", "forcefield"] = "denoiser"
+    model: Literal["denoiser", "classifier", "predictor", "forcefield"] = "denoiser"
     architecture: Architecture = Architecture()
     epochs: int = Field(500, ge=1)
     batch_size: int = Field(64, ge=1)
@@ -234,6 +278,7 @@ class TrainParameters(Strict):
     total_only: float = Field(0.15, ge=0, le=1)
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     patience: int | None = Field(None, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="before")
     @classmethod
@@ -305,16 +350,6 @@ def load_job(path: str | Path) -> AnyJob:
         raise ContentError(f"{path} is not a text file; a job file is JSON") from None
     except ValidationError as exception:
         raise ContentError(f"{path}: {explain(exception)}") from None
-
-
-def explain(exception: ValidationError) -> str:
-    """Return a pydantic error as one line: each key and what is wrong with it."""
-    parts = []
-    for error in exception.errors():
-        where = ".".join(str(key) for key in error["loc"])
-        what = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
-        parts.append(f"{where}: {what}" if where else what)
-    return "; ".join(parts)
 
 
 # --- results ----------------------------------------------------------------------------------------------------------------

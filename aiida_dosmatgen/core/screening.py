@@ -15,7 +15,7 @@ from .contacts import closest_contacts, sound_crystals
 from .crystals import CrystalSet
 from .elements import SYMBOLS
 from .errors import ContentError
-from .job import Strict
+from .strict import Strict
 from .target import DosTarget
 from .thermo import formation_energy
 

@@ -102,7 +102,7 @@ def _run_job(given: argparse.Namespace) -> int:
 def _revalidate(job, update: dict):
     from pydantic import ValidationError
 
-    from ..core.job import explain
+    from ..core.strict import explain
 
     try:
         return type(job).model_validate({**job.model_dump(), **update})

@@ -14,7 +14,7 @@ from aiida.engine.processes.ports import PortNamespace
 from aiida_quantumespresso.workflows.protocols.utils import ProtocolMixin, recursive_merge
 from pydantic import BaseModel, ValidationError
 
-from ...core.job import explain
+from ...core.strict import explain
 
 ANY = object()
 """Marks a place at which any key goes."""
