@@ -55,8 +55,8 @@ def load(tmp_path, text):
         ('{"kind": "sample", "checkpoint": "c", "seed": -1, "stop": 2}', "sample.seed: Input should be greater"),
         ('{"kind": "sample", "checkpoint": "c", "seed": 1, "stop": 2, "sed": 1}', "sample.sed: unknown key"),
         (
-            '{"kind": "sample", "checkpoint": "c", "seed": 1, "stop": 2, "parameters": {"guidance": 1}}',
-            "sample.parameters.guidance: unknown key",
+            '{"kind": "sample", "checkpoint": "c", "seed": 1, "stop": 2, "parameters": {"guide": 1}}',
+            "sample.parameters.guide: unknown key",
         ),
         ('{"kind": "sample", "checkpoint": "c", "seed": 1, "stop": 2, "version": 2}', "sample.version"),
         ('{"kind": "relax", "crystals": "c", "force_field": {}}', "give exactly one of file, foundation, calculator"),
