@@ -18,9 +18,9 @@ from aiida.engine import ExitCode, calcfunction
 from aiida.orm import BandsData, Dict, Int, ProjectionData
 
 from ..core.errors import ContentError
-from ..core.strict import explain
 from ..core.screening import ScreenCriteria
 from ..core.screening import screen as screen_crystals
+from ..core.strict import explain
 from ..data.base import storable
 from ..data.conversion import StructureData, structure_of
 from ..data.crystals import CrystalSetData
