@@ -60,7 +60,7 @@ class CheckpointHeader(_Part):
 
     format: Literal["dosmatgen-checkpoint"] = "dosmatgen-checkpoint"
     version: int = Field(VERSION, ge=1)
-    kind: Literal["denoiser", "predictor"]
+    kind: Literal["denoiser", "classifier", "predictor"]
     architecture: dict[str, Any]
     elements: list[str] = Field(min_length=1)
     grid: EnergyGrid

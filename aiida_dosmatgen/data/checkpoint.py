@@ -1,4 +1,4 @@
-"""A trained denoiser or predictor as a node."""
+"""A trained denoiser, classifier or predictor as a node."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class CheckpointData(ContentFileData):
     DEFAULT_FILENAME = "checkpoint.safetensors"
 
     class AttributesModel(ContentFileData.AttributesModel):
-        kind: str = attribute("kind", "'denoiser' or 'predictor'")
+        kind: str = attribute("kind", "'denoiser', 'classifier' or 'predictor'")
         version: int = attribute("version", "version of the checkpoint format")
         elements: list[str] = attribute("elements", "chemical symbols that the model knows")
         architecture: dict[str, Any] = attribute("architecture", "sizes of the network")

@@ -32,6 +32,10 @@ def build_model(header: CheckpointHeader) -> nn.Module:
         from .denoiser import Denoiser
 
         return Denoiser.from_header(header)
+    if header.kind == "classifier":
+        from .classifier import Classifier
+
+        return Classifier.from_header(header)
     from .predictors import Predictor
 
     return Predictor.from_header(header)

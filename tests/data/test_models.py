@@ -43,7 +43,7 @@ def test_checkpoints_that_are_none(checkpoint_file, tmp_path):
         "text.safetensors": (b"this is a text, and no checkpoint at all", "not a safetensors file"),
         "foreign.safetensors": (struct.pack("<Q", len(text)) + text + bytes(4), "another program"),
         "newer.safetensors": (checkpoint_file(version=99).read_bytes(), "newer than 1; update"),
-        "other.safetensors": (checkpoint_file(kind="classifier").read_bytes(), "kind"),
+        "other.safetensors": (checkpoint_file(kind="oracle").read_bytes(), "kind"),
     }
     for name, (content, words) in cases.items():
         (tmp_path / name).write_bytes(content)

@@ -1,4 +1,4 @@
-"""``dosmatgen train``: a denoiser, a predictor or a force field from labelled crystals."""
+"""``dosmatgen train``: a denoiser, a classifier, a predictor or a force field from labelled crystals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from ...core.errors import ContentError
 from ...core.job import Results, TrainJob, TrainParameters, sha256_of
 from . import Clock, Progress, prepare, results
 
-_ARCHITECTURE = {"denoiser": {"width", "layers", "frequencies"}, "predictor": {"width", "layers", "members"}}
+_ARCHITECTURE = {
+    "denoiser": {"width", "layers", "frequencies"},
+    "classifier": {"width", "layers", "frequencies"},
+    "predictor": {"width", "layers", "members"},
+}
+"""The sizes that each kind of model has."""
 
 
 def run(job: TrainJob, folder: Path) -> Results:
@@ -95,9 +100,12 @@ def _header(
 
     kind = job.parameters.model
     assert kind != "forcefield"
+    architecture = job.parameters.architecture.model_dump(include=_ARCHITECTURE[kind])
+    if kind == "denoiser":
+        architecture["max_atoms"] = int(crystals.n_atoms.max())
     return CheckpointHeader(
         kind=kind,
-        architecture=job.parameters.architecture.model_dump(include=_ARCHITECTURE[kind]),
+        architecture=architecture,
         elements=vocabulary(crystals),
         grid=DEFAULT_GRID,
         sigma=DEFAULT_SIGMA,
@@ -143,11 +151,15 @@ def _objective(parameters: TrainParameters, model: Any, dataset: Any, scale: boo
         if scale:
             model.set_scalers(dataset, DEFAULT_GRID)
         return PredictorObjective(DEFAULT_GRID)
+    if scale:
+        model.fit_statistics(to_dense(batch) for batch in DataLoader(dataset, batch_size=256))
+    if parameters.model == "classifier":
+        from ..classifier import ClassifierObjective
+
+        return ClassifierObjective()
     from ..conditioning import Dropout
     from ..denoiser_training import DenoiserObjective
 
-    if scale:
-        model.fit_statistics(to_dense(batch) for batch in DataLoader(dataset, batch_size=256))
     return DenoiserObjective(Dropout(parameters.drop_crystal, parameters.drop_site, parameters.total_only))
 
 
