@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -14,21 +15,27 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from .archive import load_arrays, save_arrays
-from .dos import DEFAULT_GRID, EnergyGrid, mean_absolute_error, resample, wasserstein
+from .dos import DEFAULT_GRID, EnergyGrid, comparison_mask, mean_absolute_error, resample, wasserstein
 from .errors import ContentError
 
 _FORMAT = "dosmatgen-target"
-_VERSION = 1
+_VERSION = 2  # 1 had no chosen sites
+_STATED = ("n_atoms", "per_atom", "complete_below", "site_indices")
+"""What the text of a target may say besides its curves."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DosTarget:
-    """One curve for each site, or one total curve, in states/eV/atom relative to the highest occupied level.
+    """Curves for all sites or for chosen ones, or one total curve, in states/eV/atom relative to the highest occupied level.
 
-    :param curves: shape (n_sites, grid.n) if ``kind`` is ``sites``, (1, grid.n) if ``total``.
-    :param n_atoms: atoms of a candidate; the number of sites, or None if a total curve comes without it.
+    Chosen sites are kept in increasing order; if they are all the atoms there are, ``sites`` is None.
+
+    :param curves: shape (n_curves, grid.n) if ``kind`` is ``sites``, (1, grid.n) if ``total``.
+    :param n_atoms: atoms of a candidate; the number of curves if they are for all sites. None leaves it open, which curves of
+        chosen sites and total curves may.
     :param complete_below: energy in eV up to which the curves are to be trusted and compared.
-    :raises ContentError: for NaN, negative or all-zero curves, and wrong lengths.
+    :param sites: the atom, from 0, that each curve is for; the others are free. None: all atoms, in order.
+    :raises ContentError: for NaN, negative or all-zero curves, wrong lengths, and sites that are none or given twice.
     """
 
     curves: np.ndarray
@@ -36,6 +43,7 @@ class DosTarget:
     n_atoms: int | None = None
     complete_below: float = math.inf
     grid: EnergyGrid = DEFAULT_GRID
+    sites: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         curves = np.atleast_2d(np.asarray(self.curves, dtype=np.float64))
@@ -60,28 +68,119 @@ class DosTarget:
                 f"the DOS is zero everywhere between {self.grid.emin:g} and {self.grid.emax:g} eV; "
                 "are the energies in eV, relative to the highest occupied level?"
             )
-        if self.kind == "sites":
-            if self.n_atoms not in (None, len(curves)):
-                raise ContentError(f"{len(curves)} site curves but {self.n_atoms} atoms")
-            object.__setattr__(self, "n_atoms", len(curves))
         if self.n_atoms is not None and self.n_atoms < 1:
             raise ContentError(f"a crystal cannot have {self.n_atoms} atoms")
+        if self.sites is not None:
+            self._place(self.sites)
+        elif self.kind == "sites":
+            if self.n_atoms not in (None, len(curves)):
+                raise ContentError(
+                    f"{len(curves)} site curves but {self.n_atoms} atoms; say which sites the curves are for, "
+                    "if the others are to be free"
+                )
+            object.__setattr__(self, "n_atoms", len(curves))
         if self.complete_below <= self.grid.emin:
             raise ContentError(f"the curve is complete below {self.complete_below:g} eV only, left of the grid")
 
+    def _place(self, given: Sequence[int]) -> None:
+        """Check the chosen sites, and put them and their curves in order."""
+        if self.kind == "total":
+            raise ContentError("a total DOS belongs to no site; give the curve as one for sites if it is meant for them")
+        sites = _indices(given)
+        if len(sites) != len(self.curves):
+            raise ContentError(f"{len(self.curves)} site curves but {len(sites)} sites {list(sites)}")
+        twice = sorted({site for site in sites if sites.count(site) > 1})
+        if twice:
+            raise ContentError(f"site {twice[0]} is given {sites.count(twice[0])} times; each site has one curve")
+        if self.n_atoms is not None and max(sites) >= self.n_atoms:
+            raise ContentError(f"there is no site {max(sites)}: the crystal has {self.n_atoms} atoms, counted from 0")
+        order = np.argsort(sites)
+        object.__setattr__(self, "curves", self.curves[order])
+        object.__setattr__(self, "sites", None if self.n_atoms == len(sites) else tuple(sorted(sites)))
+
+    @property
+    def atoms(self) -> tuple[int, ...]:
+        """The atoms that have a curve of their own; none if the target is a total curve."""
+        if self.kind == "total":
+            return ()
+        return tuple(range(len(self.curves))) if self.sites is None else self.sites
+
+    @property
+    def least_atoms(self) -> int:
+        """The smallest number of atoms of a crystal that has all the sites."""
+        return max(self.atoms, default=0) + 1
+
     @property
     def total(self) -> np.ndarray:
-        """The DOS per atom, averaged over sites, shape (grid.n,)."""
+        """The DOS per atom, averaged over the given curves, shape (grid.n,)."""
         return self.curves.mean(0)
+
+    def at(self, sites: Sequence[int], n_atoms: int | None = None) -> DosTarget:
+        """Return the target for chosen sites, the other ones free. One curve, total or not, goes to each of the sites.
+
+        :param n_atoms: atoms of a candidate, if that is known.
+        :raises ContentError: for a wrong number of sites, and sites that are none or given twice.
+        """
+        sites, curves = _indices(sites), self.curves
+        if len(curves) == 1:
+            curves = np.repeat(curves, len(sites), axis=0)
+        return DosTarget(curves, "sites", n_atoms, self.complete_below, self.grid, sites)
+
+    @classmethod
+    def combine(cls, parts: Iterable[tuple[DosTarget, Sequence[int] | None]], n_atoms: int | None = None) -> DosTarget:
+        """Join targets for different sites into one, on the energies of the first and up to the lowest of their limits.
+
+        :param parts: targets, each with the sites it is for, as in :meth:`at`. None keeps a target's own chosen sites.
+        :param n_atoms: atoms of a candidate, if that is known; it may be more than the sites that have a target.
+        :raises ContentError: if two targets are for one site, or a site is not among the atoms.
+        """
+        placed: list[DosTarget] = []
+        owner: dict[int, int] = {}
+        for i, (target, sites) in enumerate(parts):
+            if sites is None and target.sites is None:
+                raise ContentError(f"target {i} of those to combine does not say for which sites it is; give them")
+            if placed and target.grid != placed[0].grid:
+                target = target.on(placed[0].grid)
+            placed.append(target.at(target.atoms if sites is None else sites, n_atoms))
+            for site in placed[-1].atoms:
+                if site in owner:
+                    raise ContentError(f"targets {owner[site]} and {i} of those to combine are both for site {site}")
+                owner[site] = i
+        if not placed:
+            raise ContentError("there are no targets to combine; give at least one, with its sites")
+        return cls(
+            np.concatenate([target.curves for target in placed]),
+            "sites",
+            n_atoms,
+            min(target.complete_below for target in placed),
+            placed[0].grid,
+            tuple(owner),
+        )
+
+    def on(self, grid: EnergyGrid) -> DosTarget:
+        """Return the target on other energies; where the grid goes beyond this target's, nothing is compared."""
+        limit = min(self.complete_below, self.grid.emax)
+        return dataclasses.replace(
+            self,
+            curves=resample(self.grid.points, self.curves, grid),
+            grid=grid,
+            complete_below=math.inf if limit >= grid.emax else limit,
+        )
 
     # --- distances ------------------------------------------------------------------------------------------------
 
-    def match(self, dos: np.ndarray) -> np.ndarray:
-        """Return the order of a crystal's atoms that fits the sites best (least summed |difference|), shape (n_sites,).
+    def match(self, dos: np.ndarray, complete_below: float = math.inf, window: tuple[float, float] | None = None) -> np.ndarray:
+        """Return the atom of a crystal for each curve, such that they fit best (least summed |difference|), shape (n_curves,).
 
-        :param dos: shape (n_sites, grid.n).
+        :param dos: of at least as many atoms as there are curves, shape (n_atoms, grid.n).
+        :param complete_below: up to where the crystal's bands are complete, in eV; nothing beyond is looked at.
+        :raises ContentError: if there are fewer atoms.
         """
-        cost = np.abs(self.curves[:, None] - np.asarray(dos)[None]).sum(-1)
+        dos = np.asarray(dos)
+        if len(dos) < len(self.curves):
+            raise ContentError(f"a crystal of {len(dos)} atoms cannot have the {len(self.curves)} sites of the target")
+        mask = comparison_mask(self.grid, min(self.complete_below, complete_below), window)
+        cost = np.abs(self.curves[:, None, mask] - dos[None][..., mask]).sum(-1)
         return linear_sum_assignment(cost)[1]
 
     def distances(
@@ -89,20 +188,25 @@ class DosTarget:
     ) -> dict[str, float]:
         """Compare a crystal's per-atom DOS with the target.
 
+        Curves for chosen sites are compared with the atoms that fit them best, and the other atoms count for nothing: the
+        totals are then those of the chosen sites. Curves for all sites of another number of atoms, and total curves, are
+        compared with the crystal's total.
+
         :param dos: states/eV, shape (n_atoms, grid.n).
         :param complete_below: up to where the crystal's bands are complete, in eV.
-        :return: ``mae`` of the per-site curves under the best assignment of atoms to sites (of the totals if the target is
-            a total curve or has another number of atoms), ``mae_total``, ``wasserstein`` of the totals, and ``mae_window``
-            like ``mae`` but within ±3 eV; states/eV/atom and eV.
+        :return: ``mae`` of the per-site curves under the best assignment of atoms to sites (of the totals if there are none to
+            compare), ``mae_total``, ``wasserstein`` of the totals, and ``mae_window`` like ``mae`` but within ±3 eV;
+            states/eV/atom and eV.
         """
         dos = np.asarray(dos, dtype=np.float64)
         limit = min(self.complete_below, complete_below)
-        total = dos.mean(0)
-        if self.kind == "sites" and len(dos) == len(self.curves):
-            wanted, got = self.curves, dos[self.match(dos)]
+        fits = len(dos) == len(self.curves) if self.sites is None else len(dos) >= len(self.curves)
+        if self.kind == "sites" and fits:
+            wanted, got = self.curves, dos[self.match(dos, limit, window)]
         else:
-            wanted, got = self.total[None], total[None]
+            wanted, got = self.total[None], dos.mean(0)[None]
         near = window or (-3.0, 3.0)
+        total = got.mean(0)
         return {
             "mae": mean_absolute_error(got, wanted, self.grid, limit, window),
             "mae_window": mean_absolute_error(got, wanted, self.grid, limit, near),
@@ -126,6 +230,7 @@ class DosTarget:
                 "n_atoms": self.n_atoms,
                 "grid": grid,
                 "complete_below": complete,
+                "sites": None if self.sites is None else list(self.sites),
             },
             {"curves": self.curves},
         )
@@ -139,14 +244,18 @@ class DosTarget:
         header, arrays = load_arrays(path, _FORMAT, _VERSION)
         if "curves" not in arrays:
             raise ContentError(f"{path} lacks the array 'curves'")
-        complete = header["complete_below"]
-        return cls(
-            arrays["curves"],
-            header["kind"],
-            header["n_atoms"],
-            math.inf if complete is None else complete,
-            EnergyGrid(**header["grid"]),
-        )
+        try:
+            complete, sites, grid = header["complete_below"], header.get("sites"), EnergyGrid(**header["grid"])
+            return cls(
+                arrays["curves"],
+                header["kind"],
+                header["n_atoms"],
+                math.inf if complete is None else complete,
+                grid,
+                None if sites is None else tuple(sites),
+            )
+        except (KeyError, TypeError) as exception:
+            raise ContentError(f"{path} has a header that is not a target's: {exception}") from None
 
     @classmethod
     def from_curves(
@@ -157,15 +266,19 @@ class DosTarget:
         n_atoms: int | None = None,
         per_atom: bool = False,
         complete_below: float | None = None,
+        site_indices: Sequence[int] | None = None,
         grid: EnergyGrid = DEFAULT_GRID,
     ) -> DosTarget:
         """Make a target from curves on any energies.
 
         :param energies: eV relative to the highest occupied level, strictly increasing, shape (m,).
         :param values: states/eV; (m,) is a total curve, (n_sites, m) one curve for each site.
-        :param n_atoms: for a total curve: the number of atoms of the cell it belongs to.
+        :param n_atoms: for a total curve: the number of atoms of the cell it belongs to; for curves of chosen sites: the
+            number of atoms of a candidate, None if that is open.
         :param per_atom: for a total curve: whether it is divided by the number of atoms already.
         :param complete_below: defaults to the end of ``energies``.
+        :param site_indices: for curves of chosen sites: the atom, from 0, that each is for. A single curve, (m,) too, is for
+            each of them.
         :raises ContentError: naming what is wrong.
         """
         if n_atoms is not None and (isinstance(n_atoms, bool) or not isinstance(n_atoms, int | np.integer) or n_atoms < 1):
@@ -177,6 +290,8 @@ class DosTarget:
         end = float(np.asarray(energies, float)[-1])
         limit = end if complete_below is None else min(complete_below, end)
         limit = math.inf if limit >= grid.emax else limit
+        if site_indices is not None:
+            return cls(np.atleast_2d(curves), "sites", len(np.atleast_2d(curves)), limit, grid).at(site_indices, n_atoms)
         if values.ndim == 2:
             return cls(curves, "sites", n_atoms, limit, grid)
         if not per_atom:
@@ -191,7 +306,7 @@ class DosTarget:
 
         CSV: energies in eV in the first column; one further column is a total curve, several are sites; a heading line and
         comments (``#``) are skipped. JSON: an object with ``energies`` and either ``total`` or ``sites``, and optionally
-        ``n_atoms``, ``per_atom``, ``complete_below``.
+        ``n_atoms``, ``per_atom``, ``complete_below``, and with ``sites`` also ``site_indices``.
 
         :param options: as in :meth:`from_curves`; they go before what the file says.
         :raises ContentError: naming the line or key.
@@ -201,7 +316,7 @@ class DosTarget:
                 record = json.loads(text)
             except json.JSONDecodeError as exception:
                 raise ContentError(f"{name} is not valid JSON: {exception}") from None
-            unknown = set(record) - {"energies", "total", "sites", "n_atoms", "per_atom", "complete_below"}
+            unknown = set(record) - {"energies", "total", "sites", *_STATED}
             if unknown or "energies" not in record or ("total" in record) == ("sites" in record):
                 raise ContentError(
                     f"{name} must have the keys energies and one of total, sites"
@@ -214,7 +329,9 @@ class DosTarget:
                 raise ContentError(f"{name}: energies and curves must be lists of numbers, all of one length") from None
             if values.ndim != (1 if "total" in record else 2):
                 raise ContentError(f"{name}: total is one list of numbers, sites a list of such lists")
-            stated = {k: record[k] for k in ("n_atoms", "per_atom", "complete_below") if k in record}
+            if "total" in record and record.get("site_indices") is not None:
+                raise ContentError(f"{name}: a total DOS belongs to no site; give site_indices with sites, not with total")
+            stated = {k: record[k] for k in _STATED if k in record}
             return cls.from_curves(energies, values, **{**stated, **options})
         rows: list[list[float]] = []
         for number, line in enumerate(text.splitlines(), 1):
@@ -235,3 +352,14 @@ class DosTarget:
         table = np.array(rows)
         values = table[:, 1] if table.shape[1] == 2 else table[:, 1:].T
         return cls.from_curves(table[:, 0], values, **options)
+
+
+def _indices(given: Any) -> tuple[int, ...]:
+    """Return indices of atoms as whole numbers.
+
+    :raises ContentError: if they are none.
+    """
+    listed = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) and len(given) > 0
+    if listed and all(isinstance(i, int | np.integer) and not isinstance(i, bool) and i >= 0 for i in given):
+        return tuple(int(i) for i in given)
+    raise ContentError(f"the sites {given!r} are not a list of indices of atoms, which count from 0")

@@ -1,5 +1,6 @@
 """Targets: made from people's files, refused in one line, compared site by site."""
 
+import itertools
 import json
 import math
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiida_dosmatgen.core.archive import save_arrays
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, EnergyGrid, mean_absolute_error
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.target import DosTarget
@@ -16,6 +18,8 @@ from .strategies import curves
 
 ENERGIES = np.linspace(-12, 12, 241)
 CURVE = np.exp(-((ENERGIES + 2) ** 2))
+CURVES = np.exp(-((DEFAULT_GRID.points - np.array([[-4.0], [-2.0], [1.0]])) ** 2))
+GOOD = np.ones((2, 400))
 
 
 # --- round trips ----------------------------------------------------------------------------------------------------------
@@ -79,7 +83,108 @@ def test_rounding_noise_below_zero_is_clipped():
     assert DosTarget.from_curves(ENERGIES, curve, n_atoms=1).curves.min() == 0
 
 
+# --- chosen sites ---------------------------------------------------------------------------------------------------------
+
+
+@given(curves(n=3), st.permutations([1, 4, 6]), st.sampled_from([None, 7, 12]))
+def test_chosen_sites_are_kept_in_order_through_a_file(tmp_path_factory, values, sites, n_atoms):
+    path = tmp_path_factory.mktemp("target") / "target.npz"
+    target = DosTarget(values, n_atoms=n_atoms, sites=tuple(sites))
+    assert (target.sites, target.atoms, target.n_atoms, target.least_atoms) == ((1, 4, 6), (1, 4, 6), n_atoms, 7)
+    for site, curve in zip(sites, values, strict=True):
+        np.testing.assert_array_equal(target.curves[target.sites.index(site)], curve)
+    target.save(path)
+    back = DosTarget.load(path)
+    np.testing.assert_array_equal(back.curves, target.curves)
+    assert (back.sites, back.n_atoms) == (target.sites, n_atoms)
+
+
+def test_a_file_of_the_first_version_is_read(tmp_path):
+    header = {"format": "dosmatgen-target", "version": 1, "kind": "sites", "n_atoms": 2, "complete_below": 3.5}
+    header["grid"] = {"emin": -10.0, "emax": 10.0, "n": 400}
+    save_arrays(tmp_path / "old.npz", header, {"curves": GOOD})
+    old = DosTarget.load(tmp_path / "old.npz")
+    assert (old.kind, old.n_atoms, old.complete_below, old.sites, old.atoms) == ("sites", 2, 3.5, None, (0, 1))
+    save_arrays(tmp_path / "cut.npz", {k: v for k, v in header.items() if k != "grid"}, {"curves": GOOD})
+    with pytest.raises(ContentError, match="a header that is not a target's: 'grid'"):
+        DosTarget.load(tmp_path / "cut.npz")
+
+
+def test_all_sites_are_no_choice():
+    values = np.stack([CURVES[0], CURVES[1]])
+    chosen = DosTarget(values, n_atoms=2, sites=(1, 0))
+    assert chosen.sites is None
+    np.testing.assert_array_equal(chosen.curves, values[::-1])
+    assert DosTarget(values, sites=(0, 1)).sites == (0, 1)  # there may be more atoms
+
+
+def test_one_curve_goes_to_several_sites():
+    for kind in ("total", "sites"):
+        target = DosTarget(CURVES[0], kind).at([5, 2], n_atoms=8)
+        assert (target.kind, target.sites, target.n_atoms) == ("sites", (2, 5), 8)
+        np.testing.assert_array_equal(target.curves, [CURVES[0], CURVES[0]])
+
+
+def test_combined_targets():
+    first, second = DosTarget(CURVES[0], "total", complete_below=4.0), DosTarget(CURVES[1:3], complete_below=3.0)
+    both = DosTarget.combine([(first, [3, 0]), (second, [1, 5])], n_atoms=6)
+    assert (both.sites, both.n_atoms, both.complete_below) == ((0, 1, 3, 5), 6, 3.0)
+    np.testing.assert_array_equal(both.curves, CURVES[[0, 1, 0, 2]])
+    more = DosTarget.combine([(both, None), (first, [2])])
+    assert (more.sites, more.n_atoms) == ((0, 1, 2, 3, 5), None)
+    whole = DosTarget.combine([(first, [0]), (second, [2, 1])], n_atoms=3)
+    assert whole.sites is None
+    np.testing.assert_array_equal(whole.curves, CURVES[[0, 2, 1]])
+
+
+def test_combined_targets_share_the_energies_of_the_first():
+    narrow = EnergyGrid(-5, 5, 201)
+    first, second = DosTarget(CURVES[0]), DosTarget.from_curves(ENERGIES, CURVE[None], grid=narrow)
+    both = DosTarget.combine([(first, [0]), (second, [1])])
+    assert both.grid == DEFAULT_GRID and both.complete_below == 5.0
+    inside = abs(DEFAULT_GRID.points) < 5
+    np.testing.assert_allclose(both.curves[1, inside], np.interp(DEFAULT_GRID.points, ENERGIES, CURVE)[inside], atol=0.01)
+    assert DosTarget.combine([(second, [0]), (first, [1])]).complete_below == math.inf
+
+
+def test_curves_of_chosen_sites_from_text():
+    sites = np.stack([CURVE, 2 * CURVE]).tolist()
+    record = {"energies": ENERGIES.tolist(), "sites": sites, "site_indices": [4, 1]}
+    target = DosTarget.from_text(json.dumps(record))
+    assert (target.sites, target.n_atoms) == ((1, 4), None)
+    assert target.curves[0].max() == pytest.approx(2, abs=1e-2)
+    assert DosTarget.from_text(json.dumps({**record, "n_atoms": 6})).n_atoms == 6
+    table = "\n".join(f"{e:.6f},{v:.6f}" for e, v in zip(ENERGIES, CURVE, strict=True))
+    target = DosTarget.from_text(table, site_indices=[0, 3], n_atoms=4)
+    assert (target.kind, target.sites, target.n_atoms) == ("sites", (0, 3), 4)
+    np.testing.assert_allclose(target.curves.max(1), 1, atol=1e-2)  # a site's curve: not divided by the atoms of the cell
+
+
 # --- distances ------------------------------------------------------------------------------------------------------------
+
+
+@given(curves(n=5), st.permutations(range(5)))
+def test_chosen_sites_are_compared_with_the_atoms_that_fit_them(values, order):
+    target = DosTarget(values[:2], sites=(0, 3))
+    dos = values[list(order)]
+    np.testing.assert_allclose(dos[target.match(dos)], values[:2])
+    assert list(target.distances(dos).values()) == pytest.approx([0] * 4, abs=1e-9)
+
+
+@given(curves(n=2), curves(n=4))
+def test_rectangular_matching_is_no_worse_than_any_choice(values, other):
+    distances = DosTarget(values, sites=(0, 2)).distances(other)
+    best = min(mean_absolute_error(other[list(pair)], values) for pair in itertools.permutations(range(4), 2))
+    assert distances["mae"] == pytest.approx(best, rel=1e-9, abs=1e-12)
+    assert distances["mae_total"] <= distances["mae"] + 1e-12
+
+
+def test_too_few_atoms_for_the_chosen_sites_are_compared_by_the_total():
+    target = DosTarget(CURVES[:3], sites=(0, 1, 2))
+    distances = target.distances(CURVES[:2])
+    assert distances["mae"] == distances["mae_total"] > 0
+    with pytest.raises(ContentError, match="a crystal of 2 atoms cannot have the 3 sites of the target"):
+        target.match(CURVES[:2])
 
 
 @given(curves(n=4), st.permutations(range(4)))
@@ -117,9 +222,20 @@ def test_the_lower_of_both_limits_counts():
     assert DosTarget(curve).distances(beyond)["mae"] > 1
 
 
+def test_what_is_not_compared_does_not_choose_the_atoms():
+    target = DosTarget(CURVES[:2], sites=(0, 1), complete_below=3.0)
+    beyond = np.where(DEFAULT_GRID.points > 3, 9.0, 0.0)
+    dos = np.stack([CURVES[2], CURVES[1] + beyond, CURVES[0]])
+    assert target.match(dos).tolist() == [2, 1]
+    assert target.distances(dos)["mae"] == 0
+    assert DosTarget(CURVES[:2], sites=(0, 1)).distances(dos, complete_below=3.0)["mae"] == 0
+
+
 # --- refusals -------------------------------------------------------------------------------------------------------------
 
-GOOD = np.ones((2, 400))
+
+def text(**changes):
+    return json.dumps({"energies": [0, 1], "sites": [[1, 2], [2, 1]], **changes})
 
 
 @pytest.mark.parametrize(
@@ -155,6 +271,30 @@ GOOD = np.ones((2, 400))
         (
             lambda: DosTarget.from_text('{"energies": [0, 1], "total": [1, 2], "n_atoms": 1, "complete_below": "x"}'),
             "complete_below must be",
+        ),
+        (lambda: DosTarget(GOOD, sites=(0,)), r"2 site curves but 1 sites \[0\]"),
+        (lambda: DosTarget(GOOD, sites=(3, 3)), "site 3 is given 2 times; each site has one curve"),
+        (lambda: DosTarget(GOOD, sites=(0, 4), n_atoms=4), "there is no site 4: the crystal has 4 atoms, counted from 0"),
+        (lambda: DosTarget(GOOD, sites=(0, -1)), r"the sites \(0, -1\) are not a list of indices"),
+        (lambda: DosTarget(GOOD, sites=(0, 1.5)), "not a list of indices"),
+        (lambda: DosTarget(GOOD, sites=()), "not a list of indices"),
+        (lambda: DosTarget(GOOD[0], "total", sites=(0,)), "a total DOS belongs to no site"),
+        (lambda: DosTarget(GOOD).at([1, 2, 3]), r"2 site curves but 3 sites \[1, 2, 3\]"),
+        (lambda: DosTarget(GOOD[0]).at([]), "not a list of indices"),
+        (lambda: DosTarget.combine([]), "there are no targets to combine"),
+        (lambda: DosTarget.combine([(DosTarget(GOOD), None)]), "target 0 of those to combine does not say for which sites"),
+        (
+            lambda: DosTarget.combine([(DosTarget(GOOD), [0, 2]), (DosTarget(GOOD), [3, 2])]),
+            "targets 0 and 1 of those to combine are both for site 2",
+        ),
+        (lambda: DosTarget.combine([(DosTarget(GOOD), [0, 2])], n_atoms=2), "there is no site 2: the crystal has 2 atoms"),
+        (lambda: DosTarget.from_text(text(site_indices=[0])), "2 site curves but 1 sites"),
+        (lambda: DosTarget.from_text(text(site_indices=3)), "the sites 3 are not a list of indices"),
+        (lambda: DosTarget.from_text(text(site_indices="01")), "the sites '01' are not a list of indices"),
+        (lambda: DosTarget.from_text(text(site_indices=[True, 0])), "not a list of indices"),
+        (
+            lambda: DosTarget.from_text('{"energies": [0, 1], "total": [1, 2], "site_indices": [0]}'),
+            "the file: a total DOS belongs to no site; give site_indices with sites",
         ),
     ],
 )
