@@ -139,6 +139,24 @@ def total_curve(dos: Tensor, mask: Tensor) -> Tensor:
     return (dos * present).sum(1) / present.sum(1).clamp_min(1)
 
 
+def curve_statistics(points: Tensor, curves: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each bin over the curves that are complete there, shapes (n,), float64.
+
+    :param points: energies of the bins in eV, shape (n,).
+    :param curves: pairs of curves (m, n) and the energies up to which they are complete (m,).
+    """
+    count, first, second = (torch.zeros(len(points), dtype=torch.float64) for _ in range(3))
+    for values, edge in curves:
+        complete = points.cpu().double() <= edge.double().cpu()[:, None]
+        kept = torch.where(complete, values.double().cpu(), 0.0)
+        count += complete.sum(0)
+        first += kept.sum(0)
+        second += kept.square().sum(0)
+    mean = first / count.clamp_min(1)
+    std = (second / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
+    return mean, std.clamp_min(0.1 * float(std.mean()) + 1e-6)  # bins that are empty in all of them
+
+
 class CurveProjection(nn.Module):
     """One kind of curve into embeddings: standardise each bin, hide what is not complete, two linear layers; or the null.
 
@@ -166,17 +184,9 @@ class CurveProjection(nn.Module):
 
         :param curves: pairs of curves (m, n) and the energies up to which they are complete (m,).
         """
-        count, first, second = (torch.zeros(self.grid.n, dtype=torch.float64) for _ in range(3))
-        for values, edge in curves:
-            complete = self.points.cpu().double() <= edge.double().cpu()[:, None]
-            kept = torch.where(complete, values.double().cpu(), 0.0)
-            count += complete.sum(0)
-            first += kept.sum(0)
-            second += kept.square().sum(0)
-        mean = first / count.clamp_min(1)
-        std = (second / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
+        mean, std = curve_statistics(self.points, curves)
         self.mean.copy_(mean)
-        self.std.copy_(std.clamp_min(0.1 * float(std.mean()) + 1e-6))  # bins that are empty in all of them
+        self.std.copy_(std)
 
     def forward(self, curves: Tensor, given: Tensor, complete_below: Tensor) -> Tensor:
         """Project curves.

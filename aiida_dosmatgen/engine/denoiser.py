@@ -17,13 +17,14 @@ from .noise import VariancePreserving, WrappedNormal, like, stratified_times
 if TYPE_CHECKING:
     from ..core.checkpoint_header import CheckpointHeader
 
-__all__ = ["Denoiser", "Encoded", "Output", "State"]
+__all__ = ["Denoiser", "Encoded", "Output", "State", "clean_state", "diffuse"]
 
 TYPE_SCALE = 2.0
 """Length of the one-hot vectors. At 2 the noise hides which of some ten elements an atom is over the first half of the way
 back, and composition settles before the coordinates do."""
 
 _TIME_FREQUENCIES = 16
+TIME_FEATURES = 2 * _TIME_FREQUENCIES + 1
 _LARGEST_LOGIT = 30.0
 
 
@@ -58,6 +59,38 @@ class Output(NamedTuple):
     logits: Tensor
     score: Tensor
     velocity: Tensor
+
+
+def clean_state(batch: DenseBatch, n_elements: int, lattices: LatticeScaler, dtype: torch.dtype) -> State:
+    """Return the state of crystals without noise."""
+    one_hot = nn.functional.one_hot(batch.types.clamp_min(0), n_elements).to(dtype)
+    components = lattices.standardise(batch.lattices.double(), batch.n_atoms).to(dtype)
+    return State(TYPE_SCALE * one_hot, batch.fractional.to(dtype), components)
+
+
+def diffuse(
+    clean: State,
+    t: Tensor,
+    process: VariancePreserving,
+    coordinates: WrappedNormal,
+    generator: torch.Generator | None = None,
+) -> tuple[State, State]:
+    """Draw noised crystals at times t (B,), and return them with the standard normal noise that they got.
+
+    :param process: of types and lattice.
+    :param generator: on the CPU; the noise is drawn in double precision whatever the state has.
+    """
+
+    def normal(like_: Tensor) -> Tensor:
+        return torch.randn(like_.shape, generator=generator, dtype=torch.float64).to(like_)
+
+    noise = State(*(normal(part) for part in clean))
+    noised = State(
+        process.marginal(clean.types, t, noise.types),
+        coordinates.marginal(clean.fractional, t, noise.fractional),
+        process.marginal(clean.lattice, t, noise.lattice),
+    )
+    return noised, noise
 
 
 class _PairHead(nn.Module):
@@ -108,7 +141,7 @@ class Denoiser(nn.Module):
         self.lattices = LatticeScaler()
         self.conditioning = Conditioning(grid, width)
         self.embed_types = nn.Linear(len(self.elements), width)
-        self.embed_crystal = nn.Sequential(nn.Linear(2 * _TIME_FREQUENCIES + 1 + 6, width), nn.SiLU(), nn.Linear(width, width))
+        self.embed_crystal = nn.Sequential(nn.Linear(TIME_FEATURES + 6, width), nn.SiLU(), nn.Linear(width, width))
         self.activate = nn.SiLU()
         self.network = CrystalNetwork(width, width=width, layers=layers, frequencies=frequencies)
         self.type_head = nn.Linear(width, len(self.elements))
@@ -161,7 +194,7 @@ class Denoiser(nn.Module):
         lattices = self.lattices.lattices(state.lattice, n_atoms)
         pairs = self.network.geometry(state.fractional, lattices, mask)
         embedded = self.network.embed(pairs)
-        crystal = self.embed_crystal(torch.cat([_embed_time(t), state.lattice], -1))
+        crystal = self.embed_crystal(torch.cat([embed_time(t), state.lattice], -1))
         # the posterior over independent atoms; the network has only to add what the other atoms and the condition tell
         a, sigma = self.types.coefficients(t)
         prior = state.types * like(TYPE_SCALE * a / sigma.square(), state.types)
@@ -194,22 +227,12 @@ class Denoiser(nn.Module):
 
     def noised(self, batch: DenseBatch, t: Tensor, generator: torch.Generator | None = None) -> tuple[State, Output]:
         """Draw noised crystals at times t, and what should be predicted of them (logits: the scaled one-hot vectors)."""
-        one_hot = nn.functional.one_hot(batch.types.clamp_min(0), len(self.elements)).to(self.dtype)
-        clean = self.lattices.standardise(batch.lattices.double(), batch.n_atoms).to(self.dtype)
-        fractional = batch.fractional.to(self.dtype)
-
-        def normal(like_: Tensor) -> Tensor:
-            return torch.randn(like_.shape, generator=generator, dtype=torch.float64).to(like_)
-
-        type_noise, shift, lattice_noise = normal(one_hot), normal(fractional), normal(clean)
-        state = State(
-            self.types.marginal(TYPE_SCALE * one_hot, t, type_noise),
-            self.coordinates.marginal(fractional, t, shift),
-            self.types.marginal(clean, t, lattice_noise),
-        )
-        target = self.coordinates.target(t, shift) * batch.mask.to(self.dtype)[..., None]
+        clean = clean_state(batch, len(self.elements), self.lattices, self.dtype)
+        state, noise = diffuse(clean, t, self.types, self.coordinates, generator)
+        target = self.coordinates.target(t, noise.fractional) * batch.mask.to(self.dtype)[..., None]
         mean = target.sum(1, keepdim=True) / batch.n_atoms.clamp_min(1)[:, None, None]
-        return state, Output(one_hot, target - mean, self.types.velocity(clean, t, lattice_noise))
+        velocity = self.types.velocity(clean.lattice, t, noise.lattice)
+        return state, Output(clean.types / TYPE_SCALE, target - mean, velocity)
 
     def loss(
         self,
@@ -242,7 +265,7 @@ class Denoiser(nn.Module):
         return total, {name: value.detach() for name, value in parts.items()}
 
 
-def _embed_time(t: Tensor) -> Tensor:
+def embed_time(t: Tensor) -> Tensor:
     """Return t and sin, cos of ½·k·πt for k = 1 … 16: resolves a fiftieth of the way, shape (B, 33)."""
     k = torch.arange(1, _TIME_FREQUENCIES + 1, dtype=t.dtype, device=t.device)
     angles = t[:, None] * k * (math.pi / 2)
