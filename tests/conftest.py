@@ -10,6 +10,7 @@ import hypothesis
 import numpy as np
 import pytest
 
+from aiida_dosmatgen.core import seal
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.target import DosTarget
@@ -63,7 +64,7 @@ def checkpoint_file(tmp_path):
     def write(kind="denoiser", name="checkpoint.safetensors", **changes):
         header = {
             "format": "dosmatgen-checkpoint",
-            "version": 1,
+            "version": 2,
             "kind": kind,
             "architecture": {"width": 16, "layers": 2, "frequencies": 4},
             "elements": ["B", "C", "N", "Si"],
@@ -82,9 +83,10 @@ def checkpoint_file(tmp_path):
             **changes,
         }
         tensors = {"weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}
-        text = json.dumps({"__metadata__": {"dosmatgen": json.dumps(header)}, **tensors}).encode()
+        metadata = {"dosmatgen": json.dumps(header), seal.KEY: seal.UNSEALED}
+        text = json.dumps({"__metadata__": metadata, **tensors}).encode()
         path = tmp_path / name
-        path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(16))
+        path.write_bytes(seal.seal(struct.pack("<Q", len(text)) + text + bytes(16)))
         return path
 
     return write

@@ -1,7 +1,8 @@
 """The header of a checkpoint, read without torch and without safetensors.
 
 A checkpoint is a safetensors file: eight bytes with the length of a JSON text, the text, the tensors. The text's
-``__metadata__`` has one key, ``dosmatgen``, whose value is the JSON of a :class:`CheckpointHeader`.
+``__metadata__`` has two keys: ``dosmatgen``, whose value is the JSON of a :class:`CheckpointHeader`, and ``sha256``, by which
+a single changed byte is noticed (:mod:`.seal`).
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from . import seal
 from .dos import EnergyGrid
 from .errors import ContentError
 from .strict import explain
 
 FORMAT = "dosmatgen-checkpoint"
-VERSION = 1
+VERSION: Literal[2] = 2
 METADATA_KEY = "dosmatgen"
 
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
@@ -59,7 +61,7 @@ class CheckpointHeader(_Part):
     """
 
     format: Literal["dosmatgen-checkpoint"] = "dosmatgen-checkpoint"
-    version: int = Field(VERSION, ge=1)
+    version: Literal[2] = VERSION
     kind: Literal["denoiser", "classifier", "predictor"]
     architecture: dict[str, Any]
     elements: list[str] = Field(min_length=1)
@@ -81,25 +83,37 @@ class CheckpointHeader(_Part):
             raise ContentError(f"{name}: {explain(exception)}") from None
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the ``__metadata__`` of the safetensors file."""
-        return {METADATA_KEY: self.model_dump_json()}
+        """Return the ``__metadata__`` of the safetensors file, to be sealed (:func:`.seal.seal`)."""
+        return {METADATA_KEY: self.model_dump_json(), seal.KEY: seal.UNSEALED}
 
 
-def read_header(source: str | Path | BinaryIO) -> CheckpointHeader:
-    """Read and check the header of a checkpoint, and that the file is whole.
+def read_header(source: str | Path | BinaryIO, name: str = "the file") -> CheckpointHeader:
+    """Read and check the header of a checkpoint, and that each byte of the file is what was written.
 
     :param source: a path, or a binary stream that can seek.
-    :raises ContentError: one line, for a pickle, a foreign or newer file, a truncated one, trailing bytes, missing keys.
+    :param name: what messages call a stream.
+    :raises ContentError: one line, for a pickle, a foreign file, one of another version, a truncated one, trailing bytes, a
+        changed byte, missing keys.
     """
     if isinstance(source, str | Path):
-        try:
-            with open(source, "rb") as stream:
-                return _read(stream, str(source))
-        except FileNotFoundError:
-            raise ContentError(f"{source} does not exist") from None
-        except IsADirectoryError:
-            raise ContentError(f"{source} is a folder, not a checkpoint file") from None
-    return _read(source, "the file")
+        with open_checkpoint(source) as stream:
+            return _read(stream, str(source))
+    return _read(source, name)
+
+
+def open_checkpoint(path: str | Path) -> BinaryIO:
+    """Open a file to read.
+
+    :raises ContentError: if that is not possible.
+    """
+    try:
+        return open(path, "rb")
+    except FileNotFoundError:
+        raise ContentError(f"{path} does not exist") from None
+    except IsADirectoryError:
+        raise ContentError(f"{path} is a folder, not a checkpoint file") from None
+    except OSError as exception:
+        raise ContentError(f"{path} cannot be read: {exception.strerror}") from None
 
 
 def _read(stream: BinaryIO, name: str) -> CheckpointHeader:
@@ -124,19 +138,21 @@ def _read(stream: BinaryIO, name: str) -> CheckpointHeader:
     try:
         entries = json.loads(text)
         metadata = entries.pop("__metadata__", {})
-        data = max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+        data = max((int(entry["data_offsets"][1]) for entry in entries.values()), default=0)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError):
         raise ContentError(f"{name} is not a safetensors file, hence no checkpoint") from None
-    header = _parse(metadata, name)
+    record = _record(metadata, name)
     expected = 8 + length + data
     if size < expected:
         raise ContentError(f"{name} is truncated: {size} of {expected} bytes are there; copy it again")
     if size > expected:
         raise ContentError(f"{name} has {size - expected} bytes too many after its tensors; it is damaged, copy it again")
-    return header
+    if not seal.is_intact(stream, metadata.get(seal.KEY)):
+        raise ContentError(f"{name} is damaged: its content does not have the sha256 that it carries; copy it again")
+    return CheckpointHeader.from_dict(record, f"{name}: checkpoint header")
 
 
-def _parse(metadata: Any, name: str) -> CheckpointHeader:
+def _record(metadata: Any, name: str) -> dict[str, Any]:
     text = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
     if not isinstance(text, str):
         raise ContentError(f"{name} is a safetensors file of another program: it has no {METADATA_KEY!r} header")
@@ -149,4 +165,6 @@ def _parse(metadata: Any, name: str) -> CheckpointHeader:
     version = record.get("version")
     if isinstance(version, int) and version > VERSION:
         raise ContentError(f"{name} has checkpoint version {version}, newer than {VERSION}; update aiida-dosmatgen")
-    return CheckpointHeader.from_dict(record, f"{name}: checkpoint header")
+    if isinstance(version, int) and version < VERSION:
+        raise ContentError(f"{name} has checkpoint version {version}, older than {VERSION} and without a hash; train it again")
+    return record

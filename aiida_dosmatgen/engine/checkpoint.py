@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,19 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ..core.checkpoint_header import CheckpointHeader, read_header
+from ..core import seal
+from ..core.checkpoint_header import CheckpointHeader, open_checkpoint, read_header
 from ..core.errors import ContentError
 
 
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file; it appears whole or not at all."""
+    """Write a safetensors file with its hash inside (:mod:`..core.seal`); it appears whole or not at all."""
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    partial.write_bytes(safetensors.torch.save(contiguous, metadata))
-    with open(partial, "rb") as stream:
+    with open(partial, "wb") as stream:
+        stream.write(seal.seal(safetensors.torch.save(contiguous, {**metadata, seal.KEY: seal.UNSEALED})))
+        stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
 
@@ -52,11 +55,14 @@ def load_model(
     """Read a model, ready to be evaluated.
 
     :param dtype: arithmetic of the model; None for single precision.
-    :raises ContentError: if the file is no checkpoint, or its tensors are not those of the model that its header describes.
+    :raises ContentError: if the file is no checkpoint or is damaged, or its tensors are not those of the model that its
+        header describes.
     """
-    header = read_header(path)
+    with open_checkpoint(path) as stream:
+        content = stream.read()  # once, so that what is loaded is what was checked
+    header = read_header(io.BytesIO(content), str(path))
     try:
-        tensors = safetensors.torch.load_file(path, device="cpu")
+        tensors = safetensors.torch.load(content)
     except safetensors.SafetensorError as exception:
         raise ContentError(f"{path} is damaged: {exception}") from None
     try:

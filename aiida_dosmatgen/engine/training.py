@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
+from ..core import seal
 from ..core.errors import ContentError
 from .checkpoint import save_tensors
 from .dataset import LabelledDataset, SizeBuckets
@@ -252,9 +253,13 @@ class Trainer:
             return
         try:
             with safetensors.safe_open(self.path, framework="pt", device=str(self.device)) as archive:
-                progress = json.loads((archive.metadata() or {})["training"])
+                metadata = archive.metadata() or {}
+                progress = json.loads(metadata["training"])
                 if progress["fingerprint"] != self.fingerprint:
                     return
+                with open(self.path, "rb") as stream:
+                    if not seal.is_intact(stream, metadata.get(seal.KEY)):
+                        return
                 tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a mapping
         except (safetensors.SafetensorError, KeyError, ValueError):
             return  # it is of no use, and will be replaced

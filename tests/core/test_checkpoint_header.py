@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from aiida_dosmatgen.core import seal
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, read_header
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
@@ -22,16 +23,18 @@ HEADER = CheckpointHeader(
 )
 
 
-def safetensors_bytes(metadata: dict | None, data: bytes = b"\0" * 8) -> bytes:
-    """A safetensors file with one float32 tensor, as the format's specification says."""
+def safetensors_bytes(metadata: dict | None, data: bytes = b"\0" * 8, sealed: bool = True) -> bytes:
+    """A safetensors file with one float32 tensor, as the format's specification says; sealed if it has metadata."""
     entries: dict = {"w": {"dtype": "F32", "shape": [len(data) // 4], "data_offsets": [0, len(data)]}}
     if metadata is not None:
-        entries["__metadata__"] = metadata
+        entries["__metadata__"] = {seal.KEY: seal.UNSEALED, **metadata}
     text = json.dumps(entries).encode()
-    return struct.pack("<Q", len(text)) + text + data
+    content = struct.pack("<Q", len(text)) + text + data
+    return seal.seal(content) if metadata is not None and sealed else content
 
 
 WHOLE = safetensors_bytes(HEADER.to_metadata())
+NO_HASH = WHOLE.replace(b'"sha256"', b'"sha257"')
 
 
 def changed(**entries) -> bytes:
@@ -61,7 +64,13 @@ def test_a_whole_file_is_read(tmp_path):
         (safetensors_bytes({"dosmatgen": "{"}), "not valid JSON"),
         (safetensors_bytes({"dosmatgen": "[]"}), "does not say"),
         (changed(format="other"), "does not say"),
-        (changed(version=2), "newer than 1; update"),
+        (changed(version=3), "version 3, newer than 2; update"),
+        (changed(version=1), "version 1, older than 2 and without a hash; train it again"),
+        (changed(version="2"), "version: Input should be 2"),
+        (safetensors_bytes(HEADER.to_metadata(), sealed=False), "does not have the sha256 that it carries"),
+        (NO_HASH, "does not have the sha256 that it carries"),
+        (struct.pack("<Q", 36) + b'{"w":{"data_offsets":[0, Infinity]}}', "not a safetensors file"),
+        (struct.pack("<Q", 40_006) + b'{"w": ' + b"[" * 40_000, "not a safetensors file"),
         (changed(kind="oracle"), "kind: Input should be"),
         (changed(elements=[]), "elements: "),
         (changed(grid=...), "grid: Field required"),
@@ -75,6 +84,16 @@ def test_other_files_are_refused_in_one_line(content, message):
     with pytest.raises(ContentError, match=message) as caught:
         read_header(io.BytesIO(content))
     assert "\n" not in str(caught.value)
+
+
+def test_every_byte_counts():
+    for place in range(len(WHOLE)):
+        for flip in (1, 0x20, 0x80):  # 0x20 is the case of a letter, and a space is a NUL
+            content = bytearray(WHOLE)
+            content[place] ^= flip
+            with pytest.raises(ContentError) as caught:
+                read_header(io.BytesIO(content))
+            assert "\n" not in str(caught.value)
 
 
 def test_every_truncation_is_refused():

@@ -19,7 +19,7 @@ def test_checkpoint_stored_and_loaded(checkpoint_file):
     node = load_node(CheckpointData.from_file(path).store().pk)
     get = node.base.attributes.get
     assert node.sha256 == sha256_of(path)
-    assert (get("kind"), get("elements"), get("version")) == ("predictor", ["B", "C", "N", "Si"], 1)
+    assert (get("kind"), get("elements"), get("version")) == ("predictor", ["B", "C", "N", "Si"], 2)
     assert get("dataset_sha256") == "0" * 64 and get("metrics") == {"loss": 0.5}
     assert node.header.kind == "predictor" and node.filename == "checkpoint.safetensors"
 
@@ -42,7 +42,9 @@ def test_checkpoints_that_are_none(checkpoint_file, tmp_path):
         "zip.model": (b"PK\x03\x04" + bytes(30), "pickle"),
         "text.safetensors": (b"this is a text, and no checkpoint at all", "not a safetensors file"),
         "foreign.safetensors": (struct.pack("<Q", len(text)) + text + bytes(4), "another program"),
-        "newer.safetensors": (checkpoint_file(version=99).read_bytes(), "newer than 1; update"),
+        "newer.safetensors": (checkpoint_file(version=99).read_bytes(), "newer than 2; update"),
+        "older.safetensors": (checkpoint_file(version=1).read_bytes(), "older than 2 .*; train it again"),
+        "changed.safetensors": (whole[:-1] + b"\1", "does not have the sha256 that it carries"),
         "other.safetensors": (checkpoint_file(kind="oracle").read_bytes(), "kind"),
     }
     for name, (content, words) in cases.items():

@@ -1,14 +1,15 @@
 """Checkpoints: what is loaded predicts what was saved; what does not fit is refused."""
 
+import pickle
+
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.engine.checkpoint import build_model, load_model, save_model
+from aiida_dosmatgen.engine.checkpoint import build_model, load_model, save_model, save_tensors
 
 SIZES = {
     "predictor": {"width": 16, "layers": 1, "members": 2},
@@ -56,21 +57,42 @@ def test_tensors_must_fit_the_header(tmp_path):
     wider = header("predictor").model_copy(update={"architecture": {"width": 24, "layers": 1, "members": 2}})
     unknown = header("predictor").model_copy(update={"architecture": {"depth": 3}})
     for wrong in (wider, unknown):
-        safetensors.torch.save_file(tensors, path, wrong.to_metadata())
+        save_tensors(path, tensors, wrong.to_metadata())
         with pytest.raises(ContentError, match="the tensors are not those of the predictor") as caught:
             load_model(path)
         assert "\n" not in str(caught.value)
 
 
-def test_a_pickle_is_never_loaded(tmp_path):
-    class Trap:
-        def __reduce__(self):
-            return (open, (str(tmp_path / "sprung"), "w"))
+class Trap:
+    """A pickle of it leaves a file when it is loaded."""
 
-    torch.save({"state": Trap()}, tmp_path / "model.pt")
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+def test_a_pickle_is_never_loaded(tmp_path):
+    path, sprung = tmp_path / "checkpoint.safetensors", tmp_path / "sprung"
+    torch.save({"state": Trap(sprung)}, path)  # under another name
     with pytest.raises(ContentError, match="is a pickle"):
-        load_model(tmp_path / "model.pt")
-    assert not (tmp_path / "sprung").exists()
+        load_model(path)
+    # inside a file that is in order otherwise: as a tensor of bytes, as an entry of the header, and after the end
+    poison = pickle.dumps(Trap(sprung))
+    model = build_model(header("predictor"))
+    state = dict(model.state_dict())
+    save_tensors(
+        path, {**state, "extra": torch.frombuffer(bytearray(poison), dtype=torch.uint8)}, header("predictor").to_metadata()
+    )
+    with pytest.raises(ContentError, match="the tensors are not those of the predictor"):
+        load_model(path)
+    save_model(path, model, header("predictor").model_copy(update={"metrics": {"loss": poison.hex()}}))
+    assert load_model(path)[1].metrics == {"loss": poison.hex()}  # a text like any other
+    path.write_bytes(path.read_bytes() + poison)
+    with pytest.raises(ContentError, match="bytes too many"):
+        load_model(path)
+    assert not sprung.exists()
 
 
 def test_damage_is_noticed(tmp_path):
@@ -82,3 +104,20 @@ def test_damage_is_noticed(tmp_path):
         path.write_bytes(content[:length])
         with pytest.raises(ContentError):
             load_model(path)
+    for place in rng.integers(0, len(content), 50):
+        changed = bytearray(content)
+        changed[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(changed)
+        for read in (load_model, read_header):
+            with pytest.raises(ContentError) as caught:
+                read(path)
+            assert "\n" not in str(caught.value)
+    path.write_bytes(content)
+    load_model(path)
+
+
+def test_files_that_are_not_there(tmp_path):
+    with pytest.raises(ContentError, match="does not exist"):
+        load_model(tmp_path / "missing")
+    with pytest.raises(ContentError, match="is a folder"):
+        load_model(tmp_path)
