@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class DosTargetData(ContentFileData):
-    """A :class:`~aiida_dosmatgen.core.target.DosTarget`: one curve for each site or one total curve.
+    """A :class:`~aiida_dosmatgen.core.target.DosTarget`: curves for all sites or for chosen ones, or one total curve.
 
     :param file: a ``DosTarget``, or the path or stream of an ``npz`` file that holds one.
     :param label_source: where the curves come from, in words.
@@ -34,6 +34,7 @@ class DosTargetData(ContentFileData):
     class AttributesModel(ContentFileData.AttributesModel):
         kind: str = attribute("kind", "'sites' or 'total'")
         n_sites: int = attribute("n_sites", "number of curves")
+        sites: list[int] | None = attribute("sites", "the atoms that the curves are for; None: all, or no one in particular", None)
         n_atoms: int | None = attribute("n_atoms", "atoms of a candidate, if known", None)
         complete_below: float | None = attribute("complete_below", "eV up to which the curves are compared; None: all", None)
         label_source: str | None = attribute("label_source", "where the curves come from", None)
@@ -52,6 +53,7 @@ class DosTargetData(ContentFileData):
         return {
             "kind": target.kind,
             "n_sites": len(target.curves),
+            "sites": target.sites,
             "n_atoms": target.n_atoms,
             "complete_below": target.complete_below,  # stored as None if infinite
         }

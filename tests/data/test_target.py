@@ -24,6 +24,7 @@ def test_stored_and_loaded(target):
     assert node.base.attributes.all == {
         "kind": "sites",
         "n_sites": 2,
+        "sites": None,
         "n_atoms": 2,
         "complete_below": 6.0,
         "label_source": "a test",
@@ -66,9 +67,18 @@ def test_from_json_of_sites(tmp_path):
     assert DosTargetData.from_file(write_json(tmp_path / "t.json")).target.n_atoms == 2
 
 
+def test_chosen_sites_are_attributes_to_query(tmp_path):
+    node = DosTargetData.from_file(write_json(tmp_path / "t.json", site_indices=[3, 1])).store()
+    assert load_node(node.pk).target.sites == (1, 3)
+    assert (node.base.attributes.get("sites"), node.base.attributes.get("n_atoms")) == ([1, 3], None)
+    query = QueryBuilder().append(DosTargetData, filters={"attributes.sites": {"contains": [3]}}, project="uuid")
+    assert query.all(flat=True) == [node.uuid]
+
+
 @pytest.mark.parametrize(
     "changes, words",
     [
+        ({"site_indices": [2, 2]}, "site 2 is given 2 times"),
         ({"sites": [[1.0, float("nan"), 1.0]]}, "NaN"),
         ({"sites": [[1.0, -2.0, 1.0]]}, "negative"),
         ({"energies": [0.0, -1.0, 1.0]}, "increase strictly"),
