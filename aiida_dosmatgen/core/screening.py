@@ -24,7 +24,8 @@ class RankWeights(Strict):
     """What a candidate's score is made of; the lowest score is the best.
 
     score = distance · d + formation_energy · max(0, E_f) + relaxation · (0 if converged, else 1), with d the mean absolute
-    error of the predicted per-site curves in states/eV/atom and E_f the formation energy in eV/atom.
+    error of the predicted per-site curves in states/eV/atom and E_f the formation energy in eV/atom. Without a target,
+    score = E_f + relaxation · (0 if converged, else 1), in eV/atom; a candidate of unknown E_f comes last.
 
     :param distance: weight of the predicted distance to the target.
     :param formation_energy: per eV/atom above the elements; being more stable than them is no merit for the score.
@@ -71,7 +72,8 @@ class Screened:
 
     :param ranking: one dictionary for each candidate that is left, best first: ``rank`` (from 1), ``candidate``, ``index`` (its
         place in the set), ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom), ``predicted_distance`` (states/eV/atom,
-        per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV), ``status``, ``score``.
+        per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV), ``status``, ``score``. The
+        distances are None if there is no target.
     :param funnel: how many are left after each criterion, in order, the first entry being all candidates.
     :param rejected: for each reason the candidates that fell to it; each candidate is in one list or in the ranking.
     """
@@ -84,13 +86,14 @@ class Screened:
 def screen(
     crystals: CrystalSet,
     references: Mapping[str, float],
-    target: DosTarget,
+    target: DosTarget | None,
     criteria: ScreenCriteria | None = None,
 ) -> Screened:
     """Apply the criteria one after another, and rank what is left.
 
     :param crystals: with the crystal columns ``energy`` (eV per cell) and ``status`` of the relaxation, the atom column
-        ``predicted_dos``, and ``candidate`` if candidates have numbers of their own.
+        ``predicted_dos`` if there is a target, and ``candidate`` if candidates have numbers of their own.
+    :param target: None ranks by formation energy.
     :param references: energy per atom, in eV, of each element with the force field that gave the energies.
     :raises ContentError: if a column is missing.
     """
@@ -98,7 +101,7 @@ def screen(
     for name in ("energy", "status"):
         if name not in crystals.crystal_columns:
             raise ContentError(f"the crystals have no column {name!r}; relax them first")
-    if "predicted_dos" not in crystals.atom_columns:
+    if target is not None and "predicted_dos" not in crystals.atom_columns:
         raise ContentError("the crystals have no column 'predicted_dos'; predict their densities of states first")
 
     names = crystals.crystal_columns.get("candidate", np.arange(len(crystals)))
@@ -118,9 +121,11 @@ def screen(
     apply("valid", _invalid(crystals, left, contacts, criteria))
     apply("converged", _unrelaxed(left, status, criteria.require_converged))
     apply("formation energy", _unstable(left, energies, criteria))
-    distances = {i: d for i in left if (d := _distances(crystals, i, target)) is not None}
-    apply("predicted", {i: "no predicted density of states" for i in left if i not in distances})
-    scores = {i: _score(distances[i], energies[i], str(status[i]), criteria.rank_by) for i in left}
+    distances: dict[int, dict[str, float]] = {}
+    if target is not None:
+        distances = {i: d for i in left if (d := _distances(crystals, i, target)) is not None}
+        apply("predicted", {i: "no predicted density of states" for i in left if i not in distances})
+    scores = {i: _score(distances.get(i), energies[i], str(status[i]), criteria.rank_by) for i in left}
     left.sort(key=lambda i: (scores[i], i))
     if criteria.unique:
         apply("unique", {i: "duplicate" for i in duplicates(crystals, left)})
@@ -133,9 +138,9 @@ def screen(
             "formula": crystals[i].formulas[0],
             "n_atoms": int(crystals.n_atoms[i]),
             "formation_energy": _number(energies[i]),
-            "predicted_distance": _number(distances[i]["mae"]),
-            "predicted_distance_total": _number(distances[i]["mae_total"]),
-            "wasserstein": _number(distances[i]["wasserstein"]),
+            "predicted_distance": _number(distances.get(i, {}).get("mae", math.nan)),
+            "predicted_distance_total": _number(distances.get(i, {}).get("mae_total", math.nan)),
+            "wasserstein": _number(distances.get(i, {}).get("wasserstein", math.nan)),
             "status": str(status[i]),
             "score": _number(scores[i]),
         }
@@ -228,9 +233,11 @@ def _distances(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, flo
     return target.distances(dos)
 
 
-def _score(distances: Mapping[str, float], energy: float, status: str, weights: RankWeights) -> float:
-    above = max(0.0, float(energy)) if np.isfinite(energy) else 0.0
+def _score(distances: Mapping[str, float] | None, energy: float, status: str, weights: RankWeights) -> float:
     late = 0.0 if status == "converged" else 1.0
+    if distances is None:
+        return (float(energy) if np.isfinite(energy) else math.inf) + weights.relaxation * late
+    above = max(0.0, float(energy)) if np.isfinite(energy) else 0.0
     return weights.distance * distances["mae"] + weights.formation_energy * above + weights.relaxation * late
 
 

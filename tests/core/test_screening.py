@@ -120,6 +120,36 @@ def test_duplicates_see_through_cells_and_supercells():
     assert sorted(duplicates(crystals, [3, 2, 0])) == [0]
 
 
+def test_without_a_target_the_most_stable_comes_first():
+    crystals = made(
+        candidate(energy=-14.2, centre=np.nan),
+        candidate(energy=-14.9, a=4.4, status="max steps"),
+        candidate(numbers=(14, 7)),
+        candidate(energy=-14.6, a=4.5),
+        candidate(energy=-12.0, a=4.45),
+        broken(),
+    )
+    criteria = ScreenCriteria(require_converged=False, max_formation_energy=None, unique=False)
+    for given in (crystals, crystals.replace(atom_columns={})):
+        screened = screen(given, REFERENCES, None, criteria)
+        rows = screened.ranking
+        assert [row["candidate"] for row in rows] == [101, 103, 100, 104, 102]
+        assert [row["score"] for row in rows] == [pytest.approx(s) for s in (-0.35, -0.3, -0.1, 1.0)] + [None]
+        assert all(row["predicted_distance"] is row["wasserstein"] is None for row in rows)
+        assert list(screened.funnel) == ["candidates", "valid", "converged", "formation energy"]
+        json.dumps([rows, screened.funnel, screened.rejected], allow_nan=False)
+    assert [row["candidate"] for row in screen(crystals, REFERENCES, None).ranking] == [103]  # equal to 100, and better
+
+
+def test_chosen_sites_rank_by_the_atoms_that_fit_them():
+    target = DosTarget(curve(-3.0), sites=(1,))
+    half = candidate(a=4.5)
+    half = half.replace(atom_columns={"predicted_dos": np.stack([curve(-3.0), curve(5.0)])})
+    rows = screen(made(candidate(centre=-2.9), half), REFERENCES, target, ScreenCriteria(unique=False)).ranking
+    assert [row["candidate"] for row in rows] == [101, 100]
+    assert rows[0]["predicted_distance"] == pytest.approx(0, abs=1e-7)
+
+
 def test_nothing_to_screen():
     screened = screen(made(broken()), REFERENCES, TARGET)
     assert screened.ranking == [] and screened.funnel["unique"] == 0
