@@ -116,31 +116,34 @@ class Classifier(nn.Module):
         :param mask: True for atoms, shape (B, N).
         :return: states/eV, shape (B, N, n); may dip below zero.
         """
-        lattices = self.lattices.lattices(state.lattice, mask.sum(-1))
-        possible = self._possible_elements(state.types, t)
-        context = self.embed_crystal(torch.cat([embed_time(t), state.lattice], -1))
-        hidden = self.network(self.embed_types(possible), state.fractional, lattices, mask, context)
+        return self.curves(self.probabilities(state.types, t), state.fractional, state.lattice, t, mask)
+
+    def probabilities(self, types: Tensor, t: Tensor) -> Tensor:
+        """Return P(element | noised type vector) of each atom by itself, all elements being as likely, shape (B, N, K)."""
+        a, sigma = self.types.coefficients(t.clamp_min(EARLIEST))
+        return torch.softmax(types * like(TYPE_SCALE * a / sigma.square(), types), -1)
+
+    def curves(self, probabilities: Tensor, fractional: Tensor, lattice: Tensor, t: Tensor, mask: Tensor) -> Tensor:
+        """Predict as :meth:`forward`, from the probabilities of the elements: all that the network reads of the types."""
+        lattices = self.lattices.lattices(lattice, mask.sum(-1))
+        context = self.embed_crystal(torch.cat([embed_time(t), lattice], -1))
+        hidden = self.network(self.embed_types(probabilities), fractional, lattices, mask, context)
         count = mask.sum(-1).clamp_min(1).to(hidden.dtype)[:, None, None]
         mean = hidden.sum(1, keepdim=True) / count  # the zero of energy belongs to the whole crystal
         deviation = self.head(torch.cat([hidden, mean.expand_as(hidden)], -1))
-        return possible @ self.mean_curves.to(possible) + self.site_std.to(deviation) * deviation
-
-    def _possible_elements(self, types: Tensor, t: Tensor) -> Tensor:
-        """Return P(element | noised type vector) of each atom, with all elements as likely beforehand, shape (B, N, K)."""
-        a, sigma = self.types.coefficients(t.clamp_min(EARLIEST))
-        return torch.softmax(types * like(TYPE_SCALE * a / sigma.square(), types), -1)
+        return probabilities @ self.mean_curves.to(probabilities) + self.site_std.to(deviation) * deviation
 
     def distance(self, curves: Tensor, wanted: Condition, mask: Tensor) -> Tensor:
         """Return how far predicted curves are from what is asked for.
 
-        For each given curve ‖f − y‖, the root of the mean square over the complete bins, each in units of its standard
-        deviation over the training set: those of single sites are summed, and so is that of the total curve, compared with
-        the mean over the atoms. A constant beyond which no gradient comes: atoms without a curve do not count.
+        For each given curve ‖f − y‖ = (∫ (f − y)²/s² dE)^½ over the energies where it is complete, with s the standard
+        deviation over the training set at each energy. Those of single sites are summed, and so is that of the total curve,
+        which is compared with the mean over the atoms. Atoms without a curve do not count.
 
         :param curves: states/eV, shape (B, N, n).
         :param wanted: targets of the B crystals.
         :param mask: True for atoms, shape (B, N).
-        :return: shape (B,), at least in single precision.
+        :return: eV^½, shape (B,), at least in single precision.
         """
         curves = curves.to(torch.promote_types(curves.dtype, torch.float32))
         complete = (self.points.to(curves) <= wanted.complete_below.to(curves)[:, None]).to(curves.dtype)
@@ -148,8 +151,7 @@ class Classifier(nn.Module):
         def norms(difference: Tensor, std: Tensor, given: Tensor, counted: Tensor) -> Tensor:
             # what is not given may be anything, even NaN, and must not reach the gradient
             standardised = torch.where(given[..., None], difference, 0.0) / std.to(curves)
-            mean = (standardised.square() * counted).sum(-1) / counted.sum(-1).clamp_min(1)
-            return torch.sqrt(mean + _ROUNDING) * given
+            return torch.sqrt((standardised.square() * counted).sum(-1) * self.grid.spacing + _ROUNDING) * given
 
         sites = norms(curves - wanted.site.to(curves), self.site_std, wanted.site_given & mask, complete[:, None])
         total = norms(total_curve(curves, mask) - wanted.total.to(curves), self.total_std, wanted.total_given, complete)
@@ -212,9 +214,10 @@ class ClassifierObjective:
             points += float(weights.sum())
             for level in self.LEVELS:
                 t = torch.full((len(dense),), level, dtype=model.dtype, device=model.device)
-                for _ in range(self._REPEATS):
+                repeats = self._REPEATS if level else 1
+                for _ in range(repeats):
                     curves = model(model.noised(dense, t, generator), t, dense.mask).clamp_min(0)
-                    errors[level] += float(((curves - dense.dos).abs() * weights).sum()) / self._REPEATS
+                    errors[level] += float(((curves - dense.dos).abs() * weights).sum()) / repeats
         ratios = {level: error / max(baseline, 1e-12) for level, error in errors.items()}
         return {
             "loss": sum(errors.values()) / len(errors) / max(points, 1.0),

@@ -11,7 +11,7 @@ from ..core.errors import ContentError
 from ..core.job import SampleParameters
 from .classifier import Classifier
 from .conditioning import Condition
-from .denoiser import TYPE_SCALE, Denoiser, Encoded, Output, State
+from .denoiser import Denoiser, Encoded, Output, State
 from .noise import like
 
 __all__ = ["ClassifierFree", "ClassifierGuided", "Guidance", "make"]
@@ -115,9 +115,10 @@ class ClassifierGuided:
     - coordinates: the score itself, s' = s − w·g, over its root mean square, without its mean over the atoms;
     - lattice: x̂0 = (x + σ²·score)/a = a·x − σ·v, so that x̂0' = x̂0 − w·(σ²/a)·g is v' = v + w·(σ/a)·g, where a = cos(πt/2)
       is not taken below 0.1;
-    - types: element k puts x_t at a·c·e_k + noise, where c is the length of the one-hot vectors; to first order in that,
-      p(k | x_t, y) ∝ p(k | x_t)·exp(−w·c·a·∂d/∂x_k), which is added to the logits. The mean of that posterior is the
-      tilted x̂0 to first order, and unlike that stays a distribution over elements.
+    - types: the classifier reads them as the probabilities q_k of the elements of each atom, q ∝ exp(c·a·x/σ²) with c the
+      length of the one-hot vectors. To first order in q the tilted posterior is p(k | x_t, y) ∝ p(k | x_t)·exp(−w·∂d/∂q_k),
+      which is a term in the logits. For p = q its mean is x̂0 − w·(σ²/a)·∇d to first order, as of the lattice, but it stays a
+      distribution over elements however strong the pull.
 
     Outside of the interval of t the denoiser runs alone. The gradient is taken whatever the caller's autograd mode is.
 
@@ -159,39 +160,44 @@ class ClassifierGuided:
         pull = (gradient.fractional - mean) * present
         a, sigma = self.model.types.coefficients(t)
         return Output(
-            output.logits - like(w * TYPE_SCALE * a, output.logits) * gradient.types,
+            output.logits - like(w, output.logits) * gradient.types,
             output.score - like(w / self.model.coordinates.score_scale(t), output.score) * pull,
             output.velocity + like(w * sigma / a.clamp_min(_SMALLEST_SIGNAL), output.velocity) * gradient.lattice,
         )
 
-    def distance(self, state: State, t: Tensor) -> Tensor:
-        """Return d of each crystal, shape (B,), differentiable with respect to the state."""
-        curves = self.classifier(self._translated(state, t), t.to(self.classifier.dtype), self.own_mask)
-        return self.classifier.distance(curves, self.condition, self.own_mask)
+    def distance(self, probabilities: Tensor, fractional: Tensor, lattice: Tensor, t: Tensor) -> Tensor:
+        """Return d of each crystal, shape (B,).
+
+        :param probabilities: of the model's elements for each atom, shape (B, N, n_elements).
+        :param fractional: shape (B, N, 3).
+        :param lattice: standardised components of the model, shape (B, 6).
+        """
+        classifier = self.classifier
+        if self.columns is not None:
+            wide = probabilities.new_zeros(*probabilities.shape[:-1], len(classifier.elements))
+            probabilities = wide.index_copy(-1, self.columns, probabilities)
+        curves = classifier.curves(probabilities, fractional, self._translated(lattice, t), t, self.own_mask)
+        return classifier.distance(curves, self.condition, self.own_mask)
 
     def gradient(self, state: State, t: Tensor) -> State:
-        """Return ∇d with respect to the parts of the state."""
+        """Return ∇d: with respect to the probabilities of the elements, the coordinates and the lattice components."""
         with torch.inference_mode(False), torch.enable_grad():
-            leaves = [part.detach().clone().requires_grad_() for part in state]
-            distance = self.distance(State(*leaves), t.clone())
-            return State(*torch.autograd.grad(distance.sum(), leaves))
+            types, fractional, lattice, t = (part.detach().clone().to(self.classifier.dtype) for part in (*state, t))
+            parts = (self.classifier.probabilities(types, t), fractional, lattice)
+            leaves = [part.requires_grad_() for part in parts]
+            distance = self.distance(*leaves, t)
+            gradient = torch.autograd.grad(distance.sum(), leaves)
+        return State(*(part.to(like_.dtype) for part, like_ in zip(gradient, state, strict=True)))
 
-    def _translated(self, state: State, t: Tensor) -> State:
-        """Return the state in the vocabulary, the lattice statistics and the arithmetic of the classifier.
+    def _translated(self, lattice: Tensor, t: Tensor) -> Tensor:
+        """Return lattice components in the statistics of the classifier.
 
-        Noise on the type vectors of elements that the denoiser does not have is taken at its mean, zero. Standardised
-        lattices c = (C − m)/s of the denoiser are a·c + σ·ε; the part a·c is translated exactly.
+        Those of the denoiser are a·c + σ·ε with c = (C − m)/s; the part a·c is translated exactly.
         """
         theirs, ours = self.classifier.lattices, self.model.lattices
-        dtype = self.classifier.dtype
-        types = state.types.to(dtype)
-        if self.columns is not None:
-            wide = types.new_zeros(*types.shape[:-1], len(self.classifier.elements))
-            types = wide.index_copy(-1, self.columns, types)
         a, _ = self.model.types.coefficients(t)
-        shift = like(a, state.lattice) * (ours.mean - theirs.mean).to(state.lattice)
-        lattice = (state.lattice * ours.std.to(state.lattice) + shift) / theirs.std.to(state.lattice)
-        return State(types, state.fractional.to(dtype), lattice.to(dtype))
+        shift = like(a, lattice) * (ours.mean - theirs.mean).to(lattice)
+        return (lattice * ours.std.to(lattice) + shift) / theirs.std.to(lattice)
 
 
 def _columns(model: Denoiser, classifier: Classifier) -> Tensor | None:
