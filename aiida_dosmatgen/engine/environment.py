@@ -16,6 +16,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .precision import full_precision
+
 ORDERS = 3
 """Largest l."""
 
@@ -34,6 +36,7 @@ class PairMoments(nn.Module):
         self.register_buffer("centres", torch.linspace(0.8, cutoff - 0.4, radial), persistent=False)
         self.width = (cutoff - 1.2) / (radial - 1)
 
+    @full_precision
     def forward(self, fractional: Tensor, lattices: Tensor, mask: Tensor) -> Tensor:
         """Compute the moments.
 

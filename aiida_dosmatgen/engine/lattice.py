@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .precision import full_precision
+
 _R2, _R6 = 1 / math.sqrt(2), 1 / math.sqrt(6)
 _BASIS = torch.tensor(
     [
@@ -24,6 +26,7 @@ _BASIS = torch.tensor(
 )  # the first gives a third of the trace, the others are an orthonormal basis of the traceless symmetric matrices
 
 
+@full_precision
 def encode(lattices: Tensor, n_atoms: Tensor) -> Tensor:
     """Return ⅓ ln(volume per atom) and the five traceless components of S, shape (B, 6).
 
@@ -36,6 +39,7 @@ def encode(lattices: Tensor, n_atoms: Tensor) -> Tensor:
     return torch.cat([volume, components[:, 1:]], -1)
 
 
+@full_precision
 def decode(components: Tensor, n_atoms: Tensor) -> Tensor:
     """Return the lattice exp(S), symmetric, shape (B, 3, 3) in Å: the inverse of :func:`encode` up to a rotation."""
     volume = components[:, :1] + torch.log(n_atoms.to(components.dtype))[:, None] / 3

@@ -21,6 +21,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .precision import full_precision
+
 __all__ = ["CrystalNetwork", "PairGeometry", "Pairs", "lattice_features"]
 
 LATTICE_FEATURES = 14
@@ -94,6 +96,7 @@ class PairGeometry(nn.Module):
         self.n_scalars = 2 * len(self.waves) + radial + 1
         self.n_vectors = len(self.waves) + radial
 
+    @full_precision
     def forward(self, fractional: Tensor, lattices: Tensor, mask: Tensor) -> Pairs:
         """Compute the geometry of all pairs, of padding atoms too (mask them afterwards).
 

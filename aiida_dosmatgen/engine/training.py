@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import safetensors
@@ -53,6 +53,7 @@ class Schedule:
     :param learning_rate: peak of the schedule.
     :param weight_decay: of AdamW, decoupled.
     :param ema: decay of the averaged weights, those that are kept; it starts at 0.1 and grows to this.
+    :param precision: ``bfloat16`` takes the matrix products of the loss in it; weights and the optimiser stay in float32.
     :param patience: epochs without a better validation loss after which training stops; None never stops early.
     """
 
@@ -62,6 +63,7 @@ class Schedule:
     weight_decay: float = 0.0
     ema: float = 0.999
     patience: int | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
 
     def rate(self, step: int, steps: int) -> float:
         """Return the learning rate of a step: a linear rise over the first 5 %, then half a cosine down to zero."""
@@ -209,7 +211,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(step, self.schedule.epochs * len(self.sampler))
         self.optimizer.zero_grad(set_to_none=True)
-        losses = self.objective.loss(self.model, batch, generator)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
+            losses = self.objective.loss(self.model, batch, generator)
         losses["loss"].backward()
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
         if torch.isfinite(norm) and torch.isfinite(losses["loss"]):
