@@ -1,5 +1,7 @@
 """Chemical symbols and atomic numbers."""
 
+import re
+
 from .errors import ContentError
 
 SYMBOLS = (
@@ -42,3 +44,31 @@ def formula(numbers) -> str:
         symbol = SYMBOLS[int(number)]
         counts[symbol] = counts.get(symbol, 0) + 1
     return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in sorted(counts.items()))
+
+
+def parse_formula(text: str) -> dict[str, int]:
+    """Return how many atoms of each element a chemical formula has: ``Ca(OH)2`` → {"Ca": 1, "O": 2, "H": 2}.
+
+    :raises ContentError: if it is not a formula of known elements in whole numbers.
+    """
+    tokens = re.findall(r"[A-Z][a-z]?|\d+|[()]|.", text)
+    stack: list[dict[str, int]] = [{}]
+    group: dict[str, int] = {}  # what a number behind it multiplies
+    for token in [*tokens, "end"]:
+        factor = int(token) if token.isdecimal() else 1
+        if factor < 1 or (token.isdecimal() and not group):
+            raise ContentError(f"{text!r} is not a chemical formula; write one such as GaAs, Al2O3 or Ca(OH)2")
+        for symbol, count in group.items():
+            stack[-1][symbol] = stack[-1].get(symbol, 0) + factor * count
+        group = {}
+        if token == "(":
+            stack.append({})
+        elif token == ")" and len(stack) > 1 and stack[-1]:
+            group = stack.pop()
+        elif token in ATOMIC_NUMBERS and token != "X":
+            group = {token: 1}
+        elif not token.isdecimal() and token != "end":
+            raise ContentError(f"{text!r} is not a chemical formula ({token!r}); write one such as GaAs, Al2O3 or Ca(OH)2")
+    if len(stack) > 1 or not stack[0]:
+        raise ContentError(f"{text!r} is not a chemical formula; write one such as GaAs, Al2O3 or Ca(OH)2")
+    return stack[0]
