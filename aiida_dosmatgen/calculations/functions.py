@@ -21,6 +21,7 @@ from ..core.errors import ContentError
 from ..core.screening import ScreenCriteria
 from ..core.screening import screen as screen_crystals
 from ..core.strict import explain
+from ..core.target import DosTarget
 from ..data.base import storable
 from ..data.conversion import StructureData, structure_of
 from ..data.crystals import CrystalSetData
@@ -51,11 +52,12 @@ def content_function(function: Callable) -> Callable:
 
 
 @content_function
-def screen(crystals: CrystalSetData, references: Dict, target: DosTargetData, criteria: Dict) -> dict:
+def screen(crystals: CrystalSetData, references: Dict, criteria: Dict, target: DosTargetData | None = None) -> dict:
     """Keep the candidates that meet the criteria, best first.
 
     :param crystals: with energies and predictions.
     :param references: ``energies`` of the elements in eV/atom, with the force field of the crystals' energies.
+    :param target: what they are ranked by; without one it is their formation energy.
     :param criteria: as in :class:`~aiida_dosmatgen.core.screening.ScreenCriteria`.
     :return: ``crystals``, the survivors, and ``report``: the funnel, the rejected by reason, the ranking.
     """
@@ -63,7 +65,7 @@ def screen(crystals: CrystalSetData, references: Dict, target: DosTargetData, cr
     screened = screen_crystals(
         given,
         {symbol: energy for symbol, energy in references.get_dict()["energies"].items() if energy is not None},
-        target.target,
+        None if target is None else target.target,
         checked(ScreenCriteria, criteria, "criteria"),
     )
     ranking = screened.ranking
@@ -147,6 +149,27 @@ def target_from_labelled(crystals: CrystalSetData, index: Int) -> DosTargetData:
     :param index: its row.
     """
     return DosTargetData.from_labelled(crystals, index.value)
+
+
+@content_function
+def combine_targets(sites: Dict, n_atoms: Int | None = None, **targets: DosTargetData) -> DosTargetData:
+    """Join targets for different sites of a crystal into one.
+
+    :param sites: {name: [indices of atoms]} of the targets, by the names under which they are given; one that is for chosen
+        sites already may be left out. One curve, total or not, may go to several sites.
+    :param n_atoms: atoms of a candidate, if that is known; it may be more than the sites that have a target.
+    """
+    places = sites.get_dict()
+    stray = sorted(set(places) - set(targets))
+    if stray:
+        raise ContentError(f"sites are given for {stray[0]!r}, but there is no target of this name")
+    names = sorted(targets)
+    target = DosTarget.combine(
+        [(targets[name].target, places.get(name)) for name in names],
+        None if n_atoms is None else n_atoms.value,
+        names=names,
+    )
+    return DosTargetData(target, label_source=f"the targets {', '.join(names)}")
 
 
 @content_function

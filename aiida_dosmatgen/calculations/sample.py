@@ -4,20 +4,30 @@ from __future__ import annotations
 
 from typing import Any
 
+from aiida.common.datastructures import CalcInfo
+from aiida.common.exceptions import ValidationError
+from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
 from aiida.orm import Dict, Int, List, SinglefileData, to_aiida_type
 
+from ..core.errors import ContentError
 from ..core.job import SampleJob, SampleParameters
 from ..data.checkpoint import CheckpointData
+from ..data.conversion import StructureData, crystal_of
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
 from .base import DosmatgenCalculation, validate_seed, validate_with
+from .sampling import problem_of_sampling
+
+CLASSIFIER_FILE = "classifier.safetensors"
+TEMPLATE_FILE = "template.npz"
 
 
 class SampleCalculation(DosmatgenCalculation):
-    """Generate the candidates of a range with a denoiser, conditioned on a target.
+    """Generate the candidates of a range with a denoiser, conditioned on a target or freely.
 
-    Candidate i depends on checkpoint, target, parameters, seed and i alone, so a range may be split over jobs at will.
+    Candidate i depends on checkpoint, target, classifier, template, parameters, seed and i alone, so a range may be split over
+    jobs at will.
     """
 
     KIND = "sample"
@@ -26,8 +36,23 @@ class SampleCalculation(DosmatgenCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
-        spec.input("checkpoint", valid_type=CheckpointData, validator=_validate_checkpoint, help="The denoiser.")
+        spec.input("checkpoint", valid_type=CheckpointData, validator=validate_kind("denoiser"), help="The denoiser.")
         spec.input("target", valid_type=DosTargetData, required=False, help="The DOS asked for; none samples freely.")
+        spec.input(
+            "classifier",
+            valid_type=CheckpointData,
+            required=False,
+            validator=validate_kind("classifier"),
+            help="Predictor on noised crystals, whose gradient guides if `guidance` is `classifier`.",
+        )
+        spec.input(
+            "template",
+            valid_type=(CrystalSetData, StructureData),
+            required=False,
+            validator=validate_template,
+            help="Crystals to start from (`start_time`) or to hold parts of (`constraints`); candidate i uses crystal i modulo "
+            "their number.",
+        )
         spec.input(
             "parameters",
             valid_type=Dict,
@@ -48,36 +73,61 @@ class SampleCalculation(DosmatgenCalculation):
 
     @classmethod
     def validate_inputs(cls, inputs: Any) -> str | None:
-        """Check that the number of atoms is known."""
-        if "parameters" not in inputs or inputs["parameters"].get_dict().get("n_atoms") is not None:
-            return None
-        target = inputs.get("target", None)
-        if target is None:
-            return "`parameters` must say `n_atoms` when there is no target"
-        if target.base.attributes.get("n_atoms", None) is None:
-            return "the target is a total DOS that does not say how many atoms; give `n_atoms` in `parameters`"
-        return None
+        """Check that guidance, constraints and sizes have what they need."""
+        return problem_of_sampling(inputs, inputs.get("checkpoint", None), inputs.get("target", None))
 
     def job(self) -> tuple[SampleJob, list[tuple[SinglefileData, str]]]:
         """Return the job file and the files it needs."""
-        target = self.inputs.get("target", None)
         start, stop = self.inputs.candidates.get_list()
+        names = {
+            "checkpoint": CheckpointData.DEFAULT_FILENAME,
+            "target": DosTargetData.DEFAULT_FILENAME,
+            "classifier": CLASSIFIER_FILE,
+            "template": TEMPLATE_FILE,
+        }
+        given = {port: name for port, name in names.items() if port in self.inputs}
         job = SampleJob(
-            checkpoint=CheckpointData.DEFAULT_FILENAME,
-            target=None if target is None else DosTargetData.DEFAULT_FILENAME,
+            **given,
             seed=self.inputs.seed.value,
             start=start,
             stop=stop,
             parameters=SampleParameters.model_validate(self.inputs.parameters.get_dict()),
             runtime=self.runtime(),
         )
-        files = [self.inputs.checkpoint] if target is None else [self.inputs.checkpoint, target]
-        return job, [(node, node.DEFAULT_FILENAME) for node in files]
+        nodes = [(self.inputs[port], name) for port, name in given.items()]
+        return job, [(node, name) for node, name in nodes if isinstance(node, SinglefileData)]
+
+    def prepare_for_submission(self, folder: Folder) -> CalcInfo:
+        """Write the job file, and a template that is one structure as a file of crystals."""
+        info = super().prepare_for_submission(folder)
+        template = self.inputs.get("template", None)
+        if isinstance(template, StructureData):
+            crystal_of(template).save(folder.get_abs_path(TEMPLATE_FILE))
+        return info
 
 
-def _validate_checkpoint(value: Any, _: Any) -> str | None:
-    kind = None if value is None else value.base.attributes.get("kind", None)
-    return f"the checkpoint is a {kind}; sampling needs a denoiser" if kind not in (None, "denoiser") else None
+def validate_kind(kind: str) -> Any:
+    """Return a validator that accepts checkpoints of one kind."""
+
+    def validate(node: CheckpointData | None, _: Any) -> str | None:
+        found = None if node is None else node.base.attributes.get("kind", None)
+        return f"the checkpoint is a {found}, a {kind} is needed here" if found not in (None, kind) else None
+
+    return validate
+
+
+def validate_template(node: CrystalSetData | StructureData | None, _: Any) -> str | None:
+    """Refuse templates that are no crystals, or none at all."""
+    if node is None:
+        return None
+    try:
+        if isinstance(node, StructureData):
+            crystal_of(node)
+        elif not len(node.crystals.check()):
+            return "the template has no crystals; give at least one"
+    except (ContentError, ValidationError) as exception:
+        return f"the template cannot be used: {exception}"
+    return None
 
 
 def _validate_range(value: Any, _: Any) -> str | None:

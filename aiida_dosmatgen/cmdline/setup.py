@@ -40,10 +40,14 @@ CODES = {
 MODELS = {
     "dosmatgen-dataset": ("datasets/debian-pbe/labelled.npz", "dosmatgen.labelled"),
     "dosmatgen-denoiser": ("models/denoiser.safetensors", "dosmatgen.checkpoint"),
+    "dosmatgen-classifier": ("models/classifier.safetensors", "dosmatgen.checkpoint"),
     "dosmatgen-predictor": ("models/predictor.safetensors", "dosmatgen.checkpoint"),
     "dosmatgen-forcefield": ("models/forcefield.model", "dosmatgen.forcefield"),
 }
 """Label of each shipped model, and of the data set behind them: its file in the package and the entry point of its node."""
+
+OPTIONAL_MODELS = ("dosmatgen-classifier",)
+"""Those that a release may come without."""
 
 
 def ensure_profile(name: str = PROFILE) -> Profile:
@@ -187,6 +191,8 @@ def ensure_models() -> dict[str, Data]:
     for label, (file_name, entry_point) in MODELS.items():
         path = Path(str(files("aiida_dosmatgen") / file_name))
         if not path.is_file():
+            if label in OPTIONAL_MODELS:
+                continue
             raise ContentError(f"the installation lacks {path}; install aiida-dosmatgen again")
         sha256, node_class = sha256_of(path), DataFactory(entry_point)
         for node in QueryBuilder().append(node_class, filters={"label": label}).all(flat=True):

@@ -127,25 +127,35 @@ class DosTarget:
         return DosTarget(curves, "sites", n_atoms, self.complete_below, self.grid, sites)
 
     @classmethod
-    def combine(cls, parts: Iterable[tuple[DosTarget, Sequence[int] | None]], n_atoms: int | None = None) -> DosTarget:
+    def combine(
+        cls,
+        parts: Iterable[tuple[DosTarget, Sequence[int] | None]],
+        n_atoms: int | None = None,
+        names: Sequence[str] | None = None,
+    ) -> DosTarget:
         """Join targets for different sites into one, on the energies of the first and up to the lowest of their limits.
 
         :param parts: targets, each with the sites it is for, as in :meth:`at`. None keeps a target's own chosen sites.
         :param n_atoms: atoms of a candidate, if that is known; it may be more than the sites that have a target.
+        :param names: what errors call the parts; by default their numbers, from 0.
         :raises ContentError: if two targets are for one site, or a site is not among the atoms.
         """
         placed: list[DosTarget] = []
-        owner: dict[int, int] = {}
+        owner: dict[int, str] = {}
         for i, (target, sites) in enumerate(parts):
+            name = str(i) if names is None else names[i]
             if sites is None and target.sites is None:
-                raise ContentError(f"target {i} of those to combine does not say for which sites it is; give them")
+                raise ContentError(f"target {name} of those to combine does not say for which sites it is; give them")
             if placed and target.grid != placed[0].grid:
                 target = target.on(placed[0].grid)
-            placed.append(target.at(target.atoms if sites is None else sites, n_atoms))
+            try:
+                placed.append(target.at(target.atoms if sites is None else sites, n_atoms))
+            except ContentError as exception:
+                raise ContentError(f"target {name} of those to combine: {exception}") from None
             for site in placed[-1].atoms:
                 if site in owner:
-                    raise ContentError(f"targets {owner[site]} and {i} of those to combine are both for site {site}")
-                owner[site] = i
+                    raise ContentError(f"targets {owner[site]} and {name} of those to combine are both for site {site}")
+                owner[site] = name
         if not placed:
             raise ContentError("there are no targets to combine; give at least one, with its sites")
         return cls(

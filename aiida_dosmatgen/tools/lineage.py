@@ -15,6 +15,7 @@ from aiida.common.links import LinkType
 from aiida_pseudo.data.pseudo.upf import UpfData
 
 from ..data.checkpoint import CheckpointData
+from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.labelled import LabelledCrystalSetData
 
@@ -62,11 +63,30 @@ class UsedModel:
 
 
 @dataclasses.dataclass(frozen=True)
+class UsedTemplate:
+    """Crystals that sampling started from or held parts of.
+
+    :param formula: of a single structure, None for a set of crystals.
+    :param sha256: of the file of a set of crystals, None for a single structure.
+    """
+
+    uuid: str
+    label: str
+    formula: str | None
+    sha256: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Lineage:
     """Where a candidate comes from. Nodes are given by their uuids.
 
     :param structure: the structure that the candidate was extracted to.
-    :param candidate: its number; candidate i is a function of checkpoint, target, parameters, ``seed`` and i.
+    :param candidate: its number; candidate i is a function of checkpoint, target, classifier, template, parameters, ``seed``
+        and i.
+    :param target: None if it was sampled freely, like ``target_sha256``.
+    :param sampling: the parameters of the sampling.
+    :param classifier: whose gradient guided the sampling, if it did.
+    :param template: the crystals that it started from, or of which parts were held, if there are any.
     :param validation: the ``ValidateWorkChain``, and ``score`` its distances to the target, if there are any.
     :param codes: by what they ran: ``sample``, ``relax``, ``predict``, ``quantumespresso.pw``, …
     :param pseudos: by element.
@@ -76,10 +96,12 @@ class Lineage:
     formula: str
     candidate: int
     seed: int
-    target: str
-    target_sha256: str
+    target: str | None
+    target_sha256: str | None
     sampling: dict[str, Any]
     checkpoint: UsedModel
+    classifier: UsedModel | None
+    template: UsedTemplate | None
     predictor: UsedModel | None
     force_field: UsedModel
     validation: str | None
@@ -115,17 +137,19 @@ def lineage(node: orm.Node) -> Lineage:
     jobs["sample"] = sample
     structure, target = _output(extract, orm.StructureData), _input(sample, "target")
     dft = _jobs_between(structure, start)
-    parameters = _input(sample, "parameters")
+    parameters, classifier = _input(sample, "parameters"), _input(sample, "classifier")
     predict = jobs["predict"]
     return Lineage(
         structure=structure.uuid,
         formula=structure.get_formula(),
         candidate=_input(extract, "candidate").value,
         seed=_input(sample, "seed").value,
-        target=target.uuid,
-        target_sha256=target.base.attributes.get("sha256"),
+        target=None if target is None else target.uuid,
+        target_sha256=None if target is None else target.base.attributes.get("sha256"),
         sampling=parameters.get_dict() if parameters is not None else {},
         checkpoint=_model(_input(sample, "checkpoint")),
+        classifier=None if classifier is None else _model(classifier),
+        template=_template(_input(sample, "template")),
         predictor=None if predict is None else _model(_input(predict, "checkpoint")),
         force_field=_model(_input(jobs["relax"], "force_field")),
         validation=None if validation is None else validation.uuid,
@@ -282,6 +306,13 @@ def _model(node: CheckpointData | ForceFieldData) -> UsedModel:
         training_run=None if run is None else run.uuid,
         parent_sha256=training.get("parent_sha256"),
     )
+
+
+def _template(node: CrystalSetData | orm.StructureData | None) -> UsedTemplate | None:
+    if node is None:
+        return None
+    formula = node.get_formula() if isinstance(node, orm.StructureData) else None
+    return UsedTemplate(node.uuid, node.label, formula, node.base.attributes.get("sha256", None))
 
 
 def _score(validation: orm.Node | None) -> dict[str, Any] | None:

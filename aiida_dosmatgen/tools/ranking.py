@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 
-from .lineage import Lineage, UsedModel
+from .lineage import Lineage, UsedModel, UsedTemplate
 
 _HEADINGS = ("rank", "candidate", "formula", "E_form eV/atom", "predicted", "DFT", "DFT ±3 eV", "shift eV", "remark")
 EXPLANATION = (
@@ -105,8 +105,10 @@ def format_lineage(lineage: Lineage) -> str:
     lines = [
         ("structure", f"{lineage.formula}, {lineage.structure}"),
         ("candidate", f"{lineage.candidate} of seed {lineage.seed}" + (f" ({sampling})" if sampling else "")),
-        ("target", f"{lineage.target}, sha256 {lineage.target_sha256}"),
+        ("target", f"{lineage.target}, sha256 {lineage.target_sha256}" if lineage.target else "none, sampled freely"),
         *_model_lines("checkpoint", lineage.checkpoint),
+        *(_model_lines("classifier", lineage.classifier) if lineage.classifier else []),
+        *_template_lines(lineage.template),
         *(_model_lines("predictor", lineage.predictor) if lineage.predictor else []),
         *_model_lines("force field", lineage.force_field),
         *([("validation", lineage.validation)] if lineage.validation else []),
@@ -128,3 +130,10 @@ def _model_lines(name: str, model: UsedModel) -> list[tuple[str, str]]:
     if model.parent_sha256:
         lines.append(("  parent", f"sha256 {model.parent_sha256}"))
     return lines
+
+
+def _template_lines(template: UsedTemplate | None) -> list[tuple[str, str]]:
+    if template is None:
+        return []
+    name = template.formula or template.label or "crystals"
+    return [("template", f"{name}, {template.uuid}" + (f", sha256 {template.sha256}" if template.sha256 else ""))]

@@ -11,7 +11,9 @@ from aiida.engine import ExitCode, ProcessBuilder, WorkChain, while_
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from ..calculations.functions import extract_candidate, rank
+from ..calculations.sampling import problem_of_sampling
 from ..data.checkpoint import CheckpointData
+from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
@@ -29,9 +31,14 @@ def validate_top_k(node: orm.Int | None, _: Any) -> str | None:
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
-    """Refuse a campaign without a target, and validations without their inputs."""
+    """Refuse a campaign without a target, targets that do not go with the sampling, and validations without their inputs."""
     if "targets" in namespace and not inputs.get("targets"):
         return "there are no targets; give at least one DosTargetData in the namespace targets"
+    candidates = inputs.get("candidates", {})
+    for name, target in inputs.get("targets", {}).items():
+        problem = problem_of_sampling(candidates.get("sample", {}), candidates.get("checkpoint"), target)
+        if problem:
+            return f"target {name}: {problem}"
     if "top_k" in inputs and inputs["top_k"].value > 0 and "validate" in namespace and not inputs.get("validate"):
         return (
             f"top_k is {inputs['top_k'].value}, but there are no inputs in the namespace validate; give them, or set top_k to 0"
@@ -111,6 +118,8 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         top_k: int | None = None,
         max_concurrent: int | None = None,
         relax: bool = False,
+        template: CrystalSetData | StructureData | None = None,
+        classifier: CheckpointData | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -121,6 +130,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
         :param dft_options: the same for the jobs of Quantum ESPRESSO.
         :param relax: whether pw.x relaxes the candidates before their DOS is computed.
+        :param template: for the candidates of all targets, like ``classifier``; see :class:`.CandidatesWorkChain`.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -141,6 +151,8 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             options,
             seed,
             n_candidates,
+            template,
+            classifier,
         )
         builder = cls.get_builder()
         builder.targets = dict(targets)

@@ -13,10 +13,12 @@ from aiida.orm import CalcJobNode
 from ..calculations.functions import screen
 from ..calculations.predict import PredictCalculation
 from ..calculations.relax import RelaxCalculation
-from ..calculations.sample import SampleCalculation
+from ..calculations.sample import SampleCalculation, validate_kind
+from ..calculations.sampling import problem_of_sampling
 from ..core.job import RelaxParameters, SampleParameters
 from ..core.screening import ScreenCriteria
 from ..data.checkpoint import CheckpointData
+from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
@@ -40,29 +42,16 @@ def validate_seed(node: orm.Int | None, _: Any) -> str | None:
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
-    """Refuse a target that does not say how many atoms a candidate has, if the parameters do not either."""
-    if "target" not in namespace or "target" not in inputs or "parameters" not in inputs.get("sample", {}):
-        return None
-    if inputs["sample"]["parameters"].get_dict().get("n_atoms") is not None:
-        return None
-    if inputs["target"].base.attributes.get("n_atoms", None) is None:
-        return "the target is a total DOS that does not say how many atoms; give n_atoms in sample.parameters"
-    return None
-
-
-def kind_validator(kind: str) -> Any:
-    """Return a validator that accepts checkpoints of one kind."""
-
-    def validate(node: CheckpointData | None, _: Any) -> str | None:
-        found = None if node is None else node.base.attributes.get("kind", None)
-        return f"the checkpoint is a {found}, a {kind} is needed here" if found not in (None, kind) else None
-
-    return validate
+    """Refuse guidance, constraints and sizes that lack what they need; the target may come from an outer work chain."""
+    return problem_of_sampling(
+        inputs.get("sample", {}), inputs.get("checkpoint"), inputs.get("target"), target_follows="target" not in namespace
+    )
 
 
 class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
     """Sample crystals for a target, relax them with a force field, predict their DOS, and screen: one job of each kind.
 
+    Without a target the crystals are sampled freely, and ranked by their formation energies.
     A job that stopped early and kept what it had does not stop the chain: it goes on with what there is.
     """
 
@@ -72,12 +61,17 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
     def define(cls, spec: Any) -> None:
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
-        spec.input("target", valid_type=DosTargetData, help="The density of states that is asked for.")
-        spec.input("checkpoint", valid_type=CheckpointData, validator=kind_validator("denoiser"), help="The denoiser.")
+        spec.input(
+            "target",
+            valid_type=DosTargetData,
+            required=False,
+            help="The density of states that is asked for; none samples freely.",
+        )
+        spec.input("checkpoint", valid_type=CheckpointData, validator=validate_kind("denoiser"), help="The denoiser.")
         spec.input(
             "predictor",
             valid_type=CheckpointData,
-            validator=kind_validator("predictor"),
+            validator=validate_kind("predictor"),
             help="Predictor of the DOS and the formation energy.",
         )
         spec.input("force_field", valid_type=ForceFieldData, help="Force field of the relaxation and of its references.")
@@ -88,7 +82,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             SampleCalculation,
             namespace="sample",
             exclude=("checkpoint", "target", "seed", "candidates"),
-            namespace_options={"validator": validate_calc_job},  # its own wants to see the target
+            namespace_options={"validator": validate_calc_job},  # its own would miss the other inputs
         )
         spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("crystals", "force_field"))
         spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint"))
@@ -124,7 +118,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
     def get_builder_from_protocol(
         cls,
         code: orm.AbstractCode | str,
-        target: DosTargetData,
+        target: DosTargetData | None,
         checkpoint: CheckpointData,
         predictor: CheckpointData,
         force_field: ForceFieldData,
@@ -133,19 +127,31 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         options: Mapping | None = None,
         seed: int | None = None,
         n_candidates: int | None = None,
+        template: CrystalSetData | StructureData | None = None,
+        classifier: CheckpointData | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
         :param code: the executable ``dosmatgen``.
+        :param target: None samples freely, and ranks by formation energy.
         :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of every job.
+        :param template: crystals to start from (``start_time`` in ``sample.parameters``), or to hold parts of
+            (``constraints``).
+        :param classifier: guides by its gradient, unless the overrides say another ``guidance``.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         code = load(code)
         builder = cls.get_builder()
-        builder.target, builder.checkpoint, builder.predictor = target, checkpoint, predictor
-        builder.force_field = force_field
+        builder.checkpoint, builder.predictor, builder.force_field = checkpoint, predictor, force_field
+        if target is not None:
+            builder.target = target
+        if template is not None:
+            builder.sample.template = template
+        if classifier is not None:
+            builder.sample.classifier = classifier
+            inputs["sample"]["parameters"].setdefault("guidance", "classifier")
         builder.seed = orm.Int(inputs["seed"] if seed is None else seed)
         builder.n_candidates = orm.Int(inputs["n_candidates"] if n_candidates is None else n_candidates)
         builder.criteria = checked(ScreenCriteria, inputs["criteria"], "criteria")
@@ -163,9 +169,9 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         inputs = self.exposed_inputs(SampleCalculation, "sample")
         inputs.update(
             checkpoint=self.inputs.checkpoint,
-            target=self.inputs.target,
             seed=self.inputs.seed,
             candidates=orm.List([0, self.inputs.n_candidates.value]),
+            **self._target(),
         )
         return self._submit_job(SampleCalculation, "sample", inputs)
 
@@ -198,7 +204,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         result, node = screen.run_get_node(
             crystals=self.ctx.predict.outputs.crystals,
             references=self.ctx.relax.outputs.references,
-            target=self.inputs.target,
+            **self._target(),
             criteria=self.inputs.criteria,
             metadata={"call_link_label": "screen"},
         )
@@ -211,6 +217,9 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return self.exit_codes.ERROR_NO_SURVIVORS if survivors == 0 else None
 
     # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _target(self) -> dict[str, DosTargetData]:
+        return {"target": self.inputs.target} if "target" in self.inputs else {}
 
     def _submit_job(self, process_class: Any, step: str, inputs: Any) -> ToContext:
         inputs.metadata["call_link_label"] = step

@@ -8,6 +8,7 @@ from aiida.orm import Dict, Int
 from aiida_dosmatgen.calculations.functions import (
     BAD_CONTENT,
     ELECTRONS_MISSING,
+    combine_targets,
     extract_candidate,
     rank,
     score_dos,
@@ -15,6 +16,7 @@ from aiida_dosmatgen.calculations.functions import (
     target_from_labelled,
 )
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.conversion import crystal_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
@@ -151,6 +153,52 @@ def test_target_from_labelled(labelled):
     node = target_from_labelled(LabelledCrystalSetData(labelled), Int(2))
     np.testing.assert_allclose(node.target.curves, labelled[2].atom_columns["dos"])
     assert node.creator.function_name == "target_from_labelled"
+
+
+def test_screen_without_a_target_ranks_by_formation_energy(predicted):
+    result, node = screen.run_get_node(
+        crystals=CrystalSetData(predicted), references=Dict(REFERENCES), criteria=Dict({"max_formation_energy": None})
+    )
+    assert node.is_finished_ok
+    ranking = result["report"].get_dict()["ranking"]
+    energies = [row["formation_energy"] for row in ranking]
+    assert energies == sorted(energies) and len(energies) == 2
+    assert {row["predicted_distance"] for row in ranking} == {None}
+    columns = result["crystals"].crystals.crystal_columns
+    np.testing.assert_allclose(columns["score"], energies)
+    assert np.isnan(columns["predicted_distance"]).all()
+
+
+def test_combine_targets_for_different_sites(target):
+    one = DosTargetData(DosTarget(target.total, "total"))
+    two = DosTargetData(target)
+    node = combine_targets(sites=Dict({"metal": [5, 0], "oxygen": [2, 3]}), n_atoms=Int(6), metal=one, oxygen=two)
+    combined = node.target
+    assert (combined.sites, combined.n_atoms) == ((0, 2, 3, 5), 6)
+    np.testing.assert_array_equal(combined.curves, [target.total, *target.curves, target.total])
+    inputs = node.creator.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all_link_labels()
+    assert sorted(inputs) == ["metal", "n_atoms", "oxygen", "sites"]
+    more = combine_targets(sites=Dict({"b": [1]}), a=node, b=one)
+    assert (more.target.sites, more.target.n_atoms) == ((0, 1, 2, 3, 5), None)
+
+
+@pytest.mark.parametrize(
+    ("sites", "n_atoms", "words"),
+    [
+        ({"a": [0, 1], "b": [1]}, None, "targets a and b of those to combine are both for site 1"),
+        ({"a": [0, 1], "b": [2]}, 2, "target b of those to combine: there is no site 2"),
+        ({"a": [0, 1]}, None, "target b of those to combine does not say for which sites"),
+        ({"a": [0, 1, 2], "b": [3]}, None, "target a of those to combine: 2 site curves but 3 sites"),
+        ({"a": "x", "b": [3]}, None, "target a of those to combine: the sites 'x' are not a list"),
+        ({"a": [0, 1], "b": [2], "c": [3]}, None, "sites are given for 'c', but there is no target of this name"),
+    ],
+)
+def test_targets_that_cannot_be_combined(target, sites, n_atoms, words):
+    inputs = {} if n_atoms is None else {"n_atoms": Int(n_atoms)}
+    targets = {"a": DosTargetData(target), "b": DosTargetData(DosTarget(target.total, "total"))}
+    _, node = combine_targets.run_get_node(sites=Dict(sites), **inputs, **targets)
+    assert node.exit_status == BAD_CONTENT
+    assert words in node.exit_message and "\n" not in node.exit_message
 
 
 def test_rank_puts_dft_first_and_failures_last():

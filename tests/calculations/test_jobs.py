@@ -2,14 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 from aiida.common.folders import SandboxFolder
-from aiida.orm import Dict, Int, List
+from aiida.orm import Dict, Int, List, StructureData
+from ase.build import bulk
 
+from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.job import load_job
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
+from aiida_dosmatgen.data.conversion import crystal_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.forcefield import ForceFieldData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
@@ -133,7 +137,20 @@ REFUSED = [
     ("sample", {"candidates": [5]}, r"\[5\] is no range of candidates"),
     ("sample", {"candidates": [0.0, 5.5]}, "is no range of candidates"),
     ("sample", {"seed": -1}, "the seed is -1"),
-    ("sample", {"target": None}, "must say `n_atoms` when there is no target"),
+    ("sample", {"parameters": {"guidance": "classifier"}}, "guidance is 'classifier', but none is given"),
+    ("sample", {"parameters": {"start_time": 0.5}}, "start_time needs a template; give structures as the input template"),
+    (
+        "sample",
+        {"parameters": {"constraints": {"sites": [{"sites": [0], "coordinates": "template"}]}}},
+        r"constraints.sites\[0\].coordinates needs a template",
+    ),
+    (
+        "sample",
+        {"parameters": {"constraints": {"lattice": {"volume": "template"}}}},
+        "constraints.lattice.volume needs a template",
+    ),
+    ("sample", {"parameters": {"constraints": {"latice": {}}}}, "constraints.latice: unknown key"),
+    ("sample", {"parameters": {"n_atoms": 3}}, "the target is for crystals of 2 atoms, but n_atoms is 3; leave n_atoms out"),
     ("relax", {"parameters": {"fmax": 0}}, "fmax: Input should be greater than 0"),
     ("train", {"parameters": {"model": "denoiser"}}, "the parent is a predictor, but a denoiser is to be trained"),
     ("train", {"parameters": {"model": "gan"}}, "model: Input should be"),
@@ -150,18 +167,100 @@ def test_bad_inputs_are_refused_before_anything_runs(make_job, inputs, kind, cha
 
 def test_checkpoints_of_the_wrong_kind(make_job, inputs):
     predictor, denoiser = inputs["predict"]["checkpoint"], inputs["sample"]["checkpoint"]
-    with pytest.raises(ValueError, match="the checkpoint is a predictor; sampling needs a denoiser"):
+    with pytest.raises(ValueError, match="the checkpoint is a predictor, a denoiser is needed here"):
         make_job("sample", **{**inputs["sample"], "checkpoint": predictor})
     with pytest.raises(ValueError, match="the checkpoint is a denoiser; predictions need a predictor"):
         make_job("predict", **{**inputs["predict"], "checkpoint": denoiser})
 
 
-def test_a_total_target_without_its_number_of_atoms(make_job, inputs):
-    target = DosTargetData(DosTarget([1.0] * DEFAULT_GRID.n, "total"))
-    with pytest.raises(ValueError, match="does not say how many atoms"):
-        make_job("sample", **{**inputs["sample"], "target": target})
-    _, job = prepare(make_job("sample", **{**inputs["sample"], "target": target, "parameters": {"n_atoms": 2}}))
-    assert job.parameters.n_atoms == 2
+def test_the_number_of_atoms_may_be_left_open(make_job, inputs):
+    total = {**inputs["sample"], "target": DosTargetData(DosTarget([1.0] * DEFAULT_GRID.n, "total"))}
+    free = {key: value for key, value in inputs["sample"].items() if key != "target"}
+    for changed in (total, free):
+        _, job = prepare(make_job("sample", **changed))
+        assert (job.parameters.n_atoms, job.target is None) == (None, changed is free)
+        _, job = prepare(make_job("sample", **{**changed, "parameters": {"n_atoms": {"min": 2, "max": 8}}}))
+        assert (job.parameters.n_atoms.min, job.parameters.n_atoms.max) == (2, 8)
+
+
+def test_chosen_sites_and_sizes(make_job, inputs):
+    target = DosTargetData(DosTarget(np.ones((2, DEFAULT_GRID.n)), sites=(1, 4)))
+    with pytest.raises(ValueError, match="a curve for atom 4, counted from 0, but n_atoms is 4; ask for more"):
+        make_job("sample", **{**inputs["sample"], "target": target, "parameters": {"n_atoms": 4}})
+    _, job = prepare(make_job("sample", **{**inputs["sample"], "target": target, "parameters": {"n_atoms": [5, 8]}}))
+    assert job.parameters.n_atoms == [5, 8]
+
+
+@pytest.fixture
+def classifier(inputs, checkpoint_file):
+    """Return a function that makes the inputs of a sampling that a classifier guides."""
+
+    def make(name="c", guidance="classifier", **header):
+        node = CheckpointData.from_file(checkpoint_file("classifier", name=f"{name}.safetensors", **header))
+        return {**inputs["sample"], "classifier": node.store(), "parameters": {"guidance": guidance}}
+
+    return make
+
+
+def test_a_classifier_goes_with_the_job(make_job, classifier):
+    changed = classifier()
+    info, job = prepare(make_job("sample", **changed))
+    assert job.classifier == "classifier.safetensors"
+    copied = {name: uuid for uuid, _, name in info.local_copy_list}
+    assert copied["classifier.safetensors"] == changed["classifier"].uuid
+
+
+def test_classifiers_that_do_not_fit(make_job, inputs, classifier):
+    with pytest.raises(ValueError, match="a classifier is given, but guidance is 'none'"):
+        make_job("sample", **classifier(guidance="none"))
+    with pytest.raises(ValueError, match="there is no target to guide to"):
+        make_job("sample", **{key: value for key, value in classifier().items() if key != "target"})
+    with pytest.raises(ValueError, match="does not know B, C, which the denoiser makes"):
+        make_job("sample", **classifier("small", elements=["N", "Si"]))
+    with pytest.raises(ValueError, match="another energy grid than the denoiser"):
+        make_job("sample", **classifier("coarse", grid={"emin": -10.0, "emax": 10.0, "n": 200}))
+    with pytest.raises(ValueError, match="the checkpoint is a predictor, a classifier is needed here"):
+        make_job("sample", **{**classifier(), "classifier": inputs["predict"]["checkpoint"]})
+
+
+HELD = {"constraints": {"sites": [{"sites": [0], "coordinates": "template"}]}}
+
+
+@pytest.mark.parametrize("parameters", [{"start_time": 0.4}, HELD])
+def test_a_set_of_templates_is_copied_as_it_is(make_job, inputs, crystals, parameters):
+    template = CrystalSetData(crystals).store()
+    info, job = prepare(make_job("sample", **{**inputs["sample"], "template": template, "parameters": parameters}))
+    assert job.template == "template.npz"
+    assert (template.uuid, "crystals.npz", "template.npz") in info.local_copy_list
+
+
+def test_a_structure_becomes_a_file_of_crystals(make_job, inputs):
+    structure = StructureData(ase=bulk("SiC", "zincblende", 4.36))
+    process = make_job("sample", **{**inputs["sample"], "template": structure, "parameters": HELD})
+    with SandboxFolder() as folder:
+        info = process.prepare_for_submission(folder)
+        assert sorted(folder.get_content_list()) == ["job.json", "template.npz"]
+        assert load_job(folder.get_abs_path("job.json")).template == "template.npz"
+        assert CrystalSet.load(folder.get_abs_path("template.npz")) == crystal_of(structure)
+    assert "template.npz" not in [name for _, _, name in info.local_copy_list]
+
+
+def test_templates_that_cannot_be_used(make_job, inputs, crystals):
+    def make(template, parameters=HELD):
+        make_job("sample", **{**inputs["sample"], "template": template, "parameters": parameters})
+
+    with pytest.raises(ValueError, match="a template is given, but nothing uses it; set start_time"):
+        make(CrystalSetData(crystals), {})
+    with pytest.raises(ValueError, match="the template has no crystals"):
+        make(CrystalSetData(crystals[[]]))
+    with pytest.raises(ValueError, match="the template cannot be used: crystal 0: the coordinates have NaN"):
+        make(CrystalSetData(crystals.replace(fractional=np.full((7, 3), np.nan)), check=False))
+    with pytest.raises(ValueError, match="the template cannot be used: the structure is not periodic"):
+        make(StructureData(cell=np.eye(3), pbc=(True, True, False)))
+    germanium = StructureData(ase=bulk("Ge"))
+    with pytest.raises(ValueError, match="the template has Ge, which the denoiser does not know; start_time cannot use it"):
+        make(germanium, {"start_time": 0.2})
+    make(germanium, {"constraints": {"lattice": {"shape": "template"}}})  # only its cell is used
 
 
 def test_no_crystals_and_no_energies(make_job, inputs, crystals, labelled):
