@@ -50,17 +50,20 @@ def save_model(path: str | Path, model: nn.Module, header: CheckpointHeader) -> 
 
 
 def load_model(
-    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None
+    path: str | Path, device: str | torch.device = "cpu", dtype: torch.dtype | None = None, kind: str | None = None
 ) -> tuple[Any, CheckpointHeader]:
     """Read a model, ready to be evaluated.
 
     :param dtype: arithmetic of the model; None for single precision.
+    :param kind: the kind that it must be of; None takes any.
     :raises ContentError: if the file is no checkpoint or is damaged, or its tensors are not those of the model that its
         header describes.
     """
     with open_checkpoint(path) as stream:
         content = stream.read()  # once, so that what is loaded is what was checked
     header = read_header(io.BytesIO(content), str(path))
+    if kind not in (None, header.kind):
+        raise ContentError(f"{path} is a {header.kind}, but a {kind} is needed here")
     try:
         tensors = safetensors.torch.load(content)
     except safetensors.SafetensorError as exception:

@@ -1,4 +1,6 @@
-"""The predictor: symmetries, what counts in its loss, and what its users get for crystals that it cannot treat."""
+"""The predictor: symmetries, what counts in its loss, how sure it says it is, and what it says of what it cannot treat."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,11 +12,14 @@ from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHea
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.engine import predictors
-from aiida_dosmatgen.engine.dataset import LabelledDataset, niggli, with_formation_energies
+from aiida_dosmatgen.engine.checkpoint import load_model
+from aiida_dosmatgen.engine.dataset import LabelledDataset, load_labelled, niggli, split_by_formula, with_formation_energies
 from aiida_dosmatgen.engine.predictors import Predictor, PredictorObjective, predict
 from aiida_dosmatgen.engine.tightbinding import tight_binding_dos
 
 from .labelled import ELEMENTS, beyond, labelled
+
+PACKAGE = Path(predictors.__file__).parents[1]
 
 HEADER = CheckpointHeader(
     kind="predictor",
@@ -111,12 +116,12 @@ def test_points_beyond_the_complete_bands_never_count(model, crystals):
 
 
 def test_errors_are_those_of_the_mean_of_the_members(model, crystals):
-    whole = crystals.with_columns(crystal={"complete_below": np.full(len(crystals), np.inf)})
-    metrics = PredictorObjective(DEFAULT_GRID).evaluate(model, DataLoader(LabelledDataset(whole, ELEMENTS), batch_size=7))
-    got = predict(model, HEADER, whole)
-    difference = np.abs(got.atom_columns["predicted_dos"] - whole.atom_columns["dos"])
+    crystals = whole(crystals)
+    metrics = PredictorObjective(DEFAULT_GRID).evaluate(model, DataLoader(LabelledDataset(crystals, ELEMENTS), batch_size=7))
+    got = predict(model, HEADER, crystals)
+    difference = np.abs(got.atom_columns["predicted_dos"] - crystals.atom_columns["dos"])
     assert metrics["dos_mae"] == pytest.approx(difference.mean(), rel=1e-4)
-    energies = got.crystal_columns["predicted_formation_energy"] - whole.crystal_columns["formation_energy"]
+    energies = got.crystal_columns["predicted_formation_energy"] - crystals.crystal_columns["formation_energy"]
     assert metrics["formation_energy_mae"] == pytest.approx(np.abs(energies).mean(), rel=1e-4)
 
 
@@ -128,6 +133,107 @@ def test_the_loss_does_without_energies(model, crystals):
     assert torch.isfinite(parts["loss"])
     assert float(parts["energy"]) == 0
     assert "formation_energy_mae" not in objective.evaluate(model, DataLoader(data, batch_size=9))
+
+
+# --- how sure it is ---------------------------------------------------------------------------------------------------------
+
+
+def whole(crystals: CrystalSet) -> CrystalSet:
+    return crystals.with_columns(crystal={"complete_below": np.full(len(crystals), np.inf)})
+
+
+def test_calibrated_uncertainties_are_the_errors_on_average(model, crystals):
+    crystals = whole(crystals)
+    data = LabelledDataset(crystals, ELEMENTS)
+    model.set_scalers(data, DEFAULT_GRID)
+    metrics = PredictorObjective(DEFAULT_GRID).calibrate(model, DataLoader(data, batch_size=7))
+    got = predict(model, HEADER, crystals)
+    difference = np.abs(got.atom_columns["predicted_dos"] - crystals.atom_columns["dos"]).mean(1)
+    errors = np.bincount(crystals.crystal_of_atom, weights=difference) / crystals.n_atoms
+    assert got.crystal_columns["predicted_dos_uncertainty"].mean() == pytest.approx(errors.mean(), rel=1e-3)
+    energies = np.abs(got.crystal_columns["predicted_formation_energy"] - crystals.crystal_columns["formation_energy"])
+    stated = np.sqrt(2 / np.pi) * got.crystal_columns["predicted_formation_energy_std"]
+    assert stated.mean() == pytest.approx(energies.mean(), rel=1e-3)
+    assert metrics["calibrated"]
+    assert metrics["dos_calibration"] == pytest.approx(float(model.dos_calibration))
+    again = PredictorObjective(DEFAULT_GRID).calibrate(model, DataLoader(data, batch_size=7))
+    assert again["dos_calibration"] == pytest.approx(metrics["dos_calibration"])  # not one factor on top of the other
+
+
+def test_nothing_is_calibrated_without_crystals_or_members(model, crystals):
+    model.dos_calibration.fill_(7.0)
+    assert PredictorObjective(DEFAULT_GRID).calibrate(model, []) == {"calibrated": False}
+    assert float(model.dos_calibration) == float(model.energy_calibration) == 1
+    architecture = {**HEADER.architecture, "members": 1}
+    alone = Predictor.from_header(HEADER.model_copy(update={"architecture": architecture})).eval()
+    data = DataLoader(LabelledDataset(crystals, ELEMENTS), batch_size=20)
+    assert PredictorObjective(DEFAULT_GRID).calibrate(alone, data) == {"calibrated": False}
+    got = predict(alone, HEADER, crystals[:3])
+    assert np.isfinite(got.crystal_columns["predicted_formation_energy"]).all()
+    for name in ("predicted_formation_energy_std", "predicted_dos_uncertainty"):
+        assert np.isnan(got.crystal_columns[name]).all()
+
+
+def test_members_leave_compounds_out(model, crystals):
+    objective = PredictorObjective(DEFAULT_GRID, left_out=0.5)
+    data = list(LabelledDataset(crystals, ELEMENTS))
+    seen = objective.seen(predictors.to_dense(Batch.from_data_list(data)), len(ELEMENTS), 3)
+    formulas = [tuple(sorted(set(c.numbers.tolist()))) for c in crystals]
+    elements = torch.tensor([len(formula) == 1 for formula in formulas])
+    assert seen[:, elements].all()
+    assert 0.2 < seen[:, ~elements].mean() < 0.8
+    assert len(seen.unique(dim=0)) > 1
+    # a supercell is the same compound
+    doubled = CrystalSet.from_ase([atoms.repeat((1, 1, 2)) for atoms in crystals.to_ase()])
+    columns = {"dos": np.repeat(np.zeros((1, 400), np.float32), len(doubled.numbers), 0)}
+    doubled = doubled.with_columns(crystal=crystals.crystal_columns, atom={**columns, "tight_binding": columns["dos"]})
+    again = objective.seen(
+        predictors.to_dense(Batch.from_data_list(list(LabelledDataset(doubled, ELEMENTS)))), len(ELEMENTS), 3
+    )
+    assert torch.equal(seen, again)
+    # and what a member does not see moves none of its weights
+    member = int(seen.mean(1).argmin())
+    left_out = [data[i] for i in np.flatnonzero(seen[member].numpy() == 0)]
+    objective.loss(model.train(), Batch.from_data_list(left_out), torch.Generator())["loss"].backward()
+    sums = [sum(float(p.grad.abs().sum()) for p in member.parameters()) for member in model.members]
+    assert sums[member] == 0
+    assert max(sums) > 0
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    crystals = with_formation_energies(load_labelled(PACKAGE / "datasets" / "debian-pbe" / "labelled.npz"))
+    model, header = load_model(PACKAGE / "models" / "predictor.safetensors")
+    return model, header, crystals[split_by_formula(crystals, 0.1, header.training.seed)[1]]
+
+
+def test_the_shipped_predictor_knows_how_wrong_it_is(shipped):
+    model, header, held_out = shipped
+    got = predict(model, header, held_out)
+    stated = got.crystal_columns["predicted_dos_uncertainty"]
+    errors = [
+        np.abs(a.atom_columns["predicted_dos"] - b.atom_columns["dos"])[~beyond(b)].mean()
+        for a, b in zip(got, held_out, strict=True)
+    ]
+    assert stated.mean() == pytest.approx(np.mean(errors), rel=0.05)
+    assert 0.5 < header.metrics["dos_within_std"] < 0.85
+    assert 0.5 < header.metrics["formation_energy_within_std"] < 0.85
+    assert header.metrics["dos_uncertainty_rank_correlation"] > 0.2
+
+
+def test_the_shipped_predictor_is_less_sure_of_what_it_has_not_seen(shipped):
+    model, header, held_out = shipped
+    medians = {}
+    for scale in (0.6, 0.7, 1.0, 1.6):
+        got = predict(model, header, held_out.replace(lattices=held_out.lattices * scale))
+        names = ("predicted_dos_uncertainty", "predicted_formation_energy_std")
+        medians[scale] = np.array([np.nanmedian(got.crystal_columns[name]) for name in names])
+    assert (medians[0.6] > 1.5 * medians[1.0]).all()
+    assert (medians[0.6] > medians[0.7]).all()
+    assert (medians[1.6] > medians[1.0]).all()
+
+
+# --- what it cannot treat ---------------------------------------------------------------------------------------------------
 
 
 def test_bad_crystals_get_nan_and_spoil_nothing(model, crystals):

@@ -37,6 +37,7 @@ def run(job: TrainJob, folder: Path) -> Results:
 
 def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Results:
     import torch
+    from torch_geometric.loader import DataLoader
 
     from ..checkpoint import build_model, load_model, save_model
     from ..dataset import LabelledDataset, load_labelled, split_by_formula, with_formation_energies
@@ -74,7 +75,10 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
     )
     progress = Progress("epochs", parameters.epochs)
     outcome = trainer.run(clock.allows, progress, folder / job.history)
-    metrics = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)} | {"n_held_out": len(held_out)}
+    metrics: dict[str, Any] = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)} | {"n_held_out": len(held_out)}
+    if parameters.model == "predictor":
+        unseen = DataLoader(sets[1], batch_size=64) if len(sets) > 1 else []
+        metrics |= objective.calibrate(outcome.model, (batch.to(device) for batch in unseen))
     header = header.model_copy(
         update={"metrics": metrics, "training": header.training.model_copy(update={"epochs": outcome.best_epoch})}
     )
@@ -124,7 +128,7 @@ def _header(
 def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHeader:
     """Return the header of a model that starts from a parent: its sizes, its elements and its curves.
 
-    :raises ContentError: if the parent is of another kind, or lacks an element.
+    :raises ContentError: if the parent is of another kind, lacks an element, or is for smaller crystals.
     """
     if parent.kind != header.kind:
         raise ContentError(f"parent: the checkpoint is a {parent.kind}, but a {header.kind} is to be trained")
@@ -133,6 +137,12 @@ def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHe
         raise ContentError(
             f"parent: the checkpoint knows {' '.join(parent.elements)}, but the data set contains {' '.join(unknown)}; "
             "leave those crystals out, or train without a parent"
+        )
+    largest, known = header.architecture.get("max_atoms", 0), parent.architecture.get("max_atoms", math.inf)
+    if largest > known:
+        raise ContentError(
+            f"parent: the checkpoint knows crystals of up to {known} atoms, but the data set has one of {largest}; "
+            "leave such crystals out, or train without a parent"
         )
     return header.model_copy(
         update={"architecture": parent.architecture, "elements": parent.elements, "grid": parent.grid, "sigma": parent.sigma}

@@ -1,0 +1,73 @@
+"""How far an atom's surroundings are from all that a model was trained on.
+
+Members of an ensemble may agree on what none of them has seen. The distance in the space of descriptors knows better: it is
+the Mahalanobis distance, as in outlier detection for interatomic potentials and surrogates (e.g. Chem. Sci. 10, 7913, 2019),
+of the logarithmic radial densities around an atom from those around the atoms of its element in the training set.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+_QUANTILE = 0.95  # of the training atoms, up to which nothing counts as new
+_FLOOR = 1e-3  # of the mean variance; smaller eigenvalues say how few crystals there were
+
+
+class Novelty(nn.Module):
+    """A factor for each atom: 1 within the training set's distances, and beyond it the distance in units of its edge.
+
+    :param n_elements: size of the vocabulary.
+    :param n_features: length of the descriptor of an atom.
+    """
+
+    def __init__(self, n_elements: int, n_features: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.whitening: Tensor
+        self.edge: Tensor
+        self.register_buffer("mean", torch.zeros(n_elements, n_features))
+        self.register_buffer("whitening", torch.zeros(n_elements, n_features, n_features))
+        self.register_buffer("edge", torch.ones(()))
+
+    def fit(self, features: Tensor, types: Tensor) -> None:
+        """Set the distributions from the A atoms of a training set.
+
+        The covariance of an element is shrunk towards that of all atoms, by as much as its atoms are few.
+
+        :param features: shape (A, n_features).
+        :param types: element indices, shape (A,).
+        """
+        x = features.double()
+        size = x.shape[1]
+        floor = _FLOOR * x.var(0, correction=0).mean().clamp_min(1e-6) * torch.eye(size, dtype=x.dtype, device=x.device)
+        common = _covariance(x)
+        for k in range(len(self.mean)):
+            own = x[types == k]
+            share = len(own) / (len(own) + size)
+            covariance = (1 - share) * common + floor + (share * _covariance(own) if len(own) else 0)
+            self.mean[k] = own.mean(0) if len(own) else x.mean(0)
+            # ‖L⁻¹ y‖² = yᵀ Σ⁻¹ y for Σ = L Lᵀ
+            lower = torch.linalg.cholesky(covariance)
+            self.whitening[k] = torch.linalg.solve_triangular(
+                lower, torch.eye(size, dtype=x.dtype, device=x.device), upper=False
+            )
+        self.edge.copy_(torch.quantile(self.distance(features.to(self.mean), types), _QUANTILE).clamp_min(1e-3))
+
+    def distance(self, features: Tensor, types: Tensor) -> Tensor:
+        """Return the root mean square of the whitened features, of order 1 for training atoms, shape (…)."""
+        centred = features - self.mean[types]
+        return torch.einsum("...ij,...j->...i", self.whitening[types], centred).square().mean(-1).sqrt()
+
+    def forward(self, features: Tensor, types: Tensor) -> Tensor:
+        """Return the factors, at least 1; 1 everywhere before :meth:`fit`.
+
+        :param features: shape (…, n_features).
+        :param types: shape (…).
+        """
+        return (self.distance(features, types) / self.edge).clamp_min(1.0)
+
+
+def _covariance(x: Tensor) -> Tensor:
+    centred = x - x.mean(0)
+    return centred.T @ centred / len(x)
