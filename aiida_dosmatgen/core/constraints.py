@@ -159,7 +159,7 @@ def _contradiction(constraints: Constraints) -> str | None:
     """Say what contradicts itself whatever the template and the checkpoint, or None."""
     size = own_size(constraints, None)
     if size is not None:
-        return sizes_allowed(constraints, None, size)
+        return _size_refused(constraints, None, size)
     named = [max(c.sites) for c in constraints.sites if isinstance(c.sites, list)]
     n_atoms = 1 + max(named, default=0)
     restrictions = of_sites(constraints.sites, n_atoms, None)
@@ -195,8 +195,11 @@ def sizes_allowed(constraints: Constraints | None, template_n_atoms: int | None,
 
     :param template_n_atoms: atoms of the template, None without one.
     """
-    if constraints is None:
-        return None
+    reason = None if constraints is None else _size_refused(constraints, template_n_atoms, n_atoms)
+    return None if reason is None else f"constraints: {reason}"
+
+
+def _size_refused(constraints: Constraints, template_n_atoms: int | None, n_atoms: int) -> str | None:
     if constraints.composition is not None and sum(constraints.composition.values()) != n_atoms:
         given = " ".join(f"{s}{n}" for s, n in constraints.composition.items())
         return f"composition ({given}) has {sum(constraints.composition.values())} atoms, but the crystal has {n_atoms}"
@@ -288,7 +291,7 @@ def resolve(
 
 def _resolve(constraints: Constraints, n_atoms: int, elements: Sequence[str], template: CrystalSet | None, start: bool) -> Held:
     template = _checked(constraints, n_atoms, elements, template, start)
-    reason = sizes_allowed(constraints, None if template is None else len(template.numbers), n_atoms)
+    reason = _size_refused(constraints, None if template is None else len(template.numbers), n_atoms)
     if reason is not None:
         raise ContentError(reason)
     for name, symbol in _symbols(constraints):

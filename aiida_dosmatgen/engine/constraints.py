@@ -70,10 +70,11 @@ class Constrained:
     # --- at each evaluation -----------------------------------------------------------------------------------------
 
     def logits(self, logits: Tensor) -> Tensor:
-        """Return logits (B, N, K) whose softmax gives nothing to elements that are not allowed.
+        """Return logits (B, N, K), in float32 at least, whose softmax gives nothing to elements that are not allowed.
 
         With an exact composition they are logarithms of the nearest probabilities that have it (:func:`.transport.project`).
         """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         masked = logits.masked_fill(~self.allowed, torch.finfo(logits.dtype).min / 2)
         if not self.counted:
             return masked
@@ -147,7 +148,7 @@ def _change(basis: np.ndarray | None) -> np.ndarray:
     """Return the integers M of basis = M·reduced, shape (3, 3): coordinates f of the basis are f·M in the reduced one."""
     if basis is None:
         return np.eye(3)
-    reduced = niggli(CrystalSet([1], [1], np.zeros((1, 3)), basis[None])).lattices[0]
+    reduced = niggli(CrystalSet(np.ones(1), np.ones(1), np.zeros((1, 3)), basis[None])).lattices[0]
     return np.rint(basis @ np.linalg.inv(reduced))
 
 

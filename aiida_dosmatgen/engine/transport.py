@@ -12,9 +12,10 @@ _LARGEST_STEPS = 200
 def project(logits: Tensor, allowed: Tensor, counts: Tensor) -> Tensor:
     """Return log p nearest to softmax(logits) in relative entropy, with Σ_k p_ik = 1 and Σ_i p_ik = counts_k.
 
-    The solution is p_ik ∝ exp(logits_ik + g_k), where g minimises the convex Σ_i logsumexp_k(logits_ik + g_k) − Σ_k counts_k·g_k
-    (Peyré and Cuturi, arXiv:1803.00567, section 4). Sinkhorn's step, g_k += ln(counts_k / Σ_i p_ik), alternates with a damped
-    Newton step: alone, Sinkhorn takes as many steps as logits are far apart.
+    The solution is p_ik ∝ exp(logits_ik + g_k), where g minimises the convex Σ_i logsumexp_k(logits_ik + g_k) − g·counts
+    (Peyré and Cuturi, arXiv:1803.00567, section 4).
+    Sinkhorn's step, g_k += ln(counts_k / Σ_i p_ik), alternates with a damped Newton step: alone it converges sublinearly where
+    logits are far apart.
 
     :param logits: shape (B, N, K), any precision; computed in double precision where the device has it.
     :param allowed: shape (B, N, K) bool; each allowed pair must occur in some assignment

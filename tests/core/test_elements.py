@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiida_dosmatgen.core.elements import SYMBOLS, atomic_number, formula
+from aiida_dosmatgen.core.elements import SYMBOLS, atomic_number, formula, parse_formula
 from aiida_dosmatgen.core.errors import ContentError
 
 
@@ -34,3 +34,25 @@ def test_a_formula_does_not_depend_on_the_order(numbers, random):
 def test_formulas():
     assert formula([31, 33]) == "AsGa"
     assert formula([8, 14, 8]) == "O2Si"
+
+
+@pytest.mark.parametrize(
+    ("text", "counts"),
+    [
+        ("GaAs", {"Ga": 1, "As": 1}),
+        ("Al2O3", {"Al": 2, "O": 3}),
+        ("Ca(OH)2", {"Ca": 1, "O": 2, "H": 2}),
+        ("CHCH3", {"C": 2, "H": 4}),
+        ("(Mg(AlO2)2)3Si12", {"Mg": 3, "Al": 6, "O": 12, "Si": 12}),
+    ],
+)
+def test_formulas_are_parsed(text, counts):
+    assert parse_formula(text) == counts
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Xx2", "X", "gaas", "Ga0.5As", "Ga0", "2Ga", "Ga(As", "GaAs)", "()", "Ga As", "Ga-1", "Ga²", "end"]
+)
+def test_what_is_no_formula_is_refused(text):
+    with pytest.raises(ContentError, match="is not a chemical formula"):
+        parse_formula(text)
