@@ -276,7 +276,7 @@ IMPOSSIBLE = {
     "formula": ({"formula": "GaAs"}, ["formula GaAs has 2 atoms", "3 atoms"]),
     "unknown element": (
         {"sites": [site([0], element="Fe")]},
-        ["sites[0].element has Fe", "checkpoint generates only N, Al, Ga, As"],
+        ["sites[0].element has Fe", "the checkpoint generates only N, Al"],
     ),
     "unknown allowed": ({"sites": [site([0], allowed=["Ga", "Fe"])]}, ["sites[0].allowed has Fe", "checkpoint"]),
     "unknown in composition": ({"composition": {"Fe": 3}}, ["composition has Fe", "checkpoint"]),
@@ -294,10 +294,6 @@ IMPOSSIBLE = {
         {"sites": [site([0], element="template")], "composition": {"N": 3}},
         ["sites[0] fixes atom 0 to Ga as in the template", "composition has no Ga"],
     ),
-    "template and counts": (
-        {"sites": [site([0, 1], element="template")], "composition": {"Ga": 2, "As": 1}, "lattice": {"volume": 9}},
-        None,
-    ),
     "template's place": (
         {"sites": [site([1], coordinates="template"), site([1], coordinates=[[0, 0, 0]])]},
         ["sites[0] puts atom 1 at (0.25, 0.25, 0.25)", "sites[1] puts it at (0, 0, 0)"],
@@ -311,24 +307,15 @@ IMPOSSIBLE = {
         {"sites": [site([0], coordinates=[[0, 0, 0]]), site([2], coordinates=[[0.95, 0, 0]])], "lattice": {"matrix": CUBE}},
         ["sites[0] puts atom 0", "sites[1] puts atom 2", "0.2 Å"],
     ),
-    "on top through the basis": (
-        {
-            "sites": [site([0, 1], coordinates=[[0, 0, 0], [0.5, 0.51, 0]])],
-            "lattice": {"matrix": [[4, 0, 0], [-4, 4, 0], [0, 0, 4]]},
-        },
-        None,
-    ),
     "one place": (
         {"sites": [site([0, 1], coordinates=[[0, 0, 0], [1, -1, 2]])]},
-        ["sites[0] puts atom 0", "atom 1", "only 0 of"],
+        ["puts atom 0", "puts atom 1", "only 0 of"],
     ),
     "thin": ({"lattice": {"matrix": [[0.3, 0, 0], [0, 9, 0], [0, 0, 9]]}}, ["lattice.matrix", "0.3 Å", "its own image"]),
 }
 
 
-@pytest.mark.parametrize(
-    ("given", "fragments"), [v for v in IMPOSSIBLE.values() if v[1]], ids=[k for k, v in IMPOSSIBLE.items() if v[1]]
-)
+@pytest.mark.parametrize(("given", "fragments"), IMPOSSIBLE.values(), ids=IMPOSSIBLE)
 def test_what_a_crystal_cannot_meet_is_refused_naming_both(given, fragments, template):
     with pytest.raises(ContentError) as caught:
         resolve(constraints(**given), 3, ELEMENTS, template)
@@ -339,11 +326,18 @@ def test_what_a_crystal_cannot_meet_is_refused_naming_both(given, fragments, tem
         assert fragment in line
 
 
-@pytest.mark.parametrize(
-    "given", [v[0] for v in IMPOSSIBLE.values() if not v[1]], ids=[k for k, v in IMPOSSIBLE.items() if not v[1]]
-)
+LOOKS_IMPOSSIBLE = {
+    "composition": {"sites": [site([0, 1], element="template")], "composition": {"Ga": 1, "As": 2}},
+    "distance": {
+        "sites": [site([0, 1], coordinates=[[0, 0, 0], [0.5, 0.51, 0]])],
+        "lattice": {"matrix": [[4, 0, 0], [-4, 4, 0], [0, 0, 4]]},
+    },
+}
+
+
+@pytest.mark.parametrize("given", LOOKS_IMPOSSIBLE.values(), ids=LOOKS_IMPOSSIBLE)
 def test_what_only_looks_impossible_is_accepted(given, template):
-    resolve(constraints(**given), 3, ELEMENTS, template)
+    resolve(constraints(**given), 3, ELEMENTS, template.replace(numbers=np.array([31, 33, 7])))
 
 
 def test_distances_are_taken_between_the_nearest_images():

@@ -51,7 +51,7 @@ def test_formulas_are_parsed(text, counts):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Xx2", "X", "gaas", "Ga0.5As", "Ga0", "2Ga", "Ga(As", "GaAs)", "()", "Ga As", "Ga-1", "Ga²", "end"]
+    "text", ["", "Xx2", "X", "gaas", "Ga0.5As", "Ga0", "2Ga", "Ga(As", "GaAs)", "()", "Ga As", "Ga²", "end"]
 )
 def test_what_is_no_formula_is_refused(text):
     with pytest.raises(ContentError, match="is not a chemical formula"):
