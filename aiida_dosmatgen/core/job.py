@@ -263,6 +263,8 @@ class TrainParameters(Strict):
     :param total_only: probability that a crystal shows only its total curve.
     :param validation_fraction: crystals held out, chosen by their chemical formula.
     :param patience: epochs without a better validation loss after which training stops; None never stops early.
+    :param keep: which weights a training leaves: those of the epoch with the least validation loss, or of the last epoch. A
+        denoiser's elements overfit while its coordinates still learn, so that the best sum of losses is not the best sampler.
     :param precision: ``bfloat16`` is mixed precision: matrix products in bfloat16, weights and the rest in float32.
     """
 
@@ -278,6 +280,7 @@ class TrainParameters(Strict):
     total_only: float = Field(0.15, ge=0, le=1)
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     patience: int | None = Field(None, ge=1)
+    keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="before")

@@ -13,6 +13,7 @@ from .conditioning import Condition, Conditioning, Dropout, stretched
 from .lattice import LatticeScaler
 from .network import CrystalNetwork
 from .noise import VariancePreserving, WrappedNormal, like, stratified_times
+from .sizes import SizeDistribution
 
 if TYPE_CHECKING:
     from ..core.checkpoint_header import CheckpointHeader
@@ -26,6 +27,7 @@ back, and composition settles before the coordinates do."""
 _TIME_FREQUENCIES = 16
 TIME_FEATURES = 2 * _TIME_FREQUENCIES + 1
 _LARGEST_LOGIT = 30.0
+_SIZES_WEIGHT = 0.1  # it shares no weights with the rest; small, so that it has no say in which epoch is the best
 
 
 class State(NamedTuple):
@@ -122,6 +124,7 @@ class Denoiser(nn.Module):
     :param width: size of the hidden features.
     :param layers: rounds of messages.
     :param frequencies: harmonics of the fractional differences.
+    :param max_atoms: the largest number of atoms that :attr:`sizes` gives a probability.
     """
 
     def __init__(
@@ -132,6 +135,7 @@ class Denoiser(nn.Module):
         width: int = 192,
         layers: int = 5,
         frequencies: int = 8,
+        max_atoms: int = 20,
     ) -> None:
         super().__init__()
         self.elements = tuple(elements)
@@ -140,6 +144,7 @@ class Denoiser(nn.Module):
         self.coordinates = WrappedNormal()
         self.lattices = LatticeScaler()
         self.conditioning = Conditioning(grid, width)
+        self.sizes = SizeDistribution(grid, max_atoms)
         self.embed_types = nn.Linear(len(self.elements), width)
         self.embed_crystal = nn.Sequential(nn.Linear(TIME_FEATURES + 6, width), nn.SiLU(), nn.Linear(width, width))
         self.activate = nn.SiLU()
@@ -155,7 +160,7 @@ class Denoiser(nn.Module):
     @classmethod
     def from_header(cls, header: "CheckpointHeader") -> "Denoiser":
         """Make the untrained model that a checkpoint's header describes."""
-        sizes = {k: v for k, v in header.architecture.items() if k in ("width", "layers", "frequencies")}
+        sizes = {k: v for k, v in header.architecture.items() if k in ("width", "layers", "frequencies", "max_atoms")}
         return cls(header.elements, header.grid, **sizes)
 
     @property
@@ -169,8 +174,9 @@ class Denoiser(nn.Module):
         return self.node_head.weight.dtype
 
     def fit_statistics(self, batches: Iterable[DenseBatch]) -> None:
-        """Set the mean and standard deviation of lattices and curves from training crystals."""
+        """Set the mean and standard deviation of lattices and curves, and the sizes, from training crystals."""
         many = list(batches)
+        self.sizes.fit(many)
         self.lattices.fit(torch.cat([b.lattices for b in many]), torch.cat([b.n_atoms for b in many]))
         self.conditioning.fit(many)
 
@@ -214,9 +220,9 @@ class Denoiser(nn.Module):
         score = score - torch.einsum("bn,bnx->bx", share, score)[:, None]
         pooled = torch.cat([torch.einsum("bn,bnw->bw", share, hidden), context], -1)
         return Output(
-            self.type_head(hidden) + repeat(prior).clamp_min(-_LARGEST_LOGIT),
-            score * present[..., None],
-            self.lattice_head(pooled),
+            (self.type_head(hidden) + repeat(prior).clamp_min(-_LARGEST_LOGIT)).to(state.types.dtype),
+            (score * present[..., None]).to(state.fractional.dtype),
+            self.lattice_head(pooled).to(state.lattice.dtype),
         )
 
     def data_types(self, logits: Tensor) -> Tensor:
@@ -248,9 +254,10 @@ class Denoiser(nn.Module):
         condition = (dropout or Dropout())(batch, generator)
         if self.training:
             condition = stretched(condition, self.grid, generator)
+        condition = _cast(condition, self.dtype)
         t = stratified_times(len(batch), generator).to(self.device, self.dtype)
         state, target = self.noised(batch, t, generator)
-        output = self(state, t, self.encode(_cast(condition, self.dtype), batch.mask), batch.mask)
+        output = self(state, t, self.encode(condition, batch.mask), batch.mask)
         present = batch.mask.to(self.dtype)
         atoms = present.sum()
         cross_entropy = nn.functional.cross_entropy(
@@ -260,8 +267,9 @@ class Denoiser(nn.Module):
         squares = ((output.score - target.score).square().mean(-1) * present).sum()
         coordinates = squares / atoms
         lattice = (output.velocity - target.velocity).square().mean()
-        total = types + coordinates + lattice
-        parts = {"types": types, "coordinates": coordinates, "lattice": lattice}
+        sizes = self.sizes.loss(condition.total, condition.complete_below, batch.n_atoms, generator)
+        total = types + coordinates + lattice + _SIZES_WEIGHT * sizes
+        parts = {"types": types, "coordinates": coordinates, "lattice": lattice, "sizes": sizes}
         return total, {name: value.detach() for name, value in parts.items()}
 
 

@@ -1,174 +1,133 @@
-"""From pure noise to crystals.
+"""Candidates: which there are, how they are divided into batches, and what each is a function of.
 
-Candidate i is a function of (model, condition, parameters, seed, i) and of nothing else: all its noise comes from a generator
-of its own, on the CPU, derived from (seed, i). Batches hold candidates of equal size, without padding, so how a run is
-divided changes nothing but the rounding of the network's matrix products; in double precision that stays far below 1e-4 Å
-after all steps.
+Candidate i depends on (model, target, parameters, template, seed, i) and on nothing else; see :mod:`.solver`.
 """
 
+from __future__ import annotations
+
+import contextlib
 import dataclasses
-import hashlib
-import itertools
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.constraints import own_size, resolve, sizes_allowed
 from ..core.crystals import CrystalSet
-from ..core.dos import resample
 from ..core.elements import ATOMIC_NUMBERS
 from ..core.errors import ContentError
-from ..core.job import SampleParameters
+from ..core.job import SampleParameters, SizeRange
 from ..core.target import DosTarget
+from .classifier import Classifier
 from .conditioning import Condition
+from .constraints import Constrained
 from .denoiser import Denoiser, State
-from .guidance import ClassifierFree, Guidance
-from .noise import like
+from .guidance import make
+from .memory import is_out_of_memory, release
+from .solver import Noise, generator_of, solve
 
-__all__ = ["batches", "sample", "sizes", "solve"]
+__all__ = ["Sampler", "batches", "condition_on", "sample", "sizes"]
 
-COORDINATE_POWER = 2.0
-"""See :meth:`.noise.WrappedNormal.ode_step`. Crystals are points, not clouds: on a network overfitted to a dozen crystals the
-plain probability flow left a mean r.m.s. deviation of 0.035 from the crystal asked for, this 0.009, at equal match rates."""
-
-
-def generator_of(seed: int, candidate: int) -> torch.Generator:
-    """Return the source of all noise of a candidate."""
-    digest = hashlib.sha256(f"dosmatgen {seed} {candidate}".encode()).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
+logger = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Noise:
-    """The noise of a batch of candidates with N atoms each; drawn in double precision whatever the network computes in."""
-
-    generators: Sequence[torch.Generator]
-    n_atoms: int
-    n_elements: int
-    dtype: torch.dtype
-    device: torch.device
-
-    def _draw(self, *shape: int, uniform: bool = False) -> Tensor:
-        make = torch.rand if uniform else torch.randn
-        draws = [make(*shape, generator=generator, dtype=torch.float64) for generator in self.generators]
-        return torch.stack(draws).to(self.device, self.dtype)
-
-    def prior(self) -> State:
-        """Draw from the prior: everything normal but the coordinates, which are uniform."""
-        normal = self._draw(self.n_atoms * self.n_elements + 6)
-        types = normal[:, 6:].unflatten(-1, (self.n_atoms, self.n_elements))
-        return State(types, self._draw(self.n_atoms, 3, uniform=True), normal[:, :6])
-
-    def step(self) -> State:
-        """Draw the normal noise of one ancestral step."""
-        normal = self._draw(self.n_atoms * (self.n_elements + 3) + 6)
-        types, coordinates = normal[:, 6:].unflatten(-1, (self.n_atoms, self.n_elements + 3)).split((self.n_elements, 3), -1)
-        return State(types, coordinates, normal[:, :6])
-
-    def coordinates(self) -> Tensor:
-        """Draw the normal noise of one corrector step."""
-        return self._draw(self.n_atoms, 3)
+# --- how many atoms ---------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
-class _Prediction:
-    """Data predictions of types and lattice, and the score of the coordinates, at one state and time."""
-
-    types: Tensor
-    lattice: Tensor
-    score: Tensor
-
-
-def _predict(model: Denoiser, guidance: Guidance, state: State, t: float) -> _Prediction:
-    times = torch.full((len(state.lattice),), t, dtype=state.lattice.dtype, device=state.lattice.device)
-    output = guidance(state, times)
-    return _Prediction(
-        model.data_types(output.logits),
-        model.types.data_from_velocity(state.lattice, times, output.velocity),
-        output.score * like(model.coordinates.score_scale(times), output.score),
-    )
-
-
-def solve(
+def sizes(
     model: Denoiser,
-    guidance: Guidance,
-    noise: _Noise,
-    *,
-    steps: int,
-    sampler: Literal["ode", "ancestral"] = "ode",
-    corrector_steps: int = 1,
-    each_step: Callable[[], None] = lambda: None,
-) -> State:
-    """Take one batch from the prior to data in ``steps`` equal steps of t.
+    target: DosTarget | None,
+    parameters: SampleParameters,
+    seed: int,
+    candidates: Sequence[int],
+    template: CrystalSet | None = None,
+) -> list[int]:
+    """Return the number of atoms of each candidate: given, that of template, composition or target, or drawn.
 
-    ``ode``: a second-order multistep method, one evaluation a step, no noise after the prior: the probability-flow ODE for
-    types and lattice, with twice its pull for the coordinates (:data:`COORDINATE_POWER`).
-    ``ancestral``: a stochastic predictor step on all parts, then Langevin corrector steps on the coordinates at the new time,
-    from whose result the next predictor step goes on; 1 + ``corrector_steps`` evaluations a step.
-
-    :param each_step: called before each step; may raise to stop.
-    :return: the state at t = 0.
+    :raises ContentError: if a number contradicts the target, the template or the constraints, or none is left to draw.
     """
-    state = noise.prior()
-    times = [1 - i / steps for i in range(steps)] + [0.0]
-    before: tuple[float, Tensor, Tensor, Tensor] | None = None
-    for t, s in itertools.pairwise(times):
-        each_step()
-        now = _predict(model, guidance, state, t)
-        if sampler == "ode":
-            history = [None] * 3 if before is None else [(before[0], value) for value in before[1:]]
-            fractional, centre = model.coordinates.ode_step(state.fractional, now.score, t, s, history[1], COORDINATE_POWER)
-            state = State(
-                model.types.ode_step(state.types, now.types, t, s, history[0]),
-                fractional,
-                model.types.ode_step(state.lattice, now.lattice, t, s, history[2]),
+    templates = [None] if template is None else [int(n) for n in template.n_atoms]
+    wanted, constraints = parameters.n_atoms, parameters.constraints
+    if isinstance(wanted, list) and not wanted:
+        raise ContentError("parameters.n_atoms: the list is empty; give numbers of atoms, or leave it out")
+    for n in wanted if isinstance(wanted, list) else [wanted] if isinstance(wanted, int) else []:
+        if n < 1:
+            raise ContentError(f"parameters.n_atoms: a crystal cannot have {n} atoms; give numbers of at least 1")
+    drawn: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}
+    found = []
+    for i in candidates:
+        own = templates[i % len(templates)]
+        start = own if parameters.start_time is not None else None
+        implied = start or own_size(constraints, own) or (None if target is None else target.n_atoms)
+        if isinstance(wanted, list):
+            n: int | None = wanted[i % len(wanted)]
+        else:
+            n = wanted if isinstance(wanted, int) else implied if wanted is None else None
+        if n is None:
+            if own not in drawn:
+                drawn[own] = _distribution(model, target, parameters, own)
+            choices, cumulative = drawn[own]
+            u = torch.rand(1, generator=generator_of(seed, i, "size"), dtype=torch.float64).item()
+            n = int(choices[np.searchsorted(cumulative, u * cumulative[-1], side="right").clip(max=len(choices) - 1)])
+        reason = _refuses(n, target, parameters, own)
+        if reason:
+            raise ContentError(reason)
+        found.append(n)
+    return found
+
+
+def _refuses(n: int, target: DosTarget | None, parameters: SampleParameters, template_size: int | None) -> str | None:
+    """Say why a candidate of n atoms is impossible."""
+    if parameters.start_time is not None and template_size is not None and n != template_size:
+        return f"parameters.start_time starts from the template, which has {template_size} atoms, but n_atoms is {n}"
+    if target is not None and target.kind == "sites":
+        if target.n_atoms is not None and n != target.n_atoms:
+            return (
+                f"parameters.n_atoms: the target has {target.n_atoms} sites, so a candidate cannot have {n} atoms; leave n_atoms "
+                "out, or say which sites the curves are for, or give the target as a total curve"
             )
-            before = (t, now.types, centre, now.lattice)
-            continue
-        fresh = noise.step()
-        state = State(
-            model.types.ancestral_step(state.types, now.types, t, s, fresh.types),
-            model.coordinates.ancestral_step(state.fractional, now.score, t, s, fresh.fractional),
-            model.types.ancestral_step(state.lattice, now.lattice, t, s, fresh.lattice),
-        )
-        if s > 0:
-            for _ in range(corrector_steps):
-                score = _predict(model, guidance, state, s).score
-                moved = model.coordinates.langevin_step(state.fractional, score, s, noise.coordinates())
-                state = state._replace(fractional=moved)
-    return state
-
-
-# --- candidates -------------------------------------------------------------------------------------------------------------
-
-
-def sizes(parameters: SampleParameters, target: DosTarget | None, candidates: Sequence[int]) -> list[int]:
-    """Return the number of atoms of each candidate.
-
-    :raises ContentError: if neither parameters nor target say it, or they disagree.
-    """
-    wanted = parameters.n_atoms
-    if wanted is None:
-        if target is None:
-            raise ContentError(
-                "parameters.n_atoms: how many atoms? There is no target to take it from; give a number or a list"
+        if n < target.least_atoms:
+            return (
+                f"parameters.n_atoms: the target has a curve for site {target.least_atoms - 1}, but a candidate has {n} atoms"
             )
-        if target.n_atoms is None:
-            raise ContentError(
-                "parameters.n_atoms: how many atoms? The target is a total curve that does not say it; give a number or a list"
-            )
-        wanted = target.n_atoms
-    choices = [wanted] if isinstance(wanted, int) else list(wanted)
-    if not choices or min(choices) < 1:
-        raise ContentError(f"parameters.n_atoms: {wanted} is not a number of atoms, or a list of them; each must be at least 1")
-    if target is not None and target.kind == "sites" and set(choices) != {len(target.curves)}:
+    return sizes_allowed(parameters.constraints, template_size, n)
+
+
+def _distribution(
+    model: Denoiser, target: DosTarget | None, parameters: SampleParameters, template_size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of atoms that are possible, and their cumulative probabilities given the target."""
+    known = model.sizes.max_atoms
+    wanted = parameters.n_atoms if isinstance(parameters.n_atoms, SizeRange) else SizeRange(min=1, max=known)
+    if wanted.max > known:
         raise ContentError(
-            f"parameters.n_atoms: the target has {len(target.curves)} sites, so candidates cannot have {wanted} atoms; "
-            "leave n_atoms out, or give the target as a total curve"
+            f"parameters.n_atoms: the checkpoint knows crystals of up to {known} atoms, so that nothing says how likely "
+            f"{wanted.max} are; lower max, or give the numbers as a list"
         )
-    return [choices[i % len(choices)] for i in candidates]
+    reasons = {n: _refuses(n, target, parameters, template_size) for n in range(wanted.min, wanted.max + 1)}
+    choices = np.array([n for n, reason in reasons.items() if reason is None])
+    if not len(choices):
+        raise ContentError(f"no number of atoms from {wanted.min} to {wanted.max} is possible: {reasons[wanted.max]}")
+    probabilities = size_probabilities(model, target)[choices - 1]
+    return choices, np.cumsum(probabilities)
+
+
+@torch.no_grad()
+def size_probabilities(model: Denoiser, target: DosTarget | None) -> np.ndarray:
+    """Return p(N) for N = 1 … the largest crystal that the checkpoint knows; given the target, if it is of all atoms."""
+    total = target if target is not None and (target.kind == "total" or target.sites is None) else None
+    if total is not None and total.kind == "sites":
+        total = DosTarget(total.total[None], "total", complete_below=total.complete_below, grid=total.grid)
+    condition = condition_on(total, model, 1, 1)
+    logarithms = model.sizes(condition.total, condition.total_given, condition.complete_below)
+    return torch.exp(logarithms[0].double()).cpu().numpy()
+
+
+# --- what is asked of a batch -----------------------------------------------------------------------------------------------
 
 
 def batches(
@@ -193,28 +152,28 @@ def condition_on(target: DosTarget | None, model: Denoiser, n_crystals: int, n_a
     condition = Condition.none(n_crystals, n_atoms, model.grid.n, like_)
     if target is None:
         return condition
-    curves, limit = target.curves, target.complete_below
-    if target.grid != model.grid:
-        curves = resample(target.grid.points, curves, model.grid)
-        limit = min(limit, target.grid.emax) if target.grid.emax < model.grid.emax else limit
-    values = torch.as_tensor(np.ascontiguousarray(curves), dtype=like_.dtype, device=like_.device)
-    edges = torch.full_like(condition.complete_below, limit)
-    if target.kind == "sites":
+    target = target.on(model.grid)
+    values = torch.as_tensor(np.ascontiguousarray(target.curves), dtype=like_.dtype, device=like_.device)
+    edges = torch.full_like(condition.complete_below, target.complete_below)
+    if target.kind == "total":
         return dataclasses.replace(
             condition,
-            site=values.expand(n_crystals, -1, -1),
-            site_given=torch.ones_like(condition.site_given),
+            total=values.expand(n_crystals, -1),
+            total_given=torch.ones_like(condition.total_given),
             complete_below=edges,
         )
+    atoms = torch.tensor(target.atoms, device=like_.device)
     return dataclasses.replace(
         condition,
-        total=values.expand(n_crystals, -1),
-        total_given=torch.ones_like(condition.total_given),
+        site=condition.site.index_copy(1, atoms, values.expand(n_crystals, -1, -1)),
+        site_given=condition.site_given.index_fill(1, atoms, True),
         complete_below=edges,
     )
 
 
-@torch.inference_mode()
+# --- candidates -------------------------------------------------------------------------------------------------------------
+
+
 def sample(
     model: Denoiser,
     target: DosTarget | None,
@@ -222,45 +181,183 @@ def sample(
     seed: int,
     candidates: Sequence[int],
     *,
+    classifier: Classifier | None = None,
+    template: CrystalSet | None = None,
     batch_size: int | None = None,
     each_step: Callable[[], None] = lambda: None,
 ) -> Iterator[CrystalSet]:
     """Generate candidates, and yield them batch by batch with the columns ``candidate`` and ``seed``.
 
-    :param model: on its device, in the precision to compute in.
+    A batch that does not fit into memory is halved, as are those of its size that follow.
+
+    :param model: on its device, in the precision to compute in (float32 for bfloat16).
     :param target: None generates without a condition.
     :param candidates: their indices.
+    :param classifier: for ``parameters.guidance`` ``classifier``.
+    :param template: crystals to start from, or to hold parts of; candidate i uses crystal i modulo their number.
     :param batch_size: candidates at a time; None chooses by size.
     :param each_step: called before each step; an exception that it raises ends the run.
-    :raises ContentError: if the number of atoms is not known.
+    :raises ContentError: if parameters, target, template and checkpoint contradict each other.
     """
     model.eval()
-    for n_atoms, members in batches(candidates, sizes(parameters, target, candidates), batch_size, model.device):
-        mask = torch.ones(len(members), n_atoms, dtype=torch.bool, device=model.device)
-        condition = condition_on(target, model, len(members), n_atoms)
-        guidance = ClassifierFree(model, condition, mask, parameters.guidance_scale)
-        generators = [generator_of(seed, i) for i in members]
+    if parameters.start_time is not None and template is None:
+        raise ContentError("parameters.start_time starts from a template, but there is none; give one, or leave start_time out")
+    held = parameters.constraints
+    if template is not None and parameters.start_time is None and not (held and held.from_template):
+        raise ContentError(
+            "there is a template, but nothing is taken from it; give start_time, or hold something as in the template, "
+            "or leave the template out"
+        )
+    n_atoms = sizes(model, target, parameters, seed, candidates, template)
+    waiting = batches(candidates, n_atoms, batch_size, model.device)[::-1]
+    for n, members in waiting:  # what is contradictory is refused before anything is computed
+        _held(model, parameters, template, n, members)
+    while waiting:
+        n, members = waiting.pop()
+        try:
+            crystals = _batch(model, classifier, target, parameters, seed, n, members, template, each_step)
+        except (RuntimeError, MemoryError) as exception:
+            if not is_out_of_memory(exception):
+                raise
+            if len(members) == 1:
+                raise ContentError(f"one candidate of {n} atoms does not fit into memory ({exception})") from None
+            crystals = None
+        if crystals is not None:
+            yield crystals
+            continue
+        release(model.device)
+        half = (len(members) + 1) // 2
+        logger.warning("out of memory with %d candidates of %d atoms at a time; going on with %d", len(members), n, half)
+        again = [members, *(m for k, m in reversed(waiting) if k == n)]
+        waiting = [(k, m) for k, m in waiting if k != n]
+        waiting += [(n, m[k : k + half]) for m in again for k in range(0, len(m), half)][::-1]
+
+
+def _held(
+    model: Denoiser, parameters: SampleParameters, template: CrystalSet | None, n_atoms: int, members: Sequence[int]
+) -> list | None:
+    """Return what is held of each candidate of a batch; None if that is nothing of any."""
+    if parameters.constraints is None and parameters.start_time is None:
+        return None
+    found = {}
+    for i in members:
+        own = None if template is None else i % len(template)
+        if own not in found:
+            crystal = None if own is None else template[own]  # type: ignore[index]
+            found[own] = resolve(
+                parameters.constraints, n_atoms, model.elements, crystal, start=parameters.start_time is not None
+            )
+    return [found[None if template is None else i % len(template)] for i in members]
+
+
+@torch.no_grad()
+def _batch(
+    model: Denoiser,
+    classifier: Classifier | None,
+    target: DosTarget | None,
+    parameters: SampleParameters,
+    seed: int,
+    n_atoms: int,
+    members: list[int],
+    template: CrystalSet | None,
+    each_step: Callable[[], None],
+) -> CrystalSet:
+    mask = torch.ones(len(members), n_atoms, dtype=torch.bool, device=model.device)
+    held = _held(model, parameters, template, n_atoms, members)
+    constrained = None if held is None else Constrained(model, held)
+    condition = condition_on(target, model, len(members), n_atoms)
+    low = parameters.precision == "bfloat16"
+    with torch.autocast(model.device.type, torch.bfloat16) if low else contextlib.nullcontext():
+        guidance = make(model, classifier, condition, mask, parameters)
         state = solve(
             model,
             guidance,
-            _Noise(generators, n_atoms, len(model.elements), model.dtype, model.device),
+            Noise([generator_of(seed, i) for i in members], n_atoms, len(model.elements), model.dtype, model.device),
             steps=parameters.steps,
             sampler=parameters.sampler,
             corrector_steps=parameters.corrector_steps,
+            coordinate_power=parameters.coordinate_power,
+            constrained=constrained,
+            start_time=parameters.start_time,
             each_step=each_step,
         )
-        yield _crystals(model, state, members, seed)
+    types, fractional, lattices = decoded(model, state) if constrained is None else constrained.finish(state)
+    numbers = np.array([ATOMIC_NUMBERS[symbol] for symbol in model.elements])
+    return CrystalSet(
+        np.full(len(members), n_atoms),
+        numbers[types].ravel(),
+        fractional.reshape(-1, 3),
+        lattices,
+        {"candidate": np.array(members), "seed": np.full(len(members), seed)},
+    )
 
 
-def _crystals(model: Denoiser, state: State, candidates: list[int], seed: int) -> CrystalSet:
+def decoded(model: Denoiser, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return element indices (B, N), fractional coordinates (B, N, 3) in [0, 1) and lattices (B, 3, 3) in Å of a state."""
     n_crystals, n_atoms = state.fractional.shape[:2]
     lattices = model.lattices.lattices(state.lattice.double(), torch.full((n_crystals,), n_atoms, device=model.device))
-    numbers = np.array([ATOMIC_NUMBERS[symbol] for symbol in model.elements])
     fractional = state.fractional.double().cpu().numpy()
-    return CrystalSet(
-        np.full(n_crystals, n_atoms),
-        numbers[state.types.argmax(-1).cpu().numpy()].ravel(),
-        (fractional % 1.0 % 1.0).reshape(-1, 3),  # twice: -1e-17 % 1 is 1
-        lattices.cpu().numpy(),
-        {"candidate": np.array(candidates), "seed": np.full(n_crystals, seed)},
-    )
+    # twice: -1e-17 % 1 is 1
+    return state.types.argmax(-1).cpu().numpy(), fractional % 1.0 % 1.0, lattices.cpu().numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """A denoiser from a file, ready to propose crystals.
+
+    >>> sampler = Sampler.load("denoiser.safetensors")  # doctest: +SKIP
+    >>> crystals = sampler(16, DosTarget.load("target.npz"), seed=1, n_atoms=[2, 4], guidance_scale=0.5)  # doctest: +SKIP
+
+    :param model: the denoiser.
+    :param classifier: to guide with, or None.
+    """
+
+    model: Denoiser
+    classifier: Classifier | None = None
+
+    @classmethod
+    def load(cls, checkpoint: str | Path, classifier: str | Path | None = None, device: str = "auto") -> Sampler:
+        """Read the models.
+
+        :raises ContentError: for files that are no such checkpoints.
+        """
+        from .checkpoint import load_model
+
+        where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
+        return cls(
+            load_model(checkpoint, where, kind="denoiser")[0],
+            None if classifier is None else load_model(classifier, where, kind="classifier")[0],
+        )
+
+    def __call__(
+        self,
+        n_candidates: int,
+        target: DosTarget | None = None,
+        *,
+        seed: int = 0,
+        start: int = 0,
+        template: CrystalSet | None = None,
+        batch_size: int | None = None,
+        **parameters: Any,
+    ) -> CrystalSet:
+        """Return candidates ``start`` … ``start + n_candidates − 1``, in order.
+
+        :param target: the density of states that is asked for; None generates without a condition.
+        :param template: crystals to start from, or to hold parts of.
+        :param parameters: fields of :class:`~aiida_dosmatgen.core.job.SampleParameters`.
+        :raises ContentError: if parameters, target, template and checkpoint contradict each other.
+        """
+        asked = SampleParameters(**parameters)
+        model = self.model.to(dtype=precision(asked))
+        classifier = None if self.classifier is None else self.classifier.to(dtype=precision(asked))
+        parts = sample(
+            model, target, asked, seed, range(start, start + n_candidates),
+            classifier=classifier, template=template, batch_size=batch_size,
+        )  # fmt: skip
+        crystals = CrystalSet.concatenate(list(parts))
+        return crystals[np.argsort(crystals.crystal_columns["candidate"])]
+
+
+def precision(parameters: SampleParameters) -> torch.dtype:
+    """Return the type of a model's weights: bfloat16 is mixed precision, with weights in float32."""
+    return torch.float64 if parameters.precision == "float64" else torch.float32

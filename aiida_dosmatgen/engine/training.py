@@ -55,6 +55,7 @@ class Schedule:
     :param ema: decay of the averaged weights, those that are kept; it starts at 0.1 and grows to this.
     :param precision: ``bfloat16`` takes the matrix products of the loss in it; weights and the optimiser stay in float32.
     :param patience: epochs without a better validation loss after which training stops; None never stops early.
+    :param keep: the weights of which epoch are kept.
     """
 
     epochs: int
@@ -63,6 +64,7 @@ class Schedule:
     weight_decay: float = 0.0
     ema: float = 0.999
     patience: int | None = None
+    keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16"] = "float32"
 
     def rate(self, step: int, steps: int) -> float:
@@ -197,7 +199,7 @@ class Trainer:
             self.average.eval()
             metrics = self.objective.evaluate(self.average, (b.to(self.device) for b in self.held_out))
             record |= {f"validation_{k}": v for k, v in metrics.items()}
-            if metrics["loss"] < self.best_loss:
+            if self.schedule.keep == "last" or metrics["loss"] < self.best_loss:
                 self._keep(metrics)
         else:
             self._keep({})

@@ -9,14 +9,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
 from ...core.job import Results, SampleJob, sha256_of
 from ...core.target import DosTarget
 from ..checkpoint import load_model
-from ..sampler import sample, sizes
+from ..sampler import precision, sample
 from . import Clock, Progress, prepare, results
 
 
@@ -58,7 +57,7 @@ class _Parts:
 def run(job: SampleJob, folder: Path) -> Results:
     """Generate the candidates of a job.
 
-    :raises ContentError: for an unusable checkpoint or target, or an unknown number of atoms.
+    :raises ContentError: for an unusable checkpoint, target or template, and for parameters that contradict them.
     """
     clock = Clock(job.runtime.max_seconds)
     if job.stop <= job.start:
@@ -67,15 +66,25 @@ def run(job: SampleJob, folder: Path) -> Results:
     parameters = job.parameters
     wanted = range(job.start, job.stop)
     target = None if job.target is None else DosTarget.load(folder / job.target)
-    sizes(parameters, target, wanted)
-    model, header = load_model(folder / job.checkpoint, device, getattr(torch, parameters.precision))
-    if header.kind != "denoiser":
-        raise ContentError(f"{job.checkpoint} is a {header.kind}, not a denoiser; sampling needs a denoiser checkpoint")
+    template = None if job.template is None else CrystalSet.load(folder / job.template)
+    if template is not None and not len(template):
+        raise ContentError(f"{job.template} has no crystals; a template needs at least one")
+    dtype = precision(parameters)
+    model, _ = load_model(folder / job.checkpoint, device, dtype, "denoiser")
+    classifier = None
+    if job.classifier is not None:
+        classifier, _ = load_model(folder / job.classifier, device, dtype, "classifier")
+
+    def hashed(name: str | None) -> str | None:
+        return None if name is None else sha256_of(folder / name)
+
     details = {
-        "checkpoint_sha256": sha256_of(folder / job.checkpoint),
-        "target_sha256": None if job.target is None else sha256_of(folder / job.target),
+        "checkpoint_sha256": hashed(job.checkpoint),
+        "target_sha256": hashed(job.target),
+        "classifier_sha256": hashed(job.classifier),
+        "template_sha256": hashed(job.template),
         "seed": job.seed,
-        "parameters": parameters.model_dump(),
+        "parameters": parameters.model_dump(mode="json"),
     }
     key = hashlib.sha256(json.dumps(details, sort_keys=True).encode()).hexdigest()[:16]
     keep = folder / f".{job.output}.parts"
@@ -90,8 +99,9 @@ def run(job: SampleJob, folder: Path) -> Results:
     progress = Progress("candidates", len(wanted))
     try:
         for crystals in sample(
-            model, target, parameters, job.seed, missing, batch_size=job.runtime.batch_size, each_step=check
-        ):
+            model, target, parameters, job.seed, missing,
+            classifier=classifier, template=template, batch_size=job.runtime.batch_size, each_step=check,
+        ):  # fmt: skip
             parts.add(crystals)
             done.update(crystals.crystal_columns["candidate"].tolist())
             progress(len(done))
