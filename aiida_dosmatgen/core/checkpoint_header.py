@@ -119,8 +119,10 @@ def open_checkpoint(path: str | Path) -> BinaryIO:
 def _read(stream: BinaryIO, name: str) -> CheckpointHeader:
     size = stream.seek(0, io.SEEK_END)
     stream.seek(0)
-    start = stream.read(8)
-    if start.startswith((b"PK\x03\x04", b"\x80")):
+    start, brace = stream.read(8), stream.read(1)
+    stream.seek(8)
+    # a header of 128 bytes more than a multiple of 256 starts like a pickle too, but then comes JSON
+    if start.startswith((b"PK\x03\x04", b"\x80")) and brace != b"{":
         raise ContentError(
             f"{name} is a pickle (.pt, .pth, .ckpt or .model), not a checkpoint of this package; "
             "pickles can run code when they are loaded, so only safetensors files are accepted"

@@ -86,6 +86,14 @@ def test_other_files_are_refused_in_one_line(content, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_header_that_starts_like_a_pickle():
+    paddings = (HEADER.model_copy(update={"metrics": {"note": "x" * n}}) for n in range(256))
+    headers = {safetensors_bytes(header.to_metadata())[0]: header for header in paddings}
+    assert len(headers) == 256  # each first byte that the length of a header can give
+    for header in headers.values():
+        assert read_header(io.BytesIO(safetensors_bytes(header.to_metadata()))) == header
+
+
 def test_every_byte_counts():
     for place in range(len(WHOLE)):
         for flip in (1, 0x20, 0x80):  # 0x20 is the case of a letter, and a space is a NUL
