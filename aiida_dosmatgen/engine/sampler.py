@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..core.constraints import own_size, resolve, sizes_allowed
 from ..core.crystals import CrystalSet
@@ -54,9 +53,9 @@ def sizes(
     wanted, constraints = parameters.n_atoms, parameters.constraints
     if isinstance(wanted, list) and not wanted:
         raise ContentError("parameters.n_atoms: the list is empty; give numbers of atoms, or leave it out")
-    for n in wanted if isinstance(wanted, list) else [wanted] if isinstance(wanted, int) else []:
-        if n < 1:
-            raise ContentError(f"parameters.n_atoms: a crystal cannot have {n} atoms; give numbers of at least 1")
+    given = wanted if isinstance(wanted, list) else [wanted] if isinstance(wanted, int) else []
+    if min(given, default=1) < 1:
+        raise ContentError(f"parameters.n_atoms: a crystal cannot have {min(given)} atoms; give numbers of at least 1")
     drawn: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}
     found = []
     for i in candidates:
@@ -64,10 +63,12 @@ def sizes(
         start = own if parameters.start_time is not None else None
         implied = start or own_size(constraints, own) or (None if target is None else target.n_atoms)
         if isinstance(wanted, list):
-            n: int | None = wanted[i % len(wanted)]
+            n = wanted[i % len(wanted)]
+        elif isinstance(wanted, int):
+            n = wanted
+        elif wanted is None and implied is not None:
+            n = implied
         else:
-            n = wanted if isinstance(wanted, int) else implied if wanted is None else None
-        if n is None:
             if own not in drawn:
                 drawn[own] = _distribution(model, target, parameters, own)
             choices, cumulative = drawn[own]
@@ -87,8 +88,8 @@ def _refuses(n: int, target: DosTarget | None, parameters: SampleParameters, tem
     if target is not None and target.kind == "sites":
         if target.n_atoms is not None and n != target.n_atoms:
             return (
-                f"parameters.n_atoms: the target has {target.n_atoms} sites, so a candidate cannot have {n} atoms; leave n_atoms "
-                "out, or say which sites the curves are for, or give the target as a total curve"
+                f"parameters.n_atoms: the target has {target.n_atoms} sites, so a candidate cannot have {n} atoms; leave n_atoms"
+                " out, or say which sites the curves are for, or give the target as a total curve"
             )
         if n < target.least_atoms:
             return (

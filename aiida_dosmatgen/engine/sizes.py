@@ -30,9 +30,9 @@ class SizeDistribution(nn.Module):
         self.frequencies: Tensor
         self.register_buffer("frequencies", torch.zeros(max_atoms))
         self.curve = CurveProjection(grid, width)
-        self.head = nn.Sequential(nn.SiLU(), nn.Linear(width, max_atoms))
-        nn.init.zeros_(self.head[1].weight)
-        nn.init.zeros_(self.head[1].bias)
+        self.head = nn.Linear(width, max_atoms)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
 
     def fit(self, batches: list[DenseBatch]) -> None:
         """Set the frequencies, and the statistics of the curves, from training crystals."""
@@ -50,7 +50,7 @@ class SizeDistribution(nn.Module):
         :param complete_below: energy in eV up to which the curves hold, shape (B,).
         :return: shape (B, max_atoms).
         """
-        logits = self.head(self.curve(total, given, complete_below)) + self.frequencies
+        logits = self.head(nn.functional.silu(self.curve(total, given, complete_below))) + self.frequencies
         return torch.log_softmax(logits, -1)
 
     def loss(self, total: Tensor, complete_below: Tensor, n_atoms: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -54,7 +54,7 @@ def test_it_starts_as_the_frequencies_of_the_training_set(trained):
 
 
 def test_without_a_curve_it_stays_the_distribution_over_all_crystals(trained):
-    model, sizes, untrained = trained
+    model, _, untrained = trained
     hidden = torch.exp(model(*arguments([-7.0, -2.0], given=False))).detach()
     torch.testing.assert_close(hidden[0], hidden[1])
     np.testing.assert_allclose(hidden[0].numpy(), untrained.detach().numpy(), atol=0.05)
