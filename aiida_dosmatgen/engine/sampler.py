@@ -88,8 +88,8 @@ def _refuses(n: int, target: DosTarget | None, parameters: SampleParameters, tem
     if target is not None and target.kind == "sites":
         if target.n_atoms is not None and n != target.n_atoms:
             return (
-                f"parameters.n_atoms: the target has {target.n_atoms} sites, so a candidate cannot have {n} atoms; leave n_atoms"
-                " out, or say which sites the curves are for, or give the target as a total curve"
+                f"parameters.n_atoms: the target has {target.n_atoms} sites, so a candidate cannot have {n} atoms; leave "
+                "n_atoms out, or say which sites the curves are for, or give the target as a total curve"
             )
         if n < target.least_atoms:
             return (

@@ -30,9 +30,10 @@ class SizeDistribution(nn.Module):
         self.frequencies: Tensor
         self.register_buffer("frequencies", torch.zeros(max_atoms))
         self.curve = CurveProjection(grid, width)
-        self.head = nn.Linear(width, max_atoms)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        last = nn.Linear(width, max_atoms)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        self.head = nn.Sequential(nn.SiLU(), last)
 
     def fit(self, batches: list[DenseBatch]) -> None:
         """Set the frequencies, and the statistics of the curves, from training crystals."""
@@ -50,7 +51,7 @@ class SizeDistribution(nn.Module):
         :param complete_below: energy in eV up to which the curves hold, shape (B,).
         :return: shape (B, max_atoms).
         """
-        logits = self.head(nn.functional.silu(self.curve(total, given, complete_below))) + self.frequencies
+        logits = self.head(self.curve(total, given, complete_below)) + self.frequencies
         return torch.log_softmax(logits, -1)
 
     def loss(self, total: Tensor, complete_below: Tensor, n_atoms: Tensor, generator: torch.Generator | None = None) -> Tensor:
