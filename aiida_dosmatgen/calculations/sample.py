@@ -13,11 +13,11 @@ from aiida.orm import Dict, Int, List, SinglefileData, to_aiida_type
 from ..core.errors import ContentError
 from ..core.job import SampleJob, SampleParameters
 from ..data.checkpoint import CheckpointData
-from ..data.conversion import StructureData, crystal_of
+from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
 from .base import DosmatgenCalculation, validate_seed, validate_with
-from .sampling import problem_of_sampling
+from .sampling import crystals_of, problem_of_sampling
 
 CLASSIFIER_FILE = "classifier.safetensors"
 TEMPLATE_FILE = "template.npz"
@@ -102,7 +102,7 @@ class SampleCalculation(DosmatgenCalculation):
         info = super().prepare_for_submission(folder)
         template = self.inputs.get("template", None)
         if isinstance(template, StructureData):
-            crystal_of(template).save(folder.get_abs_path(TEMPLATE_FILE))
+            crystals_of(template).save(folder.get_abs_path(TEMPLATE_FILE))
         return info
 
 
@@ -121,9 +121,7 @@ def validate_template(node: CrystalSetData | StructureData | None, _: Any) -> st
     if node is None:
         return None
     try:
-        if isinstance(node, StructureData):
-            crystal_of(node)
-        elif not len(node.crystals.check()):
+        if not len(crystals_of(node).check()):
             return "the template has no crystals; give at least one"
     except (ContentError, ValidationError) as exception:
         return f"the template cannot be used: {exception}"

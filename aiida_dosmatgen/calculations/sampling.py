@@ -5,15 +5,18 @@ The executable checks all of this and more again, where it knows the model; here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..core.job import SampleParameters
+from ..core.constraints import own_size, resolve
+from ..core.crystals import CrystalSet
+from ..core.errors import ContentError
+from ..core.job import SampleParameters, SizeRange
 from ..core.strict import explain
 from ..data.checkpoint import CheckpointData
-from ..data.conversion import StructureData
+from ..data.conversion import StructureData, crystal_of
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
 
@@ -40,6 +43,7 @@ def problem_of_sampling(
         _problem_of_guidance(parameters, checkpoint, inputs.get("classifier"), target is not None or target_follows)
         or _problem_of_template(parameters, checkpoint, inputs.get("template"))
         or (None if target is None else _problem_of_size(parameters, target))
+        or _problem_of_constraints(parameters, checkpoint, inputs.get("template"), target)
     )
 
 
@@ -67,7 +71,7 @@ def _problem_of_guidance(
 def _problem_of_template(
     parameters: SampleParameters, checkpoint: CheckpointData | None, template: CrystalSetData | StructureData | None
 ) -> str | None:
-    users = list(_users_of_template(parameters))
+    users = _users_of_template(parameters)
     if template is None:
         return f"{users[0]} needs a template; give structures as the input template" if users else None
     if not users:
@@ -82,20 +86,45 @@ def _problem_of_template(
     return None
 
 
-def _users_of_template(parameters: SampleParameters) -> Iterator[str]:
-    """Yield the keys of the parameters that take something from a template."""
-    if parameters.start_time is not None:
-        yield "start_time"
+def _problem_of_constraints(
+    parameters: SampleParameters,
+    checkpoint: CheckpointData | None,
+    template: CrystalSetData | StructureData | None,
+    target: DosTargetData | None,
+) -> str | None:
+    """Resolve the constraints of all templates, where one number of atoms is known beforehand."""
+    if checkpoint is None or (parameters.constraints is None and parameters.start_time is None):
+        return None
+    wanted = parameters.n_atoms
+    if wanted is None and target is not None:
+        wanted = target.base.attributes.get("n_atoms", None) if target.base.attributes.get("kind", None) == "sites" else None
+    if isinstance(wanted, list | SizeRange):
+        return None
+    start = parameters.start_time is not None
+    try:
+        for crystal in [None] if template is None else crystals_of(template):
+            n_template = None if crystal is None else int(crystal.n_atoms[0])
+            size = wanted or (n_template if start else own_size(parameters.constraints, n_template))
+            if size is not None:
+                resolve(parameters.constraints, size, _elements(checkpoint), crystal, start=start)
+    except ContentError as exception:
+        return str(exception)
+    return None
+
+
+def crystals_of(template: CrystalSetData | StructureData) -> CrystalSet:
+    """Return the crystals of a template.
+
+    :raises ContentError: for a structure that is no crystal.
+    """
+    return crystal_of(template) if isinstance(template, StructureData) else template.crystals
+
+
+def _users_of_template(parameters: SampleParameters) -> list[str]:
+    """Return the keys of the parameters that take something from a template."""
+    start = ["start_time"] if parameters.start_time is not None else []
     held = parameters.constraints
-    if held is None:
-        return
-    for i, site in enumerate(held.sites):
-        for key in ("element", "coordinates"):
-            if getattr(site, key) == "template":
-                yield f"constraints.sites[{i}].{key}"
-    for key in ("matrix", "volume", "shape"):
-        if held.lattice is not None and getattr(held.lattice, key) == "template":
-            yield f"constraints.lattice.{key}"
+    return start + ([] if held is None else [f"constraints.{name}" for name in held.from_template])
 
 
 def _problem_of_size(parameters: SampleParameters, target: DosTargetData) -> str | None:

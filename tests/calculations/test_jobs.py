@@ -149,6 +149,12 @@ REFUSED = [
         {"parameters": {"constraints": {"lattice": {"volume": "template"}}}},
         "constraints.lattice.volume needs a template",
     ),
+    (
+        "sample",
+        {"parameters": {"constraints": {"composition": {"Si": 2, "C": 1}}}},
+        r"constraints: composition \(Si2 C1\) has 3 atoms, but the crystal has 2",
+    ),
+    ("sample", {"parameters": {"constraints": {"composition": {"Si": 1, "Ga": 1}}}}, "Ga, but the checkpoint generates only"),
     ("sample", {"parameters": {"constraints": {"latice": {}}}}, "constraints.latice: unknown key"),
     ("sample", {"parameters": {"n_atoms": 3}}, "the target is for crystals of 2 atoms, but n_atoms is 3; leave n_atoms out"),
     ("relax", {"parameters": {"fmax": 0}}, "fmax: Input should be greater than 0"),
@@ -228,7 +234,7 @@ HELD = {"constraints": {"sites": [{"sites": [0], "coordinates": "template"}]}}
 
 @pytest.mark.parametrize("parameters", [{"start_time": 0.4}, HELD])
 def test_a_set_of_templates_is_copied_as_it_is(make_job, inputs, crystals, parameters):
-    template = CrystalSetData(crystals).store()
+    template = CrystalSetData(crystals[:2]).store()
     info, job = prepare(make_job("sample", **{**inputs["sample"], "template": template, "parameters": parameters}))
     assert job.template == "template.npz"
     assert (template.uuid, "crystals.npz", "template.npz") in info.local_copy_list
@@ -261,6 +267,8 @@ def test_templates_that_cannot_be_used(make_job, inputs, crystals):
     with pytest.raises(ValueError, match="the template has Ge, which the denoiser does not know; start_time cannot use it"):
         make(germanium, {"start_time": 0.2})
     make(germanium, {"constraints": {"lattice": {"shape": "template"}}})  # only its cell is used
+    with pytest.raises(ValueError, match="from the template, which has 3 atoms, but the crystal has 2"):
+        make(CrystalSetData(crystals), {"start_time": 0.2})  # the third one
 
 
 def test_no_crystals_and_no_energies(make_job, inputs, crystals, labelled):

@@ -18,6 +18,7 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import atomic_number
 from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.data.checkpoint import CheckpointData
+from aiida_dosmatgen.data.conversion import crystal_of, structure_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.forcefield import ForceFieldData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
@@ -26,6 +27,7 @@ from aiida_dosmatgen.engine.checkpoint import build_model, save_model
 from aiida_dosmatgen.engine.cli import main
 
 SIZES = {"denoiser": {"width": 16, "layers": 1, "frequencies": 2}, "predictor": {"width": 16, "layers": 1, "members": 1}}
+SIZES["classifier"] = SIZES["denoiser"]
 
 
 @pytest.fixture
@@ -130,6 +132,38 @@ def test_sample(sample_job):
     assert crystals.crystal_columns["candidate"].tolist() == [4, 5, 6]
     assert outputs["crystals"].sha256 == outputs["results"].get_dict()["output_sha256"]
     assert outputs["results"].get_dict()["details"]["checkpoint_sha256"] == sample_job.process.inputs.checkpoint.sha256
+
+
+def test_sample_from_a_structure_guided_by_a_classifier(start, model, target, crystals):
+    structure = structure_of(crystals[1])
+    held = {"sites": [{"sites": [1], "element": "template", "coordinates": "template"}], "lattice": {"matrix": "template"}}
+    job = start(
+        "sample",
+        checkpoint=model("denoiser"),
+        classifier=model("classifier"),
+        target=DosTargetData(target).store(),
+        template=structure.store(),
+        parameters={"steps": 2, "guidance": "classifier", "start_time": 0.5, "constraints": held},
+        seed=1,
+        candidates=[0, 2],
+    )
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    template, found = crystal_of(structure), outputs["crystals"].crystals
+    for i in range(2):
+        np.testing.assert_array_equal(found[i].lattices, template.lattices)
+        np.testing.assert_array_equal(found[i].fractional[1], template.fractional[1])
+        assert found[i].numbers[1] == template.numbers[1]
+    assert outputs["results"].get_dict()["details"]["classifier_sha256"] == job.process.inputs.classifier.sha256
+
+
+def test_sample_freely(start, model):
+    job = start("sample", checkpoint=model("denoiser"), parameters={"steps": 2, "n_atoms": [2, 3]}, seed=1, candidates=[0, 3])
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    assert outputs["crystals"].crystals.n_atoms.tolist() == [2, 3, 2]
 
 
 def test_relax(relax_job, crystals):

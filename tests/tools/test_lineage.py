@@ -37,29 +37,35 @@ def run(cls, label, inputs, outputs, process_type=None, chain=None):
     return node
 
 
-def candidate(code, pw_code, models, target, crystals, number):
-    """Make the graph of one validated candidate, and return its validation."""
+def candidate(code, pw_code, models, target, crystals, number, scored_by=None, **sampling):
+    """Make the graph of one validated candidate, and return its validation.
+
+    :param target: of the sampling, None if it was free; ``scored_by`` is the one of the validation, if that is another.
+    :param sampling: further inputs of the sampling.
+    """
     sampled, relaxed, predicted, screened = (CrystalSetData(crystals) for _ in range(4))
     parameters = orm.Dict({"sampler": "ode", "steps": 5})
     jobs = "aiida.calculations:dosmatgen."
     inputs = {"code": code, "checkpoint": models["denoiser"], "target": target, "seed": orm.Int(11), "parameters": parameters}
+    inputs = {name: node for name, node in {**inputs, **sampling}.items() if node is not None}  # a target of None: freely
     run(orm.CalcJobNode, "SampleCalculation", inputs, {"crystals": sampled}, f"{jobs}sample")
     inputs = {"code": code, "crystals": sampled, "force_field": models["force_field"]}
     run(orm.CalcJobNode, "RelaxCalculation", inputs, {"crystals": relaxed}, f"{jobs}relax")
     inputs = {"code": code, "crystals": relaxed, "checkpoint": models["predictor"]}
     run(orm.CalcJobNode, "PredictCalculation", inputs, {"crystals": predicted}, f"{jobs}predict")
-    run(orm.CalcFunctionNode, "screen", {"crystals": predicted, "target": target}, {"crystals": screened})
+    run(orm.CalcFunctionNode, "screen", {"crystals": predicted}, {"crystals": screened})
     structure, dos, score = orm.StructureData(ase=bulk("Si")), CrystalSetData(crystals[0]), orm.Dict({"mae": 0.1})
     run(orm.CalcFunctionNode, "extract_candidate", {"crystals": screened, "candidate": orm.Int(number)}, {"result": structure})
     bands = orm.Dict({})
     inputs = {"code": pw_code, "structure": structure, "pseudos__Si": models["pseudo"]}
     run(orm.CalcJobNode, "PwCalculation", inputs, {"output_band": bands}, "aiida.calculations:quantumespresso.pw")
     run(orm.CalcFunctionNode, "projected_dos", {"structure": structure, "bands": bands}, {"result": dos})
-    run(orm.CalcFunctionNode, "score_dos", {"dos": dos, "target": target}, {"result": score})
+    scored_by = scored_by or target
+    run(orm.CalcFunctionNode, "score_dos", {"dos": dos, "target": scored_by}, {"result": score})
     return run(
         orm.WorkChainNode,
         "ValidateWorkChain",
-        {"structure": structure, "target": target},
+        {"structure": structure, "target": scored_by},
         {"dos": dos, "score": score},
         "aiida.workflows:dosmatgen.validate",
     )
@@ -90,7 +96,15 @@ def graph(aiida_profile_clean, aiida_code_installed, checkpoint_file, model_file
     inputs = {"code": code, "dataset": dataset, "seed": orm.Int(1)}
     train = run(orm.CalcJobNode, "TrainCalculation", inputs, {"checkpoint": trained}, "aiida.calculations:dosmatgen.train")
     validation = candidate(code, pw_code, {**models, "denoiser": trained}, node, crystals, 7)
-    return {"validation": validation, "train": train, "dataset": dataset, "trained": trained, "target": node, "models": models}
+    return {
+        "validation": validation,
+        "train": train,
+        "dataset": dataset,
+        "trained": trained,
+        "target": node,
+        "models": models,
+        "codes": (code, pw_code),
+    }
 
 
 def test_lineage_of_a_validation(graph):
@@ -116,6 +130,29 @@ def test_lineage_of_a_validation(graph):
         "quantumespresso.pw": "/opt/pw.x",
     }
     assert graph["trained"].sha256 in format_lineage(found)
+
+
+def test_classifier_and_template_are_ancestors(graph, checkpoint_file, crystals):
+    classifier = CheckpointData(checkpoint_file("classifier", "classifier.safetensors"))
+    structure = orm.StructureData(ase=bulk("SiC", "zincblende", 4.36))
+    for template, formula in ((structure, "CSi"), (CrystalSetData(crystals[1]), None)):
+        extra = {"classifier": classifier, "template": template}
+        validation = candidate(*graph["codes"], graph["models"], graph["target"], crystals, 5, **extra)
+        found = lineage(validation)
+        assert (found.classifier.uuid, found.classifier.sha256) == (classifier.uuid, classifier.sha256)
+        assert found.classifier.kind == "classifier"
+        assert (found.template.uuid, found.template.formula) == (template.uuid, formula)
+        assert found.template.sha256 == template.base.attributes.get("sha256", None)
+        text = format_lineage(found)
+        assert classifier.sha256 in text and template.uuid in text
+    plain = lineage(graph["validation"])
+    assert (plain.classifier, plain.template) == (None, None)
+
+
+def test_lineage_of_a_freely_sampled_candidate(graph, crystals):
+    found = lineage(candidate(*graph["codes"], graph["models"], None, crystals, 6, scored_by=graph["target"]))
+    assert (found.target, found.target_sha256, found.candidate) == (None, None, 6)
+    assert "sampled freely" in format_lineage(found)
 
 
 def test_lineage_from_structure_dos_and_score_is_the_same(graph):

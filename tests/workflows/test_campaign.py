@@ -1,6 +1,10 @@
 import pytest
 from aiida import orm
 
+from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.data.checkpoint import CheckpointData
+from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 
 from .conftest import FAMILY
@@ -66,6 +70,23 @@ def test_without_validation_no_quantum_espresso_is_needed(build, codes, process)
 def test_bad_arguments_are_refused(build, kwargs, message):
     with pytest.raises(ValueError, match=message):
         build(**kwargs)
+
+
+def test_template_and_classifier_are_for_all_targets(build, process, target, target_node, crystals, checkpoint_file):
+    classifier = CheckpointData(checkpoint_file("classifier", "classifier.safetensors", elements=["C", "Si"]))
+    template, overrides = CrystalSetData(crystals[1]), {"candidates": {"sample": {"parameters": {"start_time": 0.5}}}}
+    chain = process(build(template=template, classifier=classifier, overrides=overrides))
+    assert chain.inputs.candidates.sample.template is template
+    assert chain.inputs.candidates.sample.classifier is classifier
+    assert chain.inputs.candidates.sample.parameters["guidance"] == "classifier"
+    assert "target" not in chain.inputs.candidates
+
+
+def test_the_target_that_does_not_fit_is_named(build, process, target, target_node):
+    larger = DosTargetData(DosTarget(target.curves, sites=(0, 5)))
+    overrides = {"candidates": {"sample": {"parameters": {"n_atoms": 2}}}}
+    with pytest.raises(ValueError, match="target large: the target has a curve for atom 5, counted from 0, but n_atoms is 2"):
+        process(build(targets={"small": target_node, "large": larger}, overrides=overrides))
 
 
 def test_targets_and_validations_come_in_windows(build, process, target_node):

@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 
+from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
@@ -80,11 +83,63 @@ def test_checkpoints_are_not_mixed_up(build, models):
         build(checkpoint=models["predictor"])
 
 
-def test_a_target_has_to_say_how_many_atoms(build, process, target):
-    total = DosTargetData(type(target)(target.total, "total"))
-    with pytest.raises(ValueError, match="does not say how many atoms"):
-        process(build(target=total))
-    process(build(target=total, overrides={"sample": {"parameters": {"n_atoms": 4}}}))
+def test_the_number_of_atoms_may_be_left_open(build, process, target):
+    total = DosTargetData(DosTarget(target.total, "total"))
+    assert process(build(target=total)).inputs.target.target.n_atoms is None
+
+
+def test_sizes_have_to_fit_the_target(build, process, target):
+    with pytest.raises(ValueError, match="the target is for crystals of 2 atoms, but n_atoms is 4"):
+        process(build(overrides={"sample": {"parameters": {"n_atoms": 4}}}))
+    chosen = DosTargetData(DosTarget(target.curves, sites=(0, 3)))
+    process(build(target=chosen, overrides={"sample": {"parameters": {"n_atoms": 4}}}))
+
+
+def test_without_a_target_crystals_are_ranked_by_formation_energy(build, process, labelled):
+    chain = process(build(target=None))
+    assert "target" not in chain.inputs
+    relaxed = labelled[:2].with_columns(
+        crystal={
+            "energy": np.array([-10.0, -12.6]),
+            "status": np.array(["converged"] * 2),
+            "candidate": np.array([0, 1]),
+            "seed": np.zeros(2, dtype=int),
+        }
+    )
+    chain.ctx.relax = job("RelaxCalculation", 0, references=orm.Dict({"energies": {"Si": -5.0, "C": -7.0}}))
+    chain.ctx.predict = job("PredictCalculation", 0, crystals=CrystalSetData(relaxed))
+    assert chain.run_screen() is None
+    rows = chain.outputs["report"].get_dict()["ranking"]
+    assert [(row["candidate"], row["predicted_distance"]) for row in rows] == [(1, None), (0, None)]
+    assert [row["score"] for row in rows] == pytest.approx([-0.3, 0.0])
+
+
+def test_a_template_goes_to_the_sampling(build, process, crystals):
+    template = CrystalSetData(crystals[:2])
+    chain = process(build(template=template, overrides={"sample": {"parameters": {"start_time": 0.6}}}))
+    assert chain.inputs.sample.template is template
+    with pytest.raises(ValueError, match="a template is given, but nothing uses it"):
+        process(build(template=template))
+    with pytest.raises(ValueError, match="start_time needs a template"):
+        process(build(overrides={"sample": {"parameters": {"start_time": 0.6}}}))
+
+
+def test_a_classifier_guides_unless_told_otherwise(build, process, checkpoint_file):
+    classifier = CheckpointData(checkpoint_file("classifier", "classifier.safetensors", elements=["C", "Si"]))
+    chain = process(build(classifier=classifier))
+    assert chain.inputs.sample.classifier is classifier
+    assert chain.inputs.sample.parameters["guidance"] == "classifier"
+    with pytest.raises(ValueError, match="there is no target to guide to"):
+        process(build(classifier=classifier, target=None))
+    with pytest.raises(ValueError, match="a classifier is given, but guidance is 'classifier-free'"):
+        process(build(classifier=classifier, overrides={"sample": {"parameters": {"guidance": "classifier-free"}}}))
+    with pytest.raises(ValueError, match="guidance is 'classifier', but none is given"):
+        process(build(overrides={"sample": {"parameters": {"guidance": "classifier"}}}))
+
+
+def test_free_sampling_without_guidance(build, process):
+    chain = process(build(target=None, overrides={"sample": {"parameters": {"guidance": "none"}}}))
+    assert chain.inputs.sample.parameters["guidance"] == "none"
 
 
 def test_a_job_that_stopped_early_is_gone_on_with(build, process, crystals):
