@@ -225,8 +225,9 @@ _SUITED: dict[str, dict[str, Any]] = {
     },
     "classifier": {
         "architecture": {"width": 128, "layers": 3},
-        "epochs": 200,
+        "epochs": 100,
         "batch_size": 16,
+        "learning_rate": 3e-3,
         "weight_decay": 0.01,
     },
     "predictor": {

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Classifier", "ClassifierObjective"]
 
-_DROPOUT = 0.3  # of the features that the curves are made from: some hundred crystals are fewer than the bins of a curve
+_DROPOUT = 0.1  # of the features that the curves are made from; noise on the crystals already keeps it from learning by heart
 _CLEAN_SHARE = 0.2  # of the training crystals: the end of the way back is where it has to be exact
 _ROUNDING = 1e-12  # under the square root of a distance, which has no gradient at zero
 

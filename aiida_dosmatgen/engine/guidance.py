@@ -183,10 +183,10 @@ class ClassifierGuided:
         """Return ∇d: with respect to the probabilities of the elements, the coordinates and the lattice components."""
         with torch.inference_mode(False), torch.enable_grad():
             types, fractional, lattice, t = (part.detach().clone().to(self.classifier.dtype) for part in (*state, t))
-            parts = (self.classifier.probabilities(types, t), fractional, lattice)
-            leaves = [part.requires_grad_() for part in parts]
-            distance = self.distance(*leaves, t)
-            gradient = torch.autograd.grad(distance.sum(), leaves)
+            leaves = State(self.classifier.probabilities(types, t), fractional, lattice)
+            for leaf in leaves:
+                leaf.requires_grad_()
+            gradient = torch.autograd.grad(self.distance(*leaves, t).sum(), leaves)
         return State(*(part.to(like_.dtype) for part, like_ in zip(gradient, state, strict=True)))
 
     def _translated(self, lattice: Tensor, t: Tensor) -> Tensor:
