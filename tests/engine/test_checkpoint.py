@@ -13,7 +13,8 @@ from aiida_dosmatgen.engine.checkpoint import build_model, load_model, save_mode
 
 SIZES = {
     "predictor": {"width": 16, "layers": 1, "members": 2},
-    "denoiser": {"width": 16, "layers": 1, "frequencies": 2},
+    "denoiser": {"width": 16, "layers": 1, "frequencies": 2, "max_atoms": 5},
+    "classifier": {"width": 16, "layers": 1, "frequencies": 2},
 }
 
 
@@ -29,7 +30,7 @@ def header(kind: str) -> CheckpointHeader:
     )
 
 
-@pytest.mark.parametrize("kind", ["predictor", "denoiser"])
+@pytest.mark.parametrize("kind", SIZES)
 def test_save_and_load(kind, tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     model = build_model(header(kind))
@@ -48,6 +49,9 @@ def test_save_and_load(kind, tmp_path):
     double, _ = load_model(path, dtype=torch.float64)
     assert all(p.dtype == torch.float64 for p in double.parameters())
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    other = "predictor" if kind == "denoiser" else "denoiser"
+    with pytest.raises(ContentError, match=f"is a {kind}, but a {other} is needed"):
+        load_model(path, kind=other)
 
 
 def test_tensors_must_fit_the_header(tmp_path):
@@ -104,7 +108,7 @@ def test_damage_is_noticed(tmp_path):
         path.write_bytes(content[:length])
         with pytest.raises(ContentError):
             load_model(path)
-    for place in rng.integers(0, len(content), 50):
+    for place in rng.integers(0, len(content), 20):
         changed = bytearray(content)
         changed[place] ^= 1 << int(rng.integers(8))
         path.write_bytes(changed)
