@@ -228,6 +228,15 @@ def test_targets_average_to_the_score_of_the_marginal(t):
     assert (difference[frequent].abs() * counts[frequent].sqrt() * sigma).max() < 4.5  # standard errors are below 1/σ√n
 
 
+def test_targets_are_of_the_wrapped_kernel():
+    """Noise that differs by whole cells has one target, the wrapped kernel's score: −ε/σ has its mean, but more variance."""
+    noise, t = normal(1, 50), torch.tensor([0.95], dtype=torch.float64)
+    target = wrapped.target(t, noise)
+    kernel = TorusMixture((0.0,), (torus_width(0.95),), (1.0,))
+    torch.testing.assert_close(target * wrapped.score_scale(t), kernel.score(torus_width(0.95) * noise))
+    torch.testing.assert_close(wrapped.target(t, noise + 2 / torus_width(0.95)), target)
+
+
 # --- wrapped normal: the steps back -----------------------------------------------------------------------------------------
 
 

@@ -182,23 +182,20 @@ def test_ode_with_power_two_shrinks_a_gaussian_exactly(model, steps):
 
 
 def test_ode_divides_the_prior_of_two_elements_at_the_quantile_of_their_shares(model):
-    """Of two elements with shares p and 1 − p, along (e_1 − e_2)/√2, the first takes exactly u > Φ⁻¹(1 − p)."""
-    share, n = 0.3, 2000
-    u = torch.special.ndtri(midpoints(n))
-    types = torch.zeros(4, n // 4, 3, dtype=torch.float64)
-    types[..., 0], types[..., 1] = (sign * u.reshape(4, -1) / math.sqrt(2) for sign in (1, -1))
-    fractional = torch.zeros(4, n // 4, 3, dtype=torch.float64)
-    noise = Prior(types, fractional, torch.zeros(4, 6, dtype=torch.float64))
-    wrong = []
-    for steps in (10, 40, 160):
+    """Of two elements with shares p and 1 − p, along (e_1 − e_2)/√2, the first takes u > Φ⁻¹(1 − p): at second order in 1/n."""
+    share, n, errors = 0.3, 4001, []
+    exact = torch.special.ndtri(torch.tensor(1 - share, dtype=torch.float64))
+    u = exact + torch.linspace(-0.05, 0.05, n, dtype=torch.float64)
+    types = torch.stack([u / math.sqrt(2), -u / math.sqrt(2), torch.zeros_like(u)], -1)[None]
+    noise = Prior(types, torch.zeros(1, n, 3, dtype=torch.float64), torch.zeros(1, 6, dtype=torch.float64))
+    for steps in (20, 40, 80):
         known = Known(model, torus=SYMMETRIC, shares=(share, 1 - share, 1e-300))
         end = solve(model, known, noise, steps=steps, sampler="ode").types
-        first = end.argmax(-1).flatten() == 0
-        wrong.append((first != (u > torch.special.ndtri(torch.tensor(1 - share).double()))).double().mean().item())
-        assert (end.amax(-1) - LENGTH).abs().max() < (0.2 if steps == 10 else 1e-3)
-    assert wrong[0] > wrong[1] >= wrong[2], wrong
-    assert wrong[2] < 0.002
-    assert wrong[0] < 0.05
+        first = end.argmax(-1)[0] == 0
+        assert (first.int().diff() >= 0).all() and first.any() and not first.all()  # one boundary
+        errors.append((u[first].min() - exact).abs().item())
+    assert all(r > 2.6 for r in ratios(errors)), errors  # 2 at first order
+    assert errors[-1] < 0.001
 
 
 # --- the stochastic sampler: exact moments for Gaussian data ------------------------------------------------------------------
@@ -243,6 +240,12 @@ def test_ancestral_variance_of_gaussian_coordinates_has_the_error_of_first_order
     expected = math.log(100) * (1 / (2 * corrector_steps) if corrector_steps else -1)
     assert errors[640] == pytest.approx(expected, rel=0.3 if corrector_steps else 0.02)
     assert abs(errors[640] - expected) < 0.8 * abs(errors[320] - expected)
+
+
+def test_corrector_moves_at_the_time_that_the_predictor_reached(model):
+    """Two steps: noise at t = ½, σ = 0.05, enters with √(2·0.2)·σ, then shrinks by w²/(w² + σ²) to the posterior mean."""
+    _, (_, _, response) = moments_of_gaussian_data(model, 2, 1)
+    assert response[2].item() == pytest.approx(math.sqrt(0.4) * 0.05 * WIDTH**2 / (WIDTH**2 + 0.05**2), rel=1e-9)
 
 
 @pytest.mark.parametrize(("sampler", "corrector_steps"), [("ode", 1), ("ancestral", 0), ("ancestral", 2)])
