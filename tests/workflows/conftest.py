@@ -21,10 +21,13 @@ def codes(aiida_profile, aiida_code_installed):
     """Codes of all plugins on localhost."""
     plugins = {"dosmatgen": "dosmatgen.sample", "pw": "quantumespresso.pw"}
     plugins |= {name: f"quantumespresso.{name}" for name in ("projwfc", "dos")}
-    return {
+    codes = {
         name: aiida_code_installed(label=name, default_calc_job_plugin=plugin, filepath_executable="/bin/true")
         for name, plugin in plugins.items()
     }
+    for code in codes.values():  # tests before may have made the same computer without
+        code.computer.set_default_mpiprocs_per_machine(1)
+    return codes
 
 
 @pytest.fixture
