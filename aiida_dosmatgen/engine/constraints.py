@@ -30,10 +30,12 @@ class Constrained:
 
     :param model: of whose processes and scales the states are.
     :param held: what is held of each of the candidates.
+    :param power: of the drift in the ``ode`` sampler (:meth:`.noise.WrappedNormal.ode_step`), along which displacements from
+        the data shrink as σ^power. Held coordinates shrink alike, or the others would lag behind them. 1 for ``ancestral``.
     """
 
-    def __init__(self, model: Denoiser, held: Sequence[Held]) -> None:
-        self.model, self.held = model, list(held)
+    def __init__(self, model: Denoiser, held: Sequence[Held], power: float = 1.0) -> None:
+        self.model, self.held, self.power = model, list(held), power
         self.n_atoms = len(held[0].allowed)
         self.changes = [_change(h.basis) for h in held]
         self.allowed = self._tensor([h.allowed for h in held])
@@ -41,7 +43,7 @@ class Constrained:
         self.counts = self._tensor([held[i].counts for i in self.counted])
         self.coordinates = self._tensor([h.coordinates @ m for h, m in zip(held, self.changes, strict=True)])
         self.coordinates_held = self._tensor([h.coordinates_held for h in held])[..., None]
-        self.noise = torch.zeros_like(self.coordinates)
+        self.displacements, self.first_width = torch.zeros_like(self.coordinates), 1.0
         self.lattices = torch.zeros(len(held), 6, dtype=torch.float64, device=model.device)
         self.lattices_held = torch.zeros(len(held), 6, dtype=torch.bool, device=model.device)
         self._hold_lattices()
@@ -90,12 +92,17 @@ class Constrained:
     def start(self, prior: State) -> State:
         """Return the prior with held coordinates on their paths, whose normal noise is made from the uniform prior itself."""
         uniform = prior.fractional.double().clamp(1e-9, 1 - 1e-9)
-        self.noise = math.sqrt(2) * torch.erfinv(2 * uniform - 1)
+        self._displace(math.sqrt(2) * torch.erfinv(2 * uniform - 1), 1.0)
         return self.state(prior, 1.0)
 
+    def _displace(self, noise: Tensor, time: float) -> None:
+        """Set where held coordinates start, at x_0 + σ·ε."""
+        self.first_width = self.model.coordinates.width(time)
+        self.displacements = self.first_width * noise.double()
+
     def state(self, state: State, time: float) -> State:
-        """Return a state at a time with held coordinates at x_0 + σ·ε, and exactly at x_0 at time 0."""
-        path = self.coordinates + self.model.coordinates.width(time) * self.noise
+        """Return a state at a time with held coordinates at x_0 + σ·ε (to the power), and exactly at x_0 at time 0."""
+        path = self.coordinates + (self.model.coordinates.width(time) / self.first_width) ** self.power * self.displacements
         return state._replace(fractional=torch.where(self.coordinates_held, path.to(state.fractional.dtype), state.fractional))
 
     def noised_template(self, time: float, noise: State) -> State:
@@ -103,7 +110,7 @@ class Constrained:
 
         :param noise: normal, for all parts; it is the ε of the held coordinates from here on.
         """
-        self.noise = noise.fractional.double()
+        self._displace(noise.fractional, time)
         types, coordinates, lattices = [], [], []
         for h, change in zip(self.held, self.changes, strict=True):
             assert h.template is not None

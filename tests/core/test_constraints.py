@@ -1,5 +1,8 @@
 """Constraints: what they resolve to, and what is refused, naming both sides."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
@@ -7,6 +10,7 @@ from pydantic import ValidationError
 from aiida_dosmatgen.core.constraints import Constraints, own_size, resolve, sizes_allowed
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.job import SampleJob
 from aiida_dosmatgen.core.strict import explain
 
 ELEMENTS = ["N", "Al", "Ga", "As"]
@@ -378,3 +382,13 @@ def test_templates_must_fit(template):
 def test_a_template_that_is_not_used_is_not_looked_at(template):
     broken = template.replace(lattices=np.full((1, 3, 3), np.nan))
     assert resolve(constraints(formula="GaAs"), 2, ELEMENTS, broken).counts.tolist() == [0, 0, 1, 1]
+
+
+def test_the_documented_examples_are_valid():
+    page = (Path(__file__).parents[2] / "docs" / "constraints.md").read_text()
+    examples = re.findall(r"^\|[^|]*\| `(\{.*\})` \|$", page, re.MULTILINE)
+    assert len(examples) == 11
+    for example in examples:
+        Constraints.model_validate_json(example)
+    job = re.search(r"```json\n(.*?)```", page, re.DOTALL).group(1)
+    assert SampleJob.model_validate_json(job).parameters.constraints.from_template

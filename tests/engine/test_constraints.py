@@ -43,7 +43,7 @@ def template():
 
 
 def run(model, candidates, template=None, **parameters):
-    given = SampleParameters.model_validate({"n_atoms": 4, "steps": 5, **parameters})
+    given = SampleParameters.model_validate({"n_atoms": 4, "steps": 4, **parameters})
     parts = sample(model, None, given, 7, candidates, template=template)
     crystals = CrystalSet.concatenate(parts)
     return crystals[np.argsort(crystals.crystal_columns["candidate"])]
@@ -105,7 +105,7 @@ def test_coordinates(way):
     crystals = way({"sites": [{"sites": [3, 1], "coordinates": ROWS}]})
     assert (fractional(crystals)[:, [3, 1]] == np.array(ROWS)).all()
     others = fractional(crystals)[:, [0, 2]]
-    assert len(np.unique(others.round(3))) == others.size
+    assert len(np.unique(others.round(7))) == others.size
     assert ((others >= 0) & (others < 1)).all()
 
 
@@ -138,7 +138,7 @@ def test_a_template_partly_held_and_partly_regrown(way, template):
     assert (symbols(crystals) == ["C", "C", "Ge", "C"]).all()
     assert (fractional(crystals)[:, [0, 2]] == template.fractional[[0, 2]]).all()
     assert (crystals.lattices == template.lattices[0]).all()
-    assert len(np.unique(fractional(crystals)[:, [1, 3]].round(3))) == 18
+    assert len(np.unique(fractional(crystals)[:, [1, 3]].round(7))) == 18
 
 
 def test_a_template_to_start_from_with_another_composition(way, template):
@@ -154,11 +154,8 @@ def test_a_template_to_start_from_with_another_composition(way, template):
 
 
 def test_everything_held_is_the_template(way, template):
-    constraints = {
-        "sites": [{"sites": "all", "element": "template", "coordinates": "template"}],
-        "lattice": {"matrix": "template"},
-    }
-    crystals = way(constraints, template, n_atoms=None)
+    sites = [{"sites": "all", "element": "template", "coordinates": "template"}]
+    crystals = way({"sites": sites, "lattice": {"matrix": "template"}}, template, n_atoms=None)
     for crystal in crystals:
         assert crystal.replace(crystal_columns={}) == template
 
@@ -194,18 +191,16 @@ def test_contradictions_are_refused_before_anything_is_computed(model, template)
         {"n_atoms": [3, 4], "constraints": {"sites": [{"sites": [2], "element": "template"}, {"sites": [2], "element": "C"}]}}
     )
     three = template.replace(n_atoms=np.array([3]), numbers=np.array([6, 6, 6]), fractional=template.fractional[:3])
-    with pytest.raises(
-        ContentError, match=r"sites\[0\] fixes atom 2 to Ge as in the template, but sites\[1\] fixes atom 2 to C"
-    ):
+    with pytest.raises(ContentError, match=r"sites\[0\] fixes atom 2 to Ge as in the template, but sites\[1\] fixes"):
         list(sample(model, None, given, 1, range(2), template=CrystalSet.concatenate([three, template]), each_step=stop))
 
 
 # --- on the way -------------------------------------------------------------------------------------------------------------
 
 
-def constrained(model, n_crystals, template=None, n_atoms=4, start=False, **given):
+def constrained(model, n_crystals, template=None, n_atoms=4, start=False, power=1.0, **given):
     held = resolve(Constraints.model_validate(given), n_atoms, ELEMENTS, template, start=start)
-    return Constrained(model, [held] * n_crystals)
+    return Constrained(model, [held] * n_crystals, power)
 
 
 def noise_of(n_crystals, n_atoms=4):
@@ -223,13 +218,9 @@ def uninformed(seen):
 
 
 def test_held_parts_follow_their_noised_marginals(model):
-    """Of x_t = a·x_0 + σ·ε and x_t = x_0 + σ·ε with one ε, at each state that the network sees."""
-    held = constrained(
-        model,
-        2,
-        sites=[{"sites": [0, 3], "element": "Ge", "coordinates": ROWS}],
-        lattice={"matrix": np.diag([3.0, 4, 5]).tolist()},
-    )
+    """x_t = a·x_0 + σ·ε, and for coordinates x_0 + σ(1)·(σ/σ(1))²·ε, at each state that the network sees."""
+    sites = [{"sites": [0, 3], "element": "Ge", "coordinates": ROWS}]
+    held = constrained(model, 2, sites=sites, lattice={"matrix": np.diag([3.0, 4, 5]).tolist()}, power=2.0)
     seen = []
     prior = noise_of(2).prior()
     end = solve(model, uninformed(seen), noise_of(2), steps=7, constrained=held)
@@ -239,7 +230,7 @@ def test_held_parts_follow_their_noised_marginals(model):
     normal = math.sqrt(2) * torch.erfinv(2 * prior.fractional[:, [0, 3]] - 1)
     assert len(seen) == 7
     for t, state in [*seen, (0.0, end)]:
-        a, sigma, width = math.cos(math.pi * t / 2), math.sin(math.pi * t / 2), 0.005 * 100**t if t else 0.0
+        a, sigma, width = math.cos(math.pi * t / 2), math.sin(math.pi * t / 2), 0.5 * 100 ** (2 * t - 2) if t else 0.0
         torch.testing.assert_close(state.types[:, [0, 3]], a * types + sigma * prior.types[:, [0, 3]])
         torch.testing.assert_close(state.lattice, a * cell + sigma * prior.lattice)
         torch.testing.assert_close(state.fractional[:, [0, 3]], places + width * normal)
@@ -247,17 +238,13 @@ def test_held_parts_follow_their_noised_marginals(model):
 
 
 def test_the_noise_of_held_coordinates_is_normal(model):
-    held = constrained(
-        model,
-        1,
-        n_atoms=3000,
-        sites=[{"sites": list(range(3000)), "coordinates": np.random.default_rng(0).random((3000, 3)).tolist()}],
-    )
-    start = held.start(noise_of(1, 3000).prior())
-    noise = (start.fractional - held.coordinates) / 0.5
-    assert abs(noise.mean()) < 0.03
-    assert abs(noise.std() - 1) < 0.02
-    assert abs((noise**4).mean() - 3) < 0.2
+    places = np.stack(np.meshgrid(*[np.arange(8) / 8] * 3), -1).reshape(-1, 3)
+    held = constrained(model, 4, n_atoms=512, sites=[{"sites": "all", "coordinates": places.tolist()}])
+    start = held.start(noise_of(4, 512).prior())
+    noise = (start.fractional - torch.from_numpy(places)) / 0.5
+    assert abs(noise.mean()) < 0.05
+    assert abs(noise.std() - 1) < 0.04
+    assert abs((noise**4).mean() - 3) < 0.4
 
 
 @pytest.mark.parametrize("time", [1e-3, 0.4, 1.0])
@@ -283,9 +270,8 @@ def test_the_network_sees_the_reduced_cell_and_the_user_the_own_one(model, templ
     held = constrained(model, 1, template, lattice=given, sites=[{"sites": [0], "coordinates": "template"}])
     generator = torch.Generator().manual_seed(3)
     types = TYPE_SCALE * torch.eye(3, dtype=torch.float64)[[0, 1, 2, 1]]
-    state = State(
-        types[None], torch.rand(1, 4, 3, generator=generator).double(), torch.randn(1, 6, generator=generator).double()
-    )
+    places, cell = torch.rand(1, 4, 3, generator=generator).double(), torch.randn(1, 6, generator=generator).double()
+    state = State(types[None], places, cell)
     state = held.state(state._replace(lattice=held.lattice(state.lattice)), 0.0)
     inside = model.lattices.lattices(state.lattice, torch.tensor([4]))[0]
     lengths = inside.square().sum(-1).sqrt()
@@ -335,8 +321,8 @@ def test_what_is_held_is_held_of_a_state_that_is_not_a_number(model, template):
 # --- regrowing, where the answer is known -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sampler", "steps", "tolerance"), [("ode", 60, 0.01), ("ancestral", 200, 0.03)])
-def test_a_regrown_atom_finds_its_place_beside_the_held_one(model, sampler, steps, tolerance):
+@pytest.mark.parametrize(("sampler", "steps", "power", "tolerance"), [("ode", 30, 2.0, 0.01), ("ancestral", 200, 1.0, 0.02)])
+def test_a_regrown_atom_finds_its_place_beside_the_held_one(model, sampler, steps, power, tolerance):
     """Data: two atoms at a fixed displacement d, anywhere. The difference of their noised coordinates is wrapped normal
     around d with the variance s² + 2σ²."""
     d, s = torch.tensor([0.4, 0.15, 0.7], dtype=torch.float64), 0.005
@@ -349,8 +335,8 @@ def test_a_regrown_atom_finds_its_place_beside_the_held_one(model, sampler, step
         return Output(torch.zeros_like(state.types), score, torch.zeros_like(state.lattice))
 
     place = [0.9, 0.3, 0.55]
-    held = constrained(model, 64, n_atoms=2, sites=[{"sites": [0], "coordinates": [place]}])
-    end = solve(processes, guidance, noise_of(64, 2), steps=steps, sampler=sampler, constrained=held, coordinate_power=1.0)
+    held = constrained(model, 64, n_atoms=2, power=power, sites=[{"sites": [0], "coordinates": [place]}])
+    end = solve(processes, guidance, noise_of(64, 2), steps=steps, sampler=sampler, constrained=held, coordinate_power=power)
     assert (end.fractional[:, 0] == torch.tensor(place, dtype=torch.float64)).all()
     error = end.fractional[:, 1] - end.fractional[:, 0] - d
     error = error - error.round()
