@@ -34,7 +34,7 @@ class DosTargetData(ContentFileData):
     class AttributesModel(ContentFileData.AttributesModel):
         kind: str = attribute("kind", "'sites' or 'total'")
         n_sites: int = attribute("n_sites", "number of curves")
-        sites: list[int] | None = attribute("sites", "the atoms that the curves are for; None: all, or no one in particular", None)
+        sites: list[int] | None = attribute("sites", "the chosen atoms that the curves are for; None if none are chosen", None)
         n_atoms: int | None = attribute("n_atoms", "atoms of a candidate, if known", None)
         complete_below: float | None = attribute("complete_below", "eV up to which the curves are compared; None: all", None)
         label_source: str | None = attribute("label_source", "where the curves come from", None)
