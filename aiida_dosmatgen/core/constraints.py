@@ -33,15 +33,7 @@ def _element(text: str) -> str:
     return text if text == "template" else _symbol(text)
 
 
-def _matrix(value: tuple[Vector, Vector, Vector]) -> tuple[Vector, Vector, Vector]:
-    matrix = np.array(value)
-    check_cell(matrix, "the matrix")
-    if np.linalg.det(matrix) < 0:
-        raise ContentError("the lattice vectors are left-handed; turn the sign of all three, and of all coordinates")
-    return value
-
-
-Matrix = Annotated[tuple[Vector, Vector, Vector], AfterValidator(_matrix)]
+Matrix = tuple[Vector, Vector, Vector]
 Symbol = Annotated[str, AfterValidator(_symbol)]
 Symbols = Annotated[list[Symbol], Field(min_length=1)]
 Index = Annotated[int, Field(ge=0)]
@@ -93,6 +85,11 @@ class LatticeConstraint(Strict):
     def _consistent(self) -> LatticeConstraint:
         if self.matrix is None and self.volume is None and self.shape is None:
             raise ContentError("nothing is held; give matrix, volume or shape")
+        for name, cell in (("matrix", self.matrix), ("shape", self.shape)):
+            if isinstance(cell, tuple):
+                check_cell(np.array(cell), name)
+                if np.linalg.det(cell) < 0:
+                    raise ContentError(f"{name} is left-handed; turn the sign of its three vectors, and of all coordinates")
         if "template" not in (self.matrix, self.volume, self.shape):
             cell_of(self, None)
         return self

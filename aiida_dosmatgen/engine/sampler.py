@@ -265,7 +265,8 @@ def _batch(
 ) -> CrystalSet:
     mask = torch.ones(len(members), n_atoms, dtype=torch.bool, device=model.device)
     held = _held(model, parameters, template, n_atoms, members)
-    constrained = None if held is None else Constrained(model, held)
+    power = parameters.coordinate_power if parameters.sampler == "ode" else 1.0
+    constrained = None if held is None else Constrained(model, held, power)
     condition = condition_on(target, model, len(members), n_atoms)
     low = parameters.precision == "bfloat16"
     with torch.autocast(model.device.type, torch.bfloat16) if low else contextlib.nullcontext():
