@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import reference
@@ -41,10 +41,12 @@ import throughput
 import torch
 
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
+from aiida_dosmatgen.core.contacts import closest_contacts
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import SampleParameters, sha256_of
+from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.conditioning import Condition
@@ -58,6 +60,7 @@ from aiida_dosmatgen.engine.solver import Noise, generator_of, solve
 MODELS = Path(__file__).parents[1] / "aiida_dosmatgen" / "models"
 SWEEP = (10, 20, 30, 50, 100)
 TIMED_STEPS = 20  # of a reference that is timed only
+SOUND_CONTACT = ScreenCriteria().min_contact  # over the sum of the covalent radii
 _STRIDE = 10_000  # candidates of one target are numbered from a multiple of it
 
 
@@ -236,19 +239,34 @@ def compare(ours: Denoiser, other: Denoiser, batch: Batch, parameters: SamplePar
 # --- distances --------------------------------------------------------------------------------------------------------------
 
 
-class Judge:
-    """Distances from the targets by the predictor; it remembers the largest.
+class Judged(NamedTuple):
+    """What is found of n candidates, each array of shape (n,).
 
-    :param targets: by number.
+    :param wanted: number of the target.
+    :param distances: of the predicted DOS from the target, NaN where there is no prediction.
+    :param composition: whether the formula is that of the crystal that the target belongs to.
+    :param sound: whether no two atoms are nearer than ``SOUND_CONTACT``, the limit of the screening.
     """
 
-    def __init__(self, path: Path, targets: list[DosTarget]) -> None:
+    wanted: np.ndarray
+    distances: np.ndarray
+    composition: np.ndarray
+    sound: np.ndarray
+
+
+class Judge:
+    """Distances from the targets by the predictor.
+
+    :param crystals: those that the targets belong to.
+    """
+
+    def __init__(self, path: Path, crystals: CrystalSet) -> None:
         self.model: Predictor
         self.model, self.header = load_model(path, kind="predictor")
-        self.targets = targets
+        self.targets, self.formulas = targets_of(crystals), crystals.formulas
 
-    def __call__(self, parts: list[CrystalSet]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the number of the target and the distance of each candidate, NaN where there is no prediction."""
+    def __call__(self, parts: list[CrystalSet]) -> Judged:
+        """Judge candidates, the column ``target`` of which says what they were asked for."""
         crystals = predict(self.model, self.header, CrystalSet.concatenate(parts))
         wanted, dos, offsets = crystals.crystal_columns["target"], crystals.atom_columns["predicted_dos"], crystals.offsets
         found = np.full(len(crystals), np.nan)
@@ -256,17 +274,22 @@ class Judge:
             curves = dos[offsets[i] : offsets[i + 1]]
             if np.isfinite(curves).all():
                 found[i] = self.targets[target].distances(curves)["mae"]
-        return wanted, found
+        right = np.array([formula == self.formulas[i] for formula, i in zip(crystals.formulas, wanted, strict=True)])
+        return Judged(wanted, found, right, closest_contacts(crystals) > SOUND_CONTACT)
 
 
-def summary(wanted: np.ndarray, distances: np.ndarray, worst: float) -> dict[str, Any]:
+def summary(judged: Judged, worst: float) -> dict[str, Any]:
     """Return mean, best and failures; a candidate without a distance has the worst one.
 
-    :return: ``mean`` over candidates, then targets; ``best`` of each target, over targets; ``of_target``: the means.
+    :return: ``mean`` over candidates, then targets; ``best`` of each target, over targets; ``of_target``: the means;
+        ``composition`` and ``sound``: shares of the candidates.
     """
+    wanted, distances = judged.wanted, judged.distances
     values = np.where(np.isfinite(distances), distances, worst)
     groups = [values[wanted == i] for i in np.unique(wanted)]
     return {
+        "composition": float(judged.composition.mean()),
+        "sound": float(judged.sound.mean()),
         "mean": float(np.mean([g.mean() for g in groups])),
         "best": float(np.mean([g.min() for g in groups])),
         "candidates_per_target": len(groups[0]),
@@ -303,7 +326,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     headers["predictor"] = load_model(given.predictor, kind="predictor")[1]
     crystals = chosen(held_out(given.dataset, headers), given.targets, given.max_atoms)
     targets = targets_of(crystals)
-    judge = Judge(given.predictor, targets)
+    judge = Judge(given.predictor, crystals)
     parameters = SampleParameters(steps=given.steps, guidance_scale=given.guidance_scale, precision="float32")
     turns = max(1, math.ceil(given.candidates / given.reference_candidates))
 
@@ -327,8 +350,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     judged |= {name: judge(crystals) for name, (_, crystals) in swept.items()}
     itself = crystals.replace(crystal_columns={"target": np.arange(len(crystals))}, atom_columns={})
     judged["held-out crystals themselves"] = judge([itself])
-    worst = float(np.nanmax(np.concatenate([distances for _, distances in judged.values()])))
-    found = {name: summary(wanted, distances, worst) for name, (wanted, distances) in judged.items()}
+    worst = float(np.nanmax(np.concatenate([each.distances for each in judged.values()])))
+    found = {name: summary(each, worst) for name, each in judged.items()}
 
     seconds = {
         "ours": sum(statistics.median(c.ours) for c in compared),
@@ -352,6 +375,10 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         "failed": found["ours"]["failed"] / count,
         "failed_reference": found["reference"]["failed"] / count if whole else None,
         "worst_distance": worst,
+        "composition": found["ours"]["composition"],
+        "composition_reference": found["reference"]["composition"] if whole else None,
+        "sound": found["ours"]["sound"],
+        "sound_reference": found["reference"]["sound"] if whole else None,
         "core_seconds_per_candidate": seconds["ours"] / count,
         "core_seconds_per_candidate_reference": seconds["reference"] / count,
         "turns": turns,
@@ -381,7 +408,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
                 "sampler": name,
                 "ratio": seconds["reference"] / core,
                 "candidates_per_core_second": count / core,
-                **{key: found[name][key] for key in ("mean", "best", "candidates_per_target", "failed")},
+                **{
+                    key: found[name][key] for key in ("mean", "best", "candidates_per_target", "failed", "composition", "sound")
+                },
             }
             for name, (core, _) in swept.items()
         ],
@@ -395,7 +424,9 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     if not given.no_table:
         say("the table of candidates at a time")
         curve = targets[0].total
-        sizes, at_once, precisions = throughput.SIZES, throughput.AT_ONCE, ("float32", "bfloat16")
+        sizes: tuple[int, ...] = throughput.SIZES
+        at_once: tuple[int, ...] = throughput.AT_ONCE
+        precisions: tuple[str, ...] = ("float32", "bfloat16")
         if given.quick:
             sizes, at_once, precisions = (2, 8), (1, 8, 64), ("float32",)
         result["table"] = throughput.table(
@@ -433,13 +464,16 @@ def report(result: dict[str, Any]) -> None:
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.3f}"
 
-    print("| sampler | candidates per core-second | DOS distance, mean | best | failed |\n|---|---|---|---|---|")
-    for name, key in (("ours", ""), ("reference", "_reference")):
-        rate = 1 / result[f"core_seconds_per_candidate{key}"]
-        row = (result[f"dos_distance{key}"], result[f"dos_distance{key}_best"], result[f"failed{key}"])
-        print(f"| {name} | {rate:.3g} | {' | '.join(map(number, row))} |")
+    print("| sampler | candidates per core-second | DOS distance, mean | best | failed | composition | sound |")
+    print("|---|---|---|---|---|---|---|")
+    keys = ("dos_distance", "failed", "composition", "sound")
+    for name, of in (("ours", ""), ("reference", "_reference")):
+        distance, *shares = (number(result[f"{key}{of}"]) for key in keys)
+        best, rate = number(result[f"dos_distance{of}_best"]), 1 / result[f"core_seconds_per_candidate{of}"]
+        print(f"| {name} | {rate:.3g} | {distance} | {best} | {' | '.join(shares)} |")
     for row in result["sweep"]:
-        values = (row["mean"], row["best"], row["failed"] / (row["candidates_per_target"] * result["targets"]))
+        failed = row["failed"] / (row["candidates_per_target"] * result["targets"])
+        values = (row["mean"], row["best"], failed, row["composition"], row["sound"])
         print(f"| {row['sampler']} | {row['candidates_per_core_second']:.3g} | {' | '.join(map(number, values))} |")
     print(f"ratio {result['ratio']:.0f}; the predictor's own distance for the held-out crystals", end=" ")
     print(number(result["dos_distance_of_held_out_crystals"]))
