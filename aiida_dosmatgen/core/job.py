@@ -284,6 +284,12 @@ class TrainParameters(Strict):
     keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16"] = "float32"
 
+    @model_validator(mode="after")
+    def _one_end(self) -> TrainParameters:
+        if self.keep == "last" and self.patience is not None:
+            raise ValueError("patience waits for a better epoch, but keep 'last' takes none; leave one of them out")
+        return self
+
     @model_validator(mode="before")
     @classmethod
     def _suit_the_model(cls, given: Any) -> Any:

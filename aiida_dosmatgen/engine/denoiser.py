@@ -27,7 +27,6 @@ back, and composition settles before the coordinates do."""
 _TIME_FREQUENCIES = 16
 TIME_FEATURES = 2 * _TIME_FREQUENCIES + 1
 _LARGEST_LOGIT = 30.0
-_SIZES_WEIGHT = 0.1  # it shares no weights with the rest; small, so that it has no say in which epoch is the best
 
 
 class State(NamedTuple):
@@ -125,6 +124,7 @@ class Denoiser(nn.Module):
     :param layers: rounds of messages.
     :param frequencies: harmonics of the fractional differences.
     :param max_atoms: the largest number of atoms that :attr:`sizes` gives a probability.
+    :param n_curves: training crystals, which :attr:`sizes` remembers the curves of.
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class Denoiser(nn.Module):
         layers: int = 5,
         frequencies: int = 8,
         max_atoms: int = 20,
+        n_curves: int = 0,
     ) -> None:
         super().__init__()
         self.elements = tuple(elements)
@@ -144,7 +145,7 @@ class Denoiser(nn.Module):
         self.coordinates = WrappedNormal()
         self.lattices = LatticeScaler()
         self.conditioning = Conditioning(grid, width)
-        self.sizes = SizeDistribution(grid, max_atoms)
+        self.sizes = SizeDistribution(grid, max_atoms, n_curves)
         self.embed_types = nn.Linear(len(self.elements), width)
         self.embed_crystal = nn.Sequential(nn.Linear(TIME_FEATURES + 6, width), nn.SiLU(), nn.Linear(width, width))
         self.activate = nn.SiLU()
@@ -160,7 +161,8 @@ class Denoiser(nn.Module):
     @classmethod
     def from_header(cls, header: "CheckpointHeader") -> "Denoiser":
         """Make the untrained model that a checkpoint's header describes."""
-        sizes = {k: v for k, v in header.architecture.items() if k in ("width", "layers", "frequencies", "max_atoms")}
+        names = ("width", "layers", "frequencies", "max_atoms", "n_curves")
+        sizes = {name: value for name, value in header.architecture.items() if name in names}
         return cls(header.elements, header.grid, **sizes)
 
     @property
@@ -267,9 +269,8 @@ class Denoiser(nn.Module):
         squares = ((output.score - target.score).square().mean(-1) * present).sum()
         coordinates = squares / atoms
         lattice = (output.velocity - target.velocity).square().mean()
-        sizes = self.sizes.loss(condition.total, condition.complete_below, batch.n_atoms, generator)
-        total = types + coordinates + lattice + _SIZES_WEIGHT * sizes
-        parts = {"types": types, "coordinates": coordinates, "lattice": lattice, "sizes": sizes}
+        total = types + coordinates + lattice
+        parts = {"types": types, "coordinates": coordinates, "lattice": lattice}
         return total, {name: value.detach() for name, value in parts.items()}
 
 

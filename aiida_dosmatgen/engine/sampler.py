@@ -124,8 +124,8 @@ def size_probabilities(model: Denoiser, target: DosTarget | None) -> np.ndarray:
     if total is not None and total.kind == "sites":
         total = DosTarget(total.total[None], "total", complete_below=total.complete_below, grid=total.grid)
     condition = condition_on(total, model, 1, 1)
-    logarithms = model.sizes(condition.total, condition.total_given, condition.complete_below)
-    return torch.exp(logarithms[0].double()).cpu().numpy()
+    probabilities = model.sizes(condition.total.double(), condition.total_given, condition.complete_below.double())
+    return probabilities[0].cpu().numpy()
 
 
 # --- what is asked of a batch -----------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ def _header(
     assert kind != "forcefield"
     architecture = job.parameters.architecture.model_dump(include=_ARCHITECTURE[kind])
     if kind == "denoiser":
-        architecture["max_atoms"] = int(crystals.n_atoms.max())
+        architecture |= {"max_atoms": int(crystals.n_atoms.max()), "n_curves": n_crystals}
     return CheckpointHeader(
         kind=kind,
         architecture=architecture,

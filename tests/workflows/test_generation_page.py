@@ -1,0 +1,27 @@
+"""The work chain of docs/generation.md can be built, and its inputs are valid."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aiida_dosmatgen.data.checkpoint import CheckpointData
+
+TEXT = (Path(__file__).parents[2] / "docs" / "generation.md").read_text()
+
+
+@pytest.mark.usefixtures("codes")
+def test_the_work_chain_takes_its_inputs(models, checkpoint_file, target_node, process):
+    elements = ["Ga", "As"]
+    names = {"dosmatgen-denoiser": "denoiser", "dosmatgen-predictor": "predictor", "dosmatgen-classifier": "classifier"}
+    nodes = {
+        label: CheckpointData(checkpoint_file(kind, f"{kind}.safetensors", elements=elements)) for label, kind in names.items()
+    }
+    for label, node in {**nodes, "dosmatgen-forcefield": models["force_field"], "target": target_node}.items():
+        node.store().label = label
+    (block,) = re.findall(r"```python aiida\n(.*?)```", TEXT, re.DOTALL)
+    namespace = {}
+    exec(compile(block, "docs/generation.md", "exec"), namespace)
+    chain = process(namespace["builder"])
+    assert chain.inputs.sample.classifier.uuid == nodes["dosmatgen-classifier"].uuid
+    assert chain.inputs.sample.parameters.get_dict()["constraints"] == {"formula": "GaAs"}
