@@ -104,7 +104,7 @@ class SampleParameters(Strict):
 
     n_atoms: int | list[int] | SizeRange | None = None
     sampler: Literal["ode", "ancestral"] = "ode"
-    steps: int = Field(50, ge=1)
+    steps: int = Field(30, ge=1)
     corrector_steps: int = Field(1, ge=0)
     coordinate_power: float = Field(2.0, ge=1, le=2)
     guidance: Literal["none", "classifier-free", "classifier"] = "classifier-free"

@@ -60,11 +60,11 @@ class SizeDistribution(nn.Module):
     def fit(self, batches: list[DenseBatch]) -> None:
         """Take the training crystals, and choose the width of the kernel on them.
 
-        :param batches: ``n_curves`` crystals in all.
+        :param batches: all crystals; a checkpoint's header must say as many, ``n_curves``.
         """
         curves = torch.cat([total_curve(b.dos, b.mask) for b in batches])
         edges = torch.cat([b.complete_below for b in batches])
-        self.sizes.copy_(torch.cat([b.n_atoms for b in batches]))
+        self.sizes = torch.cat([b.n_atoms for b in batches]).to(self.sizes)
         counts = torch.bincount(self.sizes - 1, minlength=self.max_atoms).to(self.frequencies)
         self.frequencies.copy_(counts.clamp_min(_UNSEEN) / counts.clamp_min(_UNSEEN).sum())
         mean, std = curve_statistics(self.points, [(curves, edges)])
@@ -73,7 +73,7 @@ class SizeDistribution(nn.Module):
         standardised = self._standardised(curves, edges)
         rank = min(self.components.shape[1], *standardised.shape)
         self.components[:, :rank] = torch.linalg.svd(standardised.double(), full_matrices=False)[2][:rank].T.to(standardised)
-        self.known.copy_(standardised @ self.components)
+        self.known = (standardised @ self.components).to(self.known)
         self._choose_width(standardised, [f for b in batches for f in _formulas(b)])
 
     def _choose_width(self, standardised: Tensor, formulas: list[tuple]) -> None:

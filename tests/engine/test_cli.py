@@ -141,7 +141,7 @@ def test_unconditional_with_sizes(folder):
         ({"checkpoint": "target.npz"}, "target.npz"),
         ({"checkpoint": "nowhere.safetensors"}, "nowhere.safetensors"),
         ({"target": "model.safetensors"}, "model.safetensors"),
-        ({"target": None}, "how many atoms"),
+        ({"target": None, "parameters": {"n_atoms": {"max": 99}}}, "knows crystals of up to"),
         ({"start": 12}, "start"),
         ({"seeed": 3}, "seeed: unknown key"),
         ({"parameters": {"steps": 0}}, "parameters.steps"),
