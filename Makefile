@@ -74,8 +74,8 @@ $(VENV)/.installed-tests: $(VENV)/.installed
 
 DATASET := aiida_dosmatgen/datasets/debian-pbe
 models: $(VENV)/.installed ## train the shipped models again on the shipped data set (half an hour on two cores)
-	cd $(DATASET) && for job in forcefield denoiser predictor; do dosmatgen train $$job.json --threads 1; done
-	cd $(DATASET) && mv denoiser.safetensors predictor.safetensors forcefield.model ../../models/
+	cd $(DATASET) && for job in forcefield denoiser classifier predictor; do dosmatgen train $$job.json --threads 1; done
+	cd $(DATASET) && mv denoiser.safetensors classifier.safetensors predictor.safetensors forcefield.model ../../models/
 
 labels: $(VENV)/.installed system-packages ## compute the labels of the shipped data set again (hours)
 	cd $(DATASET) && dosmatgen label label.json

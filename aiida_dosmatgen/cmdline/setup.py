@@ -46,9 +46,6 @@ MODELS = {
 }
 """Label of each shipped model, and of the data set behind them: its file in the package and the entry point of its node."""
 
-OPTIONAL_MODELS = ("dosmatgen-classifier",)
-"""Those that a release may come without."""
-
 
 def ensure_profile(name: str = PROFILE) -> Profile:
     """Load the profile, made first if it is not there, and return it.
@@ -191,8 +188,6 @@ def ensure_models() -> dict[str, Data]:
     for label, (file_name, entry_point) in MODELS.items():
         path = Path(str(files("aiida_dosmatgen") / file_name))
         if not path.is_file():
-            if label in OPTIONAL_MODELS:
-                continue
             raise ContentError(f"the installation lacks {path}; install aiida-dosmatgen again")
         sha256, node_class = sha256_of(path), DataFactory(entry_point)
         for node in QueryBuilder().append(node_class, filters={"label": label}).all(flat=True):

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from aiida import orm
 
-import aiida_dosmatgen
 from aiida_dosmatgen.cmdline import setup
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.pseudopotentials import DEBIAN_PBE, cutoffs
@@ -131,9 +130,7 @@ def test_an_interrupted_pseudo_family_is_made_anew(aiida_profile_clean):
 
 def test_shipped_models_are_imported_once(aiida_profile_clean):
     nodes = setup.ensure_models()
-    shipped = {label for label, (file, _) in setup.MODELS.items() if (Path(aiida_dosmatgen.__file__).parent / file).exists()}
-    assert shipped >= set(setup.MODELS) - set(setup.OPTIONAL_MODELS)
-    assert {label: node.label for label, node in nodes.items()} == {label: label for label in shipped}
+    assert {label: node.label for label, node in nodes.items()} == {label: label for label in setup.MODELS}
     assert nodes["dosmatgen-denoiser"].base.attributes.get("kind") == "denoiser"
     assert nodes["dosmatgen-predictor"].base.attributes.get("kind") == "predictor"
     before = n_entities()
