@@ -9,8 +9,9 @@ w = 1, for which each half-step calls the network twice, with and without the co
 dropped for whole crystals with probability 0.2 and never for single sites.
 
 Data, split, seed, epochs, batch size and optimiser are those of the shipped denoiser, so that only the scheme differs; its
-matrix products are taken in bfloat16 while it is trained, without which it would take hours. Two things make the preset faster than the published network: the first edge layer is split into atom and pair parts, and crystals of one size
-make up a dense batch without scatter operations.
+matrix products are taken in bfloat16 while it is trained, without which it would take hours. Two things make the preset
+faster than the published network: the first edge layer is split into atom and pair parts, and crystals of one size make up a
+dense batch without scatter operations.
 """
 
 from __future__ import annotations
