@@ -14,6 +14,6 @@ def explain(exception: ValidationError) -> str:
     parts = []
     for error in exception.errors():
         where = ".".join(str(key) for key in error["loc"])
-        what = "unknown key" if error["type"] == "extra_forbidden" else error["msg"]
+        what = "unknown key" if error["type"] == "extra_forbidden" else error["msg"].removeprefix("Value error, ")
         parts.append(f"{where}: {what}" if where else what)
     return "; ".join(parts)
