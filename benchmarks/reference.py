@@ -24,7 +24,7 @@ from pathlib import Path
 from torch import Tensor
 
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.job import Runtime, SampleParameters, TrainJob, TrainParameters
+from aiida_dosmatgen.core.job import Architecture, Runtime, SampleParameters, TrainJob, TrainParameters
 from aiida_dosmatgen.engine.commands.train import run
 from aiida_dosmatgen.engine.conditioning import Condition
 from aiida_dosmatgen.engine.denoiser import Denoiser, Output, State
@@ -36,7 +36,7 @@ CHECKPOINT = ROOT / "build" / "reference.safetensors"
 ARCHITECTURE = {"width": 512, "layers": 6, "frequencies": 128}
 TRAINING = TrainParameters(
     model="denoiser",
-    architecture=ARCHITECTURE,  # type: ignore[arg-type]
+    architecture=Architecture(**ARCHITECTURE),
     epochs=400,
     batch_size=32,
     weight_decay=0.02,

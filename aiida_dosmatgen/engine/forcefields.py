@@ -19,6 +19,7 @@ from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
 from ..core.job import ForceField
+from .memory import is_out_of_memory, release
 
 logger = logging.getLogger(__name__)
 
@@ -119,11 +120,11 @@ class MaceEvaluator:
         """Compute many crystals in one call of the network; halved, and halved again, where memory does not suffice."""
         try:
             return self._evaluate(crystals)
-        except torch.cuda.OutOfMemoryError:
-            if len(crystals) == 1:
+        except (RuntimeError, MemoryError) as exception:
+            if len(crystals) == 1 or not is_out_of_memory(exception):
                 raise
-            logger.warning("out of memory with %d crystals at a time; halving", len(crystals))
-            torch.cuda.empty_cache()
+        logger.warning("out of memory with %d crystals at a time; halving", len(crystals))
+        release(self.device)
         half = len(crystals) // 2
         first, second = self.evaluate(crystals[:half]), self.evaluate(crystals[half:])
         return Evaluation(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))

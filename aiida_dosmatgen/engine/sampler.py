@@ -240,15 +240,12 @@ def _held(
     """Return what is held of each candidate of a batch; None if that is nothing of any."""
     if parameters.constraints is None and parameters.start_time is None:
         return None
-    found = {}
-    for i in members:
-        own = None if template is None else i % len(template)
-        if own not in found:
-            crystal = None if own is None else template[own]  # type: ignore[index]
-            found[own] = resolve(
-                parameters.constraints, n_atoms, model.elements, crystal, start=parameters.start_time is not None
-            )
-    return [found[None if template is None else i % len(template)] for i in members]
+    starts, period = parameters.start_time is not None, 1 if template is None else len(template)
+    found = {
+        k: resolve(parameters.constraints, n_atoms, model.elements, None if template is None else template[k], start=starts)
+        for k in {i % period for i in members}
+    }
+    return [found[i % period] for i in members]
 
 
 @torch.no_grad()
