@@ -1,0 +1,1 @@
+"""The parts of the quality report (``benchmarks/quality.py``), one question each."""

@@ -1,0 +1,85 @@
+"""Candidates of many targets at a time, each the one that :func:`aiida_dosmatgen.engine.sampler.sample` gives for its target.
+
+Candidate k of target i has the number 10,000·i + k.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from aiida_dosmatgen.core.constraints import resolve
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
+from aiida_dosmatgen.engine.classifier import Classifier
+from aiida_dosmatgen.engine.conditioning import Condition
+from aiida_dosmatgen.engine.constraints import Constrained
+from aiida_dosmatgen.engine.denoiser import Denoiser
+from aiida_dosmatgen.engine.guidance import make
+from aiida_dosmatgen.engine.sampler import batches, condition_on, decoded
+from aiida_dosmatgen.engine.solver import Noise, generator_of, solve
+
+from .modes import Mode
+from .work import kept, key_of
+
+STRIDE = 10_000
+
+
+class Models(NamedTuple):
+    """What samples, and the hashes of its files."""
+
+    denoiser: Denoiser
+    classifier: Classifier | None
+    hashes: tuple[str, str]
+
+
+def candidates_of(models: Models, mode: Mode, count: int, seed: int, folder: Path) -> CrystalSet:
+    """Return so many candidates of each target, with the columns ``candidate`` and ``target``; batches are kept in a folder."""
+    numbers = [STRIDE * i + k for i in range(len(mode.wishes)) for k in range(count)]
+    sizes = [mode.wishes[i // STRIDE].n_atoms for i in numbers]
+    parts = []
+    for n, members in batches(numbers, sizes, None, models.denoiser.device):
+        wishes = [mode.wishes[i] for i in sorted({k // STRIDE for k in members})]
+        asked = [part for w in wishes for part in (w.target, w.template, w.constraints and w.constraints.model_dump())]
+        used = models.hashes if mode.parameters.guidance == "classifier" else models.hashes[:1]
+        key = key_of(used, mode.parameters.model_dump(mode="json"), n, members, seed, *asked)
+        parts.append(
+            kept(folder / mode.name / f"{key}.npz", lambda n=n, members=members: batch(models, mode, n, members, seed))
+        )
+    found = CrystalSet.concatenate(parts)
+    return found[np.argsort(found.crystal_columns["candidate"])]
+
+
+@torch.no_grad()
+def batch(models: Models, mode: Mode, n_atoms: int, members: list[int], seed: int) -> CrystalSet:
+    """Generate candidates of equal size, whatever targets they belong to."""
+    model, parameters = models.denoiser, mode.parameters
+    wishes = [mode.wishes[i // STRIDE] for i in members]
+    conditions = {id(w): condition_on(w.target, model, 1, n_atoms) for w in wishes}
+    names = [field.name for field in dataclasses.fields(Condition)]
+    joined = Condition(**{name: torch.cat([getattr(conditions[id(w)], name) for w in wishes]) for name in names})
+    starts, power = parameters.start_time is not None, parameters.coordinate_power if parameters.sampler == "ode" else 1.0
+    constrained = None
+    if starts or any(w.constraints for w in wishes):
+        held = {id(w): resolve(w.constraints, n_atoms, model.elements, w.template, start=starts) for w in wishes}
+        constrained = Constrained(model, [held[id(w)] for w in wishes], power)
+    mask = torch.ones(len(members), n_atoms, dtype=torch.bool, device=model.device)
+    state = solve(
+        model,
+        make(model, models.classifier, joined, mask, parameters),
+        Noise([generator_of(seed, i) for i in members], n_atoms, len(model.elements), model.dtype, model.device),
+        steps=parameters.steps,
+        sampler=parameters.sampler,
+        corrector_steps=parameters.corrector_steps,
+        coordinate_power=parameters.coordinate_power,
+        constrained=constrained,
+        start_time=parameters.start_time,
+    )
+    types, fractional, lattices = decoded(model, state) if constrained is None else constrained.finish(state)
+    z = np.array([ATOMIC_NUMBERS[symbol] for symbol in model.elements])
+    columns = {"candidate": np.array(members), "target": np.array(members) // STRIDE}
+    return CrystalSet(np.full(len(members), n_atoms), z[types].ravel(), fractional.reshape(-1, 3), lattices, columns)

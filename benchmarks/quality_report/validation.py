@@ -1,0 +1,103 @@
+"""The best candidates of each target by pw.x and projwfc.x, at the settings of the data set's labels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.job import LabelSettings
+from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.engine.labelling import label, record_path
+
+from .ranking import Best
+from .work import say
+
+
+def settings_of(dataset: Path, seconds: float) -> LabelSettings:
+    """Return the settings by which a data set was labelled (``label.json`` beside it, else the defaults)."""
+    job = dataset.parent / "label.json"
+    given = json.loads(job.read_text(encoding="utf-8")).get("settings", {}) if job.exists() else {}
+    return LabelSettings(**{**given, "max_seconds_per_crystal": seconds})
+
+
+def validate(
+    picks: dict[str, dict[int, Best]],
+    crystals: CrystalSet,
+    targets: list[DosTarget],
+    count: int,
+    settings: LabelSettings,
+    folder: Path,
+    workers: int,
+) -> list[dict[str, Any]]:
+    """Compute the picks of the first ``count`` targets, and score them; records that are there are not computed again.
+
+    :param picks: by what they were asked for (``conditional …``), the best candidate of each target.
+    :param crystals: those that the targets belong to.
+    :return: a row for each pick, target by target: ``distance`` (states/eV/atom) by DFT, None with the ``reason`` where that
+        failed, and ``judge``, the same by the predictor.
+    """
+    chosen = [(i, kind, picks[kind][i]) for i in range(min(count, len(targets))) for kind in picks if i in picks[kind]]
+    if not chosen:
+        return []
+    bare = [best.crystal.replace(crystal_columns={}, atom_columns={}) for _, _, best in chosen]
+    everything = CrystalSet.concatenate(bare)
+    for done, (index, status) in enumerate(label(everything, settings, folder, workers), 1):
+        i, kind, _ = chosen[index]
+        say(f"pw.x {done}/{len(chosen)}: {bare[index].formulas[0]} for target {i}, {kind}: {status}")
+    return [
+        _row(i, kind, best, crystal, crystals, targets[i], settings, folder)
+        for (i, kind, best), crystal in zip(chosen, bare, strict=True)
+    ]
+
+
+def _row(
+    i: int,
+    kind: str,
+    best: Best,
+    crystal: CrystalSet,
+    crystals: CrystalSet,
+    target: DosTarget,
+    settings: LabelSettings,
+    folder: Path,
+) -> dict[str, Any]:
+    labelled = CrystalSet.load(record_path(folder, crystal, settings))
+    status = str(labelled.crystal_columns["status"][0])
+    row: dict[str, Any] = {
+        "target": i,
+        "of": crystals.formulas[i],
+        "kind": kind,
+        "formula": crystal.formulas[0],
+        "candidate": int(best.crystal.crystal_columns["candidate"][0]),
+        "lenient": best.lenient,
+        "judge": best.distance,
+        "distance": None,
+        "reason": None if status == "ok" else status,
+    }
+    if status != "ok":
+        return row
+    dos, complete = labelled.atom_columns["dos"], float(labelled.crystal_columns["complete_below"][0])
+    scores = target.distances(dos, complete)
+    predicted = best.crystal.atom_columns["predicted_dos"]
+    return row | {
+        "distance": scores["mae"],
+        "distance_window": scores["mae_window"],
+        "wasserstein": scores["wasserstein"],
+        "judge_error": float(np.abs(predicted - dos)[:, target.grid.points <= complete].mean()),
+        "fmax": float(np.linalg.norm(labelled.atom_columns["forces"], axis=1).max()),
+        "dos": np.round(dos.mean(0), 3).tolist(),
+        "predicted": np.round(predicted.mean(0), 3).tolist(),
+    }
+
+
+def paired(rows: list[dict[str, Any]], ours: str, theirs: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the DFT distances of two kinds of picks, for the targets where both could be computed, shape (n,) each."""
+    found: dict[str, dict[int, float]] = {ours: {}, theirs: {}}
+    for row in rows:
+        if row["kind"] in found and row["distance"] is not None:
+            found[row["kind"]][row["target"]] = row["distance"]
+    both = sorted(found[ours].keys() & found[theirs].keys())
+    return np.array([found[ours][i] for i in both]), np.array([found[theirs][i] for i in both])
