@@ -354,7 +354,8 @@ class Report:
             "workers": given.workers,
             **{name: version(name) for name in ("torch", "numpy", "aiida-dosmatgen")},
         }
-        return sampling.rounded({**keys, "figures": rows, "settings": used, "machine": machine, **self.result})
+        found = {**keys, "figures": rows, "settings": used, "machine": machine, **self.result}
+        return sampling.rounded(json.loads(json.dumps(found)))
 
 
 def _number(value: Any) -> float | None:
