@@ -64,8 +64,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="default build/quality")
     parser.add_argument("-o", "--output", type=Path, help="default benchmarks/results/quality.json, with --quick in --work")
     given = parser.parse_args(argv)
+    given.command = " ".join(["python benchmarks/quality.py", *(sys.argv[1:] if argv is None else argv)])
+    if given.page and given.quick:
+        parser.error("the page is made from a full run; leave --quick or --page out")
     for name, (quick, full) in {
-        "targets": (4, 40), "candidates": (4, 20), "max_atoms": (4, 12), "dft": (1, 40), "scales": ((0.0, 2.0), SCALES),
+        "targets": (4, 40), "candidates": (4, 20), "max_atoms": (2, 12), "dft": (1, 40), "scales": ((0.0, 2.0), SCALES),
         "classifier_scales": ((1.0,), CLASSIFIER_SCALES), "work": (ROOT / "build/quality-quick", ROOT / "build/quality"),
     }.items():  # fmt: skip
         if getattr(given, name) is None:

@@ -17,7 +17,7 @@ from .plots import plot
 TEMPLATE = Path(__file__).with_name("page.template.md")
 CAUSES = "quality-causes.json"
 """Beside ``quality.json``: {name of a figure: the likely cause why its bar is missed}, written by hand."""
-_WARNING = "**The models were not trained on this very data set, so that some of these crystals may have been seen.**\n"
+_WARNING = "**The models were not trained on this very data set, so that some of these crystals may have been seen.** "
 
 
 def write(results: Path, docs: Path) -> None:
@@ -54,6 +54,7 @@ def text(result: dict[str, Any], causes: dict[str, str], plotted: dict[str, str]
     settings, data, machine = result["settings"], result["data"], result["machine"]
     values = {
         "warning": "" if data["models_trained_on_this_set"] else _WARNING,
+        "command": settings["command"],
         "n_targets": settings["targets"],
         "n_systems": data["chemical_systems_of_targets"],
         "split": data["split"],
@@ -87,7 +88,7 @@ def text(result: dict[str, Any], causes: dict[str, str], plotted: dict[str, str]
         "draws": settings["bootstrap_draws"],
         "cores": machine["cores"],
         "device": machine["device"],
-        "seconds": ", ".join(f"{name} {value:.0f} s" for name, value in result.get("seconds", {}).items()),
+        "seconds": "; ".join(f"{name} {value:.0f} s" for name, value in result.get("seconds", {}).items()),
     }
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
 
@@ -128,7 +129,7 @@ def _figures(rows: dict[str, dict[str, Any]]) -> str:
 
 def _missed(rows: dict[str, dict[str, Any]], causes: dict[str, str]) -> str:
     lines = [
-        f"- `{name}`: {number(row['value'])}, the bar is {number(row['bar'])}. "
+        f"- `{name}`: {'not measured' if row['value'] is None else number(row['value'])}, the bar is {number(row['bar'])}. "
         + causes.get(name, "The cause has not been looked into.")
         for name, row in rows.items()
         if row["met"] is False
@@ -212,7 +213,11 @@ def _dft(result: dict[str, Any], plotted: dict[str, str]) -> str:
         f"is at {number(summary['nearest_training_crystal'])} states/eV/atom on average.",
         f"No candidate passed the campaign's criteria, so that the first of the sound ones was taken: {', '.join(lenient)}.",
         _image(plotted, "judge", "Distances from the target by the judge and by DFT"),
-        _image(plotted, "panels", "Targets and what was obtained, from the nearest to the farthest by DFT"),
+        _image(
+            plotted,
+            "panels",
+            "Targets and what was obtained, from the nearest to the farthest by DFT; where it is shaded, nothing is compared",
+        ),
     ]
     return "\n".join(lines)
 

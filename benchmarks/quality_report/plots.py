@@ -71,6 +71,7 @@ def _panels(plt: Any, result: dict[str, Any]) -> Any:
     )
     energies = DEFAULT_GRID.points
     for axes, panel in zip(grid.ravel(), panels, strict=False):
+        axes.axvspan(panel["complete_below"], DEFAULT_GRID.emax, color="black", alpha=0.06, lw=0)
         axes.fill_between(energies, panel["target_dos"], color=_GREY, alpha=0.35, lw=0, label="target")
         axes.plot(energies, panel["dft_dos"], color=_BLUE, lw=1.1, label="obtained, DFT")
         axes.plot(energies, panel["predicted_dos"], color=_ORANGE, lw=0.9, ls="--", label="obtained, judge")

@@ -131,6 +131,7 @@ def best_of_targets(
     :param candidates: relaxed, with the columns ``energy``, ``status`` and ``target``.
     """
     candidates = judge.predicted(candidates)
+    criteria = criteria.model_copy(update={"unique": False})  # duplicates come after the first, which is all that counts
     loose = criteria.model_copy(
         update={"require_converged": False, "max_formation_energy": None, "min_formation_energy": -np.inf}
     )

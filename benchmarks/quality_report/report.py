@@ -22,6 +22,7 @@ from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
+from aiida_dosmatgen.engine.dataset import type_indices
 from aiida_dosmatgen.engine.forcefields import load
 from aiida_dosmatgen.engine.sampler import precision
 
@@ -124,7 +125,10 @@ class Report:
     def sample(self) -> None:
         """Generate and judge the candidates of all modes."""
         given = self.given
-        asked = modes(self.crystals, self.data.train, self.parameters, given.scales, given.classifier_scales, self.seed)
+        known = type_indices(self.data.train.numbers, self.denoiser.elements) >= 0
+        whole = np.bincount(self.data.train.crystal_of_atom, ~known, len(self.data.train)) == 0
+        train = self.data.train[np.flatnonzero(whole)]
+        asked = modes(self.crystals, train, self.parameters, given.scales, given.classifier_scales, self.seed)
         self.default = f"sites-{self.parameters.guidance_scale:g}"
         self.candidates: dict[str, CrystalSet] = {}
         for name, mode in asked.items():
@@ -335,7 +339,7 @@ class Report:
         rows = {figure.name: figure.row(self.seed) for figure in self.figures}
         keys = {key: rows[key]["value"] if key in rows else None for key in KEYS}
         used = {
-            "command": "python benchmarks/quality.py" + (" --quick" if given.quick else ""),
+            "command": given.command,
             "seed": self.seed,
             "targets": len(self.targets),
             "candidates": given.candidates,

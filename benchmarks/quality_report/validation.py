@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.engine.labelling import label, record_path
+from aiida_dosmatgen.engine.labelling import estimated_cost, label, record_path
 
 from .ranking import Best
 from .work import say
@@ -45,6 +46,8 @@ def validate(
         return []
     bare = [best.crystal.replace(crystal_columns={}, atom_columns={}) for _, _, best in chosen]
     everything = CrystalSet.concatenate(bare)
+    cost = sum(_cost(crystal, settings) for crystal in bare)
+    say(f"{len(chosen)} runs of pw.x, about {cost / workers / 60:.0f} minutes in all on free cores; records are kept")
     for done, (index, status) in enumerate(label(everything, settings, folder, workers), 1):
         i, kind, _ = chosen[index]
         say(f"pw.x {done}/{len(chosen)}: {bare[index].formulas[0]} for target {i}, {kind}: {status}")
@@ -52,6 +55,14 @@ def validate(
         _row(i, kind, best, crystal, crystals, targets[i], settings, folder)
         for (i, kind, best), crystal in zip(chosen, bare, strict=True)
     ]
+
+
+def _cost(crystal: CrystalSet, settings: LabelSettings) -> float:
+    """Return the seconds that a run may take on one core; none for a crystal that pw.x will not get."""
+    try:
+        return estimated_cost(crystal.check(), settings)
+    except ContentError:
+        return 0.0
 
 
 def _row(
@@ -86,6 +97,7 @@ def _row(
         "distance": scores["mae"],
         "distance_window": scores["mae_window"],
         "wasserstein": scores["wasserstein"],
+        "complete_below": min(complete, target.complete_below, target.grid.emax),
         "judge_error": float(np.abs(predicted - dos)[:, target.grid.points <= complete].mean()),
         "fmax": float(np.linalg.norm(labelled.atom_columns["forces"], axis=1).max()),
         "dos": np.round(dos.mean(0), 3).tolist(),

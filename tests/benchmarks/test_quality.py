@@ -12,6 +12,7 @@ from ase.build import bulk
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
+from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import LabelSettings, RelaxParameters, SampleParameters, sha256_of
 from aiida_dosmatgen.core.screening import ScreenCriteria
@@ -339,8 +340,16 @@ def tiny(quality, arguments: list[str]) -> dict:
 def result(quality, tmp_path_factory) -> tuple[dict, list[str]]:
     """A report of two targets with the shipped models, without pw.x, and how it was asked for."""
     work = tmp_path_factory.mktemp("report")
+    part = load_labelled(DATASET)
+    known = np.isin(part.numbers, [ATOMIC_NUMBERS[symbol] for symbol in load_model(PREDICTOR)[1].elements])
+    unknown = np.bincount(part.crystal_of_atom, ~known, len(part))
+    part = part[np.flatnonzero((part.n_atoms <= 2) & (unknown == 0))[:100]]
+    systems = quality.targets.chemical_systems(part)
+    held = sorted({system for system in systems if "-" in system})[:5]
+    split = np.where(np.isin(systems, held), "test-system", "train")
+    part.with_columns(crystal={"split": split}).save(work / "labelled.npz")
     asked = "--quick --targets 2 --candidates 2 --max-atoms 2 --steps 4 --scales 0 --classifier-scales 1 --dft 0 --workers 1"
-    arguments = [*asked.split(), "--work", str(work)]
+    arguments = [*asked.split(), "--work", str(work), "--dataset", str(work / "labelled.npz")]
     found = tiny(quality, arguments)
     (work / "quality.json").write_text(quality.work.dumps(found), encoding="utf-8")
     return found, arguments
@@ -374,8 +383,8 @@ def test_the_page_states_every_figure_and_every_missed_bar(quality, result, tmp_
     ]
     summary = {"targets": 0, "conditional": None, "unconditional": None, "ratio": None}
     found["dft_summary"] = {"runs": 2, "failed": 1, "relaxed": summary, "nearest_training_crystal": 0.05}
-    curve = [0.5] * DEFAULT_GRID.n
-    found["panels"] = [{**found["dft"][0], "target_dos": curve, "dft_dos": curve, "predicted_dos": curve}]
+    curve, ends = [0.5] * DEFAULT_GRID.n, {"complete_below": 4.0}
+    found["panels"] = [{**found["dft"][0], **ends, "target_dos": curve, "dft_dos": curve, "predicted_dos": curve}]
     results = tmp_path / "results" / "quality.json"
     results.parent.mkdir()
     results.write_text(quality.work.dumps(found), encoding="utf-8")
