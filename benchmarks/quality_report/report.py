@@ -116,7 +116,7 @@ class Report:
             "train": len(self.data.train),
             **{name: len(part) for name, part in self.data.held_out.items()},
             "split": given.split,
-            "split_by": "the data set's own column" if self.data.by_column else "the models' headers, by formula",
+            "split_by": "the data set's own column" if self.data.by_column else "the models' headers",
             "models_trained_on_this_set": all(sha == self.hashes["dataset"] for sha in trained_on.values()),
             "chemical_systems_of_targets": len({row["system"] for row in self.result["targets"]}),
         }
