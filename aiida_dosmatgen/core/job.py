@@ -262,7 +262,7 @@ class TrainParameters(Strict):
     :param drop_crystal: probability that a crystal's whole condition is dropped.
     :param drop_site: probability that single sites lose theirs, in crystals that keep a site condition.
     :param total_only: probability that a crystal shows only its total curve.
-    :param validation_fraction: crystals held out, chosen by their chemical formula.
+    :param validation_fraction: crystals held out, chosen by their chemical system.
     :param patience: epochs without a better validation loss after which training stops; None never stops early.
     :param keep: which weights a training leaves: those of the epoch with the least validation loss, or of the last epoch. A
         denoiser's elements overfit while its coordinates still learn, so that the best sum of losses is not the best sampler.
@@ -327,16 +327,30 @@ class TrainJob(Job):
 # --- label ------------------------------------------------------------------------------------------------------------------
 
 
+class Splits(Strict):
+    """What is kept for tests of models, by a hash of names: whole chemical systems, and whole prototypes.
+
+    :param system_fraction: of the systems of several elements.
+    :param prototype_fraction: of the prototypes.
+    """
+
+    system_fraction: float = Field(0.12, ge=0, lt=1)
+    prototype_fraction: float = Field(0.06, ge=0, lt=1)
+    seed: int = Field(0, ge=0)
+
+
 class LabelJob(Job):
     """Label crystals with Quantum ESPRESSO, ``workers`` at a time; records in ``directory`` are never computed twice.
 
     :param max_cost: leave out crystals that are estimated to cost more core seconds than this.
+    :param split: adds the column ``split``; crystals that it keeps for tests are never trained on. None adds none.
     """
 
     kind: Literal["label"] = "label"
     crystals: str
     settings: LabelSettings = LabelSettings()
     max_cost: float | None = Field(None, gt=0)
+    split: Splits | None = None
     workers: int = Field(1, ge=1)
     pseudo_directory: str | None = None
     directory: str = "labels"

@@ -26,7 +26,7 @@ from ..core.crystals import CrystalSet
 from ..core.errors import ContentError
 from ..core.job import TrainParameters
 from ..core.thermo import elemental_references, formation_energy
-from .dataset import split_by_formula
+from .splits import split_by_system
 
 WORK_FOLDER = "mace"
 
@@ -88,7 +88,7 @@ def train_force_field(
     :raises ContentError: if labels are missing or the trainer fails.
     """
     crystals = _trainable(crystals)
-    training, held_out = split_by_formula(crystals, parameters.validation_fraction, seed)
+    training, held_out = split_by_system(crystals, parameters.validation_fraction, seed)
     work = folder / WORK_FOLDER
     work.mkdir(exist_ok=True)
     _write_frames(crystals[training], work / "training.xyz")

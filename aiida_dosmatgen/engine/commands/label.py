@@ -9,7 +9,8 @@ import numpy as np
 from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.job import LabelJob, Results, sha256_of
-from ..labelling import estimated_cost, gather, label
+from ..labelling import estimated_cost, gather, label, record_path
+from ..splits import assign, leak, summary
 from . import Clock, Progress, results
 
 
@@ -24,6 +25,7 @@ def run(job: LabelJob, folder: Path) -> Results:
         crystals = crystals[[i for i, c in enumerate(crystals) if estimated_cost(c, job.settings) <= job.max_cost]]
     pseudos = None if job.pseudo_directory is None else folder / job.pseudo_directory
     progress = Progress("crystals labelled", len(crystals))
+    finished_before = sum(record_path(folder / job.directory, c, job.settings).exists() for c in crystals)
     running = label(crystals, job.settings, folder / job.directory, job.workers, pseudos)
     for done, (index, status) in enumerate(running, 1):
         progress(done, "" if status == "ok" else f"crystal {index}: {status}")
@@ -31,10 +33,21 @@ def run(job: LabelJob, folder: Path) -> Results:
             running.close()
             break
     labelled, counts = gather(crystals, job.settings, folder / job.directory)
+    if job.split is not None and len(labelled):
+        split = assign(labelled, job.split.system_fraction, job.split.prototype_fraction, job.split.seed)
+        labelled = labelled.with_columns(crystal={"split": split})
     labelled.save(folder / job.output)
-    (folder / "data_card.json").write_text(json.dumps(data_card(labelled, counts, job, folder), indent=1), encoding="utf-8")
+    computed = len(crystals) - counts.get("not computed", 0) - finished_before
+    rate = {"structures": computed, "wall_seconds": round(clock.seconds, 1), "workers": job.workers}
+    if computed:
+        rate["structures_per_hour"] = round(3600 * computed / clock.seconds, 1)
+        # one serial process each
+        rate["core_seconds_per_structure"] = round(clock.seconds * job.workers / computed, 1)
+    card = data_card(labelled, counts, job, folder) | {"computed_in_this_run": rate}
+    (folder / "data_card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+    details = {"statuses": counts, "computed_in_this_run": rate, "splits": card.get("splits")}
     done = len(crystals) - counts.get("not computed", 0)
-    return results(job, folder, clock, output=job.output, done=done, of=len(crystals), details={"statuses": counts})
+    return results(job, folder, clock, output=job.output, done=done, of=len(crystals), details=details)
 
 
 def data_card(labelled: CrystalSet, statuses: dict[str, int], job: LabelJob, folder: Path) -> dict:
@@ -56,6 +69,9 @@ def data_card(labelled: CrystalSet, statuses: dict[str, int], job: LabelJob, fol
     }
     if "prototype" in columns:
         card["prototypes"] = dict(Counter(columns["prototype"].tolist()).most_common())
+    if "split" in columns and job.split is not None:
+        card["splits"] = {**job.split.model_dump(), "counts": summary(labelled)}
+        card["leak"] = leak(labelled)
     if len(labelled):
         lost = 1 - columns["projected_electrons"] / columns["n_electrons"]
         card["charge_lost_in_projection"] = {"mean": float(lost.mean()), "max": float(lost.max())}

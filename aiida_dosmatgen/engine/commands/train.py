@@ -40,16 +40,17 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
     from torch_geometric.loader import DataLoader
 
     from ..checkpoint import build_model, load_model, save_model
-    from ..dataset import LabelledDataset, load_labelled, split_by_formula, with_formation_energies
+    from ..dataset import LabelledDataset, load_labelled, with_formation_energies
+    from ..splits import split_by_system, without_test
     from ..training import Schedule, Trainer
 
     parameters, dataset_sha256 = job.parameters, _hash(folder / job.dataset, "data set")
-    crystals = with_formation_energies(load_labelled(folder / job.dataset))
+    crystals, n_test = without_test(with_formation_energies(load_labelled(folder / job.dataset)))
     if parameters.model == "predictor":
         from ..tightbinding import tight_binding_dos
 
         crystals = crystals.with_columns(atom={"tight_binding": tight_binding_dos(crystals)})
-    training, held_out = split_by_formula(crystals, parameters.validation_fraction, job.seed)
+    training, held_out = split_by_system(crystals, parameters.validation_fraction, job.seed)
     parent_sha256 = None if job.parent is None else _hash(folder / job.parent, "parent")
     header = _header(job, crystals, len(training), dataset_sha256, parent_sha256)
     with torch.random.fork_rng(devices=[]):
@@ -75,7 +76,8 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
     )
     progress = Progress("epochs", parameters.epochs)
     outcome = trainer.run(clock.allows, progress, folder / job.history)
-    metrics: dict[str, Any] = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)} | {"n_held_out": len(held_out)}
+    metrics: dict[str, Any] = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)}
+    metrics |= {"n_held_out": len(held_out), "n_test": n_test}
     if parameters.model == "predictor":
         unseen = DataLoader(sets[1], batch_size=64) if len(sets) > 1 else []
         metrics |= objective.calibrate(outcome.model, (batch.to(device) for batch in unseen))
@@ -176,14 +178,16 @@ def _objective(parameters: TrainParameters, model: Any, dataset: Any, scale: boo
 def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Results:
     from ..dataset import load_labelled
     from ..forcefield_training import train_force_field
+    from ..splits import without_test
 
     if job.parent is not None:
         raise ContentError("parent: a force field is trained from scratch; leave the parent out")
     if Path(job.output).suffix == ".safetensors":
         raise ContentError(f"output: a force field is a MACE file, not {job.output}; give e.g. 'forcefield.model'")
     dataset_sha256 = _hash(folder / job.dataset, "data set")
+    crystals, n_test = without_test(load_labelled(folder / job.dataset))
     outcome = train_force_field(
-        load_labelled(folder / job.dataset), job.parameters, job.seed, folder, folder / job.output, folder / job.history,
+        crystals, job.parameters, job.seed, folder, folder / job.output, folder / job.history,
         device=str(device), clock=clock, progress=Progress("epochs", job.parameters.epochs),
     )  # fmt: skip
     details = {
@@ -191,7 +195,7 @@ def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -
         "dataset_sha256": dataset_sha256,
         "seed": job.seed,
         "best_epoch": outcome.best_epoch,
-        "metrics": outcome.metrics,
+        "metrics": outcome.metrics | {"n_test": n_test},
         "parent_sha256": None,
     }
     return results(
