@@ -140,11 +140,11 @@ def test_mixed_precision_learns_the_same_less_exactly(folder):
 
 
 def test_a_classifier_learns(folder):
-    results = train.run(job("classifier", 15, parameters={"ema": 0.9, "batch_size": 8}), folder)
+    results = train.run(job("classifier", 40, parameters={"ema": 0.9, "batch_size": 8}), folder)
     header = read_header(folder / "checkpoint.safetensors")
     assert header.kind == results.details["model"] == "classifier"
     losses = json.loads((folder / "history.json").read_text())["loss"]
-    assert losses[-1] < 0.9 * losses[0]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
     assert header.metrics["dos_mae_ratio"] < 1
 
 
