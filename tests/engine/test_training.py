@@ -232,3 +232,18 @@ def test_predictions_need_a_predictor(folder):
     train.run(job("denoiser", 1), folder)
     with pytest.raises(ContentError, match="is a denoiser; predictions need a predictor"):
         predict.run(PredictJob(checkpoint="checkpoint.safetensors", crystals="data.npz"), folder)
+
+
+def test_crystals_kept_for_tests_are_never_seen(folder, crystals):
+    kept = np.arange(len(crystals)) % 3 == 0
+    crystals[np.flatnonzero(~kept)].save(folder / "data.npz")
+    train.run(job("predictor", 2), folder)
+    alone = tensors(folder / "checkpoint.safetensors")
+    split = np.where(kept, "test-system", "train")
+    crystals.with_columns(crystal={"split": split}).save(folder / "data.npz")
+    train.run(job("predictor", 2), folder)
+    header = read_header(folder / "checkpoint.safetensors")
+    assert header.metrics["n_test"] == kept.sum()
+    # not even for the reference energies of the elements
+    for name, tensor in tensors(folder / "checkpoint.safetensors").items():
+        torch.testing.assert_close(tensor, alone[name], rtol=0, atol=0)

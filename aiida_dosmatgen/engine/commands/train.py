@@ -45,7 +45,8 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
     from ..training import Schedule, Trainer
 
     parameters, dataset_sha256 = job.parameters, _hash(folder / job.dataset, "data set")
-    crystals, n_test = without_test(with_formation_energies(load_labelled(folder / job.dataset)))
+    crystals, n_test = without_test(load_labelled(folder / job.dataset))
+    crystals = with_formation_energies(crystals)
     if parameters.model == "predictor":
         from ..tightbinding import tight_binding_dos
 
