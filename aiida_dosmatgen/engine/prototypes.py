@@ -1,6 +1,7 @@
 """Crystals made from prototypes: the raw material of a training set.
 
-Each crystal is a prototype filled with random elements, scaled so that its closest atoms touch, then strained and displaced.
+Each crystal is a prototype filled with random elements, scaled so that its closest atoms touch, then strained and displaced
+(:mod:`.distortions`), with or without keeping some of its symmetry; a few have a vacancy or a foreign atom.
 Crystal i is a function of (elements, seed, i) alone.
 """
 
@@ -13,6 +14,8 @@ from ase.spacegroup import crystal as spacegroup_crystal
 
 from ..core.crystals import CrystalSet
 from ..core.elements import atomic_number
+from .distortions import displace, distort_within_subgroup, remove_atom, strain
+from .splits import VACANCY
 
 
 class Prototype(NamedTuple):
@@ -58,6 +61,10 @@ PROTOTYPES = (
     Prototype("litharge", "AB", ((0, 0, 0), (0, 0.5, 0.235)), 129, (1, 1.26), 1.03),
     Prototype("cooperite", "AB", ((0, 0.5, 0), (0, 0, 0.25)), 131, (1, 1.76)),
     Prototype("FeSi", "AB", ((0.137, 0.137, 0.137), (0.842, 0.842, 0.842)), 198, contact=1.03),
+    Prototype("CrB", "AB", ((0, 0.146, 0.25), (0, 0.44, 0.25)), 63, (2.65, 0.99), 1.03),
+    Prototype("FeB", "AB", ((0.18, 0.25, 0.12), (0.03, 0.25, 0.61)), 62, (0.545, 0.74), 1.03),
+    Prototype("NbO", "AB", ((0, 0.5, 0.5), (0.5, 0, 0)), 221, contact=1.03),
+    Prototype("gallium selenide", "AB", ((_T, 2 * _T, 0.173), (_T, 2 * _T, 0.602)), 194, (1, 4.26)),
     Prototype("GeS", "AB", ((0.12, 0.25, 0.12), (0.85, 0.25, 0.48)), 62, (0.35, 0.41)),
     # AB2
     Prototype("fluorite", "AB", ((0, 0, 0), (0.25, 0.25, 0.25)), 225, contact=1.08, weight=1.5),
@@ -70,7 +77,17 @@ PROTOTYPES = (
     Prototype("cuprite", "AB", ((0, 0, 0), (0.25, 0.25, 0.25)), 224),
     Prototype("MoSi2", "AB", ((0, 0, 0), (0, 0, 0.333)), 139, (1, 2.45), 1.08),
     Prototype("marcasite", "AB", ((0, 0, 0), (0.2, 0.378, 0)), 58, (1.22, 0.763), 1.03),
-    # AB3, A2B3, A3B4
+    Prototype("cadmium chloride", "AB", ((0, 0, 0), (0, 0, 0.25)), 166, (1, 4.6), 1.05),
+    Prototype("anatase", "AB", ((0, 0, 0), (0, 0, 0.208)), 141, (1, 2.51), 1.05),
+    Prototype("pyrite", "AB", ((0, 0, 0), (0.385, 0.385, 0.385)), 205, contact=1.03),
+    Prototype("carbon dioxide", "AB", ((0, 0, 0), (0.118, 0.118, 0.118)), 205, contact=0.95),
+    Prototype("quartz", "AB", ((0.4697, 0, 2 * _T), (0.4135, 0.2669, 0.7858)), 154, (1, 1.1)),
+    Prototype("tridymite", "ABB", ((_T, 2 * _T, 0.062), (_T, 2 * _T, 0.25), (0.5, 0, 0)), 194, (1, 1.64)),
+    Prototype("SiS2", "AB", ((0, 0, 0.25), (0.1185, 0.2088, 0)), 72, (0.587, 0.58)),
+    Prototype("calcium carbide", "AB", ((0, 0, 0), (0, 0, 0.4)), 139, (1, 1.64), 1.05),
+    Prototype("thorium silicide", "AB", ((0, 0, 0), (0, 0, 0.416)), 141, (1, 3.4), 1.05),
+    Prototype("Ni2In", "ABA", ((0, 0, 0), (_T, 2 * _T, 0.25), (_T, 2 * _T, 0.75)), 194, (1, 1.25), 1.08),
+    # AB3, A2B3, A3B4, AB4, AB6
     Prototype("L1_2", "AB", ((0, 0, 0), (0, 0.5, 0.5)), 221, contact=1.12, weight=1.5),
     Prototype("ReO3", "AB", ((0, 0, 0), (0.5, 0, 0)), 221),
     Prototype("D0_3", "ABB", ((0, 0, 0), (0.25, 0.25, 0.25), (0.5, 0.5, 0.5)), 225, contact=1.1),
@@ -78,6 +95,13 @@ PROTOTYPES = (
     Prototype("D0_19", "AB", ((_T, 2 * _T, 0.25), (5 / 6, 2 * _T, 0.25)), 194, (1, 0.8), 1.12, 0.7),
     Prototype("La2O3", "ABB", ((_T, 2 * _T, 0.245), (0, 0, 0), (_T, 2 * _T, 0.645)), 164, (1, 1.55), weight=1.5),
     Prototype("pseudocubic C3N4", "AB", ((0, 0.5, 0.5), (0.25, 0.25, 0.25)), 215, weight=1.5),
+    Prototype("A15", "AB", ((0, 0, 0), (0.25, 0, 0.5)), 223, contact=1.1),
+    Prototype("tetradymite", "ABB", ((0, 0, 0.4), (0, 0, 0), (0, 0, 0.21)), 166, (1, 6.9), 1.03),
+    Prototype("corundum", "AB", ((0, 0, 0.352), (0.306, 0, 0.25)), 167, (1, 2.73), 1.03),
+    Prototype("CoSn", "ABB", ((0.5, 0, 0), (0, 0, 0), (_T, 2 * _T, 0.5)), 191, (1, 0.8), 1.05),
+    Prototype("Fe4N", "ABA", ((0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)), 221, contact=1.05),
+    Prototype("Ni4Mo", "AB", ((0, 0, 0), (0.4, 0.2, 0)), 87, (1, 0.62), 1.1),
+    Prototype("CaB6", "AB", ((0, 0, 0), (0.2, 0.5, 0.5)), 221),
     # three and four elements
     Prototype("half-Heusler", "ABC", ((0, 0, 0), (0.25, 0.25, 0.25), (0.5, 0.5, 0.5)), 216, contact=1.05),
     Prototype("LiGaGe", "ABC", ((0, 0, 0.25), (_T, 2 * _T, 0.46), (_T, 2 * _T, 0.84)), 186, (1, 1.6), 1.02, 0.7),
@@ -86,6 +110,13 @@ PROTOTYPES = (
     Prototype("delafossite", "ABC", ((0, 0, 0), (0, 0, 0.5), (0, 0, 0.11)), 166, (1, 5.7)),
     Prototype("NaFeO2", "ABC", ((0, 0, 0), (0, 0, 0.5), (0, 0, 0.24)), 166, (1, 4.9), 1.05),
     Prototype("perovskite", "ABC", ((0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)), 221, contact=1.03, weight=1.5),
+    Prototype("matlockite", "ABC", ((0, 0, 0), (0, 0.5, 0.2), (0, 0.5, 0.65)), 129, (1, 1.75), 1.05),
+    Prototype("ZrBeSi", "ABC", ((0, 0, 0), (_T, 2 * _T, 0.25), (_T, 2 * _T, 0.75)), 194, (1, 1.7), 1.03),
+    Prototype("famatinite", "ABAC", ((0, 0.5, 0.25), (0, 0, 0), (0, 0, 0.5), (0.25, 0.25, 0.125)), 121, (1, 2.0)),
+    Prototype("thiogallate", "ABBC", ((0, 0, 0), (0, 0, 0.5), (0, 0.5, 0.25), (0.27, 0.26, 0.14)), 82, (1, 1.85)),
+    Prototype("calcite", "ABC", ((0, 0, 0), (0, 0, 0.25), (0.2578, 0, 0.25)), 167, (1, 3.42)),
+    Prototype("ilmenite", "ABC", ((0, 0, 0.355), (0, 0, 0.146), (0.317, 0.023, 0.245)), 148, (1, 2.77), 1.03),
+    Prototype("BaNiO3", "ABC", ((_T, 2 * _T, 0.75), (0, 0, 0), (0.15, 0.3, 0.25)), 194, (1, 0.85), 1.03),
     Prototype("full Heusler", "ABC", ((0.25, 0.25, 0.25), (0, 0, 0), (0.5, 0.5, 0.5)), 225, contact=1.08),
     Prototype(
         "quaternary Heusler",
@@ -176,24 +207,27 @@ def _random(elements: list[str], rng: np.random.Generator, max_atoms: int) -> tu
         n_slots = len(set(prototype.sites))
         if n_slots > len(elements):
             continue
-        atoms = build(prototype, list(rng.choice(elements, n_slots, replace=False)))
+        atoms, name = build(prototype, list(rng.choice(elements, n_slots, replace=False))), prototype.name
         if 2 * len(atoms) <= max_atoms and rng.random() < 0.15:
             repeat = [1, 1, 1]
             repeat[rng.integers(3)] = 2
             atoms = atoms.repeat(repeat)
             atoms.symbols[rng.integers(len(atoms))] = rng.choice(elements)
+        if len(atoms) > 2 and rng.random() < 0.08:
+            remove_atom(atoms, rng)
+            name += VACANCY
         if len(atoms) > max_atoms:
             continue
-        strain = np.eye(3)
-        if rng.random() < 0.6:
-            shear = rng.normal(0, 0.04, (3, 3))
-            strain = strain + (shear + shear.T) / 2
-        strain = strain * rng.uniform(0.86, 1.22) ** (1 / 3)
-        atoms.set_cell(atoms.cell.array @ strain, scale_atoms=True)
-        if rng.random() < 0.6:
-            atoms.positions += rng.normal(0, rng.uniform(0.02, 0.15), (len(atoms), 3))
+        if rng.random() < 0.5:
+            distort_within_subgroup(atoms, rng.uniform(0, 0.3), rng.uniform(0, 0.08), rng)
+        else:
+            if rng.random() < 0.6:
+                strain(atoms, 0.04, rng)
+            if rng.random() < 0.6:
+                displace(atoms, rng.uniform(0.02, 0.15), rng)
+        atoms.set_cell(atoms.cell.array * rng.uniform(0.86, 1.22) ** (1 / 3), scale_atoms=True)
         if closest_contact(atoms) > 0.75 and atoms.cell.volume / len(atoms) < 60:
-            return atoms, prototype.name
+            return atoms, name
 
 
 def _angles(spacegroup: int) -> tuple[float, float, float]:

@@ -6,6 +6,7 @@ import spglib
 
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.engine.prototypes import PROTOTYPES, build, closest_contact, elemental, generate
+from aiida_dosmatgen.engine.splits import VACANCY
 
 FILLING = ["Si", "C", "O", "N"]
 
@@ -42,6 +43,17 @@ def test_a_crystal_depends_on_elements_seed_and_index_alone():
     few, many = (generate(["Si", "C"], n, seed=1) for n in (30, 40))
     assert many[:30] == few
     assert generate(["Si", "C"], 40, seed=2)[-5:] != many[-5:]
+
+
+def test_some_crystals_have_a_vacancy_and_some_keep_symmetry_off_equilibrium():
+    crystals = generate(["B", "C", "N", "Si"], 400, seed=7, max_atoms=12)
+    names = crystals.crystal_columns["prototype"]
+    vacancies = crystals[np.char.endswith(names, VACANCY)]
+    assert 5 < len(vacancies) < 60
+    sizes = {p.name: len(build(p, FILLING[: len(set(p.sites))])) for p in PROTOTYPES}
+    for crystal in vacancies:
+        size = sizes[crystal.crystal_columns["prototype"][0].removesuffix(VACANCY)]
+        assert crystal.n_atoms[0] in (size - 1, 2 * size - 1)
 
 
 def test_one_element_is_enough():

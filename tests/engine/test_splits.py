@@ -42,8 +42,8 @@ def test_a_growing_set_keeps_its_split(crystals):
 
 
 def test_a_vacancy_goes_where_its_prototype_goes(crystals):
-    names = np.char.add(crystals.crystal_columns["prototype"], splits.VACANCY)
-    compounds = crystals.crystal_columns["prototype"] != "elemental"
+    whole = np.array([splits.base_prototype(name) for name in crystals.crystal_columns["prototype"].tolist()])
+    names, compounds = np.char.add(whole, splits.VACANCY), whole != "elemental"
     moved = crystals.with_columns(crystal={"prototype": np.where(compounds, names, "elemental")})
     np.testing.assert_array_equal(splits.assign(moved, 0.3, 0.15, seed=1), crystals.crystal_columns["split"])
 
