@@ -182,7 +182,8 @@ def assemble_labelled(
     :param settings: how the labels were computed; kept in the card.
     :param failures: {row: reason} of crystals that have no label; kept in the card.
     :param runs: for each labelled crystal, by its row i: ``bands_i``, ``parameters_i`` and ``trajectory_i`` of pw.x,
-        ``projections_i`` of projwfc.x. A DOS that does not hold the electrons is left out with its reason.
+        ``projections_i`` of projwfc.x. Labels that cannot be used (a DOS that does not
+        hold the electrons, a stress of 1000 GPa) are left out with the reason.
     """
     labelled, left_out = labels_of(crystals.crystals, runs, {} if settings is None else settings.get_dict())
     reasons = {**({} if failures is None else failures.get_dict()), **left_out}

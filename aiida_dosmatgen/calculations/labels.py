@@ -10,14 +10,14 @@ import numpy as np
 from ..core.crystals import CrystalSet
 from ..core.dos import DEFAULT_SIGMA
 from ..core.errors import ContentError
+from ..core.labels import GPA, absurdity
 from ..data.pdos import electrons_problem, projected_crystal
 
 _NODES = ("bands", "projections", "parameters", "trajectory")
-_GPA = 160.21766208  # GPa in 1 eV/Å³
 
 
 def labels_of(crystals: CrystalSet, runs: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[CrystalSet, dict[str, str]]:
-    """Return the crystals that have labels, and {row: reason} of runs whose DOS cannot be used.
+    """Return the crystals that have labels, and {row: reason} of runs whose labels cannot be used.
 
     :param runs: ``bands_i``, ``projections_i``, ``parameters_i``, ``trajectory_i`` for crystal i.
     :param settings: its ``sigma`` (eV) is the broadening.
@@ -35,9 +35,15 @@ def labels_of(crystals: CrystalSet, runs: Mapping[str, Any], settings: Mapping[s
         if missing:
             raise ContentError(f"crystal {row} lacks {missing[0]}_{row}")
         try:
-            done.append(_label(crystals[row], by_row[row], float(settings.get("sigma", DEFAULT_SIGMA))))
+            labelled = _label(crystals[row], by_row[row], float(settings.get("sigma", DEFAULT_SIGMA)))
         except ContentError as exception:
             left_out[str(row)] = str(exception)
+            continue
+        reason = absurdity(labelled)
+        if reason is None:
+            done.append(labelled)
+        else:
+            left_out[str(row)] = reason
     return CrystalSet.concatenate(done), left_out
 
 
@@ -51,7 +57,7 @@ def _label(crystal: CrystalSet, run: Mapping[str, Any], sigma: float) -> Crystal
     if energy is None or "forces" not in names or "stress" not in names:
         raise ContentError("pw.x left out energy, forces or stress")
     # pw.x and AiiDA count compression as positive, ASE counts tension
-    stress = -np.asarray(run["trajectory"].get_array("stress")[-1], float) / _GPA
+    stress = -np.asarray(run["trajectory"].get_array("stress")[-1], float) / GPA
     return projected.with_columns(
         crystal={"energy": np.array([float(energy)]), "stress": stress.reshape(1, 3, 3), "status": np.array(["ok"])},
         atom={"forces": np.asarray(run["trajectory"].get_array("forces")[-1], float)},

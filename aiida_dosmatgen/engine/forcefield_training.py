@@ -25,6 +25,7 @@ import torch
 from ..core.crystals import CrystalSet
 from ..core.errors import ContentError
 from ..core.job import TrainParameters
+from ..core.labels import GPA
 from ..core.thermo import elemental_references, formation_energy
 from .splits import split_by_system
 
@@ -32,7 +33,7 @@ WORK_FOLDER = "mace"
 
 _NAME = "forcefield"
 _CUTOFF = 5.0  # Å
-_GPA = 160.21766208  # GPa per eV/Å³
+
 _SECONDS_TO_WRITE = 45.0  # to start the trainer once more and let it write the model
 _HIGHEST_ENERGY = 10.0
 """eV/atom above the elements. Crystals beyond are squeezed to thousands of GPa; no relaxation comes near them, and a small
@@ -217,7 +218,7 @@ def _watch(process: subprocess.Popen, record: Path, work: Path, clock: Clock, pr
 def _history(record: Path) -> dict[str, list]:
     """Read the trainer's record of the validation errors: loss, eV/atom, eV/Å, GPa."""
     history: dict[str, list] = {"epoch": [], "validation_loss": []}
-    units = {"energy_mae": ("mae_e_per_atom", 1.0), "force_mae": ("mae_f", 1.0), "stress_mae": ("mae_stress", _GPA)}
+    units = {"energy_mae": ("mae_e_per_atom", 1.0), "force_mae": ("mae_f", 1.0), "stress_mae": ("mae_stress", GPA)}
     history |= {f"validation_{name}": [] for name in units}
     lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
     for line in lines:
