@@ -34,12 +34,13 @@ def prepare_label(crystals: CrystalSetData, row: Int, parameters: Dict) -> dict 
 
 
 @content_function
-def label_report(crystals: CrystalSetData, failures: Dict, labelled: LabelledCrystalSetData | None = None) -> Dict:
-    """Say how many crystals of a set have labels, and why the others have none.
+def label_report(crystals: CrystalSetData, failures: Dict, rate: Dict, labelled: LabelledCrystalSetData | None = None) -> Dict:
+    """Say how many crystals of a set have labels, why the others have none, and how fast it went.
 
     :param failures: {row: reason} of runs that failed.
+    :param rate: of :func:`~aiida_dosmatgen.workflows.timing.computed_in_this_run`.
     :param labelled: the crystals that have labels; its card holds further reasons.
-    :return: ``given``, ``labelled``, and ``failed`` {row: reason}.
+    :return: ``given``, ``labelled``, ``failed`` {row: reason}, and ``computed_in_this_run``.
     """
     reasons = dict(failures.get_dict())
     if labelled is not None:
@@ -49,6 +50,7 @@ def label_report(crystals: CrystalSetData, failures: Dict, labelled: LabelledCry
             "given": crystals.base.attributes.get("n_crystals"),
             "labelled": 0 if labelled is None else labelled.base.attributes.get("n_crystals"),
             "failed": reasons,
+            "computed_in_this_run": rate.get_dict(),
         }
     )
 

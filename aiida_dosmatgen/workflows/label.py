@@ -24,6 +24,7 @@ from .failures import failure
 from .functions import label_report, prepare_label
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
+from .timing import computed_in_this_run
 from .windows import at_least_one
 
 _SHARE_OF_WALLTIME = 0.9
@@ -38,7 +39,8 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
     """Label crystals: a self-consistent run with extra bands and the projections, two jobs for each crystal.
 
     The AiiDA twin of ``dosmatgen label``: equal settings give equal labels. At most ``max_concurrent`` crystals are computed
-    at a time. A crystal that fails is recorded with its reason, and the others go on.
+    at a time. A crystal that fails is recorded with its reason, and the others go on. With AiiDA's caching, crystals that an
+    earlier work chain has finished are not computed again.
     """
 
     _protocol_name = "label"
@@ -84,7 +86,7 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
             cls.assemble,
         )
         spec.output("crystals", valid_type=LabelledCrystalSetData, required=False, help="The crystals that have labels.")
-        spec.output("report", valid_type=orm.Dict, required=False, help="Counts, and the reasons of those without labels.")
+        spec.output("report", valid_type=orm.Dict, required=False, help="Counts, reasons of those without labels, speed.")
         spec.exit_code(310, "ERROR_NO_LABELS", message="no crystal could be labelled: {reason}")
 
     @classmethod
@@ -161,16 +163,20 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
     def inspect(self) -> None:
         """Note which crystals of the window are done, and empty their work directories."""
         for row in self.ctx.window:
-            projwfc = self.ctx.get(f"projwfc_{row}")
+            pw, projwfc = self.ctx.get(f"pw_{row}"), self.ctx.get(f"projwfc_{row}")
             if projwfc is not None:
                 if projwfc.is_finished_ok:
                     self.ctx.finished.append(row)
                 else:
                     self.ctx.failures[str(row)] = failure(projwfc)
             if self.inputs.clean_workdir.value:
-                for node in (self.ctx.get(f"pw_{row}"), projwfc):
-                    if node is not None:
+                for node in (pw, projwfc):
+                    if node is not None and "remote_folder" in node.outputs:
                         clean_calcjob_remote(node)
+                if pw is not None and row not in self.ctx.finished:
+                    # taken from the cache, these would have nothing left for projwfc.x to read
+                    for node in [pw, *pw.base.caching.get_all_same_nodes()]:
+                        node.base.caching.is_valid_cache = False
         total = self.inputs.crystals.base.attributes.get("n_crystals")
         self.report(f"{len(self.ctx.finished)} of {total} crystals computed, {len(self.ctx.failures)} failed")
 
@@ -192,13 +198,20 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
             metadata={"call_link_label": "assemble_labelled"},
         )
         sets = {"labelled": labelled} if node.is_finished_ok else {}
-        self.out("report", label_report(crystals=self.inputs.crystals, failures=failures, **sets))
+        rate = orm.Dict(computed_in_this_run(self._jobs(), self.inputs.max_concurrent))
+        self.out("report", label_report(crystals=self.inputs.crystals, failures=failures, rate=rate, **sets))
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_LABELS.format(reason=node.exit_message)
         self.out("crystals", labelled)
         return None
 
     # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _jobs(self) -> dict[int, list[orm.CalcJobNode]]:
+        """Return the jobs of each crystal."""
+        total = self.inputs.crystals.base.attributes.get("n_crystals")
+        found = {row: (self.ctx.get(f"pw_{row}"), self.ctx.get(f"projwfc_{row}")) for row in range(total)}
+        return {row: [job for job in jobs if job is not None] for row, jobs in found.items()}
 
     def _pw_inputs(self, row: int) -> AttributeDict | None:
         """Return the inputs of a crystal's self-consistent run, or None after noting why there are none."""

@@ -1,8 +1,17 @@
+import shutil
+import uuid
+
+import numpy as np
 import pytest
 from aiida import orm
+from aiida.engine import run_get_node
+from aiida.manage.caching import disable_caching, enable_caching
 
+from aiida_dosmatgen.cmdline.setup import ensure_pseudo_family
 from aiida_dosmatgen.core.dft import n_bands
+from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.engine.labelling import gather, label
 from aiida_dosmatgen.workflows.label import LabelWorkChain
 
 from .conftest import FAMILY
@@ -52,5 +61,88 @@ def test_nothing_labelled_is_an_exit_code_with_a_report(build, process):
     exit_code = chain.assemble()
     assert exit_code.status == LabelWorkChain.exit_codes.ERROR_NO_LABELS.status
     assert "pw.x crashed" in exit_code.message
-    assert chain.outputs["report"].get_dict() == {"given": 3, "labelled": 0, "failed": chain.ctx.failures}
+    nothing_ran = {"structures": 0, "workers": 2, "jobs": 0, "jobs_from_cache": 0, "wall_seconds": 0.0}
+    assert chain.outputs["report"].get_dict() == {
+        "given": 3,
+        "labelled": 0,
+        "failed": chain.ctx.failures,
+        "computed_in_this_run": nothing_ran,
+    }
     assert isinstance(chain.outputs["report"], orm.Dict)
+
+
+def test_a_run_whose_projections_failed_is_not_taken_from_the_cache(build, process, aiida_localhost):
+    def job(exit_status):
+        node = orm.CalcJobNode(computer=aiida_localhost, process_type="aiida.calculations:quantumespresso.pw")
+        node.set_option("prepend_text", f"# {uuid.uuid4()}")  # equal jobs would have the same hash
+        node.store()
+        node.set_process_state("finished")
+        node.set_exit_status(exit_status)
+        node.seal()
+        return node
+
+    chain = process(build())
+    chain.setup()
+    chain.ctx.window = [0, 1]
+    chain.ctx.pw_0, chain.ctx.projwfc_0, chain.ctx.pw_1, chain.ctx.projwfc_1 = job(0), job(0), job(0), job(300)
+    chain.inspect()  # neither has a work directory, as a job that could not be submitted
+    assert chain.ctx.finished == [0] and list(chain.ctx.failures) == ["1"]
+    assert chain.ctx.pw_0.base.caching.is_valid_cache and not chain.ctx.pw_1.base.caching.is_valid_cache
+
+
+# --- with the real pw.x and projwfc.x ---------------------------------------------------------------------------------------
+
+QUICK = {"kpoints_distance": 0.8}
+
+
+@pytest.fixture
+def label_for_real(aiida_profile, aiida_code_installed):
+    """Return a function that labels crystals with the real executables, in this process, and returns the work chain's node."""
+    family = ensure_pseudo_family().label
+
+    def code(name):
+        code = aiida_code_installed(
+            label=f"real-{name}",
+            default_calc_job_plugin=f"quantumespresso.{name}",
+            filepath_executable=shutil.which(f"{name}.x"),
+            prepend_text="export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1",
+        )
+        code.computer.set_default_mpiprocs_per_machine(1)
+        return code
+
+    def label(crystals):
+        builder = LabelWorkChain.get_builder_from_protocol(
+            code("pw"),
+            code("projwfc"),
+            CrystalSetData(crystals),
+            protocol="fast",
+            overrides={"pseudo_family": family, "cutoffs_stringency": "fast", "parameters": QUICK},
+            options={"withmpi": False, "max_wallclock_seconds": 120},
+        )
+        return run_get_node(builder)[1]
+
+    return label
+
+
+def test_a_second_run_computes_only_what_is_missing_and_says_so(label_for_real, crystals, tmp_path):
+    with disable_caching():
+        first = label_for_real(crystals[:1])
+    rate = first.outputs.report["computed_in_this_run"]
+    assert (rate["structures"], rate["workers"], rate["jobs"], rate["jobs_from_cache"]) == (1, 2, 2, 0)
+    assert rate["structures_per_hour"] == pytest.approx(3600 / rate["wall_seconds"], rel=0.1)
+    assert 0 < rate["program_seconds_per_structure"] < rate["job_seconds_per_structure"] <= rate["wall_seconds"] + 0.1
+    with enable_caching():
+        second = label_for_real(crystals[:2])
+    rate = second.outputs.report["computed_in_this_run"]
+    assert (rate["structures"], rate["jobs"], rate["jobs_from_cache"]) == (1, 4, 2)
+    labelled = second.outputs.crystals.crystals
+    assert first.outputs.crystals.crystals.crystal_columns["energy"][0] == labelled.crystal_columns["energy"][0]
+
+    # the twin without AiiDA has the same numbers
+    settings = LabelSettings(**QUICK)
+    assert dict(label(crystals[:2], settings, tmp_path, workers=1)) == {0: "ok", 1: "ok"}
+    twin, _ = gather(crystals[:2], settings, tmp_path)
+    np.testing.assert_allclose(labelled.crystal_columns["energy"], twin.crystal_columns["energy"], atol=1e-4)
+    np.testing.assert_allclose(labelled.crystal_columns["stress"], twin.crystal_columns["stress"], atol=1e-5)
+    np.testing.assert_allclose(labelled.atom_columns["forces"], twin.atom_columns["forces"], atol=1e-4)
+    np.testing.assert_allclose(labelled.atom_columns["dos"], twin.atom_columns["dos"], atol=0.01)
