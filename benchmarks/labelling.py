@@ -1,0 +1,227 @@
+"""Labels with provenance and without: the ``label`` work chain against ``dosmatgen label``, on the same crystals in one run.
+
+    python benchmarks/labelling.py --json
+
+Both compute the same crystals of the shipped data set, with its settings and the same number of pw.x at a time: the engine
+directly, the work chain in an AiiDA profile made for the purpose (sqlite, ZeroMQ broker, a daemon of one worker, as
+``make campaign`` sets it up), which is removed afterwards. The last line is JSON: the largest ``differences`` of the labels,
+the rates of both, and what AiiDA costs for each structure.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.job import LabelSettings, sha256_of
+from aiida_dosmatgen.engine.labelling import estimated_cost, gather, label
+
+GPA = 160.21766208  # GPa per eV/Å³
+DATASET = Path(__file__).parents[1] / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"
+
+
+def choose(crystals: CrystalSet, settings: LabelSettings, count: int, max_cost: float, seed: int) -> CrystalSet:
+    """Return crystals of many sizes and elements, none of them expensive, with their number in the set as ``row``.
+
+    Each is the one, in random order, that has the most elements, or a size, that few of those before have.
+    """
+    order = np.random.default_rng(seed).permutation(len(crystals))
+    features: dict[int, list[Any]] = {}
+    for row in order:
+        if len(features) == 20 * count:
+            break
+        crystal = crystals[int(row)]
+        if estimated_cost(crystal, settings) <= max_cost:
+            features[int(row)] = [("size", int(crystal.n_atoms[0])), *set(crystal.numbers.tolist())]
+    seen: dict[Any, int] = {}
+    chosen: list[int] = []
+    while len(chosen) < count:
+        left = [row for row in features if row not in chosen]
+        if not left:
+            raise SystemExit(f"only {len(chosen)} crystals cost less than {max_cost:g}; raise --max-cost or ask for fewer")
+        best = min(left, key=lambda row: float(np.mean([seen.get(f, 0) for f in features[row]])))
+        chosen.append(best)
+        for feature in features[best]:
+            seen[feature] = seen.get(feature, 0) + 1
+    found = crystals[chosen]
+    columns = {"row": np.array(chosen)}
+    return CrystalSet(found.n_atoms, found.numbers, found.fractional, found.lattices, columns)
+
+
+def by_engine(crystals: CrystalSet, settings: LabelSettings, workers: int) -> tuple[CrystalSet, dict]:
+    """Label without AiiDA; return the labelled crystals, and the rate."""
+    with tempfile.TemporaryDirectory(prefix="labelling-") as name:
+        start = time.perf_counter()
+        for _ in label(crystals, settings, Path(name), workers):
+            pass
+        seconds = time.perf_counter() - start
+        labelled, statuses = gather(crystals, settings, Path(name))
+    return labelled, {**rate(len(crystals), seconds), "workers": workers, "statuses": statuses}
+
+
+def rate(count: int, seconds: float) -> dict:
+    """Return the figures that both have."""
+    return {"structures": count, "wall_seconds": round(seconds, 2), "structures_per_hour": round(3600 * count / seconds, 1)}
+
+
+@contextlib.contextmanager
+def temporary_profile() -> Iterator[dict]:
+    """Make an AiiDA profile with a running daemon, yield what a work chain needs of it, and remove it all."""
+    with tempfile.TemporaryDirectory(prefix="labelling-aiida-", ignore_cleanup_errors=True) as name:
+        os.environ["AIIDA_PATH"] = name  # before AiiDA is imported
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+        from aiida_dosmatgen.cmdline import setup
+
+        setup.ensure_profile("labelling")
+        codes = setup.ensure_codes(setup.ensure_computer(Path(name) / "jobs"))
+        family = setup.ensure_pseudo_family()
+        try:
+            setup.ensure_daemon()
+            yield {"codes": codes, "family": family.label}
+        finally:
+            stop_daemon()
+
+
+def stop_daemon() -> None:
+    """Stop the daemon of the loaded profile, and kill what does not stop within a minute."""
+    import psutil
+    from aiida.engine.daemon.client import DaemonException, get_daemon_client
+
+    client = get_daemon_client()
+    pid = client.get_daemon_pid()
+    if pid is None:
+        return
+    with contextlib.suppress(psutil.NoSuchProcess):
+        daemon = psutil.Process(pid)
+        processes = [daemon, *daemon.children(recursive=True)]
+        with contextlib.suppress(DaemonException):
+            client.stop_daemon(wait=True, timeout=60)
+        for process in psutil.wait_procs(processes, timeout=10)[1]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
+def by_work_chain(
+    crystals: CrystalSet, settings: LabelSettings, workers: int, codes: dict, family: str
+) -> tuple[CrystalSet, dict]:
+    """Label through AiiDA's daemon; return the labelled crystals, and the rate from submission to the end of the work chain."""
+    from aiida.engine import submit
+
+    from aiida_dosmatgen.data.crystals import CrystalSetData
+    from aiida_dosmatgen.workflows.label import LabelWorkChain
+
+    parameters = settings.model_dump(include={"kpoints_distance", "smearing", "degauss", "sigma"})
+    builder = LabelWorkChain.get_builder_from_protocol(
+        codes["pw"],
+        codes["projwfc"],
+        CrystalSetData(crystals),
+        protocol="fast",
+        overrides={"pseudo_family": family, "cutoffs_stringency": settings.stringency, "parameters": parameters},
+        options={"withmpi": False, "max_wallclock_seconds": int(settings.max_seconds_per_crystal)},
+        max_concurrent=workers,
+    )
+    start = time.perf_counter()
+    node = submit(builder)
+    while not node.is_terminated:
+        time.sleep(0.5)
+    seconds = time.perf_counter() - start
+    if not node.is_finished_ok:
+        raise SystemExit(f"the work chain failed ({node.exit_status}): {node.exit_message or node.process_state}")
+    report = node.outputs.report.get_dict()
+    labelled = node.outputs.crystals.crystals
+    return labelled, {**rate(len(crystals), seconds), "workers": workers, "failed": report["failed"],
+                      "computed_in_this_run": report["computed_in_this_run"]}  # fmt: skip
+
+
+def differences(one: CrystalSet, other: CrystalSet) -> dict:
+    """Return the largest differences of the labels of those crystals that both have; curves as far as both are complete."""
+    rows = [s.crystal_columns["row"].tolist() for s in (one, other)]
+    common = [row for row in rows[0] if row in rows[1]]
+    largest = dict.fromkeys(("energy_meV_per_atom", "forces_eV_per_A", "stress_GPa", "dos_states_per_eV_per_atom"), 0.0)
+    for row in common:
+        a, b = one[rows[0].index(row)], other[rows[1].index(row)]
+        complete = min(float(s.crystal_columns["complete_below"][0]) for s in (a, b))
+        curves = [s.atom_columns["dos"][:, DEFAULT_GRID.points <= complete] for s in (a, b)]
+        found = {
+            "energy_meV_per_atom": 1000 * (a.crystal_columns["energy"] - b.crystal_columns["energy"]) / a.n_atoms,
+            "forces_eV_per_A": a.atom_columns["forces"] - b.atom_columns["forces"],
+            "stress_GPa": GPA * (a.crystal_columns["stress"] - b.crystal_columns["stress"]),
+            "dos_states_per_eV_per_atom": curves[0] - curves[1],
+        }
+        largest = {name: max(value, float(np.abs(found[name]).max())) for name, value in largest.items()}
+    return {"compared": len(common), "largest": {name: float(f"{value:.3g}") for name, value in largest.items()}}
+
+
+def overhead(engine: dict, chain: dict) -> dict:
+    """Return what the work chain adds, in seconds for each structure.
+
+    ``wall``: its wall time less the engine's. ``beyond_programs``: its wall time less what the executables say they took,
+    shared by the workers. ``jobs``: how much longer the two jobs of a structure are under way than their executables run.
+    """
+    count, computed = chain["structures"], chain["computed_in_this_run"]
+    programs = computed["program_seconds_per_structure"]
+    return {
+        "wall": round((chain["wall_seconds"] - engine["wall_seconds"]) / count, 2),
+        "beyond_programs": round(chain["wall_seconds"] / count - programs / chain["workers"], 2),
+        "jobs": round(computed["job_seconds_per_structure"] - programs, 2),
+    }
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dataset", type=Path, default=DATASET, help="labelled crystals to choose from")
+    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--max-cost", type=float, default=10, help="estimated seconds of a core; dearer crystals are left out")
+    parser.add_argument("--workers", type=int, default=2, help="pw.x at a time, one core each")
+    parser.add_argument("--kpoints-distance", type=float, default=LabelSettings().kpoints_distance, help="1/Å, 2π included")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print nothing but the result")
+    parser.add_argument("-o", "--output", type=Path, help="write the result there, too")
+    given = parser.parse_args()
+    settings = LabelSettings(kpoints_distance=given.kpoints_distance)
+    crystals = choose(CrystalSet.load(given.dataset), settings, given.count, given.max_cost, given.seed)
+
+    def say(line: str) -> None:
+        if not given.json:
+            print(line, flush=True)
+
+    say(" ".join(crystals.formulas))
+    load = os.getloadavg()[0]  # of others: this run has not begun yet
+    ours, engine = by_engine(crystals, settings, given.workers)
+    say(f"engine      {engine}")
+    with temporary_profile() as there:
+        theirs, chain = by_work_chain(crystals, settings, given.workers, there["codes"], there["family"])
+        say(f"work chain  {chain}")
+        from aiida import __version__ as aiida_version
+    result = {
+        **differences(ours, theirs),
+        "engine": engine,
+        "work_chain": chain,
+        "ratio": round(engine["structures_per_hour"] / chain["structures_per_hour"], 2),
+        "overhead_seconds_per_structure": overhead(engine, chain),
+        "crystals": {"formulas": crystals.formulas, "rows": crystals.crystal_columns["row"].tolist(),
+                     "dataset_sha256": sha256_of(given.dataset), "seed": given.seed, "max_cost": given.max_cost},
+        "settings": json.loads(settings.physics()),
+        "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "load_before": round(load, 2),
+                    "aiida": aiida_version, "pw": shutil.which("pw.x")},
+    }  # fmt: skip
+    if given.output is not None:
+        given.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(json.dumps(result, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
