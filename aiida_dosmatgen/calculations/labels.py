@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from qe_tools import CONSTANTS
 
 from ..core.crystals import CrystalSet
 from ..core.dos import DEFAULT_SIGMA
@@ -13,6 +14,7 @@ from ..core.errors import ContentError
 from ..core.labels import GPA, absurdity
 from ..data.pdos import electrons_problem, projected_crystal
 
+_HARTREE = 27.211386245988  # eV, CODATA 2018, as the engine; the parser's is of 2010, which is 0.4 meV for an atom of gallium
 _NODES = ("bands", "projections", "parameters", "trajectory")
 
 
@@ -56,9 +58,10 @@ def _label(crystal: CrystalSet, run: Mapping[str, Any], sigma: float) -> Crystal
     names = run["trajectory"].get_arraynames()
     if energy is None or "forces" not in names or "stress" not in names:
         raise ContentError("pw.x left out energy, forces or stress")
+    energy = float(energy) * _HARTREE / CONSTANTS.hartree_to_ev
     # pw.x and AiiDA count compression as positive, ASE counts tension
     stress = -np.asarray(run["trajectory"].get_array("stress")[-1], float) / GPA
     return projected.with_columns(
-        crystal={"energy": np.array([float(energy)]), "stress": stress.reshape(1, 3, 3), "status": np.array(["ok"])},
+        crystal={"energy": np.array([energy]), "stress": stress.reshape(1, 3, 3), "status": np.array(["ok"])},
         atom={"forces": np.asarray(run["trajectory"].get_array("forces")[-1], float)},
     )

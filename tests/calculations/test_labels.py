@@ -131,7 +131,7 @@ def test_labels_agree_with_the_engine(run, reference, crystal):
         **{f"{name}_0": run[name] for name in names},
     )
     got = node.crystals
-    assert got.crystal_columns["energy"][0] == pytest.approx(reference.crystal_columns["energy"][0], abs=1e-4)
+    assert got.crystal_columns["energy"][0] == pytest.approx(reference.crystal_columns["energy"][0], abs=1e-5)
     np.testing.assert_allclose(got.atom_columns["forces"], reference.atom_columns["forces"], atol=2e-3)
     np.testing.assert_allclose(got.crystal_columns["stress"], reference.crystal_columns["stress"], atol=2e-4)
     assert abs(reference.crystal_columns["stress"]).max() > 0.02  # large enough to see a wrong sign
