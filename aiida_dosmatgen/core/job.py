@@ -99,6 +99,10 @@ class SampleParameters(Strict):
     :param guidance_interval: times (from 0, the crystal, to 1, pure noise) between which guidance acts (arXiv:2404.07724).
     :param constraints: what is held of the candidates.
     :param start_time: the time to which the job's template is noised, to start from it; None starts from pure noise.
+    :param attempts: how often a candidate is drawn at most, each time from noise of its own, until no two of its atoms lie on
+        each other; if none of the attempts keeps them apart, the best is taken. 1 draws once, whatever comes.
+    :param min_contact: two atoms lie on each other if their distance is below this, in units of the sum of their covalent
+        radii; the screening's limit by default.
     :param precision: arithmetic of the network.
     """
 
@@ -112,6 +116,8 @@ class SampleParameters(Strict):
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     constraints: Constraints | None = None
     start_time: float | None = Field(None, gt=0, le=1)
+    attempts: int = Field(3, ge=1)
+    min_contact: float = Field(0.6, ge=0)
     precision: Literal["float32", "float64", "bfloat16"] = "float64"
 
     @model_validator(mode="after")
@@ -256,6 +262,7 @@ class TrainParameters(Strict):
     :param model: ``denoiser``, ``classifier`` (per-atom DOS of noised crystals, to guide with), ``predictor`` (per-atom DOS
         and formation energy of crystals) or ``forcefield`` (MACE).
     :param epochs: passes over the training crystals.
+    :param pretraining_epochs: of these, how many go over the pretraining set as well, if the job has one.
     :param learning_rate: peak of the schedule, for Adam.
     :param weight_decay: of AdamW.
     :param ema: decay of the exponential moving average of the weights.
@@ -272,6 +279,7 @@ class TrainParameters(Strict):
     model: Literal["denoiser", "classifier", "predictor", "forcefield"] = "denoiser"
     architecture: Architecture = Architecture()
     epochs: int = Field(500, ge=1)
+    pretraining_epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
@@ -303,13 +311,19 @@ class TrainParameters(Strict):
 
 
 class TrainJob(Job):
-    """Train a model on labelled crystals, from scratch or from a parent checkpoint."""
+    """Train a model on labelled crystals, from scratch or from a parent checkpoint.
+
+    :param pretraining: crystals with energies, forces and stresses of another source, such as a universal potential, that a
+        force field is trained on as well before it is trained on the data set alone. Their energies must have the zero of the
+        data set's.
+    """
 
     kind: Literal["train"] = "train"
     dataset: str
     parameters: TrainParameters = TrainParameters()
     seed: int = Field(ge=0)
     parent: str | None = None
+    pretraining: str | None = None
     output: str = "checkpoint.safetensors"
     history: str = "history.json"
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..core.constraints import own_size, resolve, sizes_allowed
+from ..core.contacts import closest_contacts
 from ..core.crystals import CrystalSet
 from ..core.elements import ATOMIC_NUMBERS
 from ..core.errors import ContentError
@@ -187,7 +188,7 @@ def sample(
     batch_size: int | None = None,
     each_step: Callable[[], None] = lambda: None,
 ) -> Iterator[CrystalSet]:
-    """Generate candidates, and yield them batch by batch with the columns ``candidate`` and ``seed``.
+    """Generate candidates, and yield them batch by batch with the columns ``candidate``, ``seed`` and ``attempt``.
 
     A batch that does not fit into memory is halved, as are those of its size that follow.
 
@@ -260,35 +261,64 @@ def _batch(
     template: CrystalSet | None,
     each_step: Callable[[], None],
 ) -> CrystalSet:
-    mask = torch.ones(len(members), n_atoms, dtype=torch.bool, device=model.device)
-    held = _held(model, parameters, template, n_atoms, members)
-    power = parameters.coordinate_power if parameters.sampler == "ode" else 1.0
-    constrained = None if held is None else Constrained(model, held, power)
-    condition = condition_on(target, model, len(members), n_atoms)
     low = parameters.precision == "bfloat16"
-    with torch.autocast(model.device.type, torch.bfloat16) if low else contextlib.nullcontext():
-        guidance = make(model, classifier, condition, mask, parameters)
-        state = solve(
-            model,
-            guidance,
-            Noise([generator_of(seed, i) for i in members], n_atoms, len(model.elements), model.dtype, model.device),
-            steps=parameters.steps,
-            sampler=parameters.sampler,
-            corrector_steps=parameters.corrector_steps,
-            coordinate_power=parameters.coordinate_power,
-            constrained=constrained,
-            start_time=parameters.start_time,
-            each_step=each_step,
+
+    def draw(members: list[int], purpose: str) -> CrystalSet:
+        mask = torch.ones(len(members), n_atoms, dtype=torch.bool, device=model.device)
+        held = _held(model, parameters, template, n_atoms, members)
+        power = parameters.coordinate_power if parameters.sampler == "ode" else 1.0
+        constrained = None if held is None else Constrained(model, held, power)
+        condition = condition_on(target, model, len(members), n_atoms)
+        generators = [generator_of(seed, i, purpose) for i in members]
+        with torch.autocast(model.device.type, torch.bfloat16) if low else contextlib.nullcontext():
+            guidance = make(model, classifier, condition, mask, parameters)
+            state = solve(
+                model,
+                guidance,
+                Noise(generators, n_atoms, len(model.elements), model.dtype, model.device),
+                steps=parameters.steps,
+                sampler=parameters.sampler,
+                corrector_steps=parameters.corrector_steps,
+                coordinate_power=parameters.coordinate_power,
+                constrained=constrained,
+                start_time=parameters.start_time,
+                each_step=each_step,
+            )
+        types, fractional, lattices = decoded(model, state) if constrained is None else constrained.finish(state)
+        numbers = np.array([ATOMIC_NUMBERS[symbol] for symbol in model.elements])
+        return CrystalSet(
+            np.full(len(members), n_atoms),
+            numbers[types].ravel(),
+            fractional.reshape(-1, 3),
+            lattices,
+            {"candidate": np.array(members), "seed": np.full(len(members), seed)},
         )
-    types, fractional, lattices = decoded(model, state) if constrained is None else constrained.finish(state)
-    numbers = np.array([ATOMIC_NUMBERS[symbol] for symbol in model.elements])
-    return CrystalSet(
-        np.full(len(members), n_atoms),
-        numbers[types].ravel(),
-        fractional.reshape(-1, 3),
-        lattices,
-        {"candidate": np.array(members), "seed": np.full(len(members), seed)},
-    )
+
+    return attempted(members, parameters, draw)
+
+
+def attempted(members: list[int], parameters: SampleParameters, draw: Callable[[list[int], str], CrystalSet]) -> CrystalSet:
+    """Draw candidates, and draw those again whose atoms lie on each other, with noise of its own for each attempt.
+
+    The network moves each atom to a site of the crystal that it sees, and sometimes two to the same. Where no attempt keeps
+    them apart, the one with the longest contact is kept.
+
+    :param draw: returns the crystals of some candidates, in order, from the noise of a purpose (:func:`.solver.generator_of`).
+    :return: with the column ``attempt``, counted from zero.
+    """
+    crystals = draw(members, "").with_columns(crystal={"attempt": np.zeros(len(members), dtype=np.int64)})
+    for attempt in range(1, parameters.attempts):
+        contacts = np.nan_to_num(closest_contacts(crystals), nan=-1.0)
+        rows = np.flatnonzero(contacts < parameters.min_contact)
+        if not len(rows):
+            break
+        again = draw([members[row] for row in rows], f"attempt {attempt}")
+        better = np.nan_to_num(closest_contacts(again), nan=-1.0) > contacts[rows]
+        again = again.with_columns(crystal={"attempt": np.full(len(rows), attempt)})
+        order = np.arange(len(members))
+        order[rows[better]] = len(members) + np.flatnonzero(better)
+        crystals = CrystalSet.concatenate([crystals, again])[order]
+    return crystals
 
 
 def decoded(model: Denoiser, state: State) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

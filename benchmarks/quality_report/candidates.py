@@ -20,7 +20,7 @@ from aiida_dosmatgen.engine.conditioning import Condition
 from aiida_dosmatgen.engine.constraints import Constrained
 from aiida_dosmatgen.engine.denoiser import Denoiser
 from aiida_dosmatgen.engine.guidance import make
-from aiida_dosmatgen.engine.sampler import batches, condition_on, decoded
+from aiida_dosmatgen.engine.sampler import attempted, batches, condition_on, decoded
 from aiida_dosmatgen.engine.solver import Noise, generator_of, solve
 
 from .modes import Mode
@@ -54,9 +54,13 @@ def candidates_of(models: Models, mode: Mode, count: int, seed: int, folder: Pat
     return found[np.argsort(found.crystal_columns["candidate"])]
 
 
-@torch.no_grad()
 def batch(models: Models, mode: Mode, n_atoms: int, members: list[int], seed: int) -> CrystalSet:
     """Generate candidates of equal size, whatever targets they belong to."""
+    return attempted(members, mode.parameters, lambda some, purpose: _draw(models, mode, n_atoms, some, seed, purpose))
+
+
+@torch.no_grad()
+def _draw(models: Models, mode: Mode, n_atoms: int, members: list[int], seed: int, purpose: str) -> CrystalSet:
     model, parameters = models.denoiser, mode.parameters
     wishes = [mode.wishes[i // STRIDE] for i in members]
     conditions = {id(w): condition_on(w.target, model, 1, n_atoms) for w in wishes}
@@ -71,7 +75,7 @@ def batch(models: Models, mode: Mode, n_atoms: int, members: list[int], seed: in
     state = solve(
         model,
         make(model, models.classifier, joined, mask, parameters),
-        Noise([generator_of(seed, i) for i in members], n_atoms, len(model.elements), model.dtype, model.device),
+        Noise([generator_of(seed, i, purpose) for i in members], n_atoms, len(model.elements), model.dtype, model.device),
         steps=parameters.steps,
         sampler=parameters.sampler,
         corrector_steps=parameters.corrector_steps,

@@ -50,7 +50,7 @@ def write(folder, **changes):
         "target": "target.npz",
         "seed": 3,
         "stop": 12,
-        "parameters": {"steps": 4},
+        "parameters": {"steps": 4, "attempts": 1},
         "runtime": {"batch_size": 4, "device": "cpu"},
         **changes,
     }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from aiida_dosmatgen.core.contacts import closest_contacts
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
@@ -68,6 +69,22 @@ def test_batch_size_and_range_do_not_matter(model, target, options):
     assert (whole.crystal_columns["seed"] == 7).all()
     assert_same(whole[:24], one_by_one)
     assert_same(whole[10:20], part)
+
+
+def test_atoms_on_each_other_are_drawn_again(model, target):
+    """Most candidates of an untrained network have contacts below 1.0: each attempt is one more chance; the best is kept."""
+    once, thrice = (run(model, target, range(32), steps=5, min_contact=1.0, attempts=n) for n in (1, 3))
+    contacts, attempt = closest_contacts(thrice), thrice.crystal_columns["attempt"]
+    assert (once.crystal_columns["attempt"] == 0).all()
+    assert set(attempt.tolist()) == {0, 1, 2}
+    same = attempt == 0
+    assert_same(thrice[np.flatnonzero(same)], once[np.flatnonzero(same)])
+    assert (contacts[~same] > closest_contacts(once)[~same]).all()
+    assert (closest_contacts(once)[~same] < 1.0).all()
+    # not the whole batch decides, but the candidate
+    alone = run(model, target, np.flatnonzero(attempt == 2)[:2].tolist(), steps=5, min_contact=1.0, batch_size=1)
+    assert_same(alone, thrice[np.flatnonzero(attempt == 2)[:2]])
+    assert_same(run(model, target, range(32), steps=5, min_contact=0.0), once)
 
 
 def test_candidates_and_seeds_differ(model, target):

@@ -124,5 +124,5 @@ def run(job: SampleJob, folder: Path) -> Results:
 
 
 def _empty() -> CrystalSet:
-    columns = {"candidate": np.zeros(0, dtype=np.int64), "seed": np.zeros(0, dtype=np.int64)}
+    columns = {name: np.zeros(0, dtype=np.int64) for name in ("candidate", "seed", "attempt")}
     return CrystalSet(np.zeros(0), np.zeros(0), np.zeros((0, 3)), np.zeros((0, 3, 3)), columns)
