@@ -56,8 +56,8 @@ def test_the_schedule_rises_and_falls():
 
 
 def test_a_predictor_learns_and_says_where_it_comes_from(folder, crystals):
-    results = train.run(job("predictor", 15, parameters={"ema": 0.9, "batch_size": 8}), folder)
-    assert (results.finished, results.done, results.of) == (True, 15, 15)
+    results = train.run(job("predictor", 30, parameters={"ema": 0.9, "batch_size": 8}), folder)
+    assert (results.finished, results.done, results.of) == (True, 30, 30)
     header = read_header(folder / "checkpoint.safetensors")
     assert header.training.dataset_sha256 == sha256_of(folder / "data.npz") == results.details["dataset_sha256"]
     assert header.training.epochs == results.details["best_epoch"]
@@ -66,7 +66,7 @@ def test_a_predictor_learns_and_says_where_it_comes_from(folder, crystals):
     assert not (folder / STATE_FILE).exists()
     history = json.loads((folder / "history.json").read_text())
     assert history["dos"][-1] < 0.6 * history["dos"][0]
-    assert {len(v) for v in history.values()} == {15}
+    assert {len(v) for v in history.values()} == {30}
     assert history["validation_loss"].index(min(history["validation_loss"])) + 1 == header.training.epochs
 
     found = predict.run(PredictJob(checkpoint="checkpoint.safetensors", crystals="data.npz"), folder)

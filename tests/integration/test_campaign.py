@@ -52,6 +52,19 @@ def count(*classes, **filters) -> int:
     return orm.QueryBuilder().append(list(classes), filters=filters).count()
 
 
+def what_failed(campaign: orm.WorkChainNode) -> str:
+    """Say of each failed process below a campaign what it had, and what was logged."""
+    lines = [f"[{campaign.exit_status}] {campaign.exit_message}"]
+    for node in campaign.called_descendants:
+        if not node.is_finished_ok:
+            outputs = ", ".join(sorted(node.base.links.get_outgoing().all_link_labels()))
+            lines.append(
+                f"{node.process_label}<{node.pk}> {node.process_state} [{node.exit_status}] {node.exit_message}; {outputs}"
+            )
+            lines += [f"    {log.time:%H:%M:%S} {log.levelname} {log.message}" for log in orm.Log.collection.get_logs_for(node)]
+    return "\n".join(lines)
+
+
 def kill_daemon() -> None:
     """``kill -9`` of the daemon and of all its children: workers and broker."""
     pid = get_daemon_client().get_daemon_pid()
@@ -109,7 +122,7 @@ def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
 
 
 def test_the_campaign_survives_the_daemon(campaign):
-    assert campaign.is_finished_ok, f"[{campaign.exit_status}] {campaign.exit_message}"
+    assert campaign.is_finished_ok, what_failed(campaign)
 
 
 def test_the_ranking_is_complete(campaign):
