@@ -50,12 +50,13 @@ from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.conditioning import Condition
-from aiida_dosmatgen.engine.dataset import load_labelled, split_by_formula
+from aiida_dosmatgen.engine.dataset import load_labelled
 from aiida_dosmatgen.engine.denoiser import Denoiser
 from aiida_dosmatgen.engine.guidance import Guidance, make
 from aiida_dosmatgen.engine.predictors import Predictor, predict
 from aiida_dosmatgen.engine.sampler import condition_on, decoded
 from aiida_dosmatgen.engine.solver import Noise, generator_of, solve
+from aiida_dosmatgen.engine.splits import split_by_system
 
 MODELS = Path(__file__).parents[1] / "aiida_dosmatgen" / "models"
 SWEEP = (10, 20, 30, 50, 100)
@@ -72,24 +73,29 @@ class _Enough(Exception):
 
 
 def held_out(dataset: Path, headers: dict[str, CheckpointHeader]) -> CrystalSet:
-    """Return the crystals that none of the models has been trained on.
+    """Return the crystals that none of the models has been trained on: those kept for tests, if the set says which.
 
     :raises ContentError: naming the model that has seen them.
     """
+    crystals = load_labelled(dataset)
+    by_column = "split" in crystals.crystal_columns
     digest, first = sha256_of(dataset), next(iter(headers.values())).training
     fraction = first.parameters["validation_fraction"]
     for name, header in headers.items():
         training = header.training
         if training.dataset_sha256 != digest:
             raise ContentError(f"the {name} was trained on another data set than {dataset}; give the one it was trained on")
+        if by_column:
+            continue
         if not training.parameters["validation_fraction"]:
             raise ContentError(f"the {name} was trained without crystals held out; give one that was not")
         if (training.seed, training.parameters["validation_fraction"]) != (first.seed, fraction):
             raise ContentError(
                 f"the {name} and the {next(iter(headers))} hold out different crystals; train them with one seed"
             )
-    crystals = load_labelled(dataset)
-    return crystals[split_by_formula(crystals, fraction, first.seed)[1]]
+    if by_column:
+        return crystals[np.flatnonzero(crystals.crystal_columns["split"] != "train")]
+    return crystals[split_by_system(crystals, fraction, first.seed)[1]]
 
 
 def chosen(crystals: CrystalSet, count: int, max_atoms: int) -> CrystalSet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -183,36 +182,3 @@ def type_indices(numbers: np.ndarray, elements: Sequence[str]) -> np.ndarray:
         table[SYMBOLS.index(symbol)] = index
     known = (numbers >= 0) & (numbers < len(SYMBOLS))
     return np.where(known, table[np.where(known, numbers, 0)], -1)
-
-
-# --- what is held out -------------------------------------------------------------------------------------------------------
-
-
-def split_by_formula(crystals: CrystalSet, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Hold out compounds by their reduced chemical formula, so that no formula is on both sides.
-
-    Formulas are held out in the order of a hash of (seed, formula) until they hold the fraction of the crystals: all models
-    trained on one data set with one seed hold out the same, and a growing data set changes little of it. Elements are never
-    held out: they anchor the energies.
-
-    :return: indices to train on, and indices held out (at least one formula, if there are two compounds).
-    """
-    formulas = [_reduced_formula(c.numbers) for c in crystals]
-    crystals_of: dict[str, list[int]] = {}
-    for i, f in enumerate(formulas):
-        crystals_of.setdefault(f, []).append(i)
-    compounds = sorted((f for f in crystals_of if " " in f), key=lambda f: hashlib.sha256(f"{seed} {f}".encode()).digest())
-    held: list[int] = []
-    for f in compounds[:-1]:
-        if len(held) >= fraction * len(crystals):
-            break
-        held += crystals_of[f]
-    out = np.zeros(len(crystals), dtype=bool)
-    out[held] = True
-    return np.flatnonzero(~out), np.flatnonzero(out)
-
-
-def _reduced_formula(numbers: np.ndarray) -> str:
-    elements, counts = np.unique(numbers, return_counts=True)
-    divisor = np.gcd.reduce(counts)
-    return " ".join(f"{SYMBOLS[z]}{n // divisor}" for z, n in zip(elements, counts, strict=True))

@@ -13,6 +13,7 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from aiida_dosmatgen.core.job import SampleParameters, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import save_model
+from aiida_dosmatgen.engine.dataset import load_labelled
 from aiida_dosmatgen.engine.denoiser import Denoiser, State
 from aiida_dosmatgen.engine.guidance import ClassifierFree, make
 from aiida_dosmatgen.engine.sampler import condition_on, sample
@@ -66,7 +67,7 @@ def saved(path: Path, dataset: Path, seed: int = 1, fraction: float = 0.1) -> Pa
 
 def test_candidates_of_several_targets_in_a_batch_are_those_of_the_sampler(modules):
     _, sampling = modules
-    model, parameters = denoiser(0).double(), SampleParameters(steps=5)
+    model, parameters = denoiser(0).double(), SampleParameters(steps=5, attempts=1)
     pairs, threes = sampling.batches_of(targets(), candidates=2, seed=7)
     assert [(i, b.n_atoms) for b in (pairs, threes) for i, _ in b.targets] == [(0, 2), (2, 2), (1, 3)]
     for turn in (0, 1):
@@ -99,7 +100,7 @@ def test_two_calls_say_what_one_stacked_call_says(modules):
 @pytest.mark.parametrize("whole", [True, False])
 def test_ours_takes_turns_with_the_reference(modules, whole):
     reference, sampling = modules
-    ours, other, parameters = denoiser(0), denoiser(1), SampleParameters(steps=3, precision="float32")
+    ours, other, parameters = denoiser(0), denoiser(1), SampleParameters(steps=3, precision="float32", attempts=1)
     (batch,) = sampling.batches_of(targets()[:1], candidates=2, seed=0)
     found = sampling.compare(ours, other, batch, parameters, 2, whole)
     assert len(found.ours) == len(found.reference) == len(found.crystals) == 2
@@ -167,8 +168,13 @@ def test_command_gives_the_result_as_its_last_line(modules, monkeypatch, capsys,
 
 def test_models_that_have_seen_the_targets_are_refused(modules, monkeypatch, capsys, tmp_path):
     reference, sampling = modules
-    other = saved(tmp_path / "other.safetensors", reference.DATASET)
+    crystals = load_labelled(reference.DATASET)
+    crystals = crystals.replace(crystal_columns={k: v for k, v in crystals.crystal_columns.items() if k != "split"})
+    dataset = tmp_path / "undivided.npz"
+    crystals.save(dataset)
+    other = saved(tmp_path / "other.safetensors", dataset)
     for name, changed in (("all", {"fraction": 0.0}), ("seed", {"seed": 2})):
-        path = saved(tmp_path / f"{name}.safetensors", reference.DATASET, **changed)
+        path = saved(tmp_path / f"{name}.safetensors", dataset, **changed)
+        given = ["--dataset", str(dataset), "--checkpoint", str(path), "--reference", str(other)]
         with pytest.raises(SystemExit, match="held out|hold out"):
-            run(sampling, monkeypatch, capsys, "--quick", "--no-table", "--checkpoint", str(path), "--reference", str(other))
+            run(sampling, monkeypatch, capsys, "--quick", "--no-table", *given)

@@ -90,22 +90,6 @@ def test_buckets_are_another_division_each_epoch_and_the_same_when_repeated():
     assert np.mean([len(set(sizes[b])) for b in first]) < 2.5
 
 
-def test_no_formula_on_both_sides(crystals):
-    training, held_out = ds.split_by_formula(crystals, 0.2, seed=1)
-    assert sorted([*training, *held_out]) == list(range(len(crystals)))
-
-    def compositions(indices):
-        return {tuple((np.bincount(c.numbers, minlength=33) / len(c.numbers)).round(6)) for c in crystals[indices]}
-
-    assert not compositions(training) & compositions(held_out)
-    assert 0.2 * len(crystals) <= len(held_out) < 0.5 * len(crystals)
-    assert all(len(set(c.numbers.tolist())) > 1 for c in crystals[held_out])
-    again = ds.split_by_formula(crystals, 0.2, seed=1)[1]
-    np.testing.assert_array_equal(held_out, again)
-    assert set(ds.split_by_formula(crystals, 0.2, seed=2)[1]) != set(held_out)
-    assert not len(ds.split_by_formula(crystals, 0.0, seed=1)[1])
-
-
 def test_labels_are_required(crystals, tmp_path):
     with pytest.raises(ContentError, match="no column 'dos'"):
         ds.check_labels(crystals.replace(atom_columns={}))

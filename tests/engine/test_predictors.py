@@ -13,8 +13,9 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.engine import predictors
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.dataset import LabelledDataset, load_labelled, niggli, split_by_formula, with_formation_energies
+from aiida_dosmatgen.engine.dataset import LabelledDataset, load_labelled, niggli, with_formation_energies
 from aiida_dosmatgen.engine.predictors import Predictor, PredictorObjective, predict
+from aiida_dosmatgen.engine.splits import split_by_system, without_test
 from aiida_dosmatgen.engine.tightbinding import tight_binding_dos
 
 from .labelled import ELEMENTS, beyond, labelled
@@ -204,7 +205,12 @@ def test_members_leave_compounds_out(model, crystals):
 def shipped():
     crystals = with_formation_energies(load_labelled(PACKAGE / "datasets" / "debian-pbe" / "labelled.npz"))
     model, header = load_model(PACKAGE / "models" / "predictor.safetensors")
-    return model, header, crystals[split_by_formula(crystals, 0.1, header.training.seed)[1]]
+    seen = without_test(crystals)[0]
+    return (
+        model,
+        header,
+        seen[split_by_system(seen, header.training.parameters["validation_fraction"], header.training.seed)[1]],
+    )
 
 
 def test_the_shipped_predictor_knows_how_wrong_it_is(shipped):

@@ -63,6 +63,7 @@ def data_card(labelled: CrystalSet, statuses: dict[str, int], job: LabelJob, fol
         "statuses": statuses,
         "settings": job.settings.model_dump(exclude={"pw_command", "projwfc_command"}),
         "max_cost": job.max_cost,
+        "command": "dosmatgen label label.json",
         "crystals_sha256": sha256_of(folder / job.crystals),
         "columns": {"crystal": sorted(columns), "atom": sorted(labelled.atom_columns)},
         "units": "eV, Å, eV/Å, eV/Å^3 (positive in tension), states/eV relative to the highest occupied level",
