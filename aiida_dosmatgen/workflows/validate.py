@@ -19,7 +19,7 @@ from ..core.errors import ContentError
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
-from .failures import failure
+from .failures import failure, outputs_were_lost
 from .protocols.utils import StrictProtocolMixin, checked, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .qe_inputs import pdos_inputs, relax_inputs
@@ -160,6 +160,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         self.ctx.structure = self.inputs.structure
         self.ctx.iteration = 0
         self.ctx.complete = False
+        self.ctx.repeated = False
         missing = sorted({kind.symbol for kind in self.inputs.structure.kinds} - set(self.inputs.pseudos))
         if missing:
             known = " ".join(sorted(self.inputs.pseudos))
@@ -194,7 +195,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         return None
 
     def should_run_pdos(self) -> bool:
-        """Say whether the bands do not reach far enough yet; they are computed twice at most."""
+        """Say whether the bands do not reach far enough yet; they are computed twice at most, but for lost outputs."""
         return not self.ctx.complete and self.ctx.iteration < 2
 
     def run_pdos(self) -> ToContext:
@@ -206,9 +207,8 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         if self.ctx.iteration == 0 and "scf" in inputs:
             self._fill(inputs.scf.pw)
         elif self.ctx.iteration > 0:
-            scf = self.ctx.pdos.base.links.get_outgoing(link_label_filter="scf").one().node
             inputs.pop("scf")
-            inputs.nscf.pw.parent_folder = scf.outputs.remote_folder
+            inputs.nscf.pw.parent_folder = self.ctx.charge_density
         self.ctx.iteration += 1
         inputs.metadata.call_link_label = f"pdos_{self.ctx.iteration}"
         node = self.submit(PdosWorkChain, **inputs)
@@ -218,6 +218,11 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
     def inspect_pdos(self) -> ExitCode | None:
         """Turn the projections into a DOS, and look how far up its bands reach."""
         nodes = self._bands_and_projections()
+        if nodes is None and not self.ctx.repeated and outputs_were_lost(self.ctx.pdos):
+            self.ctx.repeated = True
+            self.ctx.iteration -= 1
+            self.report("the daemon was stopped while outputs were attached, and they were lost; computing the bands again")
+            return None
         if nodes is None:
             failed = self.ctx.pdos.exit_status == PdosWorkChain.exit_codes.ERROR_SUB_PROCESS_FAILED_PROJWFC.status
             exit_code = self.exit_codes.ERROR_PROJWFC_FAILED if failed else self.exit_codes.ERROR_PDOS_FAILED
@@ -228,6 +233,9 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_DOS_REFUSED.format(reason=node.exit_message)
         self.ctx.dos = dos
+        if self.ctx.iteration == 1:
+            scf = self.ctx.pdos.base.links.get_outgoing(link_label_filter="scf").one().node
+            self.ctx.charge_density = scf.outputs.remote_folder
         reached = float(dos.crystals.crystal_columns["complete_below"][0])
         needed = min(self._settings.complete_up_to, self.inputs.target.target.complete_below)
         self.ctx.complete = reached >= needed

@@ -1,6 +1,7 @@
 import pytest
 from aiida import orm
 from aiida.common import AttributeDict
+from aiida.common.links import LinkType
 from ase.build import bulk
 
 from aiida_dosmatgen.core.dft import more_bands, n_bands
@@ -107,6 +108,35 @@ def test_bands_are_computed_twice_at_most(build, process):
     assert not chain.should_run_pdos()
     chain.ctx.complete, chain.ctx.iteration = True, 1
     assert not chain.should_run_pdos()
+
+
+def test_outputs_that_a_killed_daemon_lost_are_computed_again(build, process, codes):
+    """What aiida-core leaves if it is killed when a base work chain has attached its outputs, but not ended: status 11."""
+
+    def ended(status, with_output):
+        pdos, base = (orm.WorkChainNode(computer=None) for _ in range(2))
+        pdos.store()
+        base.base.links.add_incoming(pdos, LinkType.CALL_WORK, "scf")
+        base.store()
+        base.set_process_state("finished")
+        base.set_exit_status(status)
+        if with_output:
+            output = orm.Dict({"energy": 1.0}).store()
+            output.base.links.add_incoming(base, LinkType.RETURN, "output_parameters")
+        pdos.set_process_state("finished")
+        pdos.set_exit_status(402)
+        return pdos
+
+    chain = process(build())
+    chain.setup()
+    for status, with_output in ((11, False), (301, True)):
+        chain.ctx.pdos, chain.ctx.iteration = ended(status, with_output), 1
+        assert chain.inspect_pdos().status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
+    chain.ctx.pdos, chain.ctx.iteration = ended(11, True), 1
+    assert chain.inspect_pdos() is None
+    assert chain.should_run_pdos() and chain.ctx.iteration == 0
+    chain.ctx.iteration = 1  # and once only
+    assert chain.inspect_pdos().status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
 
 
 def chain_class(name):
