@@ -9,13 +9,11 @@ from aiida.orm import Dict, Int, SinglefileData, to_aiida_type
 
 from ..core.job import TrainJob, TrainParameters
 from ..data.checkpoint import CheckpointData
-from ..data.crystals import CrystalSetData
 from ..data.forcefield import FILENAME, ForceFieldData
 from ..data.labelled import LabelledCrystalSetData
 from .base import DosmatgenCalculation, validate_seed, validate_with
 
 _PARENT = "parent.safetensors"
-_PRETRAINING = "pretraining.npz"
 
 
 class TrainCalculation(DosmatgenCalculation):
@@ -38,12 +36,6 @@ class TrainCalculation(DosmatgenCalculation):
         )
         spec.input("seed", valid_type=Int, serializer=to_aiida_type, validator=validate_seed, help="Seed of all randomness.")
         spec.input("parent", valid_type=CheckpointData, required=False, help="A checkpoint to start from.")
-        spec.input(
-            "pretraining",
-            valid_type=CrystalSetData,
-            required=False,
-            help="More crystals with energies, forces and stresses, of another source, that a force field learns from first.",
-        )
         spec.output("checkpoint", valid_type=CheckpointData, required=False, help="The denoiser or predictor.")
         spec.output("force_field", valid_type=ForceFieldData, required=False, help="The force field.")
         spec.output("history", valid_type=Dict, help="Lists with one entry for each epoch.")
@@ -57,8 +49,6 @@ class TrainCalculation(DosmatgenCalculation):
         dataset, parent = inputs.get("dataset", None), inputs.get("parent", None)
         if model == "forcefield" and dataset is not None and not dataset.base.attributes.get("has_energies", True):
             return "a force field is trained on energies and forces, which this data set has not"
-        if "pretraining" in inputs and model != "forcefield":
-            return f"a {model} has no pretraining set; leave it out, or train a forcefield"
         if parent is not None and parent.base.attributes.get("kind", model) != model:
             return f"the parent is a {parent.base.attributes.get('kind')}, but a {model} is to be trained"
         return None
@@ -72,13 +62,8 @@ class TrainCalculation(DosmatgenCalculation):
             parameters=parameters,
             seed=self.inputs.seed.value,
             parent=None if parent is None else _PARENT,
-            pretraining=_PRETRAINING if "pretraining" in self.inputs else None,
             output=FILENAME if parameters.model == "forcefield" else CheckpointData.DEFAULT_FILENAME,
             runtime=self.runtime(),
         )
         files = [(self.inputs.dataset, LabelledCrystalSetData.DEFAULT_FILENAME)]
-        if parent is not None:
-            files.append((parent, _PARENT))
-        if "pretraining" in self.inputs:
-            files.append((self.inputs.pretraining, _PRETRAINING))
-        return job, files
+        return job, files if parent is None else [*files, (parent, _PARENT)]

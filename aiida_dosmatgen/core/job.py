@@ -262,7 +262,6 @@ class TrainParameters(Strict):
     :param model: ``denoiser``, ``classifier`` (per-atom DOS of noised crystals, to guide with), ``predictor`` (per-atom DOS
         and formation energy of crystals) or ``forcefield`` (MACE).
     :param epochs: passes over the training crystals.
-    :param pretraining_epochs: of these, how many go over the pretraining set as well, if the job has one.
     :param learning_rate: peak of the schedule, for Adam.
     :param weight_decay: of AdamW.
     :param ema: decay of the exponential moving average of the weights.
@@ -279,7 +278,6 @@ class TrainParameters(Strict):
     model: Literal["denoiser", "classifier", "predictor", "forcefield"] = "denoiser"
     architecture: Architecture = Architecture()
     epochs: int = Field(500, ge=1)
-    pretraining_epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     weight_decay: float = Field(0.0, ge=0)
@@ -311,19 +309,13 @@ class TrainParameters(Strict):
 
 
 class TrainJob(Job):
-    """Train a model on labelled crystals, from scratch or from a parent checkpoint.
-
-    :param pretraining: crystals with energies, forces and stresses of another source, such as a universal potential, that a
-        force field is trained on as well before it is trained on the data set alone. Their energies must have the zero of the
-        data set's.
-    """
+    """Train a model on labelled crystals, from scratch or from a parent checkpoint."""
 
     kind: Literal["train"] = "train"
     dataset: str
     parameters: TrainParameters = TrainParameters()
     seed: int = Field(ge=0)
     parent: str | None = None
-    pretraining: str | None = None
     output: str = "checkpoint.safetensors"
     history: str = "history.json"
 

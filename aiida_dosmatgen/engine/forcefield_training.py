@@ -2,9 +2,6 @@
 
 The trainer runs as a process of its own in a folder below the job's: it sets global state of torch, and a process can be
 stopped when time is up. What it has reached is on disk as its checkpoints; from the best of them the model is written.
-
-Some thousand DFT labels do not cover the chemistry of a dozen elements. Labels of a universal potential are cheap: a model that
-learns from many of these as well needs its last epochs only to follow DFT.
 """
 
 from __future__ import annotations
@@ -76,7 +73,6 @@ def train_force_field(
     output: Path,
     history_path: Path,
     *,
-    pretraining: CrystalSet | None = None,
     device: str = "cpu",
     clock: Clock,
     progress: Callable[[int, str], None] = lambda done, note: None,
@@ -87,8 +83,6 @@ def train_force_field(
     are far above their elements in energy are left out.
 
     :param crystals: with the columns ``energy`` (eV), ``stress`` (eV/Å³) and ``forces`` (eV/Å).
-    :param pretraining: more crystals with these columns, which the first ``pretraining_epochs`` epochs see, whatever their
-        chemical systems; those of elements that the data set does not have are left out.
     :param folder: where the trainer works, in :data:`WORK_FOLDER`; the folder of a stopped training is taken up, and removed
         at the end of a finished one.
     :param output: file for the model, as :class:`mace.calculators.MACECalculator` reads it.
@@ -98,19 +92,12 @@ def train_force_field(
     training, held_out = split_by_system(crystals, parameters.validation_fraction, seed)
     work = folder / WORK_FOLDER
     work.mkdir(exist_ok=True)
+    _write_frames(crystals[training], work / "training.xyz")
     _write_frames(crystals[held_out] if len(held_out) else crystals[training], work / "validation.xyz")
     arguments = _arguments(parameters, seed, device)
     record = work / "results" / f"{_NAME}_run-{seed}_train.txt"
-    more = None if pretraining is None else _trainable(_of_elements(pretraining, crystals[training].numbers))
-    phases = [(more, min(parameters.pretraining_epochs, parameters.epochs))] if more is not None else []
-    for added, epochs in (*phases, (None, parameters.epochs)):
-        if added is not None and max(_history(record)["epoch"], default=0) >= epochs:
-            continue  # done before the training was stopped
-        _write_frames(crystals[training], work / "training.xyz", added)
-        with _trainer([*arguments, "--max_num_epochs", str(epochs)], work) as process:
-            stopped = _watch(process, record, work, clock, progress)
-        if stopped or process.returncode != 0:
-            break
+    with _trainer([*arguments, "--max_num_epochs", str(parameters.epochs)], work) as process:
+        stopped = _watch(process, record, work, clock, progress)
     if stopped:  # the trainer writes the model when it has nothing left to do
         with _trainer([*arguments, "--max_num_epochs", "1"], work) as process:
             process.wait()
@@ -124,14 +111,11 @@ def train_force_field(
     _write_json(history_path, history)
     best = history["epoch"].index(_best_epoch(work))
     metrics = {key: history[f"validation_{key}"][best] for key in ("energy_mae", "force_mae", "stress_mae")}
-    metrics |= {"n_held_out": len(held_out), "n_crystals": len(training)}
-    if more is not None:
-        metrics["n_pretraining"] = len(more)
     outcome = ForceFieldOutcome(
         best_epoch=history["epoch"][best],
         epochs=history["epoch"][-1],
         finished=not stopped,
-        metrics=metrics,
+        metrics={**metrics, "n_held_out": len(held_out), "n_crystals": len(training)},
         history=history,
     )
     if outcome.finished:
@@ -161,23 +145,14 @@ def _trainable(crystals: CrystalSet) -> CrystalSet:
     return crystals[chosen]
 
 
-def _of_elements(crystals: CrystalSet, numbers: np.ndarray) -> CrystalSet:
-    """Leave out crystals of other elements: what the model knows is what the data set has."""
-    known = np.ones(len(crystals), bool)
-    np.logical_and.at(known, crystals.crystal_of_atom, np.isin(crystals.numbers, numbers))
-    return crystals[np.flatnonzero(known)]
-
-
-def _write_frames(crystals: CrystalSet, path: Path, more: CrystalSet | None = None) -> None:
+def _write_frames(crystals: CrystalSet, path: Path) -> None:
     from ase.io import write
 
-    frames = []
-    for source in (crystals, *([] if more is None else [more])):
-        for frame, crystal in zip(source.to_ase(), source, strict=True):
-            frame.info["REF_energy"] = float(crystal.crystal_columns["energy"][0])
-            frame.info["REF_stress"] = crystal.crystal_columns["stress"][0].reshape(9)
-            frame.arrays["REF_forces"] = crystal.atom_columns["forces"]
-            frames.append(frame)
+    frames = crystals.to_ase()
+    for frame, crystal in zip(frames, crystals, strict=True):
+        frame.info["REF_energy"] = float(crystal.crystal_columns["energy"][0])
+        frame.info["REF_stress"] = crystal.crystal_columns["stress"][0].reshape(9)
+        frame.arrays["REF_forces"] = crystal.atom_columns["forces"]
     write(path, frames, format="extxyz")
 
 

@@ -121,13 +121,6 @@ def test_a_force_field_is_trained_into_a_model_file(make_job, inputs):
     changed.pop("parent")
     info, job = prepare(make_job("train", **changed))
     assert job.output == "forcefield.model" and "forcefield.model" in info.retrieve_list
-    info, job = prepare(make_job("train", **changed, pretraining=inputs["predict"]["crystals"]))
-    assert job.pretraining == "pretraining.npz" and "pretraining.npz" in [name for _, _, name in info.local_copy_list]
-
-
-def test_only_a_force_field_is_pretrained(make_job, inputs):
-    with pytest.raises(ValueError, match="a predictor has no pretraining set"):
-        make_job("train", **inputs["train"], pretraining=inputs["predict"]["crystals"])
 
 
 def test_defaults(make_job, inputs):

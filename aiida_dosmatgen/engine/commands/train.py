@@ -30,8 +30,6 @@ def run(job: TrainJob, folder: Path) -> Results:
     """
     clock = Clock(job.runtime.max_seconds)
     device = prepare(job.runtime)
-    if job.pretraining is not None and job.parameters.model != "forcefield":
-        raise ContentError(f"pretraining: a {job.parameters.model} has none; leave it out, or train a forcefield")
     if job.parameters.model == "forcefield":
         return _train_force_field(job, folder, clock, device)
     return _train_network(job, folder, clock, device)
@@ -189,12 +187,8 @@ def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -
         raise ContentError(f"output: a force field is a MACE file, not {job.output}; give e.g. 'forcefield.model'")
     dataset_sha256 = _hash(folder / job.dataset, "data set")
     crystals, n_test = without_test(load_labelled(folder / job.dataset))
-    pretraining, pretraining_sha256 = None, None
-    if job.pretraining is not None:
-        pretraining_sha256 = _hash(folder / job.pretraining, "pretraining set")
-        pretraining = CrystalSet.load(folder / job.pretraining)
     outcome = train_force_field(
-        crystals, job.parameters, job.seed, folder, folder / job.output, folder / job.history, pretraining=pretraining,
+        crystals, job.parameters, job.seed, folder, folder / job.output, folder / job.history,
         device=str(device), clock=clock, progress=Progress("epochs", job.parameters.epochs),
     )  # fmt: skip
     details = {
@@ -204,7 +198,6 @@ def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -
         "best_epoch": outcome.best_epoch,
         "metrics": outcome.metrics | {"n_test": n_test},
         "parent_sha256": None,
-        "pretraining_sha256": pretraining_sha256,
     }
     return results(
         job, folder, clock, output=job.output, done=outcome.epochs, of=job.parameters.epochs,
