@@ -12,7 +12,7 @@ def computed_in_this_run(jobs: Mapping[int, Sequence[CalcJobNode]], workers: int
     """Return the rate of one run; the keys that ``dosmatgen label`` writes, too, have its meanings.
 
     The wall time goes from the first submission to the end of the last job, so that pauses of the daemon count. Jobs from
-    AiiDA's cache cost almost nothing: they are counted apart, and a crystal is ``computed`` if one of its jobs ran.
+    AiiDA's cache run no program: they are counted apart, and a crystal is ``computed`` if one of its jobs ran.
 
     :param jobs: the terminated jobs of each crystal.
     :param workers: how many crystals are computed at a time.

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
 
 from aiida_dosmatgen.core.contacts import closest_contacts, sound_crystals
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -121,6 +123,24 @@ def composition_right(candidates: CrystalSet, wanted: np.ndarray, crystals: Crys
     """Tell which candidates have exactly the atoms of the crystal that their target belongs to, shape (N,) bool."""
     formulas = crystals.formulas
     return np.array([formula == formulas[i] for formula, i in zip(candidates.formulas, wanted, strict=True)], dtype=bool)
+
+
+def structure_right(candidates: CrystalSet, wanted: np.ndarray, crystals: CrystalSet) -> np.ndarray:
+    """Tell which candidates are the crystal that their target belongs to but for volume and distortion, shape (N,) bool.
+
+    By pymatgen's ``StructureMatcher`` with the tolerances that benchmarks of crystal structure prediction use (stol 0.5, angles
+    10°, ltol 0.3; arXiv:2309.04475).
+    """
+    matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3, primitive_cell=False)
+    found = composition_right(candidates, wanted, crystals) & sound_crystals(candidates)
+    targets = {int(i): _structure(crystals[int(i)]) for i in np.unique(wanted[found])}
+    for row in np.flatnonzero(found):
+        found[row] = matcher.fit(_structure(candidates[int(row)]), targets[int(wanted[row])])
+    return found
+
+
+def _structure(crystal: CrystalSet) -> Structure:
+    return Structure(crystal.lattices[0], crystal.numbers, crystal.fractional)
 
 
 def judged(judge: Judge, candidates: CrystalSet, crystals: CrystalSet, targets: list[DosTarget]) -> Judged:

@@ -65,6 +65,8 @@ def text(result: dict[str, Any], causes: dict[str, str], plotted: dict[str, str]
         "seed": settings["seed"],
         "steps": settings["sample"]["steps"],
         "sampler": settings["sample"]["sampler"],
+        "attempts": settings["sample"]["attempts"],
+        "min_contact": number(settings["sample"]["min_contact"]),
         "n_near": sum(row["near_equilibrium"] for row in result["targets"]),
         "formulas": ", ".join(
             f"{row['formula']} ({row['prototype']})" if row["prototype"] else row["formula"] for row in result["targets"]

@@ -169,6 +169,11 @@ class Report:
             )  # fmt: skip
         self.add("exact_composition", "exact composition, site curves given", row["composition"], row["candidates"],
                  "candidates", bar=0.75, below=False)  # fmt: skip
+        candidates, wanted = self.candidates[self.default], self.candidates[self.default].crystal_columns["target"]
+        right = judging.composition_right(candidates, wanted, self.crystals)
+        same = judging.structure_right(candidates, wanted, self.crystals)
+        self.add("structure_of_exact_compositions", "of these, the target's structure (scaled; StructureMatcher)",
+                 float(same[right].mean()) if right.any() else None, int(right.sum()), "candidates", below=False)  # fmt: skip
         free = {name: r for name, r in rows.items() if name.startswith("sites-")}
         steered = {name: r for name, r in rows.items() if name.startswith("classifier-")}
 
