@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +25,19 @@ def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: d
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with open(partial, "wb") as stream:
-        stream.write(seal.seal(safetensors.torch.save(contiguous, {**metadata, seal.KEY: seal.UNSEALED})))
+        stream.write(seal.seal(_in_order(safetensors.torch.save(contiguous, {**metadata, seal.KEY: seal.UNSEALED}))))
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+def _in_order(content: bytes) -> bytes:
+    """Sort the metadata of a safetensors file: the library writes them in random order, but equal models are equal files."""
+    (length,) = struct.unpack_from("<Q", content)
+    entries = json.loads(content[8 : 8 + length])
+    entries["__metadata__"] = dict(sorted(entries["__metadata__"].items()))
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    return content[:8] + text.ljust(length) + content[8 + length :]
 
 
 def build_model(header: CheckpointHeader) -> nn.Module:

@@ -54,6 +54,14 @@ def test_save_and_load(kind, tmp_path):
         load_model(path, kind=other)
 
 
+def test_equal_models_are_equal_files(tmp_path):
+    model = build_model(header("predictor"))
+    files = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for path in files:
+        save_model(path, model, header("predictor"))
+    assert len({path.read_bytes() for path in files}) == 1
+
+
 def test_tensors_must_fit_the_header(tmp_path):
     path = tmp_path / "checkpoint.safetensors"
     model = build_model(header("predictor"))
