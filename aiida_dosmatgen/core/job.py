@@ -50,12 +50,14 @@ class Runtime(Strict):
     :param device: ``auto`` takes a GPU where there is one.
     :param threads: torch threads; None leaves torch's default.
     :param max_seconds: the job's own time budget. It stops in time, having written what it has.
+    :param continue_from: folder of an interrupted run of the same job; what it has done is taken over.
     """
 
     batch_size: int | None = Field(None, ge=1)
     device: str = "auto"
     threads: int | None = Field(None, ge=1)
     max_seconds: float | None = Field(None, gt=0)
+    continue_from: str | None = None
 
 
 class Job(Strict):
@@ -63,6 +65,11 @@ class Job(Strict):
 
     version: Literal[1] = 1
     runtime: Runtime = Runtime()
+
+    def input_files(self) -> list[str]:
+        """Return the paths of all files that the job reads."""
+        names = ("checkpoint", "classifier", "target", "template", "crystals", "dataset", "parent")
+        return [path for name in names if (path := getattr(self, name, None)) is not None]
 
 
 # --- sample -----------------------------------------------------------------------------------------------------------------
@@ -197,6 +204,10 @@ class RelaxJob(Job):
     force_field: ForceField
     parameters: RelaxParameters = RelaxParameters()
     output: str = "relaxed.npz"
+
+    def input_files(self) -> list[str]:
+        """Return the crystals, and the force field if it is a file."""
+        return [*super().input_files(), *([] if self.force_field.file is None else [self.force_field.file])]
 
 
 # --- predict ----------------------------------------------------------------------------------------------------------------
@@ -390,6 +401,7 @@ class Results(BaseModel):
 
     :param finished: False if the job stopped early (time budget) and kept what it had.
     :param output_sha256: hash of the output file, against truncated copies.
+    :param job_sha256: hash of all that the results depend on, by which a second run of the same job knows them for its own.
     :param done: crystals (or epochs) finished, ``of`` those asked for.
     :param details: what the kind of job adds, JSON values only.
     """
@@ -403,6 +415,7 @@ class Results(BaseModel):
     of: int
     output: str
     output_sha256: str
+    job_sha256: str | None = None
     seconds: float
     engine_version: str
     torch_version: str

@@ -46,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--device", help="cpu, cuda, … or auto")
         sub.add_argument("--threads", type=int, metavar="N", help="threads of torch")
         sub.add_argument("--max-seconds", type=float, metavar="S", help="stop in time, keeping what is done")
+        sub.add_argument("--continue-from", metavar="FOLDER", help="take over what an interrupted run of the same job has done")
         if kind == "sample":
             sub.add_argument("--range", type=_range, metavar="A:B", help="candidates A to B-1, instead of the job file's")
     text = "make strained prototype crystals, the raw material of a training set"
@@ -84,18 +85,30 @@ def _run_job(given: argparse.Namespace) -> int:
         raise ContentError(f"{given.job} is a job of kind {job.kind!r}; run `dosmatgen {job.kind} {given.job}`")
     options = {
         name: value
-        for name in ("batch_size", "device", "threads", "max_seconds")
+        for name in ("batch_size", "device", "threads", "max_seconds", "continue_from")
         if (value := getattr(given, name)) is not None
     }
     update = {"runtime": {**job.runtime.model_dump(), **options}}
     if getattr(given, "range", None):
         update |= {"start": given.range[0], "stop": given.range[1]}
     job = _revalidate(job, update)
+    from .workfolder import alone_in, answered, fingerprint, take_over
+
     folder = given.job.resolve().parent
-    (folder / RESULTS).unlink(missing_ok=True)  # the end marker of an earlier run would be a lie
-    command = importlib.import_module(f".commands.{job.kind}", __package__)
-    results = command.run(job, folder)
-    results.save(folder / RESULTS)
+    budget = job.runtime.max_seconds
+    with alone_in(folder, patience=budget) as waited:
+        job_sha256 = fingerprint(job, folder)
+        if answered(folder / RESULTS, job_sha256):
+            print(f"dosmatgen: {folder / RESULTS} answers this job already; remove it to compute again", file=sys.stderr)
+            return 0
+        (folder / RESULTS).unlink(missing_ok=True)  # the end marker of an earlier run would be a lie
+        if budget is not None and waited:
+            job = _revalidate(job, {"runtime": {**job.runtime.model_dump(), "max_seconds": max(budget - waited, 1e-3)}})
+        command = importlib.import_module(f".commands.{job.kind}", __package__)
+        if job.runtime.continue_from is not None:
+            take_over(folder / job.runtime.continue_from, folder, command.kept(job))
+        results = command.run(job, folder).model_copy(update={"job_sha256": job_sha256})
+        results.save(folder / RESULTS)
     return 0 if results.finished else 3
 
 

@@ -87,6 +87,7 @@ def test_range_and_batch_size_give_the_same_candidates(folder):
 def test_time_budget_keeps_what_is_done_and_a_later_run_goes_on(folder, monkeypatch):
     main(["sample", str(folder / "job.json")])
     whole, _ = sampled(folder)
+    (folder / "results.json").unlink()
 
     from aiida_dosmatgen.engine.commands import sample
 
@@ -116,6 +117,7 @@ def test_time_budget_keeps_what_is_done_and_a_later_run_goes_on(folder, monkeypa
 def test_parts_of_other_parameters_and_damaged_ones_are_not_used(folder):
     assert main(["sample", str(folder / "job.json")]) == 0
     first, _ = sampled(folder)
+    (folder / "results.json").unlink()
     assert main(["sample", str(folder / "job.json"), "--max-seconds", "1e-9"]) == 3
     crystals, results = sampled(folder)
     assert results.done == len(crystals) == 0

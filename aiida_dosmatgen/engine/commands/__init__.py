@@ -1,5 +1,6 @@
-"""One module for each kind of job, with ``run(job, folder) -> Results``; here what they share.
+"""One module for each kind of job, with ``run(job, folder) -> Results`` and ``kept(job)``; here what they share.
 
+``kept`` names the files and folders in which a run keeps what it has done until it is complete, relative to the job's folder.
 ``run`` reads its inputs from ``folder`` and writes its output there, atomically. The executable writes the returned results
 as ``results.json`` afterwards, last of all.
 """

@@ -14,6 +14,11 @@ from ..splits import assign, leak, summary
 from . import Clock, Progress, results
 
 
+def kept(job: LabelJob) -> list[str]:
+    """Name the folder of records."""
+    return [job.directory]
+
+
 def run(job: LabelJob, folder: Path) -> Results:
     """Label the crystals of a job, and write a data card (``data_card.json``) beside the labelled set.
 

@@ -22,6 +22,11 @@ _PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 _MARGIN = 5.0  # s kept for writing the output within the time budget
 
 
+def kept(job: RelaxJob) -> list[str]:
+    """Name the folder of relaxed crystals."""
+    return [f"{job.output}.parts"]
+
+
 def run(job: RelaxJob, folder: Path) -> Results:
     """Relax the crystals of a job.
 
@@ -37,7 +42,7 @@ def run(job: RelaxJob, folder: Path) -> Results:
     references = _references(crystals, evaluator)
     everything = CrystalSet.concatenate([references, crystals])
 
-    parts = Parts(folder / f"{job.output}.parts", _key(job, folder, evaluator))
+    parts = Parts(folder / kept(job)[0], _key(job, folder, evaluator))
     found = parts.read()
     finished = {i: r for i, r in found.items() if r.status != "out of time"}
     todo = np.array([i for i in range(len(everything)) if i not in finished], dtype=np.int64)

@@ -54,6 +54,11 @@ class _Parts:
         return crystals[first[(candidates >= wanted.start) & (candidates < wanted.stop)]]
 
 
+def kept(job: SampleJob) -> list[str]:
+    """Name the folder of finished batches."""
+    return [f".{job.output}.parts"]
+
+
 def run(job: SampleJob, folder: Path) -> Results:
     """Generate the candidates of a job.
 
@@ -87,7 +92,7 @@ def run(job: SampleJob, folder: Path) -> Results:
         "parameters": parameters.model_dump(mode="json"),
     }
     key = hashlib.sha256(json.dumps(details, sort_keys=True).encode()).hexdigest()[:16]
-    keep = folder / f".{job.output}.parts"
+    keep = folder / kept(job)[0]
     parts = _Parts(keep, key)
     done = set(parts.collect(wanted).crystal_columns["candidate"].tolist())
     missing = [i for i in wanted if i not in done]

@@ -23,6 +23,14 @@ _ARCHITECTURE = {
 """The sizes that each kind of model has."""
 
 
+def kept(job: TrainJob) -> list[str]:
+    """Name what the trainers keep after each epoch."""
+    from ..forcefield_training import WORK_FOLDER
+    from ..training import STATE_FILE
+
+    return [WORK_FOLDER if job.parameters.model == "forcefield" else STATE_FILE]
+
+
 def run(job: TrainJob, folder: Path) -> Results:
     """Train a model; a job that was stopped is taken up where it stopped, if its folder still has its state.
 

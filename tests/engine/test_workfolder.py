@@ -1,0 +1,193 @@
+"""Two runs in one folder, runs that were killed, and runs that are answered already: with the real executable."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.job import Results, load_job
+from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.engine.checkpoint import save_model
+from aiida_dosmatgen.engine.cli import main
+from aiida_dosmatgen.engine.denoiser import Denoiser
+from aiida_dosmatgen.engine.workfolder import LOCK, alone_in, answered, fingerprint, take_over
+
+SIZE = {"width": 16, "layers": 1, "frequencies": 2}
+COMMAND = [sys.executable, "-m", "aiida_dosmatgen.engine.cli", "sample", "job.json"]
+PARTS = ".candidates.npz.parts"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a checkpoint, a target and a job of 400 candidates in a hundred batches."""
+    torch.manual_seed(0)
+    model = Denoiser(["C", "Si"], DEFAULT_GRID, **SIZE)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    header = CheckpointHeader(
+        kind="denoiser", architecture=SIZE, elements=["C", "Si"], grid={"emin": -10, "emax": 10, "n": 400}, sigma=0.3,
+        training={"dataset_sha256": "0" * 64, "n_crystals": 0, "seed": 0, "epochs": 0, "parameters": {}}, engine_version="0",
+    )  # fmt: skip
+    folder = tmp_path / "first"
+    folder.mkdir()
+    save_model(folder / "model.safetensors", model, header)
+    energies = DEFAULT_GRID.points
+    DosTarget(np.stack([np.exp(-((energies + 3) ** 2)), np.exp(-((energies + 6) ** 2))])).save(folder / "target.npz")
+    job = {
+        "kind": "sample", "checkpoint": "model.safetensors", "target": "target.npz", "seed": 3, "stop": 400,
+        "parameters": {"steps": 8, "attempts": 1}, "runtime": {"batch_size": 4, "device": "cpu", "threads": 1},
+    }  # fmt: skip
+    (folder / "job.json").write_text(json.dumps(job))
+    return folder
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    return subprocess.Popen([*COMMAND, *arguments], cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+def copy(folder: Path, name: str) -> Path:
+    """Return a folder with the same job in which nothing has run."""
+    other = folder.parent / name
+    other.mkdir()
+    for file in ("model.safetensors", "target.npz", "job.json"):
+        shutil.copy(folder / file, other)
+    return other
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+
+
+def kill_in_the_middle(folder: Path) -> None:
+    """Run the job, and kill it as soon as some batches are written."""
+    process = start(folder)
+    wait_for(lambda: len(list(folder.glob(f"{PARTS}/*/*.npz"))) > 3, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (folder / "results.json").exists()
+
+
+def candidates(folder: Path) -> CrystalSet:
+    results = Results.load((folder / "results.json").read_text())
+    assert results.finished and results.done == 400
+    return CrystalSet.load(folder / "candidates.npz")
+
+
+@pytest.fixture
+def whole(folder):
+    """The candidates of a run that nothing disturbed, in a folder of its own."""
+    other = copy(folder, "whole")
+    assert main(["sample", str(other / "job.json")]) == 0
+    return candidates(other)
+
+
+def test_of_two_runs_at_once_one_computes(folder, whole):
+    processes = [start(folder), start(folder)]
+    errors = [process.communicate()[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert sorted("answers this job already" in error for error in errors) == [False, True]
+    assert candidates(folder) == whole
+    assert not (folder / LOCK).exists()
+
+
+def test_a_waiting_run_goes_on_when_the_other_is_killed(folder, whole):
+    first = start(folder)
+    wait_for(lambda: list(folder.glob(f"{PARTS}/*/*.npz")), first)
+    second = start(folder)
+    assert "waiting for its end" in second.stderr.readline()
+    first.kill()
+    assert second.communicate() is not None and second.returncode == 0
+    assert candidates(folder) == whole
+
+
+def test_a_run_does_not_wait_longer_than_its_time(folder, capsys):
+    with alone_in(folder):
+        process = start(folder, "--max-seconds", "0.2")
+        assert process.wait() == 2
+        assert f"another run of dosmatgen works in {folder}" in process.stderr.read()
+
+
+def test_a_killed_run_is_taken_over_in_another_folder(folder, whole, capfd):
+    kill_in_the_middle(folder)
+    done = len(list(folder.glob(f"{PARTS}/*/*.npz")))
+    other = copy(folder, "second")
+    assert main(["sample", str(other / "job.json"), "--continue-from", str(folder)]) == 0
+    assert candidates(other) == whole
+    first_line = capfd.readouterr().err.splitlines()[0]
+    assert int(first_line.split("/")[0]) > 4 * done or "400/400" in first_line  # the count begins where the other stopped
+
+
+def test_nothing_to_take_over_is_no_harm(folder, whole):
+    assert main(["sample", str(folder / "job.json"), "--continue-from", str(folder.parent / "nowhere")]) == 0
+    assert candidates(folder) == whole
+
+
+def test_taking_over_keeps_what_is_here(tmp_path):
+    for name in ("source", "here"):
+        (tmp_path / name / "parts").mkdir(parents=True)
+        (tmp_path / name / "parts" / "a").write_text(name)
+        (tmp_path / name / "state").write_text(name)
+    (tmp_path / "here" / "state").unlink()
+    take_over(tmp_path / "source", tmp_path / "here", ["parts", "state", "missing"])
+    assert (tmp_path / "here" / "parts" / "a").read_text() == "here"
+    assert (tmp_path / "here" / "state").read_text() == "source"
+    assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["parts", "state"]
+
+
+def test_an_answer_counts_only_for_the_same_job_and_a_whole_output(folder):
+    job_file, results = folder / "job.json", folder / "results.json"
+    write = json.loads(job_file.read_text())
+    job_file.write_text(json.dumps({**write, "stop": 8}))
+    assert main(["sample", str(job_file)]) == 0
+    answer = fingerprint(load_job(job_file), folder)
+    assert answered(results, answer).done == 8
+
+    for changes in ({"seed": 4}, {"stop": 9}, {"parameters": {"steps": 9, "attempts": 1}}):
+        job_file.write_text(json.dumps({**write, "stop": 8, **changes}))
+        assert answered(results, fingerprint(load_job(job_file), folder)) is None
+    job_file.write_text(json.dumps({**write, "stop": 8, "runtime": {"batch_size": 7, "max_seconds": 100}}))
+    assert answered(results, fingerprint(load_job(job_file), folder))  # how it runs does not change what comes out
+
+    target = (folder / "target.npz").read_bytes()
+    DosTarget(np.ones((2, 400))).save(folder / "target.npz")
+    assert answered(results, fingerprint(load_job(job_file), folder)) is None
+    (folder / "target.npz").write_bytes(target)
+    assert answered(results, fingerprint(load_job(job_file), folder))
+
+    output = (folder / "candidates.npz").read_bytes()
+    (folder / "candidates.npz").write_bytes(output[:-1])
+    assert answered(results, answer) is None
+    (folder / "candidates.npz").write_bytes(output)
+    results.write_text(results.read_text()[:-20])
+    assert answered(results, answer) is None
+
+
+def test_files_of_a_force_field_count(tmp_path):
+    (tmp_path / "job.json").write_text(
+        json.dumps({"kind": "relax", "crystals": "crystals.npz", "force_field": {"file": "forcefield.model"}})
+    )
+    job = load_job(tmp_path / "job.json")
+    assert job.input_files() == ["crystals.npz", "forcefield.model"]
+    first = fingerprint(job, tmp_path)
+    (tmp_path / "forcefield.model").write_bytes(b"another")
+    assert fingerprint(job, tmp_path) != first
+
+
+def test_the_folder_is_free_again_after_an_error(tmp_path):
+    with pytest.raises(ContentError, match="mine"), alone_in(tmp_path):
+        raise ContentError("mine")
+    with alone_in(tmp_path, patience=0) as waited:
+        assert waited < 60
