@@ -9,7 +9,7 @@ from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import Dict, SinglefileData
+from aiida.orm import Dict, RemoteData, SinglefileData
 from pydantic import BaseModel, ValidationError
 
 from ..core.job import Job, Runtime
@@ -62,6 +62,12 @@ class DosmatgenCalculation(CalcJob):
             validator=_positive,
             help="Threads of torch; by default torch chooses.",
         )
+        spec.input(
+            "parent_folder",
+            valid_type=RemoteData,
+            required=False,
+            help="Work directory of an interrupted run of the same job; what it has done is taken over.",
+        )
         spec.output("results", valid_type=Dict, help="What the job says about itself: versions, hashes, counts, seconds.")
         spec.inputs.validator = cls.validate_all
         spec.exit_code(
@@ -98,7 +104,7 @@ class DosmatgenCalculation(CalcJob):
     @classmethod
     def validate_all(cls, inputs: Any, ports: Any) -> str | None:
         """Validate the inputs together: what every ``CalcJob`` checks, then :meth:`validate_inputs`."""
-        return validate_calc_job(inputs, ports) or cls.validate_inputs(inputs)
+        return validate_calc_job(inputs, ports) or _validate_parent(inputs) or cls.validate_inputs(inputs)
 
     @classmethod
     def validate_inputs(cls, inputs: Any) -> str | None:
@@ -133,6 +139,7 @@ class DosmatgenCalculation(CalcJob):
             device=self.options.device,
             threads=self.options.get("threads", None),
             max_seconds=_SHARE_OF_WALLTIME * walltime if walltime else None,
+            continue_from=self.inputs.parent_folder.get_remote_path() if "parent_folder" in self.inputs else None,
         )
 
 
@@ -154,6 +161,13 @@ def validate_with(model: type[BaseModel]) -> Callable[[Dict | None, Any], str | 
 def validate_seed(value: Any, _: Any) -> str | None:
     """Seeds count from zero."""
     return f"the seed is {value.value}; it must be 0 or more" if value is not None and value.value < 0 else None
+
+
+def _validate_parent(inputs: Any) -> str | None:
+    parent, code = inputs.get("parent_folder", None), inputs.get("code", None)
+    if parent is None or code is None or getattr(code, "computer", None) is None or parent.computer.pk == code.computer.pk:
+        return None
+    return f"parent_folder lies on {parent.computer.label}, but the job runs on {code.computer.label}; leave it out"
 
 
 def _positive(value: Any, _: Any) -> str | None:

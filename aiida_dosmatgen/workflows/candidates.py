@@ -8,7 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import CalcJobNode
+from aiida.orm import ProcessNode
 
 from ..calculations.functions import screen
 from ..calculations.predict import PredictCalculation
@@ -22,6 +22,7 @@ from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
+from .base import PredictBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
 from .failures import failure
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 
@@ -52,7 +53,8 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
     """Sample crystals for a target, relax them with a force field, predict their DOS, and screen: one job of each kind.
 
     Without a target the crystals are sampled freely, and ranked by their formation energies.
-    A job that stopped early and kept what it had does not stop the chain: it goes on with what there is.
+    A job that stops early or is interrupted is submitted again; if that does not complete it, the chain goes on with what
+    there is.
     """
 
     _protocol_name = "candidates"
@@ -81,11 +83,11 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         spec.expose_inputs(
             SampleCalculation,
             namespace="sample",
-            exclude=("checkpoint", "target", "seed", "candidates"),
+            exclude=("checkpoint", "target", "seed", "candidates", "parent_folder"),
             namespace_options={"validator": validate_calc_job},  # its own would miss the other inputs
         )
-        spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("crystals", "force_field"))
-        spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint"))
+        spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("crystals", "force_field", "parent_folder"))
+        spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint", "parent_folder"))
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.run_sample,
@@ -173,7 +175,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             candidates=orm.List([0, self.inputs.n_candidates.value]),
             **self._target(),
         )
-        return self._submit_job(SampleCalculation, "sample", inputs)
+        return self._submit_job(SampleBaseWorkChain, "sample", inputs)
 
     def inspect_sample(self) -> ExitCode | None:
         """Go on with the candidates there are."""
@@ -183,7 +185,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         """Relax all candidates in one job."""
         inputs = self.exposed_inputs(RelaxCalculation, "relax")
         inputs.update(crystals=self.ctx.sample.outputs.crystals, force_field=self.inputs.force_field)
-        return self._submit_job(RelaxCalculation, "relax", inputs)
+        return self._submit_job(RelaxBaseWorkChain, "relax", inputs)
 
     def inspect_relax(self) -> ExitCode | None:
         """Go on with the crystals there are."""
@@ -193,7 +195,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         """Predict the DOS of all relaxed candidates in one job."""
         inputs = self.exposed_inputs(PredictCalculation, "predict")
         inputs.update(crystals=self.ctx.relax.outputs.crystals, checkpoint=self.inputs.predictor)
-        return self._submit_job(PredictCalculation, "predict", inputs)
+        return self._submit_job(PredictBaseWorkChain, "predict", inputs)
 
     def inspect_predict(self) -> ExitCode | None:
         """Go on with the crystals there are."""
@@ -222,8 +224,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return {"target": self.inputs.target} if "target" in self.inputs else {}
 
     def _submit_job(self, process_class: Any, step: str, inputs: Any) -> ToContext:
-        inputs.metadata["call_link_label"] = step
-        node = self.submit(process_class, **inputs)
+        node = self.submit(process_class, **{step: inputs}, metadata={"call_link_label": step})
         self.report(f"launching {process_class.__name__}<{node.pk}>")
         return ToContext(**{step: node})
 
@@ -238,6 +239,6 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return None
 
 
-def kept_something(node: CalcJobNode) -> bool:
+def kept_something(node: ProcessNode) -> bool:
     """Say whether a failed job kept partial results: exit codes 4xx with crystals."""
     return node.is_finished and 400 <= (node.exit_status or 0) < 500 and "crystals" in node.outputs

@@ -96,6 +96,7 @@ def test_runtime_comes_from_the_options(make_job, inputs):
         "device": "cuda",
         "threads": 2,
         "max_seconds": 950.0,
+        "continue_from": None,
     }
     _, job = prepare(make_job("predict", **inputs["predict"]))
     assert job.runtime.max_seconds is None and job.runtime.batch_size is None

@@ -155,7 +155,8 @@ def test_few_nodes_before_dft(campaign):
         .append(
             orm.WorkChainNode, with_incoming="campaign", filters={"attributes.process_label": "CandidatesWorkChain"}, tag="c"
         )
-        .append(orm.CalcJobNode, with_incoming="c", project="attributes.process_label")
+        .append(orm.WorkChainNode, with_incoming="c", tag="base")
+        .append(orm.CalcJobNode, with_incoming="base", project="attributes.process_label")
         .all(flat=True)
     )
     assert labels == {"SampleCalculation": 1, "RelaxCalculation": 1, "PredictCalculation": 1}

@@ -1,0 +1,128 @@
+"""Jobs of ``dosmatgen`` that are submitted again until they are complete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida import orm
+from aiida.engine import BaseRestartWorkChain, CalcJob, ProcessHandlerReport, process_handler, while_
+
+from ..calculations.base import DosmatgenCalculation
+from ..calculations.predict import PredictCalculation
+from ..calculations.relax import RelaxCalculation
+from ..calculations.sample import SampleCalculation
+from ..calculations.train import TrainCalculation
+
+_JOB = DosmatgenCalculation.exit_codes
+STOPPED_EARLY = _JOB.ERROR_STOPPED_EARLY.status
+INTERRUPTED = {
+    code.status
+    for code in (
+        _JOB.ERROR_NO_RESULTS,
+        _JOB.ERROR_HASH_MISMATCH,
+        CalcJob.exit_codes.ERROR_NO_RETRIEVED_FOLDER,
+        CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY,
+        CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME,
+        CalcJob.exit_codes.ERROR_SCHEDULER_NODE_FAILURE,
+    )
+}
+"""Ends that say nothing against the job itself: its process was killed, or its files were cut on their way."""
+
+_IN_A_ROW = 3  # interrupted runs without one that ended by itself: then something is wrong with the job after all
+_SMALLER_BATCH = 16  # the first that is tried if the scheduler ended a job for its memory
+
+
+class DosmatgenBaseWorkChain(BaseRestartWorkChain):
+    """Run a job of ``dosmatgen``; if it stopped early or was interrupted, submit it again to go on from what it has done."""
+
+    _process_class: type[DosmatgenCalculation] | None = None
+
+    @classmethod
+    def define(cls, spec: Any) -> None:
+        """Define inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        assert cls._process_class is not None
+        spec.expose_inputs(cls._process_class, namespace=cls._process_class.KIND)
+        spec.expose_outputs(cls._process_class)
+        spec.inputs["max_iterations"].default = lambda: orm.Int(20)
+        spec.outline(
+            cls.setup,
+            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
+            cls.results,
+        )
+        spec.exit_code(
+            410,
+            "ERROR_INCOMPLETE",
+            message="gave up with {done} of {of} done, which are attached: {reason}",
+            invalidates_cache=True,
+        )
+
+    def setup(self) -> None:
+        """Take the inputs of the job; nothing is done yet."""
+        super().setup()
+        kind = self.process_class.KIND
+        self.ctx.inputs = self.exposed_inputs(self.process_class, kind)
+        self.ctx.done = -1
+        self.ctx.interrupted = 0
+
+    @process_handler(priority=500, exit_codes=[_JOB.ERROR_STOPPED_EARLY])
+    def go_on(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Go on where the time limit stopped a run, as long as each run gets further than the one before."""
+        self.ctx.interrupted = 0
+        results = node.outputs.results.get_dict()
+        before, self.ctx.done = self.ctx.done, results["done"]
+        reason = None
+        if results["done"] <= before:
+            reason = "the last run got no further; give it more time or a smaller batch_size"
+        elif self.ctx.iteration >= self.inputs.max_iterations.value:
+            reason = f"max_iterations is {self.inputs.max_iterations.value}"
+        if reason is None:
+            self._continue_from(node)
+            return ProcessHandlerReport(do_break=True)
+        self._attach_outputs(node)
+        code = self.exit_codes.ERROR_INCOMPLETE.format(done=results["done"], of=results["of"], reason=reason)
+        return ProcessHandlerReport(True, code)
+
+    @process_handler(priority=400)
+    def repeat_interrupted(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
+        """Repeat what was killed or damaged from outside: scancel, node failure, time or memory limits of the scheduler."""
+        if node.exit_status not in INTERRUPTED:
+            return None
+        self.ctx.interrupted += 1
+        if self.ctx.interrupted >= _IN_A_ROW:
+            self.report(f"{self.ctx.interrupted} runs in a row were interrupted; giving up")
+            return None
+        if node.exit_status == CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status:
+            options = self.ctx.inputs.metadata.options
+            options["batch_size"] = max(1, options["batch_size"] // 2) if options.get("batch_size") else _SMALLER_BATCH
+            self.report(f"the scheduler ended the job for its memory; going on with batches of {options['batch_size']}")
+        self._continue_from(node)
+        return ProcessHandlerReport(do_break=True)
+
+    def _continue_from(self, node: orm.CalcJobNode) -> None:
+        if "remote_folder" in node.outputs:
+            self.ctx.inputs["parent_folder"] = node.outputs.remote_folder
+
+
+class SampleBaseWorkChain(DosmatgenBaseWorkChain):
+    """Generate candidates, and go on until all are there."""
+
+    _process_class = SampleCalculation
+
+
+class RelaxBaseWorkChain(DosmatgenBaseWorkChain):
+    """Relax crystals with a force field, and go on until all are done."""
+
+    _process_class = RelaxCalculation
+
+
+class PredictBaseWorkChain(DosmatgenBaseWorkChain):
+    """Predict the DOS and the formation energy of crystals, and begin again if it was interrupted."""
+
+    _process_class = PredictCalculation
+
+
+class TrainBaseWorkChain(DosmatgenBaseWorkChain):
+    """Train a model, and go on until all epochs are done."""
+
+    _process_class = TrainCalculation
