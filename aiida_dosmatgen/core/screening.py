@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from .contacts import closest_contacts, sound_crystals
 from .crystals import CrystalSet
 from .elements import SYMBOLS
 from .errors import ContentError
+from .hull import energy_above_hull
+from .matching import composition_of, duplicates, known_as, reduced_composition
 from .strict import Strict
 from .target import DosTarget
 from .thermo import formation_energy
@@ -49,9 +50,15 @@ class ScreenCriteria(Strict):
         None accepts any, also unknown ones.
     :param min_formation_energy: smallest accepted one; no compound is bound as strongly as the default, so whatever lies below
         sits in a hole of the force field.
+    :param max_hull_distance: largest accepted energy above the hull of the known phases and the elements in eV/atom; None
+        accepts any.
+    :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom.
+    :param max_uncertainty: largest accepted expected error of the predicted DOS in states/eV/atom.
     :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
         is kept.
+    :param novel: whether crystals that equal a known one (volumes scaled) are left out.
     :param allowed_elements: chemical symbols that may occur; None allows all.
+    :param allowed_formulas: formulas that may occur, e.g. ``GaAs``; multiples of them count as well. None allows all.
     :param rank_by: the weights of the score.
     """
 
@@ -61,9 +68,21 @@ class ScreenCriteria(Strict):
     require_converged: bool = True
     max_formation_energy: float | None = 0.5
     min_formation_energy: float = -6.0
+    max_hull_distance: float | None = None
+    max_predicted_distance: float | None = Field(None, gt=0)
+    max_uncertainty: float | None = Field(None, gt=0)
     unique: bool = True
+    novel: bool = False
     allowed_elements: list[str] | None = None
+    allowed_formulas: list[str] | None = None
     rank_by: RankWeights = RankWeights()
+
+    @field_validator("allowed_formulas")
+    @classmethod
+    def _readable(cls, formulas: list[str] | None) -> list[str] | None:
+        for formula in formulas or ():
+            reduced_composition(formula)
+        return formulas
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +90,10 @@ class Screened:
     """The outcome of :func:`screen`, JSON values only (no NaN: what is not known is None).
 
     :param ranking: one dictionary for each candidate that is left, best first: ``rank`` (from 1), ``candidate``, ``index`` (its
-        place in the set), ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom), ``predicted_distance`` (states/eV/atom,
-        per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV), ``status``, ``score``. The
-        distances are None if there is no target.
+        place in the set), ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom), ``hull_distance`` (eV/atom, None without
+        known phases), ``predicted_distance`` (states/eV/atom, per site), ``predicted_distance_total`` (the same of the total
+        curve), ``wasserstein`` (eV), ``uncertainty`` (expected error of the predicted DOS, states/eV/atom), ``known`` (row of
+        the known crystal that it equals, or None), ``status``, ``score``. The distances are None if there is no target.
     :param funnel: how many are left after each criterion, in order, the first entry being all candidates.
     :param rejected: for each reason the candidates that fell to it; each candidate is in one list or in the ranking.
     """
@@ -88,6 +108,8 @@ def screen(
     references: Mapping[str, float],
     target: DosTarget | None,
     criteria: ScreenCriteria | None = None,
+    phases: CrystalSet | None = None,
+    known: CrystalSet | None = None,
 ) -> Screened:
     """Apply the criteria one after another, and rank what is left.
 
@@ -95,9 +117,19 @@ def screen(
         ``predicted_dos`` if there is a target, and ``candidate`` if candidates have numbers of their own.
     :param target: None ranks by formation energy.
     :param references: energy per atom, in eV, of each element with the force field that gave the energies.
-    :raises ContentError: if a column is missing.
+    :param phases: known phases with the crystal column ``energy``, of the same force field, for the hull.
+    :param known: crystals that are known: the training set, earlier campaigns.
+    :raises ContentError: if a column is missing, or a criterion lacks what it needs.
     """
     criteria = criteria or ScreenCriteria()
+    if criteria.novel and known is None:
+        raise ContentError("criteria: novel leaves out known crystals, but none are given")
+    if criteria.max_predicted_distance is not None and target is None:
+        raise ContentError("criteria: max_predicted_distance needs a target, but none is given")
+    if criteria.max_uncertainty is not None and "predicted_dos_uncertainty" not in crystals.crystal_columns:
+        raise ContentError(
+            "criteria: max_uncertainty needs the column 'predicted_dos_uncertainty'; use a predictor that gives it"
+        )
     for name in ("energy", "status"):
         if name not in crystals.crystal_columns:
             raise ContentError(f"the crystals have no column {name!r}; relax them first")
@@ -105,6 +137,7 @@ def screen(
         raise ContentError("the crystals have no column 'predicted_dos'; predict their densities of states first")
 
     names = crystals.crystal_columns.get("candidate", np.arange(len(crystals)))
+    uncertainties = crystals.crystal_columns.get("predicted_dos_uncertainty", np.full(len(crystals), np.nan))
     energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
     status = crystals.crystal_columns["status"]
     contacts = closest_contacts(crystals)
@@ -121,14 +154,29 @@ def screen(
     apply("valid", _invalid(crystals, left, contacts, criteria))
     apply("converged", _unrelaxed(left, status, criteria.require_converged))
     apply("formation energy", _unstable(left, energies, criteria))
+    hull = np.full(len(crystals), np.nan)
+    if phases is not None or criteria.max_hull_distance is not None:
+        chosen = np.array(left, dtype=np.int64)
+        hull[chosen] = energy_above_hull(crystals[chosen], references, phases)
+    if criteria.max_hull_distance is not None:
+        apply("hull", _above_hull(left, hull, criteria.max_hull_distance))
     distances: dict[int, dict[str, float]] = {}
     if target is not None:
         distances = {i: d for i in left if (d := _distances(crystals, i, target)) is not None}
         apply("predicted", {i: "no predicted density of states" for i in left if i not in distances})
+    if criteria.max_predicted_distance is not None:
+        limit = criteria.max_predicted_distance
+        apply("close", {i: "predicted distance too large" for i in left if not distances[i]["mae"] <= limit})
+    if criteria.max_uncertainty is not None:
+        limit = criteria.max_uncertainty
+        apply("certain", {i: "prediction too uncertain" for i in left if not uncertainties[i] <= limit})
     scores = {i: _score(distances.get(i), energies[i], str(status[i]), criteria.rank_by) for i in left}
     left.sort(key=lambda i: (scores[i], i))
     if criteria.unique:
         apply("unique", {i: "duplicate" for i in duplicates(crystals, left)})
+    same = {} if known is None else known_as(crystals, left, known)
+    if criteria.novel:
+        apply("novel", {i: "known" for i in same})
 
     ranking = [
         {
@@ -138,9 +186,12 @@ def screen(
             "formula": crystals[i].formulas[0],
             "n_atoms": int(crystals.n_atoms[i]),
             "formation_energy": _number(energies[i]),
+            "hull_distance": _number(hull[i]),
             "predicted_distance": _number(distances.get(i, {}).get("mae", math.nan)),
             "predicted_distance_total": _number(distances.get(i, {}).get("mae_total", math.nan)),
             "wasserstein": _number(distances.get(i, {}).get("wasserstein", math.nan)),
+            "uncertainty": _number(float(uncertainties[i])),
+            "known": same.get(i),
             "status": str(status[i]),
             "score": _number(scores[i]),
         }
@@ -160,6 +211,7 @@ def _invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criter
     per_atom = np.where(sound, np.abs(np.linalg.det(np.where(sound[:, None, None], crystals.lattices, np.eye(3)))), np.nan)
     per_atom = per_atom / crystals.n_atoms
     allowed = criteria.allowed_elements
+    formulas = None if criteria.allowed_formulas is None else set(map(reduced_composition, criteria.allowed_formulas))
     offsets = crystals.offsets
     failing = {}
     for i in left:
@@ -167,6 +219,8 @@ def _invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criter
             failing[i] = "not a crystal"
         elif allowed is not None and not {SYMBOLS[z] for z in crystals.numbers[offsets[i] : offsets[i + 1]]} <= set(allowed):
             failing[i] = "element not allowed"
+        elif formulas is not None and composition_of(crystals.numbers[offsets[i] : offsets[i + 1]]) not in formulas:
+            failing[i] = "formula not allowed"
         elif contacts[i] < criteria.min_contact:
             failing[i] = "atoms too close"
         elif per_atom[i] < criteria.min_volume_per_atom:
@@ -190,35 +244,9 @@ def _unstable(left: list[int], energies: np.ndarray, criteria: ScreenCriteria) -
     return failing | {i: "formation energy unknown" for i in left if not np.isfinite(energies[i])}
 
 
-def duplicates(crystals: CrystalSet, order: list[int]) -> list[int]:
-    """Return those of ``order`` that equal one before them.
-
-    Only crystals of one composition are compared, and each only with those that are no duplicates themselves.
-    """
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    def composition(i: int) -> tuple[tuple[int, int], ...]:
-        offsets = crystals.offsets
-        numbers, counts = np.unique(crystals.numbers[offsets[i] : offsets[i + 1]], return_counts=True)
-        counts = counts // np.gcd.reduce(counts)  # a supercell is the same crystal
-        return tuple(zip(numbers.tolist(), counts.tolist(), strict=True))
-
-    matcher = StructureMatcher(scale=False, primitive_cell=False)
-    rank = {i: place for place, i in enumerate(order)}
-    found = []
-    for _, group in itertools.groupby(sorted(order, key=lambda i: (composition(i), rank[i])), key=composition):
-        members = list(group)
-        if len(members) < 2:
-            continue
-        kept: list[tuple[float, Any]] = []
-        for i in members:
-            structure = crystals[i].to_pymatgen()[0].get_primitive_structure()
-            per_atom = structure.volume / len(structure)
-            if any(abs(per_atom / volume - 1) < 0.15 and matcher.fit(structure, other) for volume, other in kept):
-                found.append(i)
-            else:
-                kept.append((per_atom, structure))
-    return found
+def _above_hull(left: list[int], hull: np.ndarray, limit: float) -> dict[int, str]:
+    failing = {i: "too far above the hull" for i in left if hull[i] > limit}
+    return failing | {i: "hull distance unknown" for i in left if not np.isfinite(hull[i])}
 
 
 # --- the ranking ------------------------------------------------------------------------------------------------------------

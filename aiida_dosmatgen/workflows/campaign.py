@@ -10,8 +10,9 @@ from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, WorkChain, while_
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
-from ..calculations.functions import extract_candidate, rank
+from ..calculations.functions import extract_candidate, rank, select_candidates
 from ..calculations.sampling import problem_of_sampling
+from ..core.selection import SelectionWeights
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
@@ -20,7 +21,7 @@ from ..data.target import DosTargetData
 from .candidates import CandidatesWorkChain
 from .failures import failure
 from .functions import collect_rankings
-from .protocols.utils import StrictProtocolMixin
+from .protocols.utils import StrictProtocolMixin, checked, problem_with
 from .validate import ValidateWorkChain
 from .windows import at_least_one
 
@@ -28,6 +29,11 @@ from .windows import at_least_one
 def validate_top_k(node: orm.Int | None, _: Any) -> str | None:
     """Refuse a negative number of validations."""
     return f"top_k is {node.value}; it must be 0 or more" if node is not None and node.value < 0 else None
+
+
+def validate_selection(node: orm.Dict | None, _: Any) -> str | None:
+    """Refuse weights that the selection does not know."""
+    return problem_with(SelectionWeights, node.get_dict(), "selection") if node is not None else None
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
@@ -63,6 +69,13 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             "top_k", valid_type=orm.Int, validator=validate_top_k, help="How many candidates of each target are validated."
         )
         spec.input(
+            "selection",
+            valid_type=orm.Dict,
+            validator=validate_selection,
+            default=lambda: orm.Dict({}),
+            help="What the choice of those candidates weighs; see SelectionWeights.",
+        )
+        spec.input(
             "max_concurrent",
             valid_type=int,
             non_db=True,
@@ -91,6 +104,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         )
         spec.exit_code(301, "ERROR_NO_CANDIDATES", message="no target has candidates: {reason}")
         spec.exit_code(302, "ERROR_RANKING_FAILED", message="the ranking could not be made: {reason}")
+        spec.exit_code(303, "ERROR_SELECTION_FAILED", message="target {name}: nothing could be chosen for DFT: {reason}")
         spec.exit_code(410, "ERROR_NOTHING_VALIDATED", message="there are candidates, but no validation succeeded: {reason}")
 
     @classmethod
@@ -120,6 +134,8 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         relax: bool = False,
         template: CrystalSetData | StructureData | None = None,
         classifier: CheckpointData | None = None,
+        phases: CrystalSetData | None = None,
+        known: CrystalSetData | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -130,7 +146,8 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
         :param dft_options: the same for the jobs of Quantum ESPRESSO.
         :param relax: whether pw.x relaxes the candidates before their DOS is computed.
-        :param template: for the candidates of all targets, like ``classifier``; see :class:`.CandidatesWorkChain`.
+        :param template: for the candidates of all targets, like ``classifier``, ``phases`` and ``known``; see
+            :class:`.CandidatesWorkChain`.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -153,10 +170,13 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             n_candidates,
             template,
             classifier,
+            phases,
+            known,
         )
         builder = cls.get_builder()
         builder.targets = dict(targets)
         builder.top_k = orm.Int(top_k)
+        builder.selection = checked(SelectionWeights, inputs["selection"], "selection")
         builder.max_concurrent = inputs["max_concurrent"] if max_concurrent is None else max_concurrent
         builder.candidates = {k: v for k, v in candidates._inputs(prune=True).items() if k != "target"}
         if top_k:
@@ -184,6 +204,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         self.ctx.window = []
         self.ctx.outcomes = {name: {"failed": None, "validations": {}} for name in self.ctx.names}
         self.ctx.queue = []
+        self.ctx.selections = {}
         self.ctx.next_validation = 0
         self.ctx.failures = {name: {} for name in self.ctx.names}
 
@@ -204,7 +225,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             self.report(f"launching CandidatesWorkChain<{node.pk}> for the target {name}")
             self.to_context(**{f"candidates_{name}": node})
 
-    def inspect_candidates(self) -> None:
+    def inspect_candidates(self) -> ExitCode | None:
         """Queue the best of each target for validation, in turn, so that no target waits for another."""
         for name in self.ctx.window:
             node = self.ctx[f"candidates_{name}"]
@@ -215,9 +236,22 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
                 self.report(f"no candidates for the target {name}: {failure(node)}")
                 continue
             self.out(f"candidates.{name}", node.outputs.crystals)
-            rows = node.outputs.report.get_dict()["ranking"][: self.inputs.top_k.value]
+            if self.inputs.top_k.value == 0:
+                continue
+            selection, chosen = select_candidates.run_get_node(
+                crystals=node.outputs.crystals,
+                report=node.outputs.report,
+                count=self.inputs.top_k,
+                weights=self.inputs.selection,
+                metadata={"call_link_label": f"select_{name}"},
+            )
+            if not chosen.is_finished_ok:
+                return self.exit_codes.ERROR_SELECTION_FAILED.format(name=name, reason=chosen.exit_message)
+            self.ctx.selections[name] = selection
+            rows = selection.get_dict()["selected"]
             self.ctx.queue.extend([place, name, int(row["candidate"])] for place, row in enumerate(rows))
         self.ctx.queue.sort()
+        return None
 
     def validations_left(self) -> bool:
         """Say whether there are candidates to validate."""
@@ -273,6 +307,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             ranking, node = rank.run_get_node(
                 report=self.ctx[f"candidates_{name}"].outputs.report,
                 failures=orm.Dict(self.ctx.failures[name]),
+                **({"selection": self.ctx.selections[name]} if name in self.ctx.selections else {}),
                 **scores,
                 metadata={"call_link_label": f"rank_{name}"},
             )

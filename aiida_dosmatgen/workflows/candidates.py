@@ -44,6 +44,9 @@ def validate_seed(node: orm.Int | None, _: Any) -> str | None:
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
     """Refuse guidance, constraints and sizes that lack what they need; the target may come from an outer work chain."""
+    criteria = inputs["criteria"].get_dict() if "criteria" in inputs else {}
+    if criteria.get("novel") and "known" not in inputs:
+        return "criteria: novel leaves out known crystals, but none are given; give them as known"
     return problem_of_sampling(
         inputs.get("sample", {}), inputs.get("checkpoint"), inputs.get("target"), target_follows="target" not in namespace
     )
@@ -80,6 +83,18 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         spec.input("seed", valid_type=orm.Int, validator=validate_seed, help="Candidate i is a function of seed and i.")
         spec.input("n_candidates", valid_type=orm.Int, validator=validate_n_candidates, help="How many to sample.")
         spec.input("criteria", valid_type=orm.Dict, validator=validate_criteria, help="Screening; see ScreenCriteria.")
+        spec.input(
+            "phases",
+            valid_type=CrystalSetData,
+            required=False,
+            help="Known phases for the hull; relaxed with the force field of the candidates first.",
+        )
+        spec.input(
+            "known",
+            valid_type=CrystalSetData,
+            required=False,
+            help="Crystals that are known already: the training set, those of earlier campaigns.",
+        )
         spec.expose_inputs(
             SampleCalculation,
             namespace="sample",
@@ -131,6 +146,8 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         n_candidates: int | None = None,
         template: CrystalSetData | StructureData | None = None,
         classifier: CheckpointData | None = None,
+        phases: CrystalSetData | None = None,
+        known: CrystalSetData | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -140,6 +157,8 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         :param options: goes into ``metadata.options`` of every job.
         :param template: crystals to start from (``start_time`` in ``sample.parameters``), or to hold parts of
             (``constraints``).
+        :param phases: known phases, for ``max_hull_distance`` of the criteria.
+        :param known: known crystals, for ``novel`` of the criteria.
         :param classifier: guides by its gradient, unless the overrides say another ``guidance``.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
@@ -149,6 +168,10 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         builder.checkpoint, builder.predictor, builder.force_field = checkpoint, predictor, force_field
         if target is not None:
             builder.target = target
+        if phases is not None:
+            builder.phases = phases
+        if known is not None:
+            builder.known = known
         if template is not None:
             builder.sample.template = template
         if classifier is not None:
@@ -185,10 +208,18 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         """Relax all candidates in one job."""
         inputs = self.exposed_inputs(RelaxCalculation, "relax")
         inputs.update(crystals=self.ctx.sample.outputs.crystals, force_field=self.inputs.force_field)
+        if "phases" in self.inputs:
+            phases = self.exposed_inputs(RelaxCalculation, "relax")
+            phases.update(crystals=self.inputs.phases, force_field=self.inputs.force_field)
+            node = self.submit(RelaxBaseWorkChain, relax=phases, metadata={"call_link_label": "relax_phases"})
+            self.report(f"launching {RelaxBaseWorkChain.__name__}<{node.pk}> for the known phases")
+            self.to_context(phases=node)
         return self._submit_job(RelaxBaseWorkChain, "relax", inputs)
 
     def inspect_relax(self) -> ExitCode | None:
         """Go on with the crystals there are."""
+        if "phases" in self.ctx and not (self.ctx.phases.is_finished_ok or kept_something(self.ctx.phases)):
+            return self.exit_codes.ERROR_RELAX_FAILED.format(reason=f"known phases: {failure(self.ctx.phases)}")
         return self._inspect("relax", "relaxed", self.exit_codes.ERROR_RELAX_FAILED)
 
     def run_predict(self) -> ToContext:
@@ -208,6 +239,8 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             references=self.ctx.relax.outputs.references,
             **self._target(),
             criteria=self.inputs.criteria,
+            **({"phases": self.ctx.phases.outputs.crystals} if "phases" in self.ctx else {}),
+            **({"known": self.inputs.known} if "known" in self.inputs else {}),
             metadata={"call_link_label": "screen"},
         )
         if not node.is_finished_ok:

@@ -13,6 +13,7 @@ from aiida_dosmatgen.calculations.functions import (
     rank,
     score_dos,
     screen,
+    select_candidates,
     target_from_labelled,
 )
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -85,6 +86,42 @@ def test_the_graph_keeps_function_and_source(predicted, target):
     assert node.function_namespace == "aiida_dosmatgen.calculations.functions"
     source = node.base.repository.get_object_content(node.FUNCTION_SOURCE_FILE_PATH)
     assert "def screen(" in source.splitlines()[node.function_starting_line_number]
+
+
+def test_screen_uses_known_phases_and_known_crystals(predicted, target):
+    phases = CrystalSetData(predicted[[1]].with_columns(crystal={"energy": np.array([-12.4])}))
+    result, _ = screen.run_get_node(
+        crystals=CrystalSetData(predicted),
+        references=Dict(REFERENCES),
+        target=DosTargetData(target),
+        criteria=Dict({"max_hull_distance": 0.05}),
+        phases=phases,
+        known=CrystalSetData(predicted[[2, 0]]),
+    )
+    report = result["report"].get_dict()
+    assert [(row["candidate"], row["known"]) for row in report["ranking"]] == [(10, 1)]
+    assert report["rejected"]["too far above the hull"] == [11]
+    np.testing.assert_allclose(result["crystals"].crystals.crystal_columns["hull_distance"], [-0.05])
+
+
+def test_candidates_are_selected_with_a_reason_each(predicted, target):
+    result, _ = screened(predicted, target)
+    selection = select_candidates(result["crystals"], result["report"], Int(5), Dict({})).get_dict()["selected"]
+    assert selection == [
+        {"candidate": 11, "reason": "best score"},
+        {"candidate": 10, "reason": "best score of those left"},
+    ]
+    assert len(select_candidates(result["crystals"], result["report"], Int(1), Dict({})).get_dict()["selected"]) == 1
+    ranking = rank(report=result["report"], selection=Dict({"selected": selection[:1]})).get_dict()["ranking"]
+    assert [row["selected"] for row in ranking] == ["best score", None]
+
+
+def test_selection_refuses_what_does_not_belong_together(predicted, target):
+    result, _ = screened(predicted, target)
+    _, node = select_candidates.run_get_node(CrystalSetData(predicted), result["report"], Int(1), Dict({}))
+    assert node.exit_message == "the report ranks 2 candidates, but there are 3 crystals"
+    _, node = select_candidates.run_get_node(result["crystals"], result["report"], Int(1), Dict({"novelty": 1}))
+    assert node.exit_message == "weights: novelty: unknown key"
 
 
 def test_extract_candidate_by_number(predicted):

@@ -7,7 +7,7 @@ from pydantic import ValidationError
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.screening import RankWeights, ScreenCriteria, duplicates, screen
+from aiida_dosmatgen.core.screening import RankWeights, ScreenCriteria, screen
 from aiida_dosmatgen.core.target import DosTarget
 
 FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -106,20 +106,6 @@ def test_missing_columns_and_unknown_criteria():
         ScreenCriteria(max_energy=1.0)
 
 
-def test_duplicates_see_through_cells_and_supercells():
-    from ase.build import bulk, make_supercell
-
-    primitive = bulk("GaAs", "zincblende", 5.65)
-    cubic = bulk("GaAs", "zincblende", 5.65, cubic=True)
-    skew = make_supercell(primitive, [[1, 1, 0], [0, 1, 0], [0, 0, 1]])
-    other = bulk("GaAs", "rocksalt", 5.0)
-    swapped = bulk("AsGa", "zincblende", 5.65)
-    larger = bulk("GaAs", "zincblende", 6.6)
-    crystals = CrystalSet.from_ase([primitive, cubic, other, skew, swapped, larger])
-    assert sorted(duplicates(crystals, [0, 1, 2, 3, 4, 5])) == [1, 3, 4]
-    assert sorted(duplicates(crystals, [3, 2, 0])) == [0]
-
-
 def test_without_a_target_the_most_stable_comes_first():
     crystals = made(
         candidate(energy=-14.2, centre=np.nan),
@@ -153,3 +139,53 @@ def test_chosen_sites_rank_by_the_atoms_that_fit_them():
 def test_nothing_to_screen():
     screened = screen(made(broken()), REFERENCES, TARGET)
     assert screened.ranking == [] and screened.funnel["unique"] == 0
+
+
+def test_hull_distance_of_the_elements_and_of_known_phases():
+    crystals = made(candidate(energy=-14.4), candidate(energy=-13.6, a=4.8))
+    assert [row["hull_distance"] for row in screen(crystals, REFERENCES, TARGET).ranking] == [None, None]
+    phases = candidate(energy=-15.0)
+    rows = screen(crystals, REFERENCES, TARGET, phases=phases).ranking
+    assert [row["hull_distance"] for row in rows] == pytest.approx([0.3, 0.7])
+    limited = screen(crystals, REFERENCES, TARGET, ScreenCriteria(max_hull_distance=0.5), phases)
+    assert limited.rejected == {"too far above the hull": [101]} and limited.funnel["hull"] == 1
+    alone = screen(crystals, REFERENCES, TARGET, ScreenCriteria(max_hull_distance=0.1))
+    assert [row["hull_distance"] for row in alone.ranking] == pytest.approx([-0.2])
+    unknown = made(candidate(numbers=(14, 7)))
+    criteria = ScreenCriteria(max_hull_distance=0.1, max_formation_energy=None)
+    assert screen(unknown, REFERENCES, TARGET, criteria).rejected == {"hull distance unknown": [100]}
+
+
+def test_predicted_distance_and_uncertainty_can_be_limited():
+    crystals = made(candidate(), candidate(a=4.5, centre=0.0), candidate(a=4.6))
+    crystals = crystals.with_columns(crystal={"predicted_dos_uncertainty": np.array([0.05, 0.01, np.nan])})
+    criteria = ScreenCriteria(max_predicted_distance=0.05, max_uncertainty=0.1, unique=False)
+    screened = screen(crystals, REFERENCES, TARGET, criteria)
+    assert screened.rejected == {"predicted distance too large": [101], "prediction too uncertain": [102]}
+    assert (screened.funnel["close"], screened.funnel["certain"]) == (2, 1)
+    assert screened.ranking[0]["uncertainty"] == pytest.approx(0.05)
+    with pytest.raises(ContentError, match="max_predicted_distance needs a target"):
+        screen(crystals, REFERENCES, None, criteria)
+    with pytest.raises(ContentError, match="needs the column 'predicted_dos_uncertainty'"):
+        screen(made(candidate()), REFERENCES, TARGET, criteria)
+
+
+def test_known_crystals_are_named_or_left_out():
+    crystals = made(candidate(), candidate(numbers=(14, 14), energy=-10.0, a=5.43))
+    known = CrystalSet.concatenate([candidate(numbers=(6, 6)), candidate(a=4.0)]).replace(crystal_columns={}, atom_columns={})
+    rows = screen(crystals, REFERENCES, TARGET, known=known).ranking
+    assert {row["candidate"]: row["known"] for row in rows} == {100: 1, 101: None}
+    screened = screen(crystals, REFERENCES, TARGET, ScreenCriteria(novel=True), known=known)
+    assert screened.rejected == {"known": [100]} and screened.funnel["novel"] == 1
+    with pytest.raises(ContentError, match="novel leaves out known crystals, but none are given"):
+        screen(crystals, REFERENCES, TARGET, ScreenCriteria(novel=True))
+
+
+def test_formulas_can_be_prescribed():
+    crystals = made(candidate(), candidate(numbers=(14, 14), energy=-10.0, a=5.43))
+    screened = screen(crystals, REFERENCES, TARGET, ScreenCriteria(allowed_formulas=["Si2C2", "SiC2"]))
+    assert [row["candidate"] for row in screened.ranking] == [100]
+    assert screened.rejected == {"formula not allowed": [101]}
+    for wrong in ("Xx2", "SiC0.5", ""):
+        with pytest.raises(ValidationError, match="is not a chemical formula"):
+            ScreenCriteria(allowed_formulas=[wrong])
