@@ -29,7 +29,7 @@ def test_links_lead_somewhere(page):
 
 def test_the_example_jobs_are_valid(tmp_path):
     jobs = re.findall(r"```json\n(.*?)```", (ROOT / "docs" / "data_formats.md").read_text(), re.DOTALL)
-    assert {json.loads(job)["kind"] for job in jobs} == {"sample", "relax", "predict", "train", "label"}
+    assert {json.loads(job)["kind"] for job in jobs} == {"sample", "relax", "references", "predict", "train", "label"}
     for job in jobs:
         path = tmp_path / "job.json"
         path.write_text(job)

@@ -14,7 +14,7 @@ from .base import DosmatgenCalculation, validate_with
 
 
 class RelaxCalculation(DosmatgenCalculation):
-    """Relax crystals with a force field, and the elemental references of their elements with the same one."""
+    """Relax crystals with a force field."""
 
     KIND = "relax"
 
@@ -33,11 +33,6 @@ class RelaxCalculation(DosmatgenCalculation):
             help="As in `aiida_dosmatgen.core.job.RelaxParameters`.",
         )
         spec.output("crystals", valid_type=CrystalSetData, help="All crystals in order, each with its status and energy.")
-        spec.output(
-            "references",
-            valid_type=Dict,
-            help="`energies` of the elements in eV/atom with this force field, and its `force_field_sha256`.",
-        )
 
     @classmethod
     def validate_inputs(cls, inputs: Any) -> str | None:

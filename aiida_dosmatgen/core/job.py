@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from .constraints import Constraints
+from .elements import ATOMIC_NUMBERS
 from .errors import ContentError
 from .strict import Strict, explain
 
@@ -197,7 +198,7 @@ class RelaxParameters(Strict):
 
 
 class RelaxJob(Job):
-    """Relax crystals with a force field, and the elemental references of the same elements with it."""
+    """Relax crystals with a force field."""
 
     kind: Literal["relax"] = "relax"
     crystals: str
@@ -208,6 +209,30 @@ class RelaxJob(Job):
     def input_files(self) -> list[str]:
         """Return the crystals, and the force field if it is a file."""
         return [*super().input_files(), *([] if self.force_field.file is None else [self.force_field.file])]
+
+
+class ReferencesJob(Job):
+    """Relax the elements with a force field, each in several structures: what formation energies refer to.
+
+    :param elements: chemical symbols; those that the force field does not know get no energy.
+    """
+
+    kind: Literal["references"] = "references"
+    elements: list[str] = Field(min_length=1)
+    force_field: ForceField
+    parameters: RelaxParameters = RelaxParameters()
+    output: str = "references.npz"
+
+    @model_validator(mode="after")
+    def _elements_exist(self) -> ReferencesJob:
+        unknown = [symbol for symbol in self.elements if symbol not in ATOMIC_NUMBERS]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is not an element")
+        return self
+
+    def input_files(self) -> list[str]:
+        """Return the force field if it is a file."""
+        return [] if self.force_field.file is None else [self.force_field.file]
 
 
 # --- predict ----------------------------------------------------------------------------------------------------------------
@@ -374,7 +399,7 @@ class LabelJob(Job):
     output: str = "labelled.npz"
 
 
-AnyJob = Annotated[SampleJob | RelaxJob | PredictJob | TrainJob | LabelJob, Field(discriminator="kind")]
+AnyJob = Annotated[SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | LabelJob, Field(discriminator="kind")]
 
 
 def load_job(path: str | Path) -> AnyJob:

@@ -17,6 +17,7 @@ RESULTS = "results.json"
 _JOBS = {
     "sample": "generate candidates with a denoiser checkpoint",
     "relax": "relax crystals with a force field",
+    "references": "relax the elements with a force field, for formation energies",
     "predict": "predict the density of states and formation energy of crystals",
     "train": "train a denoiser, a predictor or a force field",
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",

@@ -13,6 +13,7 @@ from aiida import orm
 _STAGES = {
     "SampleCalculation": "sampling",
     "RelaxCalculation": "relaxing",
+    "ReferencesCalculation": "relaxing the elements",
     "PredictCalculation": "predicting",
     "PwCalculation": "pw.x",
     "ProjwfcCalculation": "projwfc.x",

@@ -9,6 +9,7 @@ from aiida.engine import BaseRestartWorkChain, CalcJob, ProcessHandlerReport, pr
 
 from ..calculations.base import DosmatgenCalculation
 from ..calculations.predict import PredictCalculation
+from ..calculations.references import ReferencesCalculation
 from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation
 from ..calculations.train import TrainCalculation
@@ -114,6 +115,12 @@ class RelaxBaseWorkChain(DosmatgenBaseWorkChain):
     """Relax crystals with a force field, and go on until all are done."""
 
     _process_class = RelaxCalculation
+
+
+class ReferencesBaseWorkChain(DosmatgenBaseWorkChain):
+    """Relax the elements with a force field, and go on until all are done."""
+
+    _process_class = ReferencesCalculation
 
 
 class PredictBaseWorkChain(DosmatgenBaseWorkChain):

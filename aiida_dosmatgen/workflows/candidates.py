@@ -22,9 +22,10 @@ from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
-from .base import PredictBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
+from .base import PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
 from .failures import failure
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
+from .references import stored_references
 
 
 def validate_criteria(node: orm.Dict | None, _: Any) -> str | None:
@@ -80,6 +81,13 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             help="Predictor of the DOS and the formation energy.",
         )
         spec.input("force_field", valid_type=ForceFieldData, help="Force field of the relaxation and of its references.")
+        spec.input(
+            "references",
+            valid_type=orm.Dict,
+            required=False,
+            help="`energies` of the elements in eV/atom with this force field. By default those of an earlier job with the "
+            "same force field and settings, and a job computes them if there is none.",
+        )
         spec.input("seed", valid_type=orm.Int, validator=validate_seed, help="Candidate i is a function of seed and i.")
         spec.input("n_candidates", valid_type=orm.Int, validator=validate_n_candidates, help="How many to sample.")
         spec.input("criteria", valid_type=orm.Dict, validator=validate_criteria, help="Screening; see ScreenCriteria.")
@@ -105,6 +113,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint", "parent_folder"))
         spec.inputs.validator = validate_inputs
         spec.outline(
+            cls.run_references,
             cls.run_sample,
             cls.inspect_sample,
             cls.run_relax,
@@ -124,6 +133,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
                 f"ERROR_{step.upper()}_FAILED",
                 message=f"the {step} job left nothing to go on with: {{reason}}",
             )
+        spec.exit_code(305, "ERROR_REFERENCES_FAILED", message="the energies of the elements could not be computed: {reason}")
         spec.exit_code(304, "ERROR_SCREENING_FAILED", message="the screening failed: {reason}")
         spec.exit_code(
             410,
@@ -189,6 +199,25 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
 
     # --- outline ----------------------------------------------------------------------------------------------------
 
+    def run_references(self) -> None:
+        """Look for the energies of the elements, or start to compute them."""
+        elements = set(self.inputs.checkpoint.base.attributes.get("elements"))
+        if "phases" in self.inputs:
+            elements |= set(self.inputs.phases.base.attributes.get("elements"))
+        inputs = self.exposed_inputs(RelaxCalculation, "relax")
+        if "references" in self.inputs:
+            self.ctx.reference_energies = self.inputs.references
+            return
+        stored = stored_references(self.inputs.force_field, inputs.parameters.get_dict(), elements)
+        if stored is not None:
+            self.report(f"taking the energies of the elements from Dict<{stored.pk}>")
+            self.ctx.reference_energies = stored
+            return
+        inputs.update(elements=orm.List(sorted(elements)), force_field=self.inputs.force_field)
+        node = self.submit(ReferencesBaseWorkChain, references=inputs, metadata={"call_link_label": "references"})
+        self.report(f"launching {ReferencesBaseWorkChain.__name__}<{node.pk}>")
+        self.to_context(references=node)
+
     def run_sample(self) -> ToContext:
         """Sample all candidates in one job."""
         inputs = self.exposed_inputs(SampleCalculation, "sample")
@@ -201,7 +230,11 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return self._submit_job(SampleBaseWorkChain, "sample", inputs)
 
     def inspect_sample(self) -> ExitCode | None:
-        """Go on with the candidates there are."""
+        """Go on with the candidates there are, and the energies of the elements."""
+        if "references" in self.ctx:
+            if not self.ctx.references.is_finished_ok:
+                return self.exit_codes.ERROR_REFERENCES_FAILED.format(reason=failure(self.ctx.references))
+            self.ctx.reference_energies = self.ctx.references.outputs.references
         return self._inspect("sample", "sampled", self.exit_codes.ERROR_SAMPLE_FAILED)
 
     def run_relax(self) -> ToContext:
@@ -236,7 +269,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         """Keep the good ones, best first."""
         result, node = screen.run_get_node(
             crystals=self.ctx.predict.outputs.crystals,
-            references=self.ctx.relax.outputs.references,
+            references=self.ctx.reference_energies,
             **self._target(),
             criteria=self.inputs.criteria,
             **({"phases": self.ctx.phases.outputs.crystals} if "phases" in self.ctx else {}),

@@ -10,10 +10,11 @@ import numpy as np
 import yaml
 
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.job import ForceField, RelaxJob, RelaxParameters, Runtime, SampleParameters
+from aiida_dosmatgen.core.elements import SYMBOLS
+from aiida_dosmatgen.core.job import ForceField, ReferencesJob, RelaxJob, RelaxParameters, Runtime, SampleParameters
 from aiida_dosmatgen.core.screening import ScreenCriteria, screen
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.engine.commands import relax
+from aiida_dosmatgen.engine.commands import references, relax
 
 from .judging import Judge
 from .work import key_of
@@ -52,7 +53,7 @@ def protocol() -> Protocol:
 def relaxed(
     crystals: CrystalSet, force_field: ForceField, parameters: RelaxParameters, folder: Path, threads: int | None
 ) -> tuple[CrystalSet, dict[str, float]]:
-    """Relax candidates by the job that a campaign runs; it goes on where it was stopped.
+    """Relax candidates and elements by the jobs that a campaign runs; it goes on where it was stopped.
 
     :return: the crystals with the columns of the relaxation, and the elements' energies by the force field (eV/atom).
     """
@@ -64,8 +65,11 @@ def relaxed(
         job = RelaxJob(
             crystals="candidates.npz", force_field=force_field, parameters=parameters, runtime=Runtime(threads=threads)
         )
-        outcome = relax.run(job, folder)
-        marker.write_text(json.dumps(outcome.details["reference_energies"]), encoding="utf-8")
+        relax.run(job, folder)
+        elements = sorted({SYMBOLS[z] for z in crystals.numbers.tolist()})
+        given = {"force_field": force_field, "parameters": parameters, "runtime": Runtime(threads=threads)}
+        outcome = references.run(ReferencesJob(elements=elements, **given), folder)
+        marker.write_text(json.dumps(outcome.details["energies"]), encoding="utf-8")
     return CrystalSet.load(folder / "relaxed.npz"), json.loads(marker.read_text(encoding="utf-8"))
 
 

@@ -39,6 +39,7 @@ def inputs(aiida_profile, crystals, labelled, target, checkpoint_file, model_fil
             "force_field": ForceFieldData.from_file(model_file).store(),
             "parameters": {"fmax": 0.1},
         },
+        "references": {"elements": ["Si", "C"], "force_field": ForceFieldData.from_file(model_file).store()},
         "predict": {"crystals": given, "checkpoint": predictor},
         "train": {
             "dataset": LabelledCrystalSetData(labelled).store(),
@@ -60,6 +61,7 @@ def prepare(process):
 EXPECTED = {
     "sample": (["checkpoint.safetensors", "target.npz"], ["candidates.npz"]),
     "relax": (["crystals.npz", "forcefield.model"], ["relaxed.npz"]),
+    "references": (["forcefield.model"], ["references.npz"]),
     "predict": (["checkpoint.safetensors", "crystals.npz"], ["predicted.npz"]),
     "train": (["crystals.npz", "parent.safetensors"], ["checkpoint.safetensors", "history.json"]),
 }
@@ -74,7 +76,7 @@ def test_files_and_command_line(make_job, inputs, kind):
     assert info.codes_info[0].cmdline_params == [kind, "job.json"]
     assert job.kind == kind
     named = [getattr(job, key) for key in ("checkpoint", "target", "crystals", "dataset", "parent") if hasattr(job, key)]
-    named += [job.force_field.file] if kind == "relax" else []
+    named += [job.force_field.file] if kind in ("relax", "references") else []
     assert sorted(named) == files
 
 

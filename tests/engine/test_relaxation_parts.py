@@ -53,11 +53,6 @@ def test_parts_of_another_job_are_not_used(tmp_path, finished):
     assert Parts(tmp_path, "another force field").read() == {}
 
 
-def test_parts_leave_nothing_behind(tmp_path, finished):
-    written(tmp_path / "parts", finished).remove()
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_adding_writes_now_and_then(tmp_path, finished):
     parts = Parts(tmp_path, "job", every=0.0)
     parts.add(finished[0])

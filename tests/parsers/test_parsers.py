@@ -173,7 +173,6 @@ def test_relax(relax_job, crystals):
     relaxed = outputs["crystals"].crystals
     np.testing.assert_array_equal(relaxed.numbers, crystals.numbers)
     assert {"energy", "status", "fmax"} <= set(relaxed.crystal_columns)
-    assert set(outputs["references"].get_dict()["energies"]) <= {"B", "C", "N", "Si"}
 
 
 def test_predict(start, model, crystals):
@@ -356,12 +355,39 @@ def test_another_force_field_than_the_one_given(relax_job, make_job, model_file)
     assert node.exit_status == 303 and f"the one given {given.sha256}" in node.exit_message
 
 
-def test_nan_becomes_none(relax_job):
-    relax_job.run()
-    text = (relax_job.folder / "results.json").read_text()
+@pytest.fixture
+def references_job(start):
+    return start(
+        "references",
+        elements=["Si", "C"],
+        force_field=ForceFieldData.from_calculator("ase.calculators.lj:LennardJones", sigma=2.0, rc=5.0, smooth=True),
+        parameters={"max_steps": 2},
+    )
+
+
+def test_references(references_job):
+    assert references_job.run() == 0
+    outputs, node = references_job.parse()
+    assert node.is_finished_ok
+    references = outputs["references"].get_dict()
+    assert references["elements"] == ["C", "Si"] and set(references["energies"]) <= {"C", "Si"}
+    crystals = outputs["crystals"].crystals
+    assert set(crystals.numbers) == {6, 14} and len(crystals) > 6
+
+
+def test_references_that_are_not_complete_are_none(references_job):
+    references_job.run()
+    references_job.results(finished=False)
+    outputs, node = references_job.parse()
+    assert node.exit_status == 401 and "references" not in outputs and "crystals" in outputs
+
+
+def test_nan_becomes_none(references_job):
+    references_job.run()
+    text = (references_job.folder / "results.json").read_text()
     details = json.loads(text)["details"]
-    relax_job.results(details={**details, "reference_energies": {"Si": float("nan"), "C": -1.0}})
-    outputs, node = relax_job.parse()
+    references_job.results(details={**details, "energies": {"Si": float("nan"), "C": -1.0}})
+    outputs, node = references_job.parse()
     assert node.is_finished_ok
     assert outputs["references"].store().get_dict()["energies"] == {"Si": None, "C": -1.0}
 

@@ -6,8 +6,10 @@ from aiida.common.links import LinkType
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.forcefield import ForceFieldData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
+from aiida_dosmatgen.workflows.references import stored_references
 
 
 @pytest.fixture
@@ -106,7 +108,7 @@ def test_without_a_target_crystals_are_ranked_by_formation_energy(build, process
             "seed": np.zeros(2, dtype=int),
         }
     )
-    chain.ctx.relax = job("RelaxCalculation", 0, references=orm.Dict({"energies": {"Si": -5.0, "C": -7.0}}))
+    chain.ctx.reference_energies = orm.Dict({"energies": {"Si": -5.0, "C": -7.0}})
     chain.ctx.predict = job("PredictCalculation", 0, crystals=CrystalSetData(relaxed))
     assert chain.run_screen() is None
     rows = chain.outputs["report"].get_dict()["ranking"]
@@ -157,3 +159,55 @@ def test_a_job_that_left_nothing_ends_the_chain(build, process, crystals, status
     exit_code = chain.inspect_sample()
     assert exit_code.status == CandidatesWorkChain.exit_codes.ERROR_SAMPLE_FAILED.status
     assert f"SampleCalculation exit status {status}: no use" in exit_code.message
+
+
+def references_of(force_field, parameters, elements, exit_status=0):
+    """Return the energies that a finished job computed."""
+    node = orm.CalcJobNode(process_type="aiida.calculations:dosmatgen.references")
+    for label, given in (("force_field", force_field), ("parameters", orm.Dict(parameters))):
+        node.base.links.add_incoming(given.store(), link_type=LinkType.INPUT_CALC, link_label=label)
+    node.set_process_state("finished")
+    node.set_exit_status(exit_status)
+    node.store()
+    references = orm.Dict({"elements": elements, "energies": dict.fromkeys(elements, -1.0)})
+    references.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label="references")
+    return references.store()
+
+
+def test_energies_of_the_elements_are_computed_once_for_each_force_field(models, model_file):
+    force_field, loose = models["force_field"], {"fmax": 0.1}
+    assert stored_references(force_field, loose, ["Si"]) is None
+    first = references_of(force_field, loose, ["C", "Si"])
+    references_of(force_field, loose, ["C", "Si"], exit_status=301)
+    assert stored_references(force_field, loose, ["Si"]).uuid == first.uuid
+    assert stored_references(force_field, {"fmax": 0.1, "max_steps": 300}, ["Si", "C"]).uuid == first.uuid  # the default
+    assert stored_references(force_field, {"fmax": 0.05}, ["Si"]) is None
+    assert stored_references(force_field, loose, ["Si", "Ge"]) is None
+    same_file = ForceFieldData.from_file(model_file, name="a copy").store()
+    assert stored_references(same_file, loose, ["Si"]).uuid == first.uuid
+    calculator = ForceFieldData.from_calculator("ase.calculators.emt:EMT").store()
+    assert stored_references(calculator, loose, ["Si"]) is None
+    own = references_of(calculator, loose, ["Si"])
+    assert stored_references(calculator, loose, ["Si"]).uuid == own.uuid
+    again = ForceFieldData.from_calculator("ase.calculators.emt:EMT").store()
+    assert stored_references(again, loose, ["Si"]) is None  # a name says nothing of what it meant elsewhere
+
+
+def test_stored_energies_of_the_elements_are_taken(build, process, models):
+    stored = references_of(models["force_field"], build().relax.parameters.get_dict(), ["C", "Si"])
+    chain = process(build())
+    assert chain.run_references() is None
+    assert chain.ctx.reference_energies.uuid == stored.uuid
+    given = orm.Dict({"energies": {"Si": -1.0}})
+    builder = build()
+    builder.references = given
+    chain = process(builder)
+    chain.run_references()
+    assert chain.ctx.reference_energies.uuid == given.uuid
+
+
+def test_without_energies_of_the_elements_there_is_nothing_to_rank_by(build, process):
+    chain = process(build())
+    chain.ctx.references = job("ReferencesBaseWorkChain", 301, "killed")
+    exit_code = chain.inspect_sample()
+    assert exit_code.status == 305 and "killed" in exit_code.message

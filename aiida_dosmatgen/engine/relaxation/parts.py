@@ -65,9 +65,3 @@ class Parts:
         part.with_columns(crystal={_INDEX: indices}).save(self.folder / f"part-{self._next:06d}.npz")
         self._next += 1
         self._waiting = []
-
-    def remove(self) -> None:
-        """Delete the folder, once the output is complete on disk."""
-        for path in self.folder.iterdir():
-            path.unlink()
-        self.folder.rmdir()
