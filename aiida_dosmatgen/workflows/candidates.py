@@ -92,6 +92,18 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         spec.input("n_candidates", valid_type=orm.Int, validator=validate_n_candidates, help="How many to sample.")
         spec.input("criteria", valid_type=orm.Dict, validator=validate_criteria, help="Screening; see ScreenCriteria.")
         spec.input(
+            "max_iterations",
+            valid_type=orm.Int,
+            default=lambda: orm.Int(20),
+            help="How often each job is submitted at most, until it is complete.",
+        )
+        spec.input(
+            "clean_workdir",
+            valid_type=orm.Bool,
+            default=lambda: orm.Bool(False),
+            help="Whether the work directories of the jobs are emptied at the end.",
+        )
+        spec.input(
             "phases",
             valid_type=CrystalSetData,
             required=False,
@@ -214,9 +226,8 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             self.ctx.reference_energies = stored
             return
         inputs.update(elements=orm.List(sorted(elements)), force_field=self.inputs.force_field)
-        node = self.submit(ReferencesBaseWorkChain, references=inputs, metadata={"call_link_label": "references"})
-        self.report(f"launching {ReferencesBaseWorkChain.__name__}<{node.pk}>")
-        self.to_context(references=node)
+        inputs.metadata.options.pop("parser_name")  # of the relaxation; the job has its own
+        self.to_context(references=self._submit(ReferencesBaseWorkChain, "references", "references", inputs))
 
     def run_sample(self) -> ToContext:
         """Sample all candidates in one job."""
@@ -244,9 +255,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         if "phases" in self.inputs:
             phases = self.exposed_inputs(RelaxCalculation, "relax")
             phases.update(crystals=self.inputs.phases, force_field=self.inputs.force_field)
-            node = self.submit(RelaxBaseWorkChain, relax=phases, metadata={"call_link_label": "relax_phases"})
-            self.report(f"launching {RelaxBaseWorkChain.__name__}<{node.pk}> for the known phases")
-            self.to_context(phases=node)
+            self.to_context(phases=self._submit(RelaxBaseWorkChain, "relax", "relax_phases", phases))
         return self._submit_job(RelaxBaseWorkChain, "relax", inputs)
 
     def inspect_relax(self) -> ExitCode | None:
@@ -290,9 +299,14 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return {"target": self.inputs.target} if "target" in self.inputs else {}
 
     def _submit_job(self, process_class: Any, step: str, inputs: Any) -> ToContext:
-        node = self.submit(process_class, **{step: inputs}, metadata={"call_link_label": step})
-        self.report(f"launching {process_class.__name__}<{node.pk}>")
-        return ToContext(**{step: node})
+        return ToContext(**{step: self._submit(process_class, step, step, inputs)})
+
+    def _submit(self, process_class: Any, kind: str, label: str, inputs: Any) -> ProcessNode:
+        """Submit a job of a kind; the chains around jobs share the nodes that say how persistent they are."""
+        shared = {name: self.inputs[name] for name in ("max_iterations", "clean_workdir")}
+        node = self.submit(process_class, **{kind: inputs}, **shared, metadata={"call_link_label": label})
+        self.report(f"launching {process_class.__name__}<{node.pk}> ({label})")
+        return node
 
     def _inspect(self, step: str, output: str, exit_code: ExitCode) -> ExitCode | None:
         node = self.ctx[step]

@@ -206,6 +206,17 @@ def test_stored_energies_of_the_elements_are_taken(build, process, models):
     assert chain.ctx.reference_energies.uuid == given.uuid
 
 
+def test_energies_of_the_elements_are_computed_like_the_relaxation(build, process, monkeypatch):
+    submitted = []
+    chain = process(build(options={"max_wallclock_seconds": 77}))
+    monkeypatch.setattr(chain, "submit", lambda _, **inputs: submitted.append(inputs) or job("ReferencesBaseWorkChain", 0))
+    chain.run_references()
+    (inputs,) = submitted
+    assert inputs["references"].elements.get_list() == ["C", "Si"]
+    options = inputs["references"].metadata.options
+    assert options.max_wallclock_seconds == 77 and "parser_name" not in options
+
+
 def test_without_energies_of_the_elements_there_is_nothing_to_rank_by(build, process):
     chain = process(build())
     chain.ctx.references = job("ReferencesBaseWorkChain", 301, "killed")
