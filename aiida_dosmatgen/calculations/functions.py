@@ -17,6 +17,7 @@ from aiida.common.exceptions import ValidationError
 from aiida.engine import ExitCode, calcfunction
 from aiida.orm import BandsData, Dict, Int, ProjectionData
 
+from ..core.crystals import CrystalSet
 from ..core.errors import ContentError
 from ..core.screening import ScreenCriteria
 from ..core.screening import screen as screen_crystals
@@ -50,6 +51,18 @@ def content_function(function: Callable) -> Callable:
     code = guarded.__code__.replace(co_filename=function.__code__.co_filename)
     there = types.FunctionType(code, function.__globals__, function.__name__, None, guarded.__closure__)
     return calcfunction(functools.wraps(function)(there))
+
+
+@content_function
+def join_crystals(**parts: CrystalSetData) -> CrystalSetData:
+    """Put the crystals of several jobs into one set, in the order of their candidates.
+
+    :param parts: with the column ``candidate``; any names.
+    """
+    crystals = CrystalSet.concatenate([part.crystals for part in parts.values()])
+    if "candidate" not in crystals.crystal_columns:
+        raise ContentError("the crystals have no column 'candidate', by which they are put in order")
+    return CrystalSetData(crystals[np.argsort(crystals.crystal_columns["candidate"], kind="stable")], check=False)
 
 
 @content_function

@@ -128,6 +128,7 @@ def lineage(node: orm.Node) -> Lineage:
         )
     jobs, crystals = {}, _input(extract, "crystals")
     for step, process in (("screen", "screen"), ("predict", "PredictCalculation"), ("relax", "RelaxCalculation")):
+        crystals = _part(crystals, _input(extract, "candidate").value)
         jobs[step] = _creator(crystals, process)
         if jobs[step] is not None:
             crystals = _input(jobs[step], "crystals")
@@ -244,6 +245,15 @@ def _creator(node: orm.Node | None, process: str) -> orm.Node | None:
         return None
     found = _neighbours(node, {"type": LinkType.CREATE.value}, False, orm.ProcessNode, {"attributes.process_label": process})
     return found[0] if found else None
+
+
+def _part(crystals: orm.Node | None, candidate: int) -> orm.Node | None:
+    """Return the crystals themselves, or if they were joined from several jobs those of the job that holds the candidate."""
+    joined = _creator(crystals, "join_crystals")
+    if joined is None:
+        return crystals
+    parts = _neighbours(joined, {"type": LinkType.INPUT_CALC.value}, False, CrystalSetData)
+    return next((part for part in parts if candidate in part.crystals.crystal_columns["candidate"]), crystals)
 
 
 # --- what is found there -----------------------------------------------------------------------------------------------------

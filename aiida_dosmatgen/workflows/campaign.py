@@ -80,7 +80,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             valid_type=int,
             non_db=True,
             default=2,
-            validator=at_least_one,
+            validator=at_least_one("max_concurrent"),
             help="How many targets, and then how many validations, are worked on at a time.",
         )
         spec.expose_inputs(CandidatesWorkChain, namespace="candidates", exclude=("target",))
@@ -136,6 +136,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         classifier: CheckpointData | None = None,
         phases: CrystalSetData | None = None,
         known: CrystalSetData | None = None,
+        n_jobs: int | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -148,6 +149,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         :param relax: whether pw.x relaxes the candidates before their DOS is computed.
         :param template: for the candidates of all targets, like ``classifier``, ``phases`` and ``known``; see
             :class:`.CandidatesWorkChain`.
+        :param n_jobs: how many jobs of each kind share the candidates of a target.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -172,6 +174,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             classifier,
             phases,
             known,
+            n_jobs,
         )
         builder = cls.get_builder()
         builder.targets = dict(targets)

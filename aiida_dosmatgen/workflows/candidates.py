@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
+from aiida.engine import ExitCode, ProcessBuilder, WorkChain
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import ProcessNode
 
-from ..calculations.functions import screen
+from ..calculations.functions import join_crystals, screen
 from ..calculations.predict import PredictCalculation
 from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation, validate_kind
@@ -26,6 +27,7 @@ from .base import PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkCh
 from .failures import failure
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .references import stored_references
+from .windows import at_least_one
 
 
 def validate_criteria(node: orm.Dict | None, _: Any) -> str | None:
@@ -54,11 +56,14 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 
 
 class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
-    """Sample crystals for a target, relax them with a force field, predict their DOS, and screen: one job of each kind.
+    """Sample crystals for a target, relax them with a force field, predict their DOS, and screen.
+
+    There is one job of each kind, or ``n_jobs`` that run side by side, each with its share of the candidates; what comes out is
+    the same.
 
     Without a target the crystals are sampled freely, and ranked by their formation energies.
     A job that stops early or is interrupted is submitted again; if that does not complete it, the chain goes on with what
-    there is.
+    there is, without the share of a job that left nothing.
     """
 
     _protocol_name = "candidates"
@@ -90,6 +95,14 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         )
         spec.input("seed", valid_type=orm.Int, validator=validate_seed, help="Candidate i is a function of seed and i.")
         spec.input("n_candidates", valid_type=orm.Int, validator=validate_n_candidates, help="How many to sample.")
+        spec.input(
+            "n_jobs",
+            valid_type=int,
+            non_db=True,
+            default=1,
+            validator=at_least_one("n_jobs"),
+            help="How many jobs of each kind share the candidates.",
+        )
         spec.input("criteria", valid_type=orm.Dict, validator=validate_criteria, help="Screening; see ScreenCriteria.")
         spec.input(
             "max_iterations",
@@ -170,6 +183,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         classifier: CheckpointData | None = None,
         phases: CrystalSetData | None = None,
         known: CrystalSetData | None = None,
+        n_jobs: int | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -182,6 +196,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         :param phases: known phases, for ``max_hull_distance`` of the criteria.
         :param known: known crystals, for ``novel`` of the criteria.
         :param classifier: guides by its gradient, unless the overrides say another ``guidance``.
+        :param n_jobs: how many jobs of each kind share the candidates.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -201,6 +216,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             inputs["sample"]["parameters"].setdefault("guidance", "classifier")
         builder.seed = orm.Int(inputs["seed"] if seed is None else seed)
         builder.n_candidates = orm.Int(inputs["n_candidates"] if n_candidates is None else n_candidates)
+        builder.n_jobs = inputs["n_jobs"] if n_jobs is None else n_jobs
         builder.criteria = checked(ScreenCriteria, inputs["criteria"], "criteria")
         builder.sample.parameters = checked(SampleParameters, inputs["sample"]["parameters"], "sample.parameters")
         builder.relax.parameters = checked(RelaxParameters, inputs["relax"]["parameters"], "relax.parameters")
@@ -229,16 +245,18 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         inputs.metadata.options.pop("parser_name")  # of the relaxation; the job has its own
         self.to_context(references=self._submit(ReferencesBaseWorkChain, "references", "references", inputs))
 
-    def run_sample(self) -> ToContext:
-        """Sample all candidates in one job."""
-        inputs = self.exposed_inputs(SampleCalculation, "sample")
-        inputs.update(
-            checkpoint=self.inputs.checkpoint,
-            seed=self.inputs.seed,
-            candidates=orm.List([0, self.inputs.n_candidates.value]),
-            **self._target(),
-        )
-        return self._submit_job(SampleBaseWorkChain, "sample", inputs)
+    def run_sample(self) -> None:
+        """Sample all candidates."""
+        shares = self._shares()
+        for name, (start, stop) in shares.items():
+            inputs = self.exposed_inputs(SampleCalculation, "sample")
+            inputs.update(
+                checkpoint=self.inputs.checkpoint,
+                seed=self.inputs.seed,
+                candidates=orm.List([start, stop]),
+                **self._target(),
+            )
+            self._submit_job(SampleBaseWorkChain, "sample", name, inputs)
 
     def inspect_sample(self) -> ExitCode | None:
         """Go on with the candidates there are, and the energies of the elements."""
@@ -248,15 +266,16 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             self.ctx.reference_energies = self.ctx.references.outputs.references
         return self._inspect("sample", "sampled", self.exit_codes.ERROR_SAMPLE_FAILED)
 
-    def run_relax(self) -> ToContext:
-        """Relax all candidates in one job."""
-        inputs = self.exposed_inputs(RelaxCalculation, "relax")
-        inputs.update(crystals=self.ctx.sample.outputs.crystals, force_field=self.inputs.force_field)
+    def run_relax(self) -> None:
+        """Relax all candidates, and the known phases."""
+        for name in self._shares():
+            inputs = self.exposed_inputs(RelaxCalculation, "relax")
+            inputs.update(crystals=self.ctx[f"sample{name}"].outputs.crystals, force_field=self.inputs.force_field)
+            self._submit_job(RelaxBaseWorkChain, "relax", name, inputs)
         if "phases" in self.inputs:
             phases = self.exposed_inputs(RelaxCalculation, "relax")
             phases.update(crystals=self.inputs.phases, force_field=self.inputs.force_field)
             self.to_context(phases=self._submit(RelaxBaseWorkChain, "relax", "relax_phases", phases))
-        return self._submit_job(RelaxBaseWorkChain, "relax", inputs)
 
     def inspect_relax(self) -> ExitCode | None:
         """Go on with the crystals there are."""
@@ -264,11 +283,12 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             return self.exit_codes.ERROR_RELAX_FAILED.format(reason=f"known phases: {failure(self.ctx.phases)}")
         return self._inspect("relax", "relaxed", self.exit_codes.ERROR_RELAX_FAILED)
 
-    def run_predict(self) -> ToContext:
-        """Predict the DOS of all relaxed candidates in one job."""
-        inputs = self.exposed_inputs(PredictCalculation, "predict")
-        inputs.update(crystals=self.ctx.relax.outputs.crystals, checkpoint=self.inputs.predictor)
-        return self._submit_job(PredictBaseWorkChain, "predict", inputs)
+    def run_predict(self) -> None:
+        """Predict the DOS of all relaxed candidates."""
+        for name in self._shares():
+            inputs = self.exposed_inputs(PredictCalculation, "predict")
+            inputs.update(crystals=self.ctx[f"relax{name}"].outputs.crystals, checkpoint=self.inputs.predictor)
+            self._submit_job(PredictBaseWorkChain, "predict", name, inputs)
 
     def inspect_predict(self) -> ExitCode | None:
         """Go on with the crystals there are."""
@@ -277,7 +297,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
     def run_screen(self) -> ExitCode | None:
         """Keep the good ones, best first."""
         result, node = screen.run_get_node(
-            crystals=self.ctx.predict.outputs.crystals,
+            crystals=self._joined("predict"),
             references=self.ctx.reference_energies,
             **self._target(),
             criteria=self.inputs.criteria,
@@ -298,8 +318,20 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
     def _target(self) -> dict[str, DosTargetData]:
         return {"target": self.inputs.target} if "target" in self.inputs else {}
 
-    def _submit_job(self, process_class: Any, step: str, inputs: Any) -> ToContext:
-        return ToContext(**{step: self._submit(process_class, step, step, inputs)})
+    def _shares(self) -> dict[str, tuple[int, int]]:
+        """Return the ranges of candidates of all jobs that have not failed, by what is added to the names of their steps."""
+        total = self.inputs.n_candidates.value
+        n_jobs = min(self.inputs.n_jobs, total)
+        if n_jobs == 1:
+            return {"": (0, total)}
+        limits = [total * i // n_jobs for i in range(n_jobs + 1)]
+        lost = self.ctx.get("lost", [])
+        shares = {f"_{i}": (start, stop) for i, (start, stop) in enumerate(itertools.pairwise(limits))}
+        return {name: share for name, share in shares.items() if name not in lost}
+
+    def _submit_job(self, process_class: Any, step: str, name: str, inputs: Any) -> None:
+        label = f"{step}{name}"
+        self.to_context(**{label: self._submit(process_class, step, label, inputs)})
 
     def _submit(self, process_class: Any, kind: str, label: str, inputs: Any) -> ProcessNode:
         """Submit a job of a kind; the chains around jobs share the nodes that say how persistent they are."""
@@ -309,14 +341,32 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return node
 
     def _inspect(self, step: str, output: str, exit_code: ExitCode) -> ExitCode | None:
-        node = self.ctx[step]
-        if not node.is_finished_ok:
-            reason = failure(node)
-            if not kept_something(node):
-                return exit_code.format(reason=reason)
-            self.report(f"{node.process_label}<{node.pk}> stopped early ({reason}); going on with what there is")
-        self.out(output, node.outputs.crystals)
+        reasons = {}
+        for name in self._shares():
+            node = self.ctx[f"{step}{name}"]
+            if node.is_finished_ok:
+                continue
+            if kept_something(node):
+                self.report(f"{node.process_label}<{node.pk}> stopped early ({failure(node)}); going on with what there is")
+            else:
+                reasons[name] = failure(node)
+        if len(reasons) == len(self._shares()):
+            return exit_code.format(reason="; ".join(dict.fromkeys(reasons.values())))
+        for name, (start, stop) in self._shares().items():
+            if name in reasons:
+                self.report(f"candidates {start} to {stop - 1} are lost: {reasons[name]}")
+        self.ctx.lost = [*self.ctx.get("lost", []), *reasons]
+        self.out(output, self._joined(step))
         return None
+
+    def _joined(self, step: str) -> CrystalSetData:
+        """Return the crystals of all jobs of a step in one node."""
+        parts = {f"part{name}": self.ctx[f"{step}{name}"].outputs.crystals for name in self._shares()}
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        if f"{step}_joined" not in self.ctx:
+            self.ctx[f"{step}_joined"] = join_crystals(**parts, metadata={"call_link_label": f"join_{step}"})
+        return self.ctx[f"{step}_joined"]
 
 
 def kept_something(node: ProcessNode) -> bool:

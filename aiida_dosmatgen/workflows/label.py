@@ -56,7 +56,7 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
             valid_type=int,
             non_db=True,
             default=2,
-            validator=at_least_one,
+            validator=at_least_one("max_concurrent"),
             help="How many crystals are computed at a time.",
         )
         spec.input(

@@ -7,6 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
+from aiida.common.exceptions import NotExistent
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, if_, while_
 from aiida.orm.nodes.data.base import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
@@ -262,7 +263,11 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         """Empty the work directories if asked for."""
         super().on_terminated()
         if self.inputs.clean_workdir.value:
-            cleaned = clean_workchain_calcs(self.node)
+            try:
+                cleaned = clean_workchain_calcs(self.node)
+            except NotExistent as exception:  # a job that was stopped before it had a work directory
+                self.report(f"not all work directories were emptied: {exception}")
+                return
             if cleaned:
                 self.report(f"emptied the work directories of {' '.join(map(str, cleaned))}")
 

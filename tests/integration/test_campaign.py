@@ -7,15 +7,18 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from aiida import orm
 from aiida.engine import submit
 from aiida.engine.daemon.client import get_daemon_client
+from aiida.manage import get_manager
 
 from aiida_dosmatgen.cmdline import setup
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
+from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
@@ -114,6 +117,8 @@ def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
             assert not node.is_terminated, node.exit_message
             kill_daemon()
             setup.ensure_daemon()
+            get_manager().reset_runner()
+            get_manager().reset_broker()  # its broker is a new one, of which this process knows nothing
             wait_for(lambda: node.is_terminated, "the end of the campaign")
             yield node
         finally:
@@ -217,3 +222,30 @@ def test_validated_crystals_hold_their_electrons(campaign):
     for row in campaign.outputs.ranking.get_dict()["targets"]["silicon_carbide"]:
         if row["status"] == "validated":
             assert row["dft"]["projected_electrons"] == pytest.approx(row["dft"]["n_electrons"], rel=0.1)
+
+
+def test_three_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(campaign):
+    (one,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
+    builder = CandidatesWorkChain.get_builder_from_protocol(
+        one.inputs.sample.code,
+        **{name: getattr(one.inputs, name) for name in ("target", "checkpoint", "predictor", "force_field")},
+        protocol="fast",
+        overrides=OVERRIDES["candidates"],
+        options={"threads": 1},
+        seed=1,
+        n_candidates=N_CANDIDATES,
+        n_jobs=3,
+    )
+    node = submit(builder)
+    wait_for(lambda: node.is_terminated, "the end of the three jobs")
+    assert node.is_finished_ok, what_failed(node)
+    labels = Counter(child.process_label for child in node.called)
+    assert labels == {
+        "SampleBaseWorkChain": 3, "RelaxBaseWorkChain": 3, "PredictBaseWorkChain": 3, "join_crystals": 3, "screen": 1
+    }  # fmt: skip
+    ours, theirs = (chain.outputs.sampled.crystals for chain in (node, one))
+    assert ours.crystal_columns["candidate"].tolist() == list(range(N_CANDIDATES))
+    np.testing.assert_array_equal(ours.numbers, theirs.numbers)
+    np.testing.assert_allclose(ours.lattices, theirs.lattices, atol=1e-6)
+    report, first = (chain.outputs.report.get_dict() for chain in (node, one))
+    assert report["funnel"]["candidates"] == first["funnel"]["candidates"] == N_CANDIDATES

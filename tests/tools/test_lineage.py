@@ -1,5 +1,6 @@
 """Lineage and ranking on provenance graphs, in the profile they were made in and in another one."""
 
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
@@ -37,23 +38,38 @@ def run(cls, label, inputs, outputs, process_type=None, chain=None):
     return node
 
 
-def candidate(code, pw_code, models, target, crystals, number, scored_by=None, **sampling):
+def candidate(code, pw_code, models, target, crystals, number, scored_by=None, joined=False, **sampling):
     """Make the graph of one validated candidate, and return its validation.
 
     :param target: of the sampling, None if it was free; ``scored_by`` is the one of the validation, if that is another.
+    :param joined: whether the candidate was one of several jobs'.
     :param sampling: further inputs of the sampling.
     """
-    sampled, relaxed, predicted, screened = (CrystalSetData(crystals) for _ in range(4))
-    parameters = orm.Dict({"sampler": "ode", "steps": 5})
-    jobs = "aiida.calculations:dosmatgen."
-    inputs = {"code": code, "checkpoint": models["denoiser"], "target": target, "seed": orm.Int(11), "parameters": parameters}
-    inputs = {name: node for name, node in {**inputs, **sampling}.items() if node is not None}  # a target of None: freely
-    run(orm.CalcJobNode, "SampleCalculation", inputs, {"crystals": sampled}, f"{jobs}sample")
-    inputs = {"code": code, "crystals": sampled, "force_field": models["force_field"]}
-    run(orm.CalcJobNode, "RelaxCalculation", inputs, {"crystals": relaxed}, f"{jobs}relax")
-    inputs = {"code": code, "crystals": relaxed, "checkpoint": models["predictor"]}
-    run(orm.CalcJobNode, "PredictCalculation", inputs, {"crystals": predicted}, f"{jobs}predict")
-    run(orm.CalcFunctionNode, "screen", {"crystals": predicted}, {"crystals": screened})
+    parameters, jobs = orm.Dict({"sampler": "ode", "steps": 5}), "aiida.calculations:dosmatgen."
+
+    def predicted(seed, given):
+        """Return the outcome of a job of each kind."""
+        sampled, relaxed, predicted = (CrystalSetData(given) for _ in range(3))
+        inputs = {"code": code, "checkpoint": models["denoiser"], "target": target, "seed": orm.Int(seed)}
+        inputs = {**inputs, "parameters": parameters, **sampling}
+        inputs = {name: node for name, node in inputs.items() if node is not None}  # a target of None: freely
+        run(orm.CalcJobNode, "SampleCalculation", inputs, {"crystals": sampled}, f"{jobs}sample")
+        inputs = {"code": code, "crystals": sampled, "force_field": models["force_field"]}
+        run(orm.CalcJobNode, "RelaxCalculation", inputs, {"crystals": relaxed}, f"{jobs}relax")
+        inputs = {"code": code, "crystals": relaxed, "checkpoint": models["predictor"]}
+        run(orm.CalcJobNode, "PredictCalculation", inputs, {"crystals": predicted}, f"{jobs}predict")
+        return predicted
+
+    screened = CrystalSetData(crystals)
+    if joined:
+        first, second = (
+            crystals.with_columns(crystal={"candidate": k + np.arange(len(crystals))}) for k in (number + 50, number)
+        )
+        parts, every = {"part_0": predicted(99, first), "part_1": predicted(11, second)}, CrystalSetData(second)
+        run(orm.CalcFunctionNode, "join_crystals", parts, {"result": every})
+    else:
+        every = predicted(11, crystals)
+    run(orm.CalcFunctionNode, "screen", {"crystals": every}, {"crystals": screened})
     structure, dos, score = orm.StructureData(ase=bulk("Si")), CrystalSetData(crystals[0]), orm.Dict({"mae": 0.1})
     run(orm.CalcFunctionNode, "extract_candidate", {"crystals": screened, "candidate": orm.Int(number)}, {"result": structure})
     bands = orm.Dict({})
@@ -147,6 +163,12 @@ def test_classifier_and_template_are_ancestors(graph, checkpoint_file, crystals)
         assert classifier.sha256 in text and template.uuid in text
     plain = lineage(graph["validation"])
     assert (plain.classifier, plain.template) == (None, None)
+
+
+def test_lineage_of_a_candidate_of_one_of_several_jobs(graph, crystals):
+    found = lineage(candidate(*graph["codes"], graph["models"], graph["target"], crystals, 8, joined=True))
+    assert (found.candidate, found.seed) == (8, 11)
+    assert found.predictor.sha256 == graph["models"]["predictor"].sha256
 
 
 def test_lineage_of_a_freely_sampled_candidate(graph, crystals):

@@ -222,3 +222,28 @@ def test_without_energies_of_the_elements_there_is_nothing_to_rank_by(build, pro
     chain.ctx.references = job("ReferencesBaseWorkChain", 301, "killed")
     exit_code = chain.inspect_sample()
     assert exit_code.status == 305 and "killed" in exit_code.message
+
+
+def test_jobs_share_the_candidates(build, process):
+    def shares(**kwargs):
+        return list(process(build(**kwargs))._shares().items())
+
+    assert shares(n_candidates=10) == [("", (0, 10))]
+    assert shares(n_candidates=10, n_jobs=3) == [("_0", (0, 3)), ("_1", (3, 6)), ("_2", (6, 10))]
+    assert [share for _, share in shares(n_candidates=2, n_jobs=9)] == [(0, 1), (1, 2)]
+    with pytest.raises(ValueError, match="n_jobs is 0"):
+        build(n_jobs=0)
+
+
+def test_the_share_of_a_lost_job_is_left_out(build, process, crystals):
+    numbered = crystals.with_columns(crystal={"candidate": np.array([4, 5, 6])})
+    chain = process(build(n_candidates=12, n_jobs=3))
+    chain.ctx.sample_0 = job("SampleBaseWorkChain", 301, "killed")
+    chain.ctx.sample_1 = job("SampleBaseWorkChain", 0, crystals=CrystalSetData(numbered[[2, 0]]))
+    chain.ctx.sample_2 = job("SampleBaseWorkChain", 410, "stopped", crystals=CrystalSetData(numbered[[1]]))
+    assert chain.inspect_sample() is None
+    assert list(chain._shares()) == ["_1", "_2"]
+    assert chain.outputs["sampled"].crystals == numbered
+    chain.ctx.relax_1 = chain.ctx.relax_2 = job("RelaxBaseWorkChain", 301, "the disk is full")
+    exit_code = chain.inspect_relax()
+    assert exit_code.status == 302 and exit_code.message.count("the disk is full") == 1
