@@ -174,6 +174,7 @@ def references_of(force_field, parameters, elements, exit_status=0):
     return references.store()
 
 
+@pytest.mark.usefixtures("aiida_profile_clean")  # nothing that earlier tests stored
 def test_energies_of_the_elements_are_computed_once_for_each_force_field(models, model_file):
     force_field, loose = models["force_field"], {"fmax": 0.1}
     assert stored_references(force_field, loose, ["Si"]) is None
@@ -193,6 +194,7 @@ def test_energies_of_the_elements_are_computed_once_for_each_force_field(models,
     assert stored_references(again, loose, ["Si"]) is None  # a name says nothing of what it meant elsewhere
 
 
+@pytest.mark.usefixtures("aiida_profile_clean")  # nothing that earlier tests stored
 def test_stored_energies_of_the_elements_are_taken(build, process, models):
     stored = references_of(models["force_field"], build().relax.parameters.get_dict(), ["C", "Si"])
     chain = process(build())
@@ -206,6 +208,7 @@ def test_stored_energies_of_the_elements_are_taken(build, process, models):
     assert chain.ctx.reference_energies.uuid == given.uuid
 
 
+@pytest.mark.usefixtures("aiida_profile_clean")  # nothing that earlier tests stored
 def test_energies_of_the_elements_are_computed_like_the_relaxation(build, process, monkeypatch):
     submitted = []
     chain = process(build(options={"max_wallclock_seconds": 77}))
