@@ -10,8 +10,9 @@ from aiida.orm import Data, Dict, List, to_aiida_type
 from ..core.elements import ATOMIC_NUMBERS
 from ..core.job import ReferencesJob, RelaxParameters
 from ..data.crystals import CrystalSetData
-from ..data.forcefield import FILENAME, ForceFieldData
-from .base import DosmatgenCalculation, validate_with
+from ..data.forcefield import FILENAME
+from .base import DosmatgenCalculation
+from .relax import define_relaxation
 
 
 class ReferencesCalculation(DosmatgenCalculation):
@@ -26,15 +27,7 @@ class ReferencesCalculation(DosmatgenCalculation):
         spec.input(
             "elements", valid_type=List, serializer=to_aiida_type, validator=_validate_elements, help="Chemical symbols."
         )
-        spec.input("force_field", valid_type=ForceFieldData, help="The force field.")
-        spec.input(
-            "parameters",
-            valid_type=Dict,
-            serializer=to_aiida_type,
-            validator=validate_with(RelaxParameters),
-            default=lambda: Dict({}),
-            help="As in `aiida_dosmatgen.core.job.RelaxParameters`.",
-        )
+        define_relaxation(spec)
         spec.output("crystals", valid_type=CrystalSetData, help="The relaxed elements, each with its status and energy.")
         spec.output(
             "references",

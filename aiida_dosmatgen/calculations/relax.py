@@ -13,6 +13,19 @@ from ..data.forcefield import FILENAME, ForceFieldData
 from .base import DosmatgenCalculation, validate_with
 
 
+def define_relaxation(spec: CalcJobProcessSpec) -> None:
+    """Define the inputs that say how a job relaxes: the force field and the parameters."""
+    spec.input("force_field", valid_type=ForceFieldData, help="The force field.")
+    spec.input(
+        "parameters",
+        valid_type=Dict,
+        serializer=to_aiida_type,
+        validator=validate_with(RelaxParameters),
+        default=lambda: Dict({}),
+        help="As in `aiida_dosmatgen.core.job.RelaxParameters`.",
+    )
+
+
 class RelaxCalculation(DosmatgenCalculation):
     """Relax crystals with a force field."""
 
@@ -23,15 +36,7 @@ class RelaxCalculation(DosmatgenCalculation):
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("crystals", valid_type=CrystalSetData, help="The crystals to relax.")
-        spec.input("force_field", valid_type=ForceFieldData, help="The force field.")
-        spec.input(
-            "parameters",
-            valid_type=Dict,
-            serializer=to_aiida_type,
-            validator=validate_with(RelaxParameters),
-            default=lambda: Dict({}),
-            help="As in `aiida_dosmatgen.core.job.RelaxParameters`.",
-        )
+        define_relaxation(spec)
         spec.output("crystals", valid_type=CrystalSetData, help="All crystals in order, each with its status and energy.")
 
     @classmethod

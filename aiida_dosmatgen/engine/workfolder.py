@@ -47,7 +47,7 @@ def alone_in(folder: Path, patience: float | None = None, interval: float = 0.5)
             raise ContentError(f"another run of dosmatgen works in {folder}; let it end, or give this one a folder of its own")
         if waited < interval:
             print(f"dosmatgen: another run works in {folder}; waiting for its end", file=sys.stderr, flush=True)
-        time.sleep(interval)
+        time.sleep(interval)  # the system's own waiting for a lock has no end
     try:
         yield time.monotonic() - start
     finally:

@@ -229,13 +229,13 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
 
     def run_references(self) -> None:
         """Look for the energies of the elements, or start to compute them."""
+        if "references" in self.inputs:
+            self.ctx.reference_energies = self.inputs.references
+            return
         elements = set(self.inputs.checkpoint.base.attributes.get("elements"))
         if "phases" in self.inputs:
             elements |= set(self.inputs.phases.base.attributes.get("elements"))
         inputs = self.exposed_inputs(RelaxCalculation, "relax")
-        if "references" in self.inputs:
-            self.ctx.reference_energies = self.inputs.references
-            return
         stored = stored_references(self.inputs.force_field, inputs.parameters.get_dict(), elements)
         if stored is not None:
             self.report(f"taking the energies of the elements from Dict<{stored.pk}>")
@@ -247,8 +247,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
 
     def run_sample(self) -> None:
         """Sample all candidates."""
-        shares = self._shares()
-        for name, (start, stop) in shares.items():
+        for name, (start, stop) in self._shares().items():
             inputs = self.exposed_inputs(SampleCalculation, "sample")
             inputs.update(
                 checkpoint=self.inputs.checkpoint,

@@ -6,37 +6,20 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.job import Results, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.engine.checkpoint import save_model
 from aiida_dosmatgen.engine.cli import main
-from aiida_dosmatgen.engine.denoiser import Denoiser
 
-SIZE = {"width": 16, "layers": 1, "frequencies": 2}
+from .small_denoiser import save_small_denoiser
 
 
 @pytest.fixture
 def folder(tmp_path):
     """A folder with a checkpoint, a target and a job of twelve candidates."""
-    torch.manual_seed(0)
-    model = Denoiser(["C", "Si"], DEFAULT_GRID, **SIZE)
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
-    header = CheckpointHeader(
-        kind="denoiser",
-        architecture=SIZE,
-        elements=["C", "Si"],
-        grid={"emin": -10, "emax": 10, "n": 400},
-        sigma=0.3,
-        training={"dataset_sha256": "0" * 64, "n_crystals": 0, "seed": 0, "epochs": 0, "parameters": {}},
-        engine_version="0",
-    )
-    save_model(tmp_path / "model.safetensors", model, header)
+    save_small_denoiser(tmp_path / "model.safetensors")
     energies = DEFAULT_GRID.points
     DosTarget(np.stack([np.exp(-((energies + 3) ** 2)), np.exp(-((energies + 6) ** 2))])).save(tmp_path / "target.npz")
     write(tmp_path)

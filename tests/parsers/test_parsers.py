@@ -114,12 +114,16 @@ def sample_job(start, model, target):
     )
 
 
+def lennard_jones():
+    return ForceFieldData.from_calculator("ase.calculators.lj:LennardJones", sigma=2.0, rc=5.0, smooth=True)
+
+
 @pytest.fixture
 def relax_job(start, crystals):
     return start(
         "relax",
         crystals=CrystalSetData(crystals).store(),
-        force_field=ForceFieldData.from_calculator("ase.calculators.lj:LennardJones", sigma=2.0, rc=5.0, smooth=True),
+        force_field=lennard_jones(),
         parameters={"max_steps": 2},
     )
 
@@ -360,7 +364,7 @@ def references_job(start):
     return start(
         "references",
         elements=["Si", "C"],
-        force_field=ForceFieldData.from_calculator("ase.calculators.lj:LennardJones", sigma=2.0, rc=5.0, smooth=True),
+        force_field=lennard_jones(),
         parameters={"max_steps": 2},
     )
 

@@ -1,5 +1,6 @@
 """Jobs that are killed or stopped by their time limit, with the real executable, and are continued."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -67,9 +68,8 @@ def test_a_killed_job_is_continued_and_gives_the_same(job, tmp_path):
     assert second.inputs.parent_folder.uuid == first.outputs.remote_folder.uuid
     assert outputs["crystals"].crystals == undisturbed["crystals"].crystals
     assert outputs["crystals"].uuid == second.outputs.crystals.uuid
-    # what the first had done was not done again: its report starts beyond the first batch
-    errors = second.outputs.retrieved.base.repository.get_object_content("dosmatgen.err")
-    assert errors.splitlines()[-1].startswith(f"{N_CANDIDATES}/{N_CANDIDATES}")
+    runtime = json.loads(second.base.repository.get_object_content("job.json"))["runtime"]
+    assert runtime["continue_from"] == first.outputs.remote_folder.get_remote_path()
 
 
 def test_a_job_without_time_for_anything_is_given_up_with_what_it_has(job):

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -87,9 +88,7 @@ def relax_all(
 
 def discard(job: RelaxJob | ReferencesJob, folder: Path) -> None:
     """Remove what was kept beside the output, once that is complete on disk."""
-    for path in (parts := folder / kept(job)[0]).iterdir():
-        path.unlink()
-    parts.rmdir()
+    shutil.rmtree(folder / kept(job)[0])
 
 
 def _start(crystals: CrystalSet, found: dict[int, Relaxed], todo: np.ndarray) -> CrystalSet | None:
