@@ -1,0 +1,241 @@
+"""A real cluster on this machine alone: munge, slurmctld, slurmd and sshd on 127.0.0.1, for an unprivileged account.
+
+Everything lies in one folder: keys, configuration, state, logs. Nothing of the machine's own services is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+ACCOUNT = "dosmatgen-test"
+HOST = "loopback-cluster"  # as ~/.ssh/config calls it
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sshd", "ssh-keygen", "useradd")
+_SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
+
+
+def why_not() -> str | None:
+    """Say why there can be no cluster here, or None."""
+    if os.geteuid() != 0:
+        return "slurmd and sshd serve another account only if root starts them"
+    missing = [name for name in NEEDED if shutil.which(name, path=_SBIN) is None]
+    return f"not installed: {' '.join(missing)}" if missing else None
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class LoopbackCluster:
+    """One node with four CPUs, one partition, and a login by key.
+
+    :param folder: where everything goes; its parents must be open to every account, and its path short: a socket lies in it.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.home = folder / "home"
+        self.keys = folder / "keys"
+        self.ports = {name: free_port() for name in ("slurmctld", "slurmd", "sshd")}
+        self.processes: dict[str, subprocess.Popen] = {}
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Write the configuration and start everything."""
+        self._make_account()
+        for name in ("state", "spool", "log", "run"):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        self._write_munge_key()
+        self._write_slurm_configuration()
+        self._write_ssh_configuration()
+        self.start_munged()
+        self.start_slurmctld()
+        self.start_slurmd()
+        self.start_sshd()
+        self.wait_for(lambda: "idle" in self.login("sinfo -h -o %T").stdout, "an idle node")
+
+    def stop(self) -> None:
+        """End all jobs and daemons."""
+        with contextlib.suppress(Exception):
+            self.login(f"scancel --signal=KILL --user {ACCOUNT}; sleep 1")
+        for name in list(self.processes):
+            self.kill(name)
+        subprocess.run(["pkill", "-9", "-u", ACCOUNT], check=False)
+        subprocess.run(["pkill", "-9", "-f", f"slurmstepd.*{self.folder}"], check=False)
+
+    def kill(self, name: str, signal_number: int = signal.SIGKILL) -> None:
+        """End one of the daemons; ``sshd`` with all its sessions."""
+        process = self.processes.pop(name)
+        process.send_signal(signal_number)
+        process.wait(timeout=30)
+        if name == "sshd":
+            subprocess.run(["pkill", "-9", "-f", f"sshd: {ACCOUNT}"], check=False)
+
+    def start_munged(self) -> None:
+        """Start the authentication that Slurm's parts use among themselves."""
+        run = self.folder / "run"
+        files = {"socket": run / "munge", "pid-file": run / "munged.pid", "log-file": self.folder / "log" / "munged"}
+        files |= {"key-file": self.keys / "munge", "seed-file": run / "munged.seed"}
+        self._start("munged", "--foreground", "--force", *(f"--{name}={path}" for name, path in files.items()))
+        self.wait_for((run / "munge").exists, "munged")
+
+    def start_slurmctld(self) -> None:
+        """Start the controller."""
+        self._start("slurmctld", "-D", "-f", str(self.slurm_configuration))
+        self.wait_for(lambda: self._answers("slurmctld"), "slurmctld")
+
+    def start_slurmd(self) -> None:
+        """Start the compute node."""
+        self._start("slurmd", "-D", "-N", "node1", "-f", str(self.slurm_configuration))
+        self.wait_for(lambda: self._answers("slurmd"), "slurmd")
+
+    def start_sshd(self) -> None:
+        """Start the login service."""
+        Path("/run/sshd").mkdir(exist_ok=True)  # its fixed place for privilege separation
+        self._start("sshd", "-D", "-e", "-f", str(self.keys / "sshd_config"))
+        self.wait_for(lambda: self._answers("sshd"), "sshd")
+
+    # --- use --------------------------------------------------------------------------------------------------------
+
+    @property
+    def slurm_configuration(self) -> Path:
+        """The file that every part of Slurm reads."""
+        return self.folder / "slurm.conf"
+
+    def login(self, command: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run a command as the account, with ssh."""
+        ssh = ["ssh", "-F", str(self.keys / "config"), HOST, command]
+        return subprocess.run(ssh, check=check, capture_output=True, text=True, timeout=60)
+
+    def states(self) -> list[str]:
+        """Return the states of all jobs that Slurm knows."""
+        return self.login("squeue -h -o %T").stdout.split()
+
+    def logs(self) -> str:
+        """Return the ends of all logs."""
+        files = sorted((self.folder / "log").iterdir())
+        return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in files)
+
+    def wait_for(self, condition, what: str, seconds: float = 60) -> None:
+        """Wait for a condition; if it is not met, show the logs."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what} did not happen within {seconds:.0f} s\n{self.logs()}")
+            time.sleep(0.1)
+
+    # --- configuration ----------------------------------------------------------------------------------------------
+
+    def _make_account(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.keys.mkdir(mode=0o755, exist_ok=True)
+        try:
+            pwd.getpwnam(ACCOUNT)
+        except KeyError:
+            subprocess.run([_which("useradd"), "--no-create-home", "--shell", "/bin/bash", ACCOUNT], check=True)
+            # sshd takes an account without any password for a locked one
+            subprocess.run([_which("usermod"), "-p", "*", ACCOUNT], check=True)
+        subprocess.run([_which("usermod"), "-d", str(self.home), ACCOUNT], check=True)
+        self.home.mkdir(mode=0o755, exist_ok=True)
+        shutil.chown(self.home, ACCOUNT, ACCOUNT)
+
+    def _write_munge_key(self) -> None:
+        (self.keys / "munge").write_bytes(os.urandom(128))
+        (self.keys / "munge").chmod(0o400)
+
+    def _write_slurm_configuration(self) -> None:
+        name = socket.gethostname().split(".")[0]
+        settings = {
+            "ClusterName": "loopback",
+            "SlurmctldHost": f"{name}(127.0.0.1)",
+            "SlurmUser": "root",
+            "AuthType": "auth/munge",
+            "AuthInfo": f"socket={self.folder}/run/munge",
+            "SlurmctldPort": self.ports["slurmctld"],
+            "SlurmdPort": self.ports["slurmd"],
+            "StateSaveLocation": f"{self.folder}/state",
+            "SlurmdSpoolDir": f"{self.folder}/spool",
+            "SlurmctldPidFile": f"{self.folder}/run/slurmctld.pid",
+            "SlurmdPidFile": f"{self.folder}/run/slurmd.pid",
+            "SlurmctldLogFile": f"{self.folder}/log/slurmctld",
+            "SlurmdLogFile": f"{self.folder}/log/slurmd",
+            "ProctrackType": "proctrack/pgid",
+            "TaskPlugin": "task/none",
+            "SelectType": "select/cons_tres",
+            "SelectTypeParameters": "CR_Core",
+            "MpiDefault": "none",
+            "ReturnToService": 2,
+            "SlurmdTimeout": 15,  # a dead node is given up soon
+            "KillWait": 5,
+            "MinJobAge": 30,
+            "SchedulerParameters": "sched_interval=2,bf_interval=2",
+            "SlurmdParameters": "config_overrides",  # more CPUs than the machine may have
+        }
+        lines = [f"{key}={value}" for key, value in settings.items()]
+        lines += [f"NodeName=node1 NodeHostname={name} NodeAddr=127.0.0.1 CPUs=4 RealMemory=4000 State=UNKNOWN"]
+        lines += ["PartitionName=main Nodes=node1 Default=YES MaxTime=120 State=UP"]
+        self.slurm_configuration.write_text("\n".join(lines) + "\n")
+        # without it slurmd looks for a cgroup file system, which containers lack
+        (self.folder / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+
+    def _write_ssh_configuration(self) -> None:
+        for name in ("host", "user"):
+            (self.keys / name).unlink(missing_ok=True)
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.keys / name)], check=True)
+        server = {
+            "Port": self.ports["sshd"],
+            "ListenAddress": "127.0.0.1",
+            "HostKey": self.keys / "host",
+            "PidFile": self.folder / "run" / "sshd.pid",
+            "AuthorizedKeysFile": self.keys / "user.pub",
+            "StrictModes": "no",
+            "UsePAM": "no",
+            "PasswordAuthentication": "no",
+            "AllowUsers": ACCOUNT,
+            "MaxStartups": "100",
+            "MaxSessions": "100",
+            "Subsystem": "sftp internal-sftp",
+            "SetEnv": f"SLURM_CONF={self.slurm_configuration}",
+        }
+        (self.keys / "sshd_config").write_text("".join(f"{key} {value}\n" for key, value in server.items()))
+        client = {
+            "HostName": "127.0.0.1",
+            "Port": self.ports["sshd"],
+            "User": ACCOUNT,
+            "IdentityFile": self.keys / "user",
+            "IdentitiesOnly": "yes",
+            "UserKnownHostsFile": self.keys / "known_hosts",
+            "BatchMode": "yes",
+        }
+        lines = [f"Host {HOST}", *(f"    {key} {value}" for key, value in client.items())]
+        (self.keys / "config").write_text("\n".join(lines) + "\n")
+        host_key = " ".join((self.keys / "host.pub").read_text().split()[:2])
+        (self.keys / "known_hosts").write_text(f"[127.0.0.1]:{self.ports['sshd']} {host_key}\n")
+
+    def _start(self, name: str, *arguments: str) -> None:
+        log = (self.folder / "log" / f"{name}.out").open("ab")
+        environment = os.environ | {"SLURM_CONF": str(self.slurm_configuration)}
+        self.processes[name] = subprocess.Popen(
+            [_which(name), *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+        )
+
+    def _answers(self, name: str) -> bool:
+        if self.processes[name].poll() is not None:
+            raise RuntimeError(f"{name} ended with {self.processes[name].returncode}\n{self.logs()}")
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.ports[name])) == 0
+
+
+def _which(name: str) -> str:
+    return shutil.which(name, path=_SBIN) or name
