@@ -15,7 +15,10 @@ from aiida import orm
 from aiida.orm import StructureData
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_quantumespresso.workflows.pdos import PdosWorkChain
+from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 from aiida_quantumespresso.workflows.pw.relax import PwRelaxWorkChain
+
+from .protocols.utils import with_defaults
 
 _PER_STRUCTURE = (("SYSTEM", "ecutwfc"), ("SYSTEM", "ecutrho"), ("ELECTRONS", "conv_thr"), ("CONTROL", "etot_conv_thr"))
 
@@ -43,10 +46,13 @@ def pdos_inputs(
             _stand_in(pseudo),
             protocol,
             overrides=_with_placeholders(overrides, steps, pseudo),
-            options=dict(options or {}),
+            options=with_defaults(codes["pw"], options),
         )
     inputs = _any_structure(builder, overrides, steps)
     inputs["nscf"]["pw"].pop("parent_folder", None)
+    for name in ("dos", "projwfc"):
+        metadata = inputs[name]["metadata"]
+        metadata["options"] = recursive_merge(metadata["options"], with_defaults(codes[name], options))
     return inputs
 
 
@@ -60,7 +66,7 @@ def relax_inputs(
         _stand_in(pseudo),
         protocol,
         overrides=_with_placeholders(overrides, (*steps, "base_init_relax"), pseudo),
-        options=dict(options or {}),
+        options=with_defaults(pw_code, options),
     )
     builder.pop("base_init_relax", None)
     return _any_structure(builder, overrides, steps)

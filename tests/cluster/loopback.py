@@ -8,13 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
 import subprocess
+import sys
+import sysconfig
 import time
 from pathlib import Path
 
+PACKAGE = Path(__file__).parents[2] / "aiida_dosmatgen"
 ACCOUNT = "dosmatgen-test"
 HOST = "loopback-cluster"  # as ~/.ssh/config calls it
 NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sshd", "ssh-keygen", "useradd")
@@ -107,6 +111,30 @@ class LoopbackCluster:
         self.wait_for(lambda: self._answers("sshd"), "sshd")
 
     # --- use --------------------------------------------------------------------------------------------------------
+
+    def install_engine(self) -> Path:
+        """Install the executable for the account, without AiiDA, and return its path.
+
+        Its dependencies are those of the running environment, hard links where that can be.
+        """
+        environment = self.folder / "engine"
+        python = Path(sys.base_prefix) / "bin" / Path(os.path.realpath(sys.executable)).name
+        if not _open_to_all(python):  # in somebody's home
+            _link(Path(sys.base_prefix), self.folder / "python")
+            python = self.folder / "python" / "bin" / python.name
+        subprocess.run([str(python), "-m", "venv", "--without-pip", str(environment)], check=True)
+        here, there = (Path(sysconfig.get_path("purelib")), next(environment.glob("lib/python*/site-packages")))
+        for item in here.iterdir():
+            if not re.match(r"(?i)_*(editable_+impl_+)?aiida|plumpy|kiwipy|alembic|sqlalchemy|circus", item.name):
+                _link(item, there / item.name)
+        shutil.copytree(PACKAGE, there / PACKAGE.name)
+        script = environment / "bin" / "dosmatgen"
+        script.write_text(
+            f"#!{environment}/bin/python\nimport sys\nfrom aiida_dosmatgen.engine.cli import main\nsys.exit(main())\n"
+        )
+        script.chmod(0o755)
+        subprocess.run(["chmod", "-R", "a+rX", str(environment)], check=True)
+        return script
 
     @property
     def slurm_configuration(self) -> Path:
@@ -227,7 +255,12 @@ class LoopbackCluster:
         log = (self.folder / "log" / f"{name}.out").open("ab")
         environment = os.environ | {"SLURM_CONF": str(self.slurm_configuration)}
         self.processes[name] = subprocess.Popen(
-            [_which(name), *arguments], stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, start_new_session=True
+            [_which(name), *arguments],
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            start_new_session=True,
         )
 
     def _answers(self, name: str) -> bool:
@@ -235,6 +268,18 @@ class LoopbackCluster:
             raise RuntimeError(f"{name} ended with {self.processes[name].returncode}\n{self.logs()}")
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.ports[name])) == 0
+
+
+def _open_to_all(path: Path) -> bool:
+    """Whether every account can read a path."""
+    return all(parent.stat().st_mode & 0o001 for parent in path.parents)
+
+
+def _link(source: Path, target: Path) -> None:
+    """Copy a file or a folder, as hard links where that can be."""
+    if subprocess.run(["cp", "-al", str(source), str(target)], check=False, capture_output=True).returncode != 0:
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
 def _which(name: str) -> str:

@@ -19,6 +19,9 @@ from ...core.strict import explain
 ANY = object()
 """Marks a place at which any key goes."""
 
+CODE_OPTIONS = "dosmatgen_options"
+"""The extra of a code in which ``aiida-dosmatgen setup computer`` keeps the options that its jobs have by default."""
+
 
 class StrictProtocolMixin(ProtocolMixin):
     """The protocols of aiida-quantumespresso, but a mistyped key in the overrides is refused, not warned of."""
@@ -99,10 +102,18 @@ def problem_with(model: type[BaseModel], values: Mapping[str, Any], where: str) 
 
 
 def job_metadata(metadata: Mapping, options: Mapping | None, code: orm.AbstractCode) -> dict:
-    """Return a job's metadata with the options merged in, and the least resources that the scheduler asks for."""
-    merged = recursive_merge(dict(metadata), {"options": dict(options or {})})
+    """Return a job's metadata with the options merged in, and the least resources that the scheduler asks for.
+
+    What the code has by default goes before the metadata, and ``options`` before that.
+    """
+    merged = recursive_merge(dict(metadata), {"options": with_defaults(code, options)})
     merged["options"] = ProtocolMixin.set_default_resources(merged["options"], code.computer.scheduler_type)
     return merged
+
+
+def with_defaults(code: orm.AbstractCode, options: Mapping | None) -> dict:
+    """Return the options that the jobs of a code have by default, with the given ones merged in."""
+    return recursive_merge(dict(code.base.extras.get(CODE_OPTIONS, {})), dict(options or {}))
 
 
 def load(code: orm.AbstractCode | str) -> orm.AbstractCode:

@@ -1,0 +1,97 @@
+"""A cluster, and a profile that has it as a computer."""
+
+import contextlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+from aiida.engine.daemon.client import get_daemon_client
+from click.testing import CliRunner
+
+from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen.cmdline.main import main
+
+from .loopback import HOST, LoopbackCluster, why_not
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A running cluster with the engine installed for its account."""
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+    folder = Path(tempfile.mkdtemp(prefix="dosmatgen-"))  # not below pytest's own, which no other account may enter
+    folder.chmod(0o755)
+    cluster = LoopbackCluster(folder)
+    try:
+        cluster.start()
+        cluster.engine = cluster.install_engine()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def answers(cluster):
+    """What a user writes into the YAML file."""
+    options = {"max_wallclock_seconds": 1200, "withmpi": False}
+    qe = {"prepend_text": "export OMP_NUM_THREADS=1", "options": options}
+    return {
+        "label": "cluster",
+        "hostname": HOST,
+        "work_dir": f"{cluster.home}/jobs",
+        "use_login_shell": False,
+        "safe_interval": 0,
+        "minimum_job_poll_interval": 1,
+        "codes": {
+            "dosmatgen": {
+                "filepath_executable": str(cluster.engine),
+                "options": {**options, "device": "cpu", "threads": 1, "custom_scheduler_commands": "#SBATCH --comment=gpu"},
+            },
+            **{name: {"filepath_executable": f"{name}.x", **qe} for name in ("pw", "dos", "projwfc")},
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def home(cluster, tmp_path_factory):
+    """A home whose ``~/.ssh/config`` knows the cluster."""
+    folder = tmp_path_factory.mktemp("home")
+    (folder / ".ssh").mkdir(mode=0o700)
+    shutil.copy(cluster.keys / "config", folder / ".ssh" / "config")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOME", str(folder))
+        yield folder
+
+
+def set_up_computer(content: dict, folder: Path):
+    """Run ``aiida-dosmatgen setup computer`` on a YAML file."""
+    file = folder / "cluster.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return CliRunner().invoke(main, ["setup", "computer", "--config", str(file)], catch_exceptions=False)
+
+
+@pytest.fixture(scope="package")
+def profile(cluster, answers, home, tmp_path_factory, aiida_config_factory, aiida_profile_factory):
+    """A profile with everything that a campaign on the cluster needs, and a running daemon."""
+    folder = tmp_path_factory.mktemp("profile")
+    with (
+        aiida_config_factory(folder) as config,
+        aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
+    ):
+        config.set_option("runner.poll.interval", 1, scope=profile.name)
+        config.set_option("transport.task_retry_initial_interval", 2, scope=profile.name)
+        config.store()
+        result = set_up_computer(answers, folder)
+        assert result.exit_code == 0, result.output
+        setup.ensure_pseudo_family()
+        setup.ensure_models()
+        setup.ensure_daemon()
+        try:
+            yield profile
+        finally:
+            with contextlib.suppress(Exception):
+                get_daemon_client().stop_daemon(wait=True)
