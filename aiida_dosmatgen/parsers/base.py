@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida.common.exceptions import ValidationError
-from aiida.engine import ExitCode
+from aiida.engine import CalcJob, ExitCode
 from aiida.orm import Dict
 from aiida.parsers import Parser
 
@@ -20,6 +20,13 @@ from ..data.base import storable
 
 _REFUSAL = re.compile(r"dosmatgen(?: \w+)?: (?:error: )?(?!interrupted)(.*)")  # its own line, or argparse's
 _LONGEST_LINE = 400
+
+_ENDED_BY_SCHEDULER = {
+    r"DUE TO TIME LIMIT": CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME,
+    r"oom[-_ ]kill|out[ _]of[ _]memory": CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY,
+    r"DUE TO NODE FAILURE": CalcJob.exit_codes.ERROR_SCHEDULER_NODE_FAILURE,
+}
+"""What Slurm writes to a job's standard error. Without accounting AiiDA looks at the first line only."""
 
 
 class DosmatgenParser(Parser):
@@ -77,6 +84,10 @@ class DosmatgenParser(Parser):
         """Say why there is no ``results.json``: what the scheduler saw, a refusal, or the last line of stderr."""
         if self.node.exit_status:
             return ExitCode(self.node.exit_status, self.node.exit_message, invalidates_cache=True)
+        said = self._text(self.node.get_option("scheduler_stderr"))
+        for pattern, code in _ENDED_BY_SCHEDULER.items():
+            if re.search(pattern, said, re.IGNORECASE):
+                return ExitCode(code.status, code.message, invalidates_cache=True)
         line = self._last_line()
         if refusal := _REFUSAL.fullmatch(line):
             return self.exit_codes.ERROR_BAD_INPUT.format(message=refusal[1])
@@ -84,12 +95,15 @@ class DosmatgenParser(Parser):
             message=f"The last line of its standard error: {line}" if line else "Its standard error is empty."
         )
 
+    def _text(self, name: str) -> str:
+        """Return the content of a retrieved file, empty if there is none."""
+        if name not in self.retrieved.base.repository.list_object_names():
+            return ""
+        return self.retrieved.base.repository.get_object_content(name, mode="rb").decode(errors="replace")
+
     def _last_line(self) -> str:
-        names = self.retrieved.base.repository.list_object_names()
         for name in (STDERR_FILE, self.node.get_option("scheduler_stderr")):
-            if name in names:
-                text = self.retrieved.base.repository.get_object_content(name, mode="rb").decode(errors="replace")
-                lines = [line.strip() for line in text.replace("\r", "\n").splitlines() if line.strip()]
-                if lines:
-                    return lines[-1][:_LONGEST_LINE]
+            lines = [line.strip() for line in self._text(name).replace("\r", "\n").splitlines() if line.strip()]
+            if lines:
+                return lines[-1][:_LONGEST_LINE]
         return ""

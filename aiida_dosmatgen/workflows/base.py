@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from aiida import orm
 from aiida.engine import BaseRestartWorkChain, CalcJob, ProcessHandlerReport, process_handler, while_
 
-from ..calculations.base import DosmatgenCalculation
+from ..calculations.base import STDERR_FILE, DosmatgenCalculation
 from ..calculations.predict import PredictCalculation
 from ..calculations.references import ReferencesCalculation
 from ..calculations.relax import RelaxCalculation
@@ -29,8 +30,16 @@ INTERRUPTED = {
 }
 """Ends that say nothing against the job itself: its process was killed, or its files were cut on their way."""
 
-_IN_A_ROW = 3  # interrupted runs without one that ended by itself: then something is wrong with the job after all
+_IN_A_ROW = 5  # interrupted runs of which none got further: then something is wrong with the job after all
 _SMALLER_BATCH = 16  # the first that is tried if the scheduler ended a job for its memory
+
+
+def progress(node: orm.CalcJobNode) -> int:
+    """Return how many a run had done when it last said so, or -1."""
+    if "retrieved" not in node.outputs or STDERR_FILE not in node.outputs.retrieved.base.repository.list_object_names():
+        return -1
+    text = node.outputs.retrieved.base.repository.get_object_content(STDERR_FILE, mode="rb").decode(errors="replace")
+    return max((int(done) for done in re.findall(r"^(\d+)/\d+ ", text, re.MULTILINE)), default=-1)
 
 
 class DosmatgenBaseWorkChain(BaseRestartWorkChain):
@@ -63,7 +72,7 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
         super().setup()
         kind = self.process_class.KIND
         self.ctx.inputs = self.exposed_inputs(self.process_class, kind)
-        self.ctx.done = -1
+        self.ctx.done = self.ctx.seen = -1
         self.ctx.interrupted = 0
 
     @process_handler(priority=500, exit_codes=[_JOB.ERROR_STOPPED_EARLY])
@@ -89,9 +98,11 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
         """Repeat what was killed or damaged from outside: scancel, node failure, time or memory limits of the scheduler."""
         if node.exit_status not in INTERRUPTED:
             return None
-        self.ctx.interrupted += 1
+        kept = progress(node)
+        self.ctx.interrupted = 1 if kept > self.ctx.seen else self.ctx.interrupted + 1
+        self.ctx.seen = max(self.ctx.seen, kept)
         if self.ctx.interrupted >= _IN_A_ROW:
-            self.report(f"{self.ctx.interrupted} runs in a row were interrupted; giving up")
+            self.report(f"{self.ctx.interrupted} runs in a row were interrupted and got no further; giving up")
             return None
         if node.exit_status == CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status:
             options = self.ctx.inputs.metadata.options

@@ -83,7 +83,7 @@ class Job:
             node.set_exit_status(scheduler_status)
             node.set_exit_message("what the scheduler saw")
         retrieved = FolderData()
-        for name in self.info.retrieve_list:
+        for name in [*self.info.retrieve_list, process.options.scheduler_stderr]:
             if (self.folder / name).exists():
                 retrieved.base.repository.put_object_from_file(str(self.folder / name), name)
         retrieved.base.links.add_incoming(node, LinkType.CREATE, "retrieved")
@@ -277,6 +277,26 @@ def test_killed_before_the_end(sample_job, stderr, words):
     assert node.exit_status == 301
     assert node.exit_message.startswith("The job ended without a whole results.json: killed or crashed.")
     assert node.exit_message.endswith(words)
+
+
+@pytest.mark.parametrize(
+    "line, status",
+    [
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T10:00:00 DUE TO TIME LIMIT ***", 120),
+        (
+            "slurmstepd: error: *** STEP 7.0 ON n1 CANCELLED AT 2026-01-01T10:00:00 DUE TO NODE FAILURE, SEE SLURMCTLD LOG ***",
+            140,
+        ),
+        ("slurmstepd: error: Detected 1 oom-kill event(s) in StepId=7.batch. Some of your processes may have been killed", 110),
+        ("slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-01-01T10:00:00 ***", 301),
+    ],
+)
+def test_what_slurm_wrote_is_read_without_accounting(sample_job, line, status):
+    """Also behind a warning, behind which AiiDA does not look."""
+    (sample_job.folder / "_scheduler-stderr.txt").write_text(f"a module was replaced\n{line}\n")
+    (sample_job.folder / "dosmatgen.err").write_text("1/3 candidates\n")
+    _, node = sample_job.parse()
+    assert node.exit_status == status
 
 
 def test_what_the_scheduler_saw_goes_first(sample_job):

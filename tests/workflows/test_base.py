@@ -83,7 +83,7 @@ def test_a_job_without_time_for_anything_is_given_up_with_what_it_has(job):
     assert len(node.outputs.crystals.crystals) == 0
 
 
-def ended(exit_status, done=None, remote=None, **options):
+def ended(exit_status, done=None, remote=None, stderr=None):
     """Return a stored job that ended."""
     node = orm.CalcJobNode(computer=orm.load_computer("localhost"))
     node.set_process_state("finished")
@@ -92,6 +92,9 @@ def ended(exit_status, done=None, remote=None, **options):
     outputs = {"remote_folder": orm.RemoteData(computer=node.computer, remote_path=remote or "/nowhere")}
     if done is not None:
         outputs["results"] = orm.Dict({"done": done, "of": 100})
+    if stderr is not None:
+        outputs["retrieved"] = orm.FolderData()
+        outputs["retrieved"].base.repository.put_object_from_bytes(stderr.encode(), "dosmatgen.err")
     for label, output in outputs.items():
         output.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label=label)
         output.store()
@@ -123,11 +126,19 @@ def test_the_number_of_runs_is_limited(chain):
 
 
 def test_interruptions_in_a_row_are_limited(chain):
-    assert chain.repeat_interrupted(ended(140)).exit_code.status == 0
-    assert chain.repeat_interrupted(ended(120)).exit_code.status == 0
+    for status in (140, 120, 301, 301):
+        assert chain.repeat_interrupted(ended(status)).exit_code.status == 0
     assert chain.repeat_interrupted(ended(301)) is None
     chain.go_on(ended(401, 10))
     assert chain.repeat_interrupted(ended(301)).exit_code.status == 0
+
+
+def test_interruptions_do_not_count_as_long_as_runs_get_further(chain):
+    for done in range(1, 9):
+        assert chain.repeat_interrupted(ended(301, stderr=f"{done - 1}/24 candidates\n{done}/24 candidates, 3 s each\n"))
+    for _ in range(3):
+        assert chain.repeat_interrupted(ended(301, stderr="8/24 candidates\n"))
+    assert chain.repeat_interrupted(ended(301, stderr="8/24 candidates\n")) is None
 
 
 def test_less_memory_is_used_after_the_scheduler_ended_a_job_for_it(chain):
