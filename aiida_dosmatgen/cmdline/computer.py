@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import getpass
 from collections.abc import Iterator
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from aiida.common.exceptions import AiidaException
+from aiida.transports import AsyncTransport
 from pydantic import Field, ValidationError, field_validator
 
 from .. import __version__
@@ -163,40 +166,52 @@ def _computer(settings: ComputerSettings) -> Iterator[Computer]:
 
 
 class _Shell:
-    """Runs commands on a computer."""
+    """Runs commands on a computer.
 
-    def __init__(self, transport: Any, label: str) -> None:
+    Asynchronous transports are driven by an event loop of its own: AiiDA's would want a broker, thus a running daemon.
+    """
+
+    def __init__(self, transport: Any) -> None:
         self.transport = transport
-        self.label = label
+        self.loop = asyncio.new_event_loop()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the transport."""
+        if isinstance(self.transport, AsyncTransport):
+            return self.loop.run_until_complete(getattr(self.transport, f"{method}_async")(*arguments))
+        return getattr(self.transport, method)(*arguments)
 
     def run(self, command: str) -> tuple[int, str]:
         """Return the exit status of a command and what it printed last."""
-        status, stdout, stderr = self.transport.exec_command_wait(command)
+        status, stdout, stderr = self.call("exec_command_wait", command)
         lines = (stdout.strip() or stderr.strip()).splitlines()
         return status, lines[-1].strip() if lines else ""
+
+    def close(self) -> None:
+        """End the connection, if there is one."""
+        with contextlib.suppress(OSError, AiidaException):
+            self.call("close")
+        self.loop.close()
 
 
 @contextlib.contextmanager
 def _connection(computer: Computer) -> Iterator[_Shell]:
     """Connect, and see that the work directory can be written to."""
-    from aiida.common.exceptions import AiidaException
-
     hint = f"try ssh {computer.hostname} by hand: it must ask nothing" if "ssh" in computer.transport_type else "look at it"
-    transport = computer.get_transport()
+    shell = _Shell(computer.get_transport())
     try:
-        transport.open()
-    except (OSError, ValueError, AiidaException) as exception:
-        raise ContentError(f"no connection to {computer.label}: {' '.join(str(exception).split())}; {hint}") from None
-    try:
-        shell = _Shell(transport, computer.label)
-        work_dir = computer.get_workdir().format(username=transport.whoami())
+        try:
+            shell.call("open")
+        except (OSError, ValueError, AiidaException) as exception:
+            reason = " ".join(str(exception).split())
+            raise ContentError(f"no connection to {computer.label}: {reason}; {hint}") from None
+        work_dir = computer.get_workdir().format(username=shell.call("whoami"))
         status, message = shell.run(f"mkdir -p '{work_dir}' && test -w '{work_dir}'")
         if status != 0:
             raise ContentError(f"{work_dir} on {computer.label} cannot be written to{': ' + message if message else ''}")
         yield shell
     finally:
-        with contextlib.suppress(OSError):
-            transport.close()
+        shell.close()
 
 
 def _look_at_scheduler(settings: ComputerSettings, shell: _Shell) -> list[str]:
