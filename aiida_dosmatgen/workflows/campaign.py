@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ProcessBuilder, WorkChain, while_
+from aiida.engine import ExitCode, ProcessBuilder, while_
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from ..calculations.functions import extract_candidate, rank, select_candidates
@@ -23,7 +23,7 @@ from .failures import failure
 from .functions import collect_rankings
 from .protocols.utils import StrictProtocolMixin, checked, problem_with
 from .validate import ValidateWorkChain
-from .windows import at_least_one
+from .windows import SlidingWindowWorkChain, at_least_one
 
 
 def validate_top_k(node: orm.Int | None, _: Any) -> str | None:
@@ -52,7 +52,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
     return None
 
 
-class CampaignWorkChain(StrictProtocolMixin, WorkChain):
+class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     """For each target: candidates, and the best ``top_k`` of them validated by DFT, at most ``max_concurrent`` at a time.
 
     A target without candidates, and a candidate that fails, is recorded with its reason; the others go on.
@@ -81,7 +81,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             non_db=True,
             default=2,
             validator=at_least_one("max_concurrent"),
-            help="How many targets, and then how many validations, are worked on at a time.",
+            help="How many targets, and then how many validations, are worked on at a time; when one ends, the next begins.",
         )
         spec.expose_inputs(CandidatesWorkChain, namespace="candidates", exclude=("target",))
         spec.expose_inputs(
@@ -93,8 +93,17 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.setup,
-            while_(cls.targets_left)(cls.run_candidates, cls.inspect_candidates),
-            while_(cls.validations_left)(cls.run_validations, cls.inspect_validations),
+            cls.open_window,
+            while_(cls.targets_left)(
+                while_(cls.may_start_target)(cls.run_candidates),
+                cls.wait_for_one,
+                cls.inspect_candidates,
+            ),
+            while_(cls.validations_left)(
+                while_(cls.may_start_validation)(cls.run_validation),
+                cls.wait_for_one,
+                cls.inspect_validations,
+            ),
             cls.finish,
         )
         spec.output("ranking", valid_type=orm.Dict, required=False, help="For each target its candidates, best first.")
@@ -204,7 +213,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         """Begin with the first target. The context holds names, numbers and stored nodes: it survives the daemon."""
         self.ctx.names = sorted(self.inputs.targets)
         self.ctx.next_target = 0
-        self.ctx.window = []
+        self.ctx.candidates = AttributeDict()
         self.ctx.outcomes = {name: {"failed": None, "validations": {}} for name in self.ctx.names}
         self.ctx.queue = []
         self.ctx.selections = {}
@@ -213,31 +222,33 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
 
     def targets_left(self) -> bool:
         """Say whether there are targets without candidates."""
-        return self.ctx.next_target < len(self.ctx.names)
+        return self.may_start_target() or bool(self.ctx.running)
+
+    def may_start_target(self) -> bool:
+        """Say whether the next target can be begun."""
+        return self.ctx.next_target < len(self.ctx.names) and self.has_room()
 
     def run_candidates(self) -> None:
-        """Start on the next few targets."""
-        first = self.ctx.next_target
-        self.ctx.window = self.ctx.names[first : first + self.inputs.max_concurrent]
-        self.ctx.next_target += len(self.ctx.window)
-        for name in self.ctx.window:
-            inputs = AttributeDict(self.exposed_inputs(CandidatesWorkChain, "candidates"))
-            inputs.target = self.inputs.targets[name]
-            inputs.metadata.call_link_label = f"candidates_{name}"
-            node = self.submit(CandidatesWorkChain, **inputs)
-            self.report(f"launching CandidatesWorkChain<{node.pk}> for the target {name}")
-            self.to_context(**{f"candidates_{name}": node})
+        """Start on the next target."""
+        name = self.ctx.names[self.ctx.next_target]
+        self.ctx.next_target += 1
+        inputs = AttributeDict(self.exposed_inputs(CandidatesWorkChain, "candidates"))
+        inputs.target = self.inputs.targets[name]
+        inputs.metadata.call_link_label = f"candidates_{name}"
+        node = self.submit(CandidatesWorkChain, **inputs)
+        self.report(f"launching CandidatesWorkChain<{node.pk}> for the target {name}")
+        self.let_in(name, node)
 
     def inspect_candidates(self) -> ExitCode | None:
-        """Queue the best of each target for validation, in turn, so that no target waits for another."""
-        for name in self.ctx.window:
-            node = self.ctx[f"candidates_{name}"]
+        """Queue the best of a target for validation, in turn, so that no target waits for another."""
+        for name, node in self.let_out().items():
             if "report" in node.outputs:
                 self.out(f"reports.{name}", node.outputs.report)
             if not node.is_finished_ok:
                 self.ctx.outcomes[name]["failed"] = failure(node)
                 self.report(f"no candidates for the target {name}: {failure(node)}")
                 continue
+            self.ctx.candidates[name] = node
             self.out(f"candidates.{name}", node.outputs.crystals)
             if self.inputs.top_k.value == 0:
                 continue
@@ -257,47 +268,44 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
         return None
 
     def validations_left(self) -> bool:
-        """Say whether there are candidates to validate."""
-        return self.ctx.next_validation < len(self.ctx.queue)
+        """Say whether there are candidates that are not validated."""
+        return self.may_start_validation() or bool(self.ctx.running)
 
-    def run_validations(self) -> None:
-        """Extract the next few candidates, and start their validation."""
-        first = self.ctx.next_validation
-        self.ctx.window = self.ctx.queue[first : first + self.inputs.max_concurrent]
-        self.ctx.next_validation += len(self.ctx.window)
-        for _, name, candidate in self.ctx.window:
-            structure, node = extract_candidate.run_get_node(
-                crystals=self.ctx[f"candidates_{name}"].outputs.crystals,
-                candidate=orm.Int(candidate),
-                metadata={"call_link_label": f"extract_{name}_{candidate}"},
-            )
-            if not node.is_finished_ok:
-                self.ctx.failures[name][str(candidate)] = node.exit_message
-                continue
-            inputs = AttributeDict(self.exposed_inputs(ValidateWorkChain, "validate"))
-            inputs.structure, inputs.target = structure, self.inputs.targets[name]
-            inputs.metadata.call_link_label = f"validate_{name}_{candidate}"
-            validation = self.submit(ValidateWorkChain, **inputs)
-            formula = structure.get_formula()
-            self.report(f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula}) of {name}")
-            self.ctx.outcomes[name]["validations"][str(candidate)] = {
-                "structure": structure.uuid,
-                "validation": validation.uuid,
-            }
-            self.to_context(**{f"validate_{name}_{candidate}": validation})
+    def may_start_validation(self) -> bool:
+        """Say whether the next candidate's validation can be begun."""
+        return self.ctx.next_validation < len(self.ctx.queue) and self.has_room()
+
+    def run_validation(self) -> None:
+        """Extract the next candidate, and start its validation."""
+        _, name, candidate = self.ctx.queue[self.ctx.next_validation]
+        self.ctx.next_validation += 1
+        structure, node = extract_candidate.run_get_node(
+            crystals=self.ctx.candidates[name].outputs.crystals,
+            candidate=orm.Int(candidate),
+            metadata={"call_link_label": f"extract_{name}_{candidate}"},
+        )
+        if not node.is_finished_ok:
+            self.ctx.failures[name][str(candidate)] = node.exit_message
+            return
+        inputs = AttributeDict(self.exposed_inputs(ValidateWorkChain, "validate"))
+        inputs.structure, inputs.target = structure, self.inputs.targets[name]
+        inputs.metadata.call_link_label = f"validate_{name}_{candidate}"
+        validation = self.submit(ValidateWorkChain, **inputs)
+        formula = structure.get_formula()
+        self.report(f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula}) of {name}")
+        self.ctx.outcomes[name]["validations"][str(candidate)] = {"structure": structure.uuid, "validation": validation.uuid}
+        self.let_in(f"{name}_{candidate}", validation)
 
     def inspect_validations(self) -> None:
         """Note why validations failed, and where the final structures of the others are."""
-        for _, name, candidate in self.ctx.window:
-            node = self.ctx.get(f"validate_{name}_{candidate}")
-            if node is None:
-                continue
+        for key, node in self.let_out().items():
+            name, candidate = key.rsplit("_", 1)
             if not node.is_finished_ok or "score" not in node.outputs:
                 reason = (node.exit_message if node.is_finished else None) or failure(node)
-                self.ctx.failures[name][str(candidate)] = reason
+                self.ctx.failures[name][candidate] = reason
                 self.report(f"candidate {candidate} of {name} failed: {reason}")
                 continue
-            self.ctx.outcomes[name]["validations"][str(candidate)]["structure"] = node.outputs.structure.uuid
+            self.ctx.outcomes[name]["validations"][candidate]["structure"] = node.outputs.structure.uuid
 
     def finish(self) -> ExitCode | None:
         """Put the candidates of each target in their final order, whatever has failed."""
@@ -308,7 +316,7 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
             scores = self._scores(name)
             validated += len(scores)
             ranking, node = rank.run_get_node(
-                report=self.ctx[f"candidates_{name}"].outputs.report,
+                report=self.ctx.candidates[name].outputs.report,
                 failures=orm.Dict(self.ctx.failures[name]),
                 **({"selection": self.ctx.selections[name]} if name in self.ctx.selections else {}),
                 **scores,
@@ -330,9 +338,8 @@ class CampaignWorkChain(StrictProtocolMixin, WorkChain):
 
     def _scores(self, name: str) -> dict[str, orm.Dict]:
         """Return the DFT scores of a target's candidates."""
-        scores = {}
-        for _, target, candidate in self.ctx.queue:
-            node = self.ctx.get(f"validate_{target}_{candidate}")
-            if target == name and node is not None and node.is_finished_ok and "score" in node.outputs:
-                scores[f"candidate_{candidate}"] = node.outputs.score
-        return scores
+        return {
+            f"candidate_{candidate}": orm.load_node(links["validation"]).outputs.score
+            for candidate, links in self.ctx.outcomes[name]["validations"].items()
+            if candidate not in self.ctx.failures[name]
+        }

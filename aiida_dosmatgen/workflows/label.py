@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ProcessBuilder, WorkChain, while_
+from aiida.engine import ExitCode, ProcessBuilder, while_
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm.nodes.data.base import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
@@ -25,7 +25,7 @@ from .functions import label_report, prepare_label
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .timing import computed_in_this_run
-from .windows import at_least_one
+from .windows import SlidingWindowWorkChain, at_least_one
 
 _SHARE_OF_WALLTIME = 0.9
 
@@ -35,12 +35,12 @@ def validate_parameters(node: orm.Dict | None, _: Any) -> str | None:
     return problem_with(LabelParameters, node.get_dict(), "parameters") if node is not None else None
 
 
-class LabelWorkChain(StrictProtocolMixin, WorkChain):
+class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     """Label crystals: a self-consistent run with extra bands and the projections, two jobs for each crystal.
 
     The AiiDA twin of ``dosmatgen label``: equal settings give equal labels. At most ``max_concurrent`` crystals are computed
-    at a time. A crystal that fails is recorded with its reason, and the others go on. With AiiDA's caching, crystals that an
-    earlier work chain has finished are not computed again.
+    at a time; when one is done, the next begins. A crystal that fails is recorded with its reason, and the others go on. With
+    AiiDA's caching, crystals that an earlier work chain has finished are not computed again.
     """
 
     _protocol_name = "label"
@@ -82,7 +82,12 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
         spec.expose_inputs(ProjwfcCalculation, namespace="projwfc", exclude=("parent_folder", "parameters"))
         spec.outline(
             cls.setup,
-            while_(cls.crystals_left)(cls.run_pw, cls.run_projwfc, cls.inspect),
+            cls.open_window,
+            while_(cls.crystals_left)(
+                while_(cls.may_start)(cls.start_next),
+                cls.wait_for_one,
+                cls.inspect,
+            ),
             cls.assemble,
         )
         spec.output("crystals", valid_type=LabelledCrystalSetData, required=False, help="The crystals that have labels.")
@@ -127,65 +132,49 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
     def setup(self) -> None:
         """Begin with the first crystal."""
         self.ctx.next = 0
-        self.ctx.window = []
+        self.ctx.projectable = []  # rows whose self-consistent run has finished, and whose projections are next
+        self.ctx.jobs = {}  # the uuids of a row's jobs
         self.ctx.failures = {}
         self.ctx.finished = []
 
     def crystals_left(self) -> bool:
-        """Say whether there are crystals that were not tried yet."""
-        return self.ctx.next < self.inputs.crystals.base.attributes.get("n_crystals")
+        """Say whether there are crystals that are not done yet."""
+        return self.may_start() or bool(self.ctx.running)
 
-    def run_pw(self) -> None:
-        """Submit the self-consistent runs of the next few crystals."""
-        end = min(self.ctx.next + self.inputs.max_concurrent, self.inputs.crystals.base.attributes.get("n_crystals"))
-        self.ctx.window = list(range(self.ctx.next, end))
-        self.ctx.next = end
-        for row in self.ctx.window:
-            inputs = self._pw_inputs(row)
-            if inputs is not None:
-                self.to_context(**{f"pw_{row}": self.submit(PwCalculation, **inputs)})
+    def may_start(self) -> bool:
+        """Say whether another job can be submitted. A crystal goes on to its projections before the next one begins."""
+        total = self.inputs.crystals.base.attributes.get("n_crystals")
+        return self.has_room() and (bool(self.ctx.projectable) or self.ctx.next < total)
 
-    def run_projwfc(self) -> None:
-        """Submit the projections of those that finished."""
-        for row in self.ctx.window:
-            pw = self.ctx.get(f"pw_{row}")
-            if pw is None:
-                continue
-            if not pw.is_finished_ok:
-                self.ctx.failures[str(row)] = failure(pw)
-                continue
-            inputs = AttributeDict(self.exposed_inputs(ProjwfcCalculation, "projwfc"))
-            inputs.parent_folder = pw.outputs.remote_folder
-            inputs.parameters = orm.Dict({"PROJWFC": {"ngauss": 0, "degauss": 0.01, "deltae": 1.0}})
-            inputs.metadata.call_link_label = f"projwfc_{row}"
-            self.to_context(**{f"projwfc_{row}": self.submit(ProjwfcCalculation, **inputs)})
+    def start_next(self) -> None:
+        """Submit the projections of a crystal, or the self-consistent run of the next."""
+        if self.ctx.projectable:
+            self._run_projwfc(self.ctx.projectable.pop(0))
+        else:
+            self.ctx.next += 1
+            self._run_pw(self.ctx.next - 1)
 
     def inspect(self) -> None:
-        """Note which crystals of the window are done, and empty their work directories."""
-        for row in self.ctx.window:
-            pw, projwfc = self.ctx.get(f"pw_{row}"), self.ctx.get(f"projwfc_{row}")
-            if projwfc is not None:
-                if projwfc.is_finished_ok:
-                    self.ctx.finished.append(row)
-                else:
-                    self.ctx.failures[str(row)] = failure(projwfc)
-            if self.inputs.clean_workdir.value:
-                for node in (pw, projwfc):
-                    if node is not None and "remote_folder" in node.outputs:
-                        clean_calcjob_remote(node)
-                if pw is not None and row not in self.ctx.finished:
-                    # taken from the cache, these would have nothing left for projwfc.x to read
-                    for node in [pw, *pw.base.caching.get_all_same_nodes()]:
-                        node.base.caching.is_valid_cache = False
-        total = self.inputs.crystals.base.attributes.get("n_crystals")
-        self.report(f"{len(self.ctx.finished)} of {total} crystals computed, {len(self.ctx.failures)} failed")
+        """Note which crystals are done, and empty their work directories."""
+        for key, node in self.let_out().items():
+            step, row = key.split("_")
+            if not node.is_finished_ok:
+                self.ctx.failures[row] = failure(node)
+            elif step == "pw":
+                self.ctx.projectable.append(int(row))
+                continue
+            else:
+                self.ctx.finished.append(int(row))
+            self._clean_up(int(row))
+            total = self.inputs.crystals.base.attributes.get("n_crystals")
+            self.report(f"{len(self.ctx.finished)} of {total} crystals computed, {len(self.ctx.failures)} failed")
 
     def assemble(self) -> ExitCode | None:
         """Collect the labels, and the reasons of the crystals that have none."""
         failures = orm.Dict(self.ctx.failures)
         runs: dict[str, orm.Data] = {}
-        for row in self.ctx.finished:
-            pw, projwfc = self.ctx[f"pw_{row}"].outputs, self.ctx[f"projwfc_{row}"].outputs
+        for row in sorted(self.ctx.finished):
+            pw, projwfc = (job.outputs for job in self._jobs(row))
             runs[f"bands_{row}"] = pw.output_band
             runs[f"parameters_{row}"] = pw.output_parameters
             runs[f"trajectory_{row}"] = pw.output_trajectory
@@ -198,7 +187,8 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
             metadata={"call_link_label": "assemble_labelled"},
         )
         sets = {"labelled": labelled} if node.is_finished_ok else {}
-        rate = orm.Dict(computed_in_this_run(self._jobs(), self.inputs.max_concurrent))
+        jobs = {int(row): self._jobs(int(row)) for row in self.ctx.jobs}
+        rate = orm.Dict(computed_in_this_run(jobs, self.inputs.max_concurrent))
         self.out("report", label_report(crystals=self.inputs.crystals, failures=failures, rate=rate, **sets))
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_LABELS.format(reason=node.exit_message)
@@ -207,11 +197,39 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    def _jobs(self) -> dict[int, list[orm.CalcJobNode]]:
-        """Return the jobs of each crystal."""
-        total = self.inputs.crystals.base.attributes.get("n_crystals")
-        found = {row: (self.ctx.get(f"pw_{row}"), self.ctx.get(f"projwfc_{row}")) for row in range(total)}
-        return {row: [job for job in jobs if job is not None] for row, jobs in found.items()}
+    def _jobs(self, row: int) -> list[orm.CalcJobNode]:
+        """Return the jobs of a crystal, the self-consistent run first."""
+        return [orm.load_node(uuid) for uuid in self.ctx.jobs.get(str(row), [])]
+
+    def _submit(self, step: str, row: int, process: type, inputs: AttributeDict) -> None:
+        inputs.metadata.call_link_label = f"{step}_{row}"
+        node = self.submit(process, **inputs)
+        self.ctx.jobs.setdefault(str(row), []).append(node.uuid)
+        self.let_in(f"{step}_{row}", node)
+
+    def _run_pw(self, row: int) -> None:
+        inputs = self._pw_inputs(row)
+        if inputs is not None:
+            self._submit("pw", row, PwCalculation, inputs)
+
+    def _run_projwfc(self, row: int) -> None:
+        inputs = AttributeDict(self.exposed_inputs(ProjwfcCalculation, "projwfc"))
+        inputs.parent_folder = self._jobs(row)[0].outputs.remote_folder
+        inputs.parameters = orm.Dict({"PROJWFC": {"ngauss": 0, "degauss": 0.01, "deltae": 1.0}})
+        self._submit("projwfc", row, ProjwfcCalculation, inputs)
+
+    def _clean_up(self, row: int) -> None:
+        """Empty the work directories of a crystal if asked for."""
+        if not self.inputs.clean_workdir.value:
+            return
+        jobs = self._jobs(row)
+        for node in jobs:
+            if "remote_folder" in node.outputs:
+                clean_calcjob_remote(node)
+        if row not in self.ctx.finished:
+            # taken from the cache, these would have nothing left for projwfc.x to read
+            for node in [jobs[0], *jobs[0].base.caching.get_all_same_nodes()]:
+                node.base.caching.is_valid_cache = False
 
     def _pw_inputs(self, row: int) -> AttributeDict | None:
         """Return the inputs of a crystal's self-consistent run, or None after noting why there are none."""
@@ -250,5 +268,4 @@ class LabelWorkChain(StrictProtocolMixin, WorkChain):
                 _SHARE_OF_WALLTIME * walltime if walltime else None,
             )
         )
-        inputs.metadata.call_link_label = f"pw_{row}"
         return inputs

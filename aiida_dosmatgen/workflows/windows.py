@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import ProcessState, WorkChain
 
 
 def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
@@ -13,3 +18,78 @@ def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
         return f"{name} is {value}; it must be 1 or more" if value is not None and value < 1 else None
 
     return validate
+
+
+class SlidingWindowWorkChain(WorkChain):
+    """A work chain with at most ``max_concurrent`` children at a time, whose outline goes on when any of them has ended.
+
+    An outline lets children in one by one, so that a daemon that dies in between submits at most one of them again::
+
+        cls.open_window,
+        while_(cls.something_left)(          # children that are inside are something left, too
+            while_(cls.may_start)(cls.start_next),      # calls let_in
+            cls.wait_for_one,
+            cls.inspect,                                # calls let_out
+        ),
+
+    A plain work chain waits for all children of a step. Two methods of ``WorkChain`` that aiida-core leaves open to
+    subclasses are extended here: the end of one child resumes the outline, and the next :meth:`wait_for_one` waits for the
+    others again. Everything that has to survive the daemon is in the context, as in any work chain.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Listen to no child yet."""
+        self._listening: set[int] = set()
+        super().__init__(*args, **kwargs)
+
+    def load_instance_state(self, saved_state: Any, load_context: Any) -> None:
+        """Listen anew to the children of a checkpoint: nobody listens to them in this process."""
+        self._listening = set()
+        super().load_instance_state(saved_state, load_context)
+
+    # --- steps and what they call -----------------------------------------------------------------------------------
+
+    def open_window(self) -> None:
+        """Begin with no child inside."""
+        self.ctx.running = AttributeDict()
+
+    def has_room(self) -> bool:
+        """Say whether another child may be let in."""
+        return len(self.ctx.running) < self.inputs.max_concurrent
+
+    def let_in(self, key: str, node: orm.ProcessNode) -> None:
+        """Add a submitted child.
+
+        :param key: its name in the window; without dots.
+        """
+        self.ctx.running[key] = node
+
+    def wait_for_one(self) -> None:
+        """Wait until at least one of the children has ended."""
+        self.to_context(**{f"running.{key}": child for key, child in self.ctx.running.items()})
+
+    def let_out(self) -> dict[str, orm.ProcessNode]:
+        """Return the children that have ended since, by their names, and forget them."""
+        ended = {key: child for key, child in self.ctx.running.items() if isinstance(child, orm.ProcessNode)}
+        for key in ended:
+            del self.ctx.running[key]
+        return ended
+
+    # --- waiting ----------------------------------------------------------------------------------------------------
+
+    def _action_awaitables(self) -> None:
+        """Listen to each child once, however often it is waited for."""
+        for awaitable in self._awaitables:
+            if awaitable.pk not in self._listening:
+                self._listening.add(awaitable.pk)
+                callback = functools.partial(self.call_soon, self._on_child_ended, awaitable.pk)
+                self.runner.call_on_process_finish(awaitable.pk, callback)
+
+    def _on_child_ended(self, pk: int) -> None:
+        """Go on, unless a step is at work: it waits for the child again at its end, and then hears of it at once."""
+        self._listening.discard(pk)
+        if self.state != ProcessState.WAITING:
+            return
+        for awaitable in [awaitable for awaitable in self._awaitables if awaitable.pk == pk]:
+            self._on_awaitable_finished(awaitable)
+        self.resume()

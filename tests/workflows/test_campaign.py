@@ -37,6 +37,7 @@ def nodes_of(inputs, found):
 def test_protocols_make_valid_inputs(build, process, protocol):
     chain = process(build(protocol=protocol))
     chain.setup()
+    chain.open_window()
     assert chain.targets_left()
     assert not chain.validations_left()
     assert set(chain.inputs.validate.pseudos) == {"C", "Si"}  # of the family, what the denoiser can make
@@ -92,16 +93,37 @@ def test_the_target_that_does_not_fit_is_named(build, process, target, target_no
         process(build(targets={"small": target_node, "large": larger}, overrides=overrides))
 
 
-def test_targets_and_validations_come_in_windows(build, process, target_node):
+def test_no_more_targets_and_validations_are_begun_than_there_is_room_for(build, process, target_node):
     chain = process(build(targets={name: target_node for name in "cab"}, max_concurrent=2))
     chain.setup()
+    chain.open_window()
     assert chain.ctx.names == ["a", "b", "c"]
+    for name, more in (("a", True), ("b", False)):
+        assert chain.may_start_target()
+        chain.ctx.next_target += 1
+        chain.let_in(name, orm.WorkChainNode())
+        assert chain.may_start_target() is more
+    chain.let_out()
+    assert chain.may_start_target()
+
     chain.ctx.queue = [[0, "a", 4], [0, "b", 9], [1, "a", 2]]
-    sizes = []
-    while chain.validations_left():
-        sizes.append(len(chain.ctx.queue[chain.ctx.next_validation :][: chain.inputs.max_concurrent]))
-        chain.ctx.next_validation += sizes[-1]
-    assert sizes == [2, 1]
+    chain.ctx.next_validation = 3
+    assert not chain.validations_left()
+    chain.let_in("a_2", orm.WorkChainNode())
+    assert chain.validations_left() and not chain.may_start_validation()
+
+
+def test_why_validations_failed_is_noted_by_target_and_candidate(build, process, target_node):
+    chain = process(build(targets={"a_b": target_node}))
+    chain.setup()
+    chain.open_window()
+    node = orm.WorkChainNode().store()
+    node.set_process_state("finished")
+    node.set_exit_status(302)
+    node.set_exit_message("the bands could not be computed")
+    chain.let_in("a_b_12", node)
+    chain.inspect_validations()
+    assert chain.ctx.failures == {"a_b": {"12": "the bands could not be computed"}}
 
 
 def test_a_campaign_in_which_nothing_was_found_still_says_why(build, process):

@@ -32,6 +32,7 @@ def build(codes, pseudo_family, crystals):
 def test_protocols_make_valid_inputs(build, process, protocol):
     chain = process(build(protocol=protocol))
     chain.setup()
+    chain.open_window()
     assert chain.crystals_left()
 
 
@@ -83,11 +84,31 @@ def test_a_run_whose_projections_failed_is_not_taken_from_the_cache(build, proce
 
     chain = process(build())
     chain.setup()
-    chain.ctx.window = [0, 1]
-    chain.ctx.pw_0, chain.ctx.projwfc_0, chain.ctx.pw_1, chain.ctx.projwfc_1 = job(0), job(0), job(0), job(300)
+    chain.open_window()
+    runs = {0: [job(0), job(0)], 1: [job(0), job(300)]}
+    chain.ctx.jobs = {str(row): [node.uuid for node in nodes] for row, nodes in runs.items()}
+    for row, (_, projwfc) in runs.items():
+        chain.let_in(f"projwfc_{row}", projwfc)
     chain.inspect()  # neither has a work directory, as a job that could not be submitted
     assert chain.ctx.finished == [0] and list(chain.ctx.failures) == ["1"]
-    assert chain.ctx.pw_0.base.caching.is_valid_cache and not chain.ctx.pw_1.base.caching.is_valid_cache
+    assert runs[0][0].base.caching.is_valid_cache and not runs[1][0].base.caching.is_valid_cache
+
+
+def test_a_crystal_goes_on_before_the_next_one_begins(build, process):
+    chain = process(build(max_concurrent=1))
+    chain.setup()
+    chain.open_window()
+    pw = orm.CalcJobNode()
+    pw.set_process_state("finished")
+    pw.set_exit_status(0)
+    chain.ctx.next = 1
+    chain.let_in("pw_0", pw)
+    assert chain.crystals_left() and not chain.may_start()
+    chain.inspect()
+    assert chain.ctx.projectable == [0] and chain.may_start()
+    chain._run_projwfc = lambda row: chain.let_in(f"projwfc_{row}", pw)
+    chain.start_next()
+    assert list(chain.ctx.running) == ["projwfc_0"] and chain.ctx.next == 1
 
 
 # --- with the real pw.x and projwfc.x ---------------------------------------------------------------------------------------

@@ -1,0 +1,56 @@
+"""A work chain with a window, of a module that a daemon can import."""
+
+from aiida import orm
+from aiida.calculations.arithmetic.add import ArithmeticAddCalculation
+from aiida.engine import while_
+
+from aiida_dosmatgen.workflows.windows import SlidingWindowWorkChain
+
+
+class WindowedWorkChain(SlidingWindowWorkChain):
+    """Run shell commands as jobs, at most ``max_concurrent`` at a time."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.input("code", valid_type=orm.AbstractCode)
+        spec.input("commands", valid_type=orm.List)
+        spec.input("max_concurrent", valid_type=int, non_db=True)
+        spec.outline(
+            cls.setup,
+            cls.open_window,
+            while_(cls.left)(while_(cls.may_start)(cls.start_next), cls.wait_for_one, cls.inspect),
+            cls.finish,
+        )
+        spec.output("ended", valid_type=orm.List)
+
+    def setup(self):
+        self.ctx.next = 0
+        self.ctx.ended = []
+
+    def left(self):
+        return self.may_start() or bool(self.ctx.running)
+
+    def may_start(self):
+        return self.has_room() and self.ctx.next < len(self.inputs.commands)
+
+    def start_next(self):
+        node = self.submit(
+            ArithmeticAddCalculation,
+            code=self.inputs.code,
+            x=orm.Int(self.ctx.next),
+            y=orm.Int(0),
+            metadata={
+                "options": {"prepend_text": self.inputs.commands[self.ctx.next], "withmpi": False},
+                "call_link_label": f"job_{self.ctx.next}",
+            },
+        )
+        self.let_in(f"job_{self.ctx.next}", node)
+        self.ctx.next += 1
+
+    def inspect(self):
+        assert len(self.ctx.running) <= self.inputs.max_concurrent
+        self.ctx.ended += [node.outputs.sum.value for node in self.let_out().values()]
+
+    def finish(self):
+        self.out("ended", orm.List(self.ctx.ended).store())
