@@ -28,7 +28,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS
 PIP := $(CURDIR)/$(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help campaign setup test lint system-packages models labels stop clean distclean
+.PHONY: help campaign setup test lint system-packages system-packages-for-tests models labels stop clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -41,7 +41,7 @@ setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiD
 	@mkdir -p $(AIIDA_PATH)
 	@python -m aiida_dosmatgen.cmdline.setup
 
-test: $(VENV)/.installed-tests system-packages lint ## lint, then all tests, with real pw.x and a real daemon
+test: $(VENV)/.installed-tests system-packages-for-tests lint ## lint, then all tests, with real pw.x and a real daemon
 	OMP_NUM_THREADS=1 python -m pytest
 
 lint: $(VENV)/.installed-tests ## style, import contracts, types
@@ -52,6 +52,9 @@ lint: $(VENV)/.installed-tests ## style, import contracts, types
 
 system-packages:
 	@scripts/install-system-packages
+
+system-packages-for-tests:
+	@scripts/install-system-packages tests
 
 # Stamps tell what is done: an interrupted installation is taken up again, a finished one only if pyproject.toml changes.
 $(VENV)/.created:

@@ -128,10 +128,11 @@ class LoopbackCluster:
             if not re.match(r"(?i)_*(editable_+impl_+)?aiida|plumpy|kiwipy|alembic|sqlalchemy|circus", item.name):
                 _link(item, there / item.name)
         shutil.copytree(PACKAGE, there / PACKAGE.name)
+        program = environment / "bin" / "dosmatgen.py"
+        program.write_text("import sys\nfrom aiida_dosmatgen.engine.cli import main\nsys.exit(main())\n")
         script = environment / "bin" / "dosmatgen"
-        script.write_text(
-            f"#!{environment}/bin/python\nimport sys\nfrom aiida_dosmatgen.engine.cli import main\nsys.exit(main())\n"
-        )
+        library = Path(sys.base_prefix) / "lib" if python.is_relative_to(sys.base_prefix) else self.folder / "python" / "lib"
+        script.write_text(f'#!/bin/sh\nexport LD_LIBRARY_PATH={library}\nexec {environment}/bin/python {program} "$@"\n')
         script.chmod(0o755)
         subprocess.run(["chmod", "-R", "a+rX", str(environment)], check=True)
         return script
