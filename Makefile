@@ -28,7 +28,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS
 PIP := $(CURDIR)/$(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help campaign setup test lint system-packages system-packages-for-tests models labels stop clean distclean
+.PHONY: help campaign setup test soak lint system-packages system-packages-for-tests models labels stop clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -43,6 +43,10 @@ setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiD
 
 test: $(VENV)/.installed-tests system-packages-for-tests lint ## lint, then all tests, with real pw.x and a real daemon
 	OMP_NUM_THREADS=1 python -m pytest
+
+MINUTES ?= 10
+soak: $(VENV)/.installed-tests system-packages-for-tests ## repeat a small campaign under random faults for MINUTES
+	OMP_NUM_THREADS=1 python -m tests.soak --minutes $(MINUTES)
 
 lint: $(VENV)/.installed-tests ## style, import contracts, types
 	ruff check .

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 from aiida_dosmatgen.cmdline import setup
 from aiida_dosmatgen.cmdline.main import main
 
-from .loopback import HOST, LoopbackCluster, why_not
+from . import campaigns
+from .loopback import LoopbackCluster, why_not
 
 
 @pytest.fixture(scope="session")
@@ -37,23 +38,7 @@ def cluster():
 @pytest.fixture(scope="session")
 def answers(cluster):
     """What a user writes into the YAML file."""
-    options = {"max_wallclock_seconds": 1200, "withmpi": False}
-    qe = {"prepend_text": "export OMP_NUM_THREADS=1", "options": options}
-    return {
-        "label": "cluster",
-        "hostname": HOST,
-        "work_dir": f"{cluster.home}/jobs",
-        "use_login_shell": False,
-        "safe_interval": 0,
-        "minimum_job_poll_interval": 1,
-        "codes": {
-            "dosmatgen": {
-                "filepath_executable": str(cluster.engine),
-                "options": {**options, "device": "cpu", "threads": 1, "custom_scheduler_commands": "#SBATCH --comment=gpu"},
-            },
-            **{name: {"filepath_executable": f"{name}.x", **qe} for name in ("pw", "dos", "projwfc")},
-        },
-    }
+    return campaigns.answers(cluster, cluster.engine)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
 """``aiida-dosmatgen setup computer`` against a real login node."""
 
+from pathlib import Path
+
 import pytest
 from aiida import orm
 from click.testing import CliRunner
@@ -83,6 +85,15 @@ def test_a_few_answers_are_enough(home, aiida_profile_clean, answers, tmp_path):
 def test_config_and_answers_do_not_mix(home, aiida_profile_clean, tmp_path):
     result = CliRunner().invoke(main, ["setup", "computer", "--config", str(tmp_path / "c.yaml"), "--gpus", "1"])
     assert result.exit_code == 2 and "--gpus does not go with --config" in result.output
+
+
+def test_the_documented_file_makes_settings(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "clusters.md").read_text()
+    (tmp_path / "cluster.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
+    settings = ComputerSettings.from_file(tmp_path / "cluster.yaml")
+    assert settings.codes["dosmatgen"].options["device"] == "cuda"
+    assert settings.codes["dos"].prepend_text == settings.codes["pw"].prepend_text
+    assert settings.codes["dos"].filepath_executable == "dos.x"
 
 
 def test_the_answers_make_settings():

@@ -1,0 +1,252 @@
+"""Repeat a small campaign under random faults: ``python -m tests.soak --minutes 10``, or ``make soak MINUTES=10``.
+
+A first campaign runs undisturbed, on a cluster of its own on this machine (Slurm and sshd on loopback, so as root). All later
+ones are disturbed, at random moments and until the time is over, and must end with the same candidates and the same ranking.
+The last line is JSON: the number of disturbed ``campaigns``, the ``faults`` by kind, and how many campaigns were ``lost``
+(did not end well, or lack something) or ended with something ``wrong`` (other crystals, energies or scores). The seed repeats
+the choice of faults, not their moments.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+from .cluster.loopback import LoopbackCluster, why_not
+
+LONGEST = 1200  # seconds for one campaign, faults and all
+PAUSE = (4.0, 20.0)  # seconds between two faults
+
+
+class Faults:
+    """What can happen to a campaign; each method does it once, and says whether there was something to do it to."""
+
+    def __init__(self, cluster: LoopbackCluster, chance: random.Random) -> None:
+        self.cluster = cluster
+        self.chance = chance
+
+    @property
+    def kinds(self) -> list[str]:
+        """Names of all faults."""
+        return sorted(name for name in vars(Faults) if not name.startswith("_") and name != "kinds")
+
+    def executable_killed(self, campaign) -> bool:
+        """``kill -9`` of dosmatgen, pw.x or projwfc.x."""
+        from .cluster.campaigns import processes_of
+
+        found = [p for name in ("dosmatgen.py", "pw.x", "projwfc.x") for p in processes_of(name) if "bash" not in p.name()]
+        if not found:
+            return False
+        with contextlib.suppress(Exception):
+            self.chance.choice(found).kill()
+        return True
+
+    def job_cancelled(self, campaign) -> bool:
+        """``scancel`` of a job of dosmatgen."""
+        running = self.cluster.login("squeue -h -t R -o %i", check=False).stdout.split()
+        if not running:
+            return False
+        self.cluster.login(f"scancel {self.chance.choice(running)}", check=False)
+        return True
+
+    def node_died(self, campaign) -> bool:
+        """slurmd and all that runs on its node are killed; it comes back."""
+        from .cluster.campaigns import processes_of
+
+        self.cluster.kill("slurmd")
+        subprocess.run(["pkill", "-9", "-f", "slurmstepd"], check=False)
+        for process in processes_of("slurm_script") + processes_of("dosmatgen.py") + processes_of(".x"):
+            with contextlib.suppress(Exception):
+                process.kill()
+        time.sleep(self.chance.uniform(0, 5))
+        self.cluster.start_slurmd()
+        return True
+
+    def login_down(self, campaign) -> bool:
+        """sshd and all its sessions are killed; it comes back."""
+        self.cluster.kill("sshd")
+        time.sleep(self.chance.uniform(1, 15))
+        self.cluster.start_sshd()
+        return True
+
+    def controller_down(self, campaign) -> bool:
+        """slurmctld is killed; it comes back."""
+        self.cluster.kill("slurmctld")
+        time.sleep(self.chance.uniform(1, 10))
+        self.cluster.start_slurmctld()
+        return True
+
+    def worker_killed(self, campaign) -> bool:
+        """``kill -9`` of a worker of AiiDA's daemon, which starts another one."""
+        import psutil
+        from aiida.engine.daemon.client import get_daemon_client
+
+        pid = get_daemon_client().get_daemon_pid()
+        children = psutil.Process(pid).children(recursive=True) if pid else []
+        workers = [child for child in children if "worker" in " ".join(child.cmdline())]
+        if not workers:
+            return False
+        self.chance.choice(workers).kill()
+        return True
+
+    def daemon_killed(self, campaign) -> bool:
+        """``kill -9`` of AiiDA's daemon with its broker and workers; it is started again."""
+        from .cluster.campaigns import kill_daemon
+
+        kill_daemon()
+        return True
+
+    def submitted_twice(self, campaign) -> bool:
+        """A running job of dosmatgen is submitted once more, in the same folder."""
+        from .cluster.campaigns import jobs
+
+        running = [job for job in jobs(campaign) if not job.is_terminated and "dosmatgen" in job.inputs.code.label]
+        folders = [job.get_remote_workdir() for job in running if job.get_job_id()]
+        if not folders:
+            return False
+        self.cluster.login(f"cd {self.chance.choice(folders)} && sbatch _aiidasubmit.sh", check=False)
+        return True
+
+    def part_truncated(self, campaign) -> bool:
+        """What a running job of dosmatgen keeps beside its output loses its second half."""
+        from .cluster.campaigns import jobs
+
+        folders = [job.get_remote_workdir() for job in jobs(campaign) if not job.is_terminated]
+        parts = [path for folder in folders if folder for path in Path(folder).glob(".*.parts/**/*") if path.is_file()]
+        if not parts:
+            return False
+        with contextlib.suppress(OSError):
+            part = self.chance.choice(parts)
+            os.truncate(part, part.stat().st_size // 2)
+        return True
+
+
+def compare(campaign, reference) -> tuple[str | None, str | None]:
+    """Return what a campaign lost against the undisturbed one, and what is wrong with it, or None and None."""
+    import numpy as np
+
+    from .cluster.campaigns import candidates_of, rows_of, what_failed
+
+    if not campaign.is_finished_ok:
+        return f"it did not end well: {what_failed(campaign)}", None
+    rows, expected = ({int(row["candidate"]): row for row in rows_of(c)} for c in (campaign, reference))
+    if set(rows) != set(expected):
+        return f"it ranks {sorted(rows)}, the undisturbed one {sorted(expected)}", None
+    for candidate, row in expected.items():
+        if row["status"] == "validated" != rows[candidate]["status"]:
+            return f"candidate {candidate} is {rows[candidate]['status']}: {rows[candidate].get('reason')}", None
+    ours, theirs = (candidates_of(c).outputs for c in (campaign, reference))
+    if ours.sampled.crystals != theirs.sampled.crystals:
+        return None, "the candidates are others"
+    energies = [outputs.crystals.crystals.crystal_columns["energy"] for outputs in (ours, theirs)]
+    if not np.allclose(*energies, atol=1e-3):
+        return None, "the energies are others"
+    for candidate, row in expected.items():
+        if row["status"] == "validated" and abs(row["dft"]["mae"] - rows[candidate]["dft"]["mae"]) > 1e-3:
+            return None, f"the DFT score of candidate {candidate} is {rows[candidate]['dft']['mae']}, not {row['dft']['mae']}"
+    return None, None
+
+
+def prepare(folder: Path, cluster: LoopbackCluster):
+    """Start the cluster, and make a profile that has it as a computer; return the models' nodes."""
+    from aiida.manage.configuration import get_config
+
+    from aiida_dosmatgen.cmdline import setup
+    from aiida_dosmatgen.cmdline.computer import ComputerSettings, set_up
+
+    from .cluster.campaigns import answers
+
+    cluster.start()
+    engine = cluster.install_engine()
+    (folder / "home" / ".ssh").mkdir(parents=True, mode=0o700)
+    shutil.copy(cluster.keys / "config", folder / "home" / ".ssh" / "config")
+    profile = setup.ensure_profile("soak")
+    config = get_config()
+    config.set_option("transport.task_retry_initial_interval", 2, scope=profile.name)
+    config.store()
+    set_up(ComputerSettings.model_validate(answers(cluster, engine)))
+    setup.ensure_pseudo_family()
+    models = setup.ensure_models()
+    setup.ensure_daemon(workers=2)
+    return models
+
+
+def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
+    """Run campaigns until the time is over."""
+    from .cluster.campaigns import start, wait_for
+
+    chance = random.Random(seed)
+    faults = Faults(cluster, chance)
+    counts: Counter[str] = Counter()
+    result = {"campaigns": 0, "faults": counts, "lost": 0, "wrong": 0}
+    begin = time.monotonic()
+    reference = start(models)
+    wait_for(lambda: reference.is_terminated, "the end of the undisturbed campaign", LONGEST)
+    if not reference.is_finished_ok:
+        raise RuntimeError(f"the undisturbed campaign failed: {reference.exit_message}")
+    print(f"undisturbed: {time.monotonic() - begin:.0f} s", flush=True)
+    deadline = time.monotonic() + 60 * minutes
+    while time.monotonic() < deadline:
+        began, here = time.monotonic(), Counter()
+        campaign = start(models)
+        next_fault = began + chance.uniform(*PAUSE)
+        while not campaign.is_terminated and time.monotonic() - began < LONGEST:
+            time.sleep(0.2)
+            if next_fault < time.monotonic() < deadline:
+                kind = chance.choice(faults.kinds)
+                here[kind] += bool(getattr(faults, kind)(campaign))
+                next_fault = time.monotonic() + chance.uniform(*PAUSE)
+        lost, wrong = compare(campaign, reference)
+        result["campaigns"] += 1
+        result["lost"] += lost is not None
+        result["wrong"] += wrong is not None
+        counts.update(+here)
+        said = lost or wrong or "as undisturbed"
+        print(f"campaign {result['campaigns']}: {time.monotonic() - began:.0f} s, {dict(+here)}: {said}", flush=True)
+    return {**result, "faults": dict(sorted(counts.items()))}
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    reason = why_not()
+    if reason:
+        print(f"soak: {reason}", file=sys.stderr)
+        return 2
+    folder = Path(tempfile.mkdtemp(prefix="dosmatgen-soak-"))
+    folder.chmod(0o755)
+    private = folder / "private"
+    os.environ |= {"AIIDA_PATH": str(private), "HOME": str(private / "home")}
+    cluster = LoopbackCluster(folder / "cluster")
+    result = None
+    try:
+        result = soak(given.minutes, given.seed, cluster, prepare(private, cluster))
+    finally:
+        with contextlib.suppress(Exception):
+            from aiida.engine.daemon.client import get_daemon_client
+
+            get_daemon_client().stop_daemon(wait=True)
+        cluster.stop()
+        if result is not None and not result["lost"] and not result["wrong"]:
+            shutil.rmtree(folder, ignore_errors=True)
+        else:
+            print(f"soak: all is kept in {folder}", file=sys.stderr)
+    print(json.dumps(result))
+    return int(bool(result["lost"] or result["wrong"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
