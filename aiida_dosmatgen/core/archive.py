@@ -31,11 +31,14 @@ def save_arrays(path: str | Path | BinaryIO, header: Mapping[str, Any], arrays: 
         return
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with open(partial, "wb") as stream:
-        stream.write(buffer.getvalue())
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    try:
+        with open(partial, "wb") as stream:
+            stream.write(buffer.getvalue())
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)  # on a full disk every byte counts
 
 
 def load_arrays(path: str | Path | BinaryIO, kind: str, version: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -1,9 +1,11 @@
 """``dosmatgen``: the executable that batch jobs call. It works without AiiDA, in the folder of its job file.
 
-Exit status: 0 finished; 2 bad input, one line on stderr; 3 stopped by its time budget with what was done kept.
+Exit status: 0 finished; 2 bad input, one line on stderr; 3 stopped by its time budget with what was done kept;
+4 stopped by a full or failing disk, with what was done kept.
 """
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Sequence
@@ -22,6 +24,8 @@ _JOBS = {
     "train": "train a denoiser, a predictor or a force field",
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
 }
+
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}  # trouble with the disk, not with the job
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -73,6 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ContentError as exception:
         print(f"dosmatgen: {' '.join(str(exception).split())}", file=sys.stderr)
         return 2
+    except OSError as exception:
+        if exception.errno not in _STORAGE:
+            raise
+        room = f"{exception.strerror} in {given.job.resolve().parent}"
+        print(f"dosmatgen: interrupted: {room}; make room and start again, what is finished is kept", file=sys.stderr)
+        return 4
     except KeyboardInterrupt:
         print("dosmatgen: interrupted", file=sys.stderr)
         return 130

@@ -122,6 +122,37 @@ def test_a_killed_run_is_taken_over_in_another_folder(folder, whole):
     np.testing.assert_array_equal(found.lattices[~rows], whole.lattices[~rows])
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1M", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"a small disk cannot be mounted: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_costs_nothing_that_is_finished(folder, whole, small_disk):
+    for name in ("model.safetensors", "target.npz", "job.json"):
+        shutil.copy(folder / name, small_disk)
+    usage = shutil.disk_usage(small_disk)
+    (small_disk / "others").write_bytes(bytes(usage.free - 200_000))
+    process = start(small_disk)
+    _, stderr = process.communicate()
+    assert process.returncode == 4
+    assert stderr.splitlines()[-1].startswith("dosmatgen: interrupted: No space left on device in ")
+    kept = {path: path.stat().st_mtime_ns for path in small_disk.glob(f"{PARTS}/*/*.npz")}
+    assert kept and not (small_disk / "results.json").exists()
+    assert not list(small_disk.rglob("*.partial"))
+
+    (small_disk / "others").unlink()
+    process = start(small_disk)
+    assert process.wait() == 0, process.stderr.read()
+    assert candidates(small_disk) == whole
+
+
 def test_nothing_to_take_over_is_no_harm(folder, whole):
     assert main(["sample", str(folder / "job.json"), "--continue-from", str(folder.parent / "nowhere")]) == 0
     assert candidates(folder) == whole
