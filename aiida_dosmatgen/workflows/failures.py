@@ -6,6 +6,8 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import Process
 
+from .remedies import last_words
+
 
 def failure(node: orm.ProcessNode) -> str:
     """Return the deepest known reason why a process failed: that of the last failed process it called, or its own."""
@@ -33,7 +35,9 @@ def outputs_were_lost(node: orm.WorkChainNode) -> bool:
 def _own_failure(node: orm.ProcessNode) -> str:
     name = node.process_label or "process"
     if node.is_finished:
-        return f"{name} exit status {node.exit_status}: {_line(node.exit_message)}"
+        words = last_words(node) if isinstance(node, orm.CalcJobNode) else None
+        message = _line(node.exit_message) + (f" ({words})" if words else "")
+        return f"{name} exit status {node.exit_status}: {message}"
     if node.is_excepted:
         return f"{name} excepted: {_line(node.exception)}"
     if node.is_killed:

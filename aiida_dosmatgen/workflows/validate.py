@@ -8,7 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.common.exceptions import NotExistent
-from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, if_, while_
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, while_
 from aiida.orm.nodes.data.base import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_quantumespresso.workflows.pdos import PdosWorkChain, clean_workchain_calcs
@@ -24,6 +24,9 @@ from .failures import failure, outputs_were_lost
 from .protocols.utils import StrictProtocolMixin, checked, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .qe_inputs import pdos_inputs, relax_inputs
+from .remedies import MORE_BANDS, WITHOUT_SYMMETRY, remedy, was_interrupted
+
+_IN_A_ROW = 4  # runs that were interrupted at the same step: then something is wrong with the job after all
 
 
 def validate_settings(node: orm.Dict | None, _: Any) -> str | None:
@@ -50,8 +53,8 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
 
     The inputs ``pdos`` and ``relax`` hold what is the same for every structure; what depends on the structure (its
     pseudopotentials, cutoffs, thresholds and number of bands) is filled in where the parameters leave it open.
-    A DOS that does not hold the electrons is never scored. If the bands do not reach far enough up, they are computed once
-    more, with more of them, from the same charge density.
+    A DOS that does not hold the electrons is never scored. If the bands do not reach far enough up, or pw.x or projwfc.x stop
+    with an error that is known, they are computed once more from the same charge density: with more bands, without symmetry.
     """
 
     _protocol_name = "validate"
@@ -94,7 +97,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         spec.inputs.validator = validate_inputs
         spec.outline(
             cls.setup,
-            if_(cls.should_relax)(cls.run_relax, cls.inspect_relax),
+            while_(cls.should_relax)(cls.run_relax, cls.inspect_relax),
             while_(cls.should_run_pdos)(cls.run_pdos, cls.inspect_pdos),
             cls.score,
         )
@@ -160,8 +163,11 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         """Choose the pseudopotentials of the structure."""
         self.ctx.structure = self.inputs.structure
         self.ctx.iteration = 0
-        self.ctx.complete = False
+        self.ctx.again = True
+        self.ctx.remedies = []
         self.ctx.repeated = False
+        self.ctx.interrupted = 0
+        self.ctx.charge_density = None
         missing = sorted({kind.symbol for kind in self.inputs.structure.kinds} - set(self.inputs.pseudos))
         if missing:
             known = " ".join(sorted(self.inputs.pseudos))
@@ -175,8 +181,8 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         return None
 
     def should_relax(self) -> bool:
-        """Say whether the inputs of a relaxation are there."""
-        return "relax" in self.inputs
+        """Say whether a relaxation is asked for, and not done yet."""
+        return "relax" in self.inputs and not self.ctx.get("relaxed", False)
 
     def run_relax(self) -> ToContext:
         """Relax the structure with pw.x."""
@@ -191,26 +197,31 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
     def inspect_relax(self) -> ExitCode | None:
         """Go on with the relaxed structure."""
         if not self.ctx.relax.is_finished_ok:
+            if self._interrupted(self.ctx.relax):
+                return None
             return self.exit_codes.ERROR_RELAX_FAILED.format(reason=failure(self.ctx.relax))
         self.ctx.structure = self.ctx.relax.outputs.output_structure
+        self.ctx.relaxed = True
+        self.ctx.interrupted = 0
         return None
 
     def should_run_pdos(self) -> bool:
-        """Say whether the bands do not reach far enough yet; they are computed twice at most, but for lost outputs."""
-        return not self.ctx.complete and self.ctx.iteration < 2
+        """Say whether the bands are to be computed, or computed again: once for each remedy at most."""
+        return self.ctx.again
 
     def run_pdos(self) -> ToContext:
-        """Compute bands and projections; the second time with more bands, from the charge density of the first."""
+        """Compute bands and projections; from the charge density of the run before, if it has one."""
         inputs = AttributeDict(self.exposed_inputs(PdosWorkChain, "pdos"))
         inputs.structure = self.ctx.structure
-        inputs.clean_workdir = orm.Bool(False)  # the second run starts from the first one's charge density
+        inputs.clean_workdir = orm.Bool(False)  # another run starts from the first one's charge density
         self._fill(inputs.nscf.pw, bands=True)
-        if self.ctx.iteration == 0 and "scf" in inputs:
-            self._fill(inputs.scf.pw)
-        elif self.ctx.iteration > 0:
+        if self.ctx.charge_density is not None:
             inputs.pop("scf")
             inputs.nscf.pw.parent_folder = self.ctx.charge_density
+        elif "scf" in inputs:
+            self._fill(inputs.scf.pw)
         self.ctx.iteration += 1
+        self.ctx.again = False
         inputs.metadata.call_link_label = f"pdos_{self.ctx.iteration}"
         node = self.submit(PdosWorkChain, **inputs)
         self.report(f"launching PdosWorkChain<{node.pk}>")
@@ -218,32 +229,70 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
 
     def inspect_pdos(self) -> ExitCode | None:
         """Turn the projections into a DOS, and look how far up its bands reach."""
-        nodes = self._bands_and_projections()
-        if nodes is None and not self.ctx.repeated and outputs_were_lost(self.ctx.pdos):
-            self.ctx.repeated = True
-            self.ctx.iteration -= 1
-            self.report("the daemon was stopped while outputs were attached, and they were lost; computing the bands again")
-            return None
-        if nodes is None:
-            failed = self.ctx.pdos.exit_status == PdosWorkChain.exit_codes.ERROR_SUB_PROCESS_FAILED_PROJWFC.status
-            exit_code = self.exit_codes.ERROR_PROJWFC_FAILED if failed else self.exit_codes.ERROR_PDOS_FAILED
-            return exit_code.format(reason=failure(self.ctx.pdos))
+        scf, nscf, projwfc = (self._part(name) for name in ("scf", "nscf", "projwfc"))
+        if scf is not None and scf.is_finished_ok:
+            self.ctx.charge_density = scf.outputs.remote_folder
+            self.ctx.interrupted = 0
+        if not (nscf is not None and nscf.is_finished_ok and projwfc is not None and projwfc.is_finished_ok):
+            return self._inspect_failure(scf, nscf, projwfc)
         dos, node = projected_dos.run_get_node(
-            structure=self.ctx.structure, **nodes, metadata={"call_link_label": f"projected_dos_{self.ctx.iteration}"}
+            structure=self.ctx.structure,
+            bands=nscf.outputs.output_band,
+            projections=projwfc.outputs.projections,
+            parameters=nscf.outputs.output_parameters,
+            metadata={"call_link_label": f"projected_dos_{self.ctx.iteration}"},
         )
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_DOS_REFUSED.format(reason=node.exit_message)
         self.ctx.dos = dos
-        if self.ctx.iteration == 1:
-            scf = self.ctx.pdos.base.links.get_outgoing(link_label_filter="scf").one().node
-            self.ctx.charge_density = scf.outputs.remote_folder
         reached = float(dos.crystals.crystal_columns["complete_below"][0])
         needed = min(self._settings.complete_up_to, self.inputs.target.target.complete_below)
-        self.ctx.complete = reached >= needed
-        if not self.ctx.complete:
-            again = "; computing more bands" if self.ctx.iteration < 2 else "; the score stops there"
-            self.report(f"the bands are complete below {reached:.1f} eV, {needed:.1f} eV are needed{again}")
+        if reached < needed:
+            short = f"the bands are complete below {reached:.1f} eV, {needed:.1f} eV are needed"
+            if not self._try(MORE_BANDS, short):
+                self.report(f"{short}; the score stops there")
         return None
+
+    def _inspect_failure(self, *parts: orm.ProcessNode | None) -> ExitCode | None:
+        """Compute the bands again if something is known to help, or end.
+
+        :param parts: the processes scf, nscf and projwfc, as far as there are any.
+        """
+        _, nscf, projwfc = parts
+        if self.ctx.charge_density is not None and self._try(remedy(projwfc) or remedy(nscf), failure(self.ctx.pdos)):
+            return None
+        if not self.ctx.repeated and outputs_were_lost(self.ctx.pdos):
+            self.ctx.repeated = self.ctx.again = True
+            self.report("the daemon was stopped while outputs were attached, and they were lost; computing the bands again")
+            return None
+        if self._interrupted(*parts):
+            self.ctx.again = True
+            return None
+        if "dos" in self.ctx:
+            self.report(f"{failure(self.ctx.pdos)}; the score is that of the run before")
+            return None
+        failed = nscf is not None and nscf.is_finished_ok
+        exit_code = self.exit_codes.ERROR_PROJWFC_FAILED if failed else self.exit_codes.ERROR_PDOS_FAILED
+        return exit_code.format(reason=failure(self.ctx.pdos))
+
+    def _interrupted(self, *parts: orm.ProcessNode | None) -> bool:
+        """Say whether one of the processes was stopped from outside, and is worth another try."""
+        node = next((part for part in parts if was_interrupted(part)), None)
+        if node is None:
+            return False
+        self.ctx.interrupted += 1
+        again = self.ctx.interrupted < _IN_A_ROW
+        self.report(f"{failure(node)}; it was interrupted, {'running it again' if again else 'too often: giving up'}")
+        return again
+
+    def _try(self, cure: str | None, reason: str) -> bool:
+        """Ask for another run with a remedy, if there is one that was not tried; say so."""
+        if cure is None or cure in self.ctx.remedies:
+            return False
+        self.ctx.remedies.append(cure)
+        self.ctx.again = True
+        self.report(f"{reason}; computing the bands again, {cure}")
+        return True
 
     def score(self) -> ExitCode | None:
         """Compare the DOS with the target."""
@@ -291,18 +340,13 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         control.setdefault("etot_conv_thr", settings.etot_conv_thr_per_atom * len(symbols))
         if bands:
             n_electrons = valence_electrons(symbols, self.inputs.pseudos)
-            count = n_bands if self.ctx.iteration == 0 else more_bands
-            system.setdefault("nbnd", count(n_electrons, len(symbols)))
+            system.setdefault("nbnd", n_bands(n_electrons, len(symbols)))
+            if MORE_BANDS in self.ctx.remedies:  # what was given did not suffice
+                system["nbnd"] = max(system["nbnd"], more_bands(n_electrons, len(symbols)))
+            if WITHOUT_SYMMETRY in self.ctx.remedies:
+                system["nosym"] = system["noinv"] = True
         pw.parameters = orm.Dict(parameters)
 
-    def _bands_and_projections(self) -> dict[str, orm.Data] | None:
-        """Return what the DOS is made of, or None; dos.x is not needed for it and may have failed."""
-        called = {entry.link_label: entry.node for entry in self.ctx.pdos.base.links.get_outgoing().all()}
-        nscf, projwfc = called.get("nscf"), called.get("projwfc")
-        if nscf is None or projwfc is None or not (nscf.is_finished_ok and projwfc.is_finished_ok):
-            return None
-        return {
-            "bands": nscf.outputs.output_band,
-            "projections": projwfc.outputs.projections,
-            "parameters": nscf.outputs.output_parameters,
-        }
+    def _part(self, name: str) -> orm.ProcessNode | None:
+        """Return a process of the last run, or None. dos.x is not needed for the score and may have failed."""
+        return next((entry.node for entry in self.ctx.pdos.base.links.get_outgoing(link_label_filter=name).all()), None)

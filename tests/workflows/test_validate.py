@@ -5,6 +5,7 @@ from aiida.common.links import LinkType
 from ase.build import bulk
 
 from aiida_dosmatgen.core.dft import more_bands, n_bands
+from aiida_dosmatgen.workflows.remedies import MORE_BANDS, WITHOUT_SYMMETRY
 from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from .conftest import FAMILY
@@ -49,7 +50,7 @@ def test_settings_that_depend_on_the_structure_are_filled_in(build, process):
     assert parameters["ELECTRONS"]["conv_thr"] == pytest.approx(2 * 2e-9)
     assert set(inputs.nscf.pw.pseudos) == {"Si", "C"}
 
-    chain.ctx.iteration = 1
+    chain.ctx.remedies = [MORE_BANDS]
     inputs = AttributeDict(chain.exposed_inputs(chain_class("quantumespresso.pdos"), "pdos"))
     chain._fill(inputs.nscf.pw, bands=True)
     assert inputs.nscf.pw.parameters.get_dict()["SYSTEM"]["nbnd"] == more_bands(8, 2) > n_bands(8, 2)
@@ -98,16 +99,15 @@ def test_what_would_run_for_nothing_is_refused(build, process, system, message):
         process(build(overrides={"pdos": {"nscf": {"pw": {"parameters": {"SYSTEM": system}}}}}))
 
 
-def test_bands_are_computed_twice_at_most(build, process):
+def test_each_remedy_is_tried_once(build, process):
     chain = process(build())
-    chain.ctx.complete, chain.ctx.iteration = False, 0
+    chain.setup()
     assert chain.should_run_pdos()
-    chain.ctx.iteration = 1
-    assert chain.should_run_pdos()
-    chain.ctx.iteration = 2
-    assert not chain.should_run_pdos()
-    chain.ctx.complete, chain.ctx.iteration = True, 1
-    assert not chain.should_run_pdos()
+    chain.ctx.again = False
+    assert chain._try(MORE_BANDS, "too few bands") and chain.should_run_pdos()
+    chain.ctx.again = False
+    assert not chain._try(MORE_BANDS, "too few bands") and not chain._try(None, "unknown") and not chain.should_run_pdos()
+    assert chain._try(WITHOUT_SYMMETRY, "d_matrix") and chain.should_run_pdos()
 
 
 def test_outputs_that_a_killed_daemon_lost_are_computed_again(build, process, codes):
@@ -130,12 +130,12 @@ def test_outputs_that_a_killed_daemon_lost_are_computed_again(build, process, co
     chain = process(build())
     chain.setup()
     for status, with_output in ((11, False), (301, True)):
-        chain.ctx.pdos, chain.ctx.iteration = ended(status, with_output), 1
+        chain.ctx.pdos, chain.ctx.again = ended(status, with_output), False
         assert chain.inspect_pdos().status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
-    chain.ctx.pdos, chain.ctx.iteration = ended(11, True), 1
+    chain.ctx.pdos, chain.ctx.again = ended(11, True), False
     assert chain.inspect_pdos() is None
-    assert chain.should_run_pdos() and chain.ctx.iteration == 0
-    chain.ctx.iteration = 1  # and once only
+    assert chain.should_run_pdos()
+    chain.ctx.again = False  # and once only
     assert chain.inspect_pdos().status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
 
 

@@ -1,9 +1,10 @@
-"""A work chain with a window, of a module that a daemon can import."""
+"""Work chains of the tests, in a module that a daemon can import."""
 
 from aiida import orm
 from aiida.calculations.arithmetic.add import ArithmeticAddCalculation
 from aiida.engine import while_
 
+from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 from aiida_dosmatgen.workflows.windows import SlidingWindowWorkChain
 
 
@@ -54,3 +55,16 @@ class WindowedWorkChain(SlidingWindowWorkChain):
 
     def finish(self):
         self.out("ended", orm.List(self.ctx.ended).store())
+
+
+class CampaignOfGivenCandidates(CampaignWorkChain):
+    """A campaign whose candidates were made before, by the work chain of the given uuid."""
+
+    @classmethod
+    def define(cls, spec):
+        super().define(spec)
+        spec.input("given", valid_type=orm.Str)
+
+    def run_candidates(self):
+        self.let_in(self.ctx.names[self.ctx.next_target], orm.load_node(self.inputs.given.value))
+        self.ctx.next_target += 1

@@ -1,0 +1,64 @@
+"""What executables of Quantum ESPRESSO say when they stop, and what is known to help."""
+
+from __future__ import annotations
+
+import re
+
+from aiida import orm
+
+_ERROR = re.compile(r"^ %{40,}\n(.*?)^ %{40,}$", re.MULTILINE | re.DOTALL)
+
+_DONE = "JOB DONE"
+
+MORE_BANDS = "more bands"
+WITHOUT_SYMMETRY = "without symmetry"
+
+_REMEDIES = {
+    # more electrons than the bands hold, seen by the tetrahedron method
+    "bad Fermi energy": MORE_BANDS,
+    "too few bands": MORE_BANDS,
+    # pw.x takes a cell that is off by 1e-7 for symmetric, projwfc.x does not take its rotations for orthogonal
+    "d_matrix": WITHOUT_SYMMETRY,
+}
+
+
+def last_words(job: orm.CalcJobNode) -> str | None:
+    """Return the error that an executable printed before it stopped, in one line, or None."""
+    found = _ERROR.findall(_output(job))
+    return " ".join(found[0].split()) if found else None
+
+
+def was_interrupted(node: orm.ProcessNode | None) -> bool:
+    """Tell whether a job, or the last job of a work chain, was stopped from outside.
+
+    It said neither that it is done, nor why not.
+    """
+    job = _last_job(node)
+    if job is None or not job.is_finished or job.is_finished_ok or last_words(job) is not None:
+        return False
+    return _DONE not in _output(job)
+
+
+def remedy(node: orm.ProcessNode | None) -> str | None:
+    """Return what helps against the failure of a job, or of the last job of a work chain, or None."""
+    job = _last_job(node)
+    if job is None or not job.is_finished or job.is_finished_ok:
+        return None
+    words = last_words(job) or ""
+    return next((cure for sign, cure in _REMEDIES.items() if sign in words), None)
+
+
+def _last_job(node: orm.ProcessNode | None) -> orm.CalcJobNode | None:
+    if isinstance(node, orm.WorkChainNode):
+        jobs = [job for job in node.called_descendants if isinstance(job, orm.CalcJobNode)]
+        return max(jobs, key=lambda job: job.pk, default=None)
+    return node
+
+
+def _output(job: orm.CalcJobNode) -> str:
+    """Return what the executable printed, empty if that was not retrieved."""
+    name = job.get_option("output_filename")
+    if not name or "retrieved" not in job.outputs:
+        return ""
+    files = job.outputs.retrieved.base.repository
+    return files.get_object_content(name, mode="rb").decode(errors="replace") if name in files.list_object_names() else ""
