@@ -19,6 +19,7 @@ from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
 from ..core.job import ForceField
+from .fused_mace import TILE, ScalarConvolution, fuse
 from .memory import is_out_of_memory, release
 
 logger = logging.getLogger(__name__)
@@ -101,6 +102,8 @@ class MaceEvaluator:
         self.model = model.to(device=self.device, dtype=dtype).eval()
         for parameter in self.model.parameters():
             parameter.requires_grad_(False)
+        self.model = fuse(self.model)
+        self._tile = TILE if any(isinstance(part, ScalarConvolution) for part in self.model.modules()) else 1
         self.cutoff = float(model.r_max)  # type: ignore[arg-type]
         numbers = model.atomic_numbers.cpu().numpy()  # type: ignore[operator,union-attr]
         self._index = np.full(len(SYMBOLS), -1)
@@ -153,13 +156,14 @@ class MaceEvaluator:
         edges, shifts = [], []
         for i, lattice in enumerate(crystals.lattices):
             first, last = offsets[i], offsets[i + 1]
-            senders, receivers, images = neighbour_list(
+            receivers, senders, images = neighbour_list(
                 "ijS", positions=positions[first:last], cell=lattice, pbc=periodic, cutoff=self.cutoff
             )
             edges.append(np.stack([senders, receivers]) + first)
-            shifts.append(images)
+            shifts.append(-images)
         edge_index, unit_shifts = np.concatenate(edges, 1), np.concatenate(shifts)
-        crystal_of_edge = np.repeat(np.arange(len(crystals)), [e.shape[1] for e in edges])
+        edge_index, unit_shifts = self._fill_tiles(crystals, edge_index, unit_shifts)
+        crystal_of_edge = crystals.crystal_of_atom[edge_index[1]]
         cartesian_shifts = np.einsum("ei,eij->ej", unit_shifts, crystals.lattices[crystal_of_edge])
 
         def real(array: np.ndarray) -> torch.Tensor:
@@ -179,6 +183,19 @@ class MaceEvaluator:
             "ptr": integer(offsets),
             "head": integer(np.full(len(crystals), self.head)),
         }
+
+    def _fill_tiles(
+        self, crystals: CrystalSet, edge_index: np.ndarray, unit_shifts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Add edges beyond the cutoff, which count for nothing, until each receiver has whole tiles of edges."""
+        counts = np.bincount(edge_index[1], minlength=len(crystals.numbers))
+        missing = np.repeat(np.arange(len(counts)), -counts % self._tile)
+        far = np.ceil(2 * self.cutoff / np.linalg.norm(crystals.lattices[:, 0], axis=1))
+        images = np.zeros((len(missing), 3), dtype=unit_shifts.dtype)
+        images[:, 0] = far[crystals.crystal_of_atom[missing]]
+        edge_index = np.concatenate([edge_index, np.stack([missing, missing])], 1)
+        order = np.argsort(edge_index[1], kind="stable")
+        return edge_index[:, order], np.concatenate([unit_shifts, images])[order]
 
 
 def _load_mace(
