@@ -144,9 +144,7 @@ def test_projections_of_a_nearly_symmetric_cell_are_computed_without_symmetry(va
 def candidates(aiida_profile):
     """What a finished candidates work chain leaves: silicon in three crystals, the second one with twice the electrons."""
     rng = np.random.default_rng(1)
-    second = bulk("Si", "diamond", a=5.43).repeat((2, 1, 1))
-    second.rattle(0.2, seed=1)
-    every = [bulk("Si", "diamond", a=5.43), second, bulk("Si", "sc", a=2.55)]
+    every = [bulk("Si", "diamond", a=5.43), bulk("SiSi", "wurtzite", a=3.84, c=6.27), bulk("Si", "sc", a=2.55)]
     n_atoms = [len(atoms) for atoms in every]
     crystals = CrystalSet(
         n_atoms,
