@@ -188,6 +188,8 @@ class RelaxParameters(Strict):
     :param max_steps: steps after which a crystal counts as not converged.
     :param cell: whether the cell is relaxed too.
     :param precision: arithmetic of a MACE model; steps are always taken in float64.
+    :param symmetry: tolerance in Å within which the space group of a crystal is found at its start; that is made exact and
+        kept. None keeps no symmetry.
     """
 
     fmax: float = Field(0.05, gt=0)
@@ -195,6 +197,7 @@ class RelaxParameters(Strict):
     max_steps: int = Field(300, ge=0)
     cell: bool = True
     precision: Literal["float32", "float64"] = "float32"
+    symmetry: float | None = Field(None, gt=0)
 
 
 class RelaxJob(Job):

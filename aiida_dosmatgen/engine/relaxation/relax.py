@@ -14,6 +14,7 @@ from ...core.job import RelaxParameters
 from ..forcefields import Evaluator
 from .pool import Pool
 from .repair import OVERLAP, make_right_handed, push_apart
+from .symmetry import Operations, impose, symmetrize
 
 STATUSES = (
     "converged", "max steps", "out of time", "exploded", "collapsed", "clash", "not finite", "unknown element"
@@ -89,6 +90,7 @@ def relax(
         atoms = int(pool.n_atoms.sum()) + sum(int(begin.n_atoms[i]) for i in [*entering, queue[0]])
         return atoms <= budget or not len(pool) + len(entering)
 
+    symmetries: dict[int, Operations] = {}
     rounds = 0
     while queue or len(pool):
         if not in_time():
@@ -103,6 +105,8 @@ def relax(
             if crystal is None:
                 yield _untouched(i, crystals[i], "clash")
                 continue
+            if parameters.symmetry is not None:
+                crystal, symmetries[i] = symmetrize(crystal, parameters.symmetry)
             entering.append(i)
             ready.append(crystal)
         if entering:
@@ -116,7 +120,11 @@ def relax(
             )
         if not len(pool):
             continue
-        pool.take(evaluator.evaluate(pool.crystals(pool.trial)))
+        trial = pool.crystals(pool.trial)
+        evaluation = evaluator.evaluate(trial)
+        if parameters.symmetry is not None:
+            evaluation = impose([symmetries[i] for i in pool.index.tolist()], trial, evaluation)
+        pool.take(evaluation)
         statuses = _judge(pool, parameters, rounds % _CHECK_EVERY == 0)
         over = statuses != ""
         if over.any():
