@@ -69,7 +69,9 @@ class Job(Strict):
 
     def input_files(self) -> list[str]:
         """Return the paths of all files that the job reads."""
-        names = ("checkpoint", "classifier", "target", "template", "crystals", "dataset", "parent")
+        names = (
+            "checkpoint", "classifier", "target", "template", "crystals", "dataset", "parent", "predictor", "pseudolabelled"
+        )  # fmt: skip
         return [path for name in names if (path := getattr(self, name, None)) is not None]
 
 
@@ -312,6 +314,7 @@ class TrainParameters(Strict):
     :param keep: which weights a training leaves: those of the epoch with the least validation loss, or of the last epoch. A
         denoiser's elements overfit while its coordinates still learn, so that the best sum of losses is not the best sampler.
     :param precision: ``bfloat16`` is mixed precision: matrix products in bfloat16, weights and the rest in float32.
+    :param tight_binding_epochs: passes over the training crystals for the fit of the tight binding that a predictor builds on.
     """
 
     model: Literal["denoiser", "classifier", "predictor", "forcefield"] = "denoiser"
@@ -328,6 +331,7 @@ class TrainParameters(Strict):
     patience: int | None = Field(None, ge=1)
     keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16"] = "float32"
+    tight_binding_epochs: int = Field(10, ge=0)
 
     @model_validator(mode="after")
     def _one_end(self) -> TrainParameters:
@@ -348,10 +352,14 @@ class TrainParameters(Strict):
 
 
 class TrainJob(Job):
-    """Train a model on labelled crystals, from scratch or from a parent checkpoint."""
+    """Train a model on labelled crystals, from scratch or from a parent checkpoint.
+
+    :param pseudolabelled: crystals with predicted curves (``dosmatgen pseudolabel``), which a denoiser sees besides.
+    """
 
     kind: Literal["train"] = "train"
     dataset: str
+    pseudolabelled: str | None = None
     parameters: TrainParameters = TrainParameters()
     seed: int = Field(ge=0)
     parent: str | None = None
@@ -402,7 +410,42 @@ class LabelJob(Job):
     output: str = "labelled.npz"
 
 
-AnyJob = Annotated[SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | LabelJob, Field(discriminator="kind")]
+# --- pseudo-label -----------------------------------------------------------------------------------------------------------
+
+
+class PseudolabelJob(Job):
+    """Predict the densities of states of many new prototype crystals, for a denoiser to learn from besides labelled ones.
+
+    :param count: crystals to make, before any is left out.
+    :param relaxed: share of them that is relaxed first, a few steps only; the others stay as made.
+    :param split: crystals that it keeps for tests are left out; the same as that of the labelled set.
+    :param most_of_system: crystals of a chemical system at most.
+    :param left_out: share of the predictions left out, the least certain ones.
+    """
+
+    kind: Literal["pseudolabel"] = "pseudolabel"
+    elements: list[str] = Field(min_length=1)
+    count: int = Field(ge=1)
+    max_atoms: int = Field(8, ge=1)
+    seed: int = Field(0, ge=0)
+    relaxed: float = Field(0.6, ge=0, le=1)
+    force_field: ForceField
+    parameters: RelaxParameters = RelaxParameters(fmax=0.1, max_steps=40)
+    predictor: str
+    split: Splits | None = None
+    most_of_system: int = Field(80, ge=1)
+    left_out: float = Field(0.05, ge=0, lt=1)
+    directory: str = "pseudolabels"
+    output: str = "pseudolabelled.npz"
+
+    def input_files(self) -> list[str]:
+        """Return the predictor, and the force field if it is a file."""
+        return [*super().input_files(), *([] if self.force_field.file is None else [self.force_field.file])]
+
+
+AnyJob = Annotated[
+    SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | LabelJob | PseudolabelJob, Field(discriminator="kind")
+]
 
 
 def load_job(path: str | Path) -> AnyJob:

@@ -46,27 +46,42 @@ class PairMoments(nn.Module):
         :return: shape (B, N, N, radial, (ORDERS + 1)²).
         """
         batch, n = mask.shape
-        difference = fractional[:, None] - fractional[:, :, None]
-        difference = difference - torch.round(difference.detach())
-        shifts = self._shifts(lattices.detach())
-        vectors = (difference[:, :, :, None] + shifts) @ lattices[:, None, None]  # (B, N, N, S, 3)
-        squares = vectors.detach().square().sum(-1)
-        near = (squares < self.cutoff**2) & (squares > 1e-8) & (mask[:, :, None] & mask[:, None])[..., None]
-        b, i, j, s = near.nonzero(as_tuple=True)
-        r = vectors[b, i, j, s]
+        b, i, j, r = neighbours(fractional, lattices, mask, self.cutoff)
         distance = r.norm(dim=-1, keepdim=True)
         envelope = 0.5 * (1 + torch.cos(math.pi * distance / self.cutoff))
         radial = envelope * torch.exp(-0.5 * ((distance - self.centres) / self.width).square())
         terms = radial[:, :, None] * spherical_harmonics(r / distance)[:, None, :]
         out = terms.new_zeros(batch * n * n, self.radial, (ORDERS + 1) ** 2)
-        return out.index_add(0, (b * n + i) * n + j, terms).reshape(batch, n, n, self.radial, -1)
+        return out.index_add(0, i * n + j - b * n, terms).reshape(batch, n, n, self.radial, -1)
 
-    def _shifts(self, lattices: Tensor) -> Tensor:
-        """Return the integer vectors of all images that can be within the cutoff in any crystal of the batch, shape (S, 3)."""
-        heights = 1 / torch.linalg.inv(lattices).norm(dim=-2)  # distances of lattice planes
-        reach = torch.floor(self.cutoff / heights + 0.5).amax(0).clamp_min(1).long().tolist()
-        axes = [torch.arange(-m, m + 1, dtype=lattices.dtype, device=lattices.device) for m in reach]
-        return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+
+def neighbours(fractional: Tensor, lattices: Tensor, mask: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Find all pairs of atoms within a cutoff, periodic images included; differentiable with respect to the vectors.
+
+    :param fractional: shape (B, N, 3).
+    :param lattices: rows in Å, shape (B, 3, 3).
+    :param mask: True for atoms, shape (B, N).
+    :param cutoff: Å.
+    :return: the crystal, the two atoms as indices into B·N, each of shape (P,), and the vectors from the one to the other in
+        Å, shape (P, 3).
+    """
+    n = mask.shape[1]
+    difference = fractional[:, None] - fractional[:, :, None]
+    difference = difference - torch.round(difference.detach())
+    shifts = _shifts(lattices.detach(), cutoff)
+    vectors = (difference[:, :, :, None] + shifts) @ lattices[:, None, None]  # (B, N, N, S, 3)
+    squares = vectors.detach().square().sum(-1)
+    near = (squares < cutoff**2) & (squares > 1e-8) & (mask[:, :, None] & mask[:, None])[..., None]
+    b, i, j, s = near.nonzero(as_tuple=True)
+    return b, b * n + i, b * n + j, vectors[b, i, j, s]
+
+
+def _shifts(lattices: Tensor, cutoff: float) -> Tensor:
+    """Return the integer vectors of all images that can be within the cutoff in any crystal of the batch, shape (S, 3)."""
+    heights = 1 / torch.linalg.inv(lattices).norm(dim=-2)  # distances of lattice planes
+    reach = torch.floor(cutoff / heights + 0.5).amax(0).clamp_min(1).long().tolist()
+    axes = [torch.arange(-m, m + 1, dtype=lattices.dtype, device=lattices.device) for m in reach]
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
 
 
 def spherical_harmonics(unit: Tensor) -> Tensor:

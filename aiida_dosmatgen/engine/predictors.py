@@ -1,14 +1,15 @@
 """Per-atom density of states and formation energy of a crystal: the surrogate of the DFT run that follows.
 
-The network does not start from nothing: it is given the tight-binding curve of each atom, which knows where bands lie, and
-learns what is between that and DFT. With few crystals to learn from, that matters more than the network.
+The network does not start from nothing: it is given the tight-binding curve of each atom (:mod:`.tightbinding`), whose few
+parameters are fitted first, and learns what is between that and DFT. What holds for chemistry that no network has seen is
+mostly there.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,9 +27,9 @@ from .calibration import MAE_OF_STD, calibrate
 from .dataset import LabelledDataset, niggli, to_dense, type_indices
 from .environment import EnvironmentLayer, PairMoments
 from .novelty import Novelty
-from .tightbinding import tight_binding_dos
+from .tightbinding import TightBinding
 
-_FIRST_SHARE = 0.5  # of the tight-binding deviation that is the first guess of a curve
+_FIRST_SHARE = 0.9  # of the tight-binding deviation that is the first guess of a curve
 _SMALLEST_HEIGHT = 0.7  # Å between lattice planes; flatter cells are no crystals and have thousands of images
 
 
@@ -87,12 +88,11 @@ class _Member(nn.Module):
 class Predictor(nn.Module):
     """An ensemble of networks that learn the deviation of each atom's curve from its element's mean curve.
 
-    Its first guess is a share of the deviation of the tight-binding curve from that curve's mean; an element that tight
-    binding does not know goes without. Invariant to rotations, to translations and (but for the k-points of tight binding)
-    to the choice of the cell; equivariant to permutations of the atoms. Differentiable with respect to coordinates and
-    lattices at given tight-binding curves.
+    Its first guess is a share of the deviation of the tight-binding curve from that curve's mean. Invariant to rotations, to
+    translations and (but for the k-points of tight binding) to the choice of the cell; equivariant to permutations of the
+    atoms. Differentiable with respect to coordinates and lattices at given tight-binding curves.
 
-    :param n_elements: size of the vocabulary.
+    :param elements: chemical symbols, in the order of the type index.
     :param n_energies: points of a curve.
     :param width: features of an atom.
     :param layers: rounds of messages, each reaching ``cutoff`` further.
@@ -104,10 +104,12 @@ class Predictor(nn.Module):
     """
 
     def __init__(
-        self, n_elements: int, n_energies: int, *, width: int, layers: int, members: int = 1,
+        self, elements: Sequence[str], n_energies: int, *, width: int, layers: int, members: int = 1,
         channels: int = 16, cutoff: float = 6.0, radial: int = 16, dropout: float = 0.3,
     ) -> None:  # fmt: skip
         super().__init__()
+        n_elements = len(elements)
+        self.tight_binding: TightBinding = TightBinding(elements).requires_grad_(False)  # fitted before and apart
         self.moments = PairMoments(cutoff, radial)
         sizes = (n_elements, n_energies, width, layers, channels, radial, dropout)
         self.members = nn.ModuleList(_Member(*sizes) for _ in range(members))
@@ -127,7 +129,7 @@ class Predictor(nn.Module):
     @classmethod
     def from_header(cls, header: CheckpointHeader) -> Predictor:
         """Build the untrained model of a checkpoint's header."""
-        return cls(len(header.elements), header.grid.n, **header.architecture)
+        return cls(header.elements, header.grid.n, **header.architecture)
 
     def set_scalers(self, dataset: LabelledDataset, grid: EnergyGrid) -> None:
         """Take from a data set each element's mean curve (over what is complete), the scale of energies, and what is known."""
@@ -161,7 +163,7 @@ class Predictor(nn.Module):
         :param fractional: shape (B, N, 3).
         :param lattices: rows in Å, shape (B, 3, 3).
         :param mask: True for atoms, shape (B, N).
-        :param tight_binding: :func:`tight_binding_dos` of each atom, zero where there is none, shape (B, N, n).
+        :param tight_binding: :meth:`.TightBinding.curves` of each atom, zero where there is none, shape (B, N, n).
         """
         moments = self.moments(fractional, lattices, mask)
         treated = tight_binding.any(-1, keepdim=True)
@@ -357,7 +359,7 @@ def predict(
     offsets = crystals.offsets
     reduced = niggli(crystals)
     usable = [i for i in range(len(crystals)) if _usable(reduced[i], types[offsets[i] : offsets[i + 1]])]
-    curves_of = {i: tight_binding_dos(reduced[i]) for i in usable}
+    curves_of = {i: model.tight_binding.curves(reduced[i]) for i in usable}
     dos = np.full((len(crystals.numbers), header.grid.n), np.nan, dtype=np.float32)
     dos_std = np.full(len(crystals.numbers), np.nan)
     energy, energy_std, uncertainty = (np.full(len(crystals), np.nan) for _ in range(3))

@@ -103,8 +103,10 @@ class Trainer:
     """Train a model on labelled crystals.
 
     :param held_out: crystals to choose the best epoch by; may be empty.
-    :param folder: where the state of the training is kept (:data:`STATE_FILE`); one that fits is taken up.
+    :param folder: where the state of the training is kept; one that fits is taken up.
     :param fingerprint: text that says which training this is; the state of another one is left alone.
+    :param state_file: name of the file in the folder that holds the state.
+    :param keep_state: whether that file stays when the training is over, so that it is not done again.
     """
 
     def __init__(
@@ -119,6 +121,8 @@ class Trainer:
         folder: Path,
         fingerprint: str,
         device: torch.device | str = "cpu",
+        state_file: str = STATE_FILE,
+        keep_state: bool = False,
     ) -> None:
         self.objective, self.schedule, self.seed, self.device = objective, schedule, seed, torch.device(device)
         self.model = model.to(self.device)
@@ -131,7 +135,7 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
-        self.path, self.fingerprint = folder / STATE_FILE, fingerprint
+        self.path, self.fingerprint, self.keep_state = folder / state_file, fingerprint, keep_state
         self.epoch, self.best_epoch, self.best_loss = 0, 0, math.inf
         self.metrics: dict[str, float] = {}
         self.history: dict[str, list] = {}
@@ -167,13 +171,17 @@ class Trainer:
             if time.monotonic() - saved > _SECONDS_BETWEEN_SAVES and not finished:
                 self._save(history_path)
                 saved = time.monotonic()
-        if finished:
+        if finished and not self.keep_state:
             self.path.unlink(missing_ok=True)
             _write_history(history_path, self.history)
         else:
             self._save(history_path)
         self.average.load_state_dict(self.best)
         return Outcome(self.average, self.best_epoch, self.epoch, finished, self.metrics, self.history)
+
+    def untrained(self) -> Outcome:
+        """Return the model as it was given."""
+        return Outcome(self.average, 0, 0, False, {}, {})
 
     def _is_over(self) -> bool:
         patience = self.schedule.patience

@@ -16,7 +16,7 @@ from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.dataset import LabelledDataset, load_labelled, niggli, with_formation_energies
 from aiida_dosmatgen.engine.predictors import Predictor, PredictorObjective, predict
 from aiida_dosmatgen.engine.splits import split_by_system, without_test
-from aiida_dosmatgen.engine.tightbinding import tight_binding_dos
+from aiida_dosmatgen.engine.tightbinding import TightBinding
 
 from .labelled import ELEMENTS, beyond, labelled
 
@@ -36,7 +36,7 @@ HEADER = CheckpointHeader(
 @pytest.fixture(scope="module")
 def crystals() -> CrystalSet:
     crystals = with_formation_energies(niggli(labelled(40)))
-    return crystals.with_columns(atom={"tight_binding": tight_binding_dos(crystals)})
+    return crystals.with_columns(atom={"tight_binding": TightBinding(ELEMENTS).curves(crystals)})
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def model() -> Predictor:
     torch.manual_seed(0)
     model = Predictor.from_header(HEADER).eval()
     with torch.no_grad():
-        for parameter in model.parameters():  # heads start at zero, which hides everything
+        for parameter in model.members.parameters():  # heads start at zero, which hides everything
             parameter.add_(0.1 * torch.randn_like(parameter))
         model.mean_curves.copy_(torch.rand_like(model.mean_curves))
     return model
@@ -72,7 +72,7 @@ def test_symmetries(model, crystals):
 
 def test_a_supercell_is_the_same_crystal(model, crystals, monkeypatch):
     # its tight binding has other k-points, which is not what this is about
-    monkeypatch.setattr(predictors, "tight_binding_dos", lambda c: np.zeros((len(c.numbers), 400), np.float32))
+    monkeypatch.setattr(TightBinding, "curves", lambda self, c: np.zeros((len(c.numbers), 400), np.float32))
     model = model.double()
     doubled = CrystalSet.from_ase([atoms.repeat((1, 2, 1)) for atoms in crystals[20:30].to_ase()])
     a, b = predict(model, HEADER, crystals[20:30]), predict(model, HEADER, doubled)
@@ -90,7 +90,7 @@ def test_gradients_reach_the_crystal(model, crystals):
     crystal = crystals[25]
     types = torch.tensor([[ELEMENTS.index(s) for s in crystal.to_ase()[0].symbols]])
     mask = torch.ones(types.shape, dtype=torch.bool)
-    curves = torch.tensor(tight_binding_dos(crystal)).double()[None]
+    curves = torch.tensor(model.tight_binding.curves(crystal)).double()[None]
 
     def dos(fractional, lattice):
         return model(types, fractional, lattice, mask, curves).dos.sum()

@@ -1,6 +1,7 @@
 """Training: it learns, it can be stopped and resumed without a trace, and what it writes says where it comes from."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -12,6 +13,9 @@ from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.commands import predict, train
+from aiida_dosmatgen.engine.pseudolabels import LABELLED_SHARE, joined
+from aiida_dosmatgen.engine.splits import split_by_system, systems_of
+from aiida_dosmatgen.engine.tightbinding import TightBinding
 from aiida_dosmatgen.engine.training import STATE_FILE, Schedule
 
 from .labelled import beyond, labelled
@@ -36,7 +40,7 @@ def folder(tmp_path, crystals):
 
 def job(model: str, epochs: int, **changes) -> TrainJob:
     parameters = {"model": model, "epochs": epochs, "batch_size": 16, "architecture": SMALL[model], "learning_rate": 5e-3}
-    parameters |= {"validation_fraction": 0.2, **changes.pop("parameters", {})}
+    parameters |= {"validation_fraction": 0.2, "tight_binding_epochs": 0, **changes.pop("parameters", {})}
     return TrainJob(dataset="data.npz", seed=1, parameters=parameters, **changes)
 
 
@@ -79,6 +83,48 @@ def test_a_predictor_learns_and_says_where_it_comes_from(folder, crystals):
     assert header.metrics["calibrated"]
     assert header.metrics["dos_calibration"] == pytest.approx(float(factors["dos_calibration"]))
     assert header.metrics["formation_energy_calibration"] == pytest.approx(float(factors["energy_calibration"]))
+
+
+def test_the_tight_binding_of_a_predictor_is_fitted_first(folder):
+    """Stopped in the fit and in the training of the networks; either goes on where it was."""
+    (whole := folder / "whole").mkdir()
+    shutil.copy(folder / "data.npz", whole)
+    parameters = {"tight_binding_epochs": 2}
+    assert train.run(job("predictor", 2, parameters=parameters), whole).done == 4
+    hurried = job("predictor", 2, parameters=parameters, runtime={"max_seconds": 1e-3})
+    stops = [train.run(hurried, folder) for _ in range(3)]
+    assert [(r.finished, r.done, r.of) for r in stops] == [(False, 1, 4), (False, 3, 4), (True, 4, 4)]
+    assert not list(folder.glob("*-state.safetensors"))
+    a, b = (tensors(f / "checkpoint.safetensors") for f in (whole, folder))
+    assert all(torch.equal(b[name], a[name]) for name in a)
+    untouched = TightBinding(["C", "Si", "Ge"])
+    assert not torch.equal(a["tight_binding.bond"], untouched.bond)
+
+
+def test_a_denoiser_sees_pseudo_labelled_crystals_of_other_systems(folder, crystals):
+    rest, held_out = split_by_system(crystals, 0.2, 1)
+    other = crystals.with_columns(atom={"dos": 2 * crystals.atom_columns["dos"]})
+    other.save(folder / "pseudo.npz")
+    both = joined(crystals[rest], CrystalSet.concatenate([other] * 8), crystals[held_out], 1)
+    repeats = 3  # without them 8/9 would be predicted
+    own = np.tile(crystals[rest].atom_columns["dos"], (repeats, 1))
+    np.testing.assert_array_equal(both.atom_columns["dos"][: len(own)], own)
+    added = both[repeats * len(rest) :]
+    assert len(added) == 8 * np.isin(systems_of(other), systems_of(crystals[rest])).sum() > 0
+    assert not set(systems_of(added)) & set(systems_of(crystals[held_out]))
+    assert repeats * len(rest) / len(both) == pytest.approx(LABELLED_SHARE, abs=0.06)
+    plain = train.run(job("denoiser", 2), folder)
+    hashes = [tensors(folder / "checkpoint.safetensors")]
+    results = train.run(job("denoiser", 2, pseudolabelled="pseudo.npz"), folder)
+    hashes.append(tensors(folder / "checkpoint.safetensors"))
+    assert results.finished and plain.finished
+    assert any(not torch.equal(hashes[0][name], hashes[1][name]) for name in hashes[0])
+    # scales and sizes are those of labelled crystals, so that a predicted curve sets no standard
+    assert all(torch.equal(hashes[0][n], hashes[1][n]) for n in hashes[0] if n.startswith(("lattices", "sizes")))
+    header = read_header(folder / "checkpoint.safetensors").training
+    assert header.pseudolabelled_sha256 == sha256_of(folder / "pseudo.npz")
+    with pytest.raises(ContentError, match="only a denoiser learns from predicted curves; a predictor does not"):
+        train.run(job("predictor", 2, pseudolabelled="pseudo.npz"), folder)
 
 
 @pytest.mark.parametrize(

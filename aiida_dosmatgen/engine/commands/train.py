@@ -22,13 +22,17 @@ _ARCHITECTURE = {
 }
 """The sizes that each kind of model has."""
 
+_TIGHT_BINDING_STATE = "tight-binding-state.safetensors"
+
 
 def kept(job: TrainJob) -> list[str]:
     """Name what the trainers keep after each epoch."""
     from ..forcefield_training import WORK_FOLDER
     from ..training import STATE_FILE
 
-    return [WORK_FOLDER if job.parameters.model == "forcefield" else STATE_FILE]
+    if job.parameters.model == "forcefield":
+        return [WORK_FOLDER]
+    return [STATE_FILE, _TIGHT_BINDING_STATE] if job.parameters.model == "predictor" else [STATE_FILE]
 
 
 def run(job: TrainJob, folder: Path) -> Results:
@@ -53,15 +57,14 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
     from ..training import Schedule, Trainer
 
     parameters, dataset_sha256 = job.parameters, _hash(folder / job.dataset, "data set")
+    if job.pseudolabelled is not None and parameters.model != "denoiser":
+        raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
     crystals, n_test = without_test(load_labelled(folder / job.dataset))
     crystals = with_formation_energies(crystals)
-    if parameters.model == "predictor":
-        from ..tightbinding import tight_binding_dos
-
-        crystals = crystals.with_columns(atom={"tight_binding": tight_binding_dos(crystals)})
     training, held_out = split_by_system(crystals, parameters.validation_fraction, job.seed)
     parent_sha256 = None if job.parent is None else _hash(folder / job.parent, "parent")
-    header = _header(job, crystals, len(training), dataset_sha256, parent_sha256)
+    pseudolabelled_sha256 = None if job.pseudolabelled is None else _hash(folder / job.pseudolabelled, "pseudo-labelled set")
+    header = _header(job, crystals, len(training), dataset_sha256, parent_sha256, pseudolabelled_sha256)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         if job.parent is None:
@@ -69,8 +72,17 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
         else:
             model, parent = load_model(folder / job.parent)
             header = _inherit(header, parent)
+    passes = parameters.tight_binding_epochs if parameters.model == "predictor" and job.parent is None else 0
+    fitted = 0
+    if parameters.model == "predictor":
+        predictor: Any = model
+        if passes:
+            fitted = _fit_tight_binding(predictor, crystals[training], crystals[held_out], job, header, folder, clock)
+        crystals = crystals.with_columns(atom={"tight_binding": predictor.tight_binding.curves(crystals)})
     sets = [LabelledDataset(crystals[indices], header.elements) for indices in (training, held_out) if len(indices)]
     objective = _objective(parameters, model, sets[0], scale=job.parent is None)
+    if job.pseudolabelled is not None:
+        sets[0] = LabelledDataset(_with_pseudolabels(job, folder, crystals[training], crystals[held_out]), header.elements)
     schedule = Schedule(**{k: getattr(parameters, k) for k in Schedule.__dataclass_fields__})
     trainer = Trainer(
         model.train(),
@@ -84,7 +96,10 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
         device=device,
     )
     progress = Progress("epochs", parameters.epochs)
-    outcome = trainer.run(clock.allows, progress, folder / job.history)
+    # without the whole fit there is nothing to train on yet; what is kept is the fit so far
+    outcome = trainer.run(clock.allows, progress, folder / job.history) if fitted == passes else trainer.untrained()
+    if outcome.finished:
+        (folder / _TIGHT_BINDING_STATE).unlink(missing_ok=True)
     metrics: dict[str, Any] = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)}
     metrics |= {"n_held_out": len(held_out), "n_test": n_test}
     if parameters.model == "predictor":
@@ -103,13 +118,63 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
         "parent_sha256": parent_sha256,
     }
     return results(
-        job, folder, clock, output=job.output, done=outcome.epochs, of=parameters.epochs,
+        job, folder, clock, output=job.output, done=fitted + outcome.epochs, of=passes + parameters.epochs,
         device=device, finished=outcome.finished, details=details,
     )  # fmt: skip
 
 
+def _with_pseudolabels(job: TrainJob, folder: Path, labelled: CrystalSet, held_out: CrystalSet) -> CrystalSet:
+    from ..dataset import load_labelled
+    from ..pseudolabels import joined
+    from ..splits import without_test
+
+    assert job.pseudolabelled is not None
+    return joined(labelled, without_test(load_labelled(folder / job.pseudolabelled))[0], held_out, job.seed)
+
+
+def _fit_tight_binding(
+    predictor: Any,
+    training: CrystalSet,
+    held_out: CrystalSet,
+    job: TrainJob,
+    header: CheckpointHeader,
+    folder: Path,
+    clock: Clock,
+) -> int:
+    """Fit the tight binding of a predictor, as the first part of its training, and return how many passes are done."""
+    import torch
+
+    from ..dataset import LabelledDataset
+    from ..tightbinding import TightBindingObjective
+    from ..training import Schedule, Trainer
+
+    epochs = job.parameters.tight_binding_epochs
+    part = predictor.tight_binding
+    trainer = Trainer(
+        part.requires_grad_(True),
+        TightBindingObjective(),
+        LabelledDataset(training, header.elements),
+        LabelledDataset(held_out, header.elements) if len(held_out) else None,
+        Schedule(epochs, batch_size=16, learning_rate=0.01, ema=0.99),
+        seed=job.seed,
+        folder=folder,
+        fingerprint=json.dumps(["tight binding", header.model_dump_json(), __version__, torch.__version__]),
+        state_file=_TIGHT_BINDING_STATE,
+        keep_state=True,
+    )
+    outcome = trainer.run(clock.allows, Progress("epochs of tight binding", epochs))
+    part.load_state_dict(outcome.model.state_dict())
+    part.requires_grad_(False)
+    return outcome.epochs
+
+
 def _header(
-    job: TrainJob, crystals: CrystalSet, n_crystals: int, dataset_sha256: str, parent_sha256: str | None
+    job: TrainJob,
+    crystals: CrystalSet,
+    n_crystals: int,
+    dataset_sha256: str,
+    parent_sha256: str | None,
+    pseudolabelled_sha256: str | None,
 ) -> CheckpointHeader:
     from ..dataset import vocabulary
 
@@ -131,6 +196,7 @@ def _header(
             epochs=0,
             parameters=job.parameters.model_dump(mode="json"),
             parent_sha256=parent_sha256,
+            pseudolabelled_sha256=pseudolabelled_sha256,
         ),
         engine_version=__version__,
     )
@@ -189,6 +255,8 @@ def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -
     from ..forcefield_training import train_force_field
     from ..splits import without_test
 
+    if job.pseudolabelled is not None:
+        raise ContentError("pseudolabelled: only a denoiser learns from predicted curves; a force field does not")
     if job.parent is not None:
         raise ContentError("parent: a force field is trained from scratch; leave the parent out")
     if Path(job.output).suffix == ".safetensors":
