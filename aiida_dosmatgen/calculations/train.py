@@ -14,6 +14,7 @@ from ..data.labelled import LabelledCrystalSetData
 from .base import DosmatgenCalculation, validate_seed, validate_with
 
 _PARENT = "parent.safetensors"
+_PSEUDOLABELLED = "pseudolabelled.npz"
 
 
 class TrainCalculation(DosmatgenCalculation):
@@ -35,6 +36,12 @@ class TrainCalculation(DosmatgenCalculation):
             help="As in `aiida_dosmatgen.core.job.TrainParameters`.",
         )
         spec.input("seed", valid_type=Int, serializer=to_aiida_type, validator=validate_seed, help="Seed of all randomness.")
+        spec.input(
+            "pseudolabelled",
+            valid_type=LabelledCrystalSetData,
+            required=False,
+            help="Crystals with predicted curves (`dosmatgen pseudolabel`), which a denoiser sees besides.",
+        )
         spec.input("parent", valid_type=CheckpointData, required=False, help="A checkpoint to start from.")
         spec.output("checkpoint", valid_type=CheckpointData, required=False, help="The denoiser or predictor.")
         spec.output("force_field", valid_type=ForceFieldData, required=False, help="The force field.")
@@ -49,6 +56,8 @@ class TrainCalculation(DosmatgenCalculation):
         dataset, parent = inputs.get("dataset", None), inputs.get("parent", None)
         if model == "forcefield" and dataset is not None and not dataset.base.attributes.get("has_energies", True):
             return "a force field is trained on energies and forces, which this data set has not"
+        if model != "denoiser" and inputs.get("pseudolabelled", None) is not None:
+            return f"only a denoiser learns from predicted curves; leave pseudolabelled out for a {model}"
         if parent is not None and parent.base.attributes.get("kind", model) != model:
             return f"the parent is a {parent.base.attributes.get('kind')}, but a {model} is to be trained"
         return None
@@ -56,9 +65,10 @@ class TrainCalculation(DosmatgenCalculation):
     def job(self) -> tuple[TrainJob, list[tuple[SinglefileData, str]]]:
         """Return the job file and the files it needs."""
         parameters = TrainParameters.model_validate(self.inputs.parameters.get_dict())
-        parent = self.inputs.get("parent", None)
+        parent, pseudolabelled = self.inputs.get("parent", None), self.inputs.get("pseudolabelled", None)
         job = TrainJob(
             dataset=LabelledCrystalSetData.DEFAULT_FILENAME,
+            pseudolabelled=None if pseudolabelled is None else _PSEUDOLABELLED,
             parameters=parameters,
             seed=self.inputs.seed.value,
             parent=None if parent is None else _PARENT,
@@ -66,4 +76,5 @@ class TrainCalculation(DosmatgenCalculation):
             runtime=self.runtime(),
         )
         files = [(self.inputs.dataset, LabelledCrystalSetData.DEFAULT_FILENAME)]
-        return job, files if parent is None else [*files, (parent, _PARENT)]
+        optional = ((parent, _PARENT), (pseudolabelled, _PSEUDOLABELLED))
+        return job, [*files, *((node, name) for node, name in optional if node is not None)]

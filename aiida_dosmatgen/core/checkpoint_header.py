@@ -39,6 +39,7 @@ class TrainingHeader(_Part):
     :param n_crystals: crystals trained on, held-out ones not counted.
     :param epochs: passes over the data until the weights that are kept.
     :param parent_sha256: hash of the checkpoint that training started from, or None.
+    :param pseudolabelled_sha256: hash of the file of crystals with predicted curves that were trained on besides, or None.
     """
 
     dataset_sha256: str
@@ -47,6 +48,7 @@ class TrainingHeader(_Part):
     epochs: int = Field(ge=0)
     parameters: dict[str, Any]
     parent_sha256: str | None = None
+    pseudolabelled_sha256: str | None = None
 
 
 class CheckpointHeader(_Part):

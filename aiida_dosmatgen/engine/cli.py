@@ -22,6 +22,7 @@ _JOBS = {
     "references": "relax the elements with a force field, for formation energies",
     "predict": "predict the density of states and formation energy of crystals",
     "train": "train a denoiser, a predictor or a force field",
+    "pseudolabel": "predict the densities of states of many new crystals, to train a denoiser on",
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
 }
 

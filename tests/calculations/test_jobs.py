@@ -119,6 +119,15 @@ def test_force_fields_without_a_file(make_job, inputs):
     assert job.force_field.calculator == "ase.calculators.lj:LennardJones"
 
 
+def test_a_denoiser_sees_pseudo_labelled_crystals(make_job, inputs):
+    given = {k: v for k, v in inputs["train"].items() if k != "parent"} | {"pseudolabelled": inputs["train"]["dataset"]}
+    info, job = prepare(make_job("train", **{**given, "parameters": {"model": "denoiser"}}))
+    assert job.pseudolabelled == "pseudolabelled.npz"
+    assert "pseudolabelled.npz" in [name for _, _, name in info.local_copy_list]
+    with pytest.raises(ValueError, match="leave pseudolabelled out for a predictor"):
+        make_job("train", **given)
+
+
 def test_a_force_field_is_trained_into_a_model_file(make_job, inputs):
     changed = {**inputs["train"], "parameters": {"model": "forcefield"}}
     changed.pop("parent")

@@ -1,0 +1,95 @@
+"""``dosmatgen pseudolabel``: many new crystals with predicted densities of states."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ...core.crystals import CrystalSet
+from ...core.errors import ContentError
+from ...core.job import PseudolabelJob, Results, sha256_of
+from . import Clock, Progress, prepare, results
+
+_AT_ONCE = 500  # crystals that are relaxed, predicted and kept together
+
+
+def kept(job: PseudolabelJob) -> list[str]:
+    """Name the folder of crystals that are done."""
+    return [job.directory]
+
+
+def run(job: PseudolabelJob, folder: Path) -> Results:
+    """Make, relax and predict the crystals of a job; a part that is done is never computed again.
+
+    :raises ContentError: if the force field or the predictor cannot be used.
+    """
+    import torch
+
+    from ..checkpoint import load_model
+    from ..forcefields import load
+    from ..prototypes import generate
+    from ..pseudolabels import most_certain, thinned
+
+    clock = Clock(job.runtime.max_seconds)
+    device = prepare(job.runtime)
+    evaluator = load(job.force_field, folder, device, getattr(torch, job.parameters.precision))
+    model, header = load_model(folder / job.predictor, device, kind="predictor")
+    unknown = [symbol for symbol in job.elements if symbol not in header.elements]
+    if unknown:
+        raise ContentError(f"elements: the predictor does not know {' '.join(unknown)}; it knows {' '.join(header.elements)}")
+    split = None if job.split is None else (job.split.system_fraction, job.split.prototype_fraction, job.split.seed)
+    crystals = thinned(generate(job.elements, job.count, job.seed, job.max_atoms), job.most_of_system, split)
+    parts, progress, done = folder / job.directory, Progress("crystals", len(crystals)), 0
+    parts.mkdir(exist_ok=True)
+    found: list[CrystalSet] = []
+    key = _key(job, folder)
+    for start in range(0, len(crystals), _AT_ONCE):
+        path = parts / f"{key}-{start}.npz"
+        if not path.is_file():
+            if found and not clock.allows(1.3 * clock.seconds / max(1, len(found))):
+                break
+            rng = np.random.default_rng([job.seed, start])
+            part = _part(crystals[start : start + _AT_ONCE], job, evaluator, model, header, rng)
+            part.save(path)
+        found.append(CrystalSet.load(path))
+        done = min(start + _AT_ONCE, len(crystals))
+        progress(done)
+    output = most_certain(CrystalSet.concatenate(found), job.left_out)
+    output.save(folder / job.output)
+    details = {
+        "n_crystals": len(output),
+        "predictor_sha256": sha256_of(folder / job.predictor),
+        "force_field_sha256": evaluator.sha256,
+    }
+    return results(job, folder, clock, output=job.output, done=done, of=len(crystals), device=device, details=details)
+
+
+def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, rng: np.random.Generator) -> CrystalSet:
+    from ..predictors import predict
+    from ..pseudolabels import sound
+    from ..relaxation import gather, relax
+
+    chosen = rng.random(len(crystals)) < job.relaxed
+    given = crystals[np.flatnonzero(chosen)]
+    moved = gather(given, list(relax(given, evaluator, job.parameters, batch_size=job.runtime.batch_size)))
+    usable = np.isin(moved.crystal_columns["status"], ["converged", "max steps"])
+    both = [
+        c.replace(crystal_columns={"prototype": c.crystal_columns["prototype"]}, atom_columns={})
+        for c in (crystals[np.flatnonzero(~chosen)], moved[np.flatnonzero(usable)])
+    ]
+    joined = CrystalSet.concatenate(both)
+    predicted = predict(model, header, joined[np.flatnonzero(sound(joined))])
+    columns = {
+        name: predicted.crystal_columns[name]
+        for name in ("prototype", "predicted_formation_energy", "predicted_dos_uncertainty")
+    }
+    columns["complete_below"] = np.full(len(predicted), header.grid.emax)
+    return predicted.replace(crystal_columns=columns, atom_columns={"dos": predicted.atom_columns["predicted_dos"]})
+
+
+def _key(job: PseudolabelJob, folder: Path) -> str:
+    """Return a hash of all that a part depends on."""
+    files = [sha256_of(folder / name) for name in job.input_files()]
+    content = [job.model_dump(mode="json", exclude={"runtime", "directory", "output", "left_out"}), files]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
