@@ -12,6 +12,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.engine.dataset import type_indices
 from aiida_dosmatgen.engine.forcefields import Evaluator
+from aiida_dosmatgen.engine.predictors import Predictor
 
 from . import figures
 from .judging import Judge
@@ -20,14 +21,16 @@ from .targets import GPA, near_equilibrium
 _CHUNK = 64
 
 
-def judge_errors(judge: Judge, mean_curves: np.ndarray, elements: list[str], crystals: CrystalSet, seed: int) -> dict[str, Any]:
+def judge_errors(judge: Judge, predictor: Predictor, crystals: CrystalSet, seed: int) -> dict[str, Any]:
     """Compare what the judge predicts of labelled crystals with their labels.
 
-    :param mean_curves: the mean curve of each element over the training set, shape (n_elements, grid.n): the baseline.
-    :return: ``over_baseline``, the ratio of the summed absolute errors, points beyond the complete bands left out; mean
+    :param predictor: of the judge. Its elements' mean curves over the training set are the baseline.
+    :return: ``over_baseline``, the ratio of the summed absolute errors, points beyond the complete bands left out;
+        ``tight_binding_over_baseline``, the same for the tight binding below the networks; mean
         absolute errors of curves (states/eV/atom) and formation energies (eV/atom); how many errors lie within the stated
         standard deviation (68 % of normal ones do), and the rank correlation of the two.
     """
+    elements = predictor.tight_binding.elements
     known = type_indices(crystals.numbers, elements) >= 0
     crystals = crystals[
         np.array([known[a:b].all() for a, b in zip(crystals.offsets, crystals.offsets[1:], strict=False)], bool)
@@ -35,7 +38,8 @@ def judge_errors(judge: Judge, mean_curves: np.ndarray, elements: list[str], cry
     if not len(crystals):
         return {"n": 0}
     predicted = judge.predicted(crystals)
-    base = mean_curves[type_indices(crystals.numbers, elements)]
+    base = predictor.mean_curves.cpu().numpy()[type_indices(crystals.numbers, elements)]
+    start = predictor.tight_binding.curves(crystals)
     complete = DEFAULT_GRID.points <= crystals.crystal_columns["complete_below"][:, None]
     weights = complete[crystals.crystal_of_atom]
     label, guess = crystals.atom_columns["dos"], predicted.atom_columns["predicted_dos"]
@@ -46,6 +50,7 @@ def judge_errors(judge: Judge, mean_curves: np.ndarray, elements: list[str], cry
     points = of_crystals(weights.sum(-1))
     error = of_crystals((np.abs(guess - label) * weights).sum(-1))
     baseline = of_crystals((np.abs(base - label) * weights).sum(-1))
+    below = of_crystals((np.abs(start - label) * weights).sum(-1))
     good = np.isfinite(error) & (points > 0)
     error, baseline, points = error[good], baseline[good], points[good]
     over, interval = figures.ratio(error, baseline, seed)
@@ -59,6 +64,7 @@ def judge_errors(judge: Judge, mean_curves: np.ndarray, elements: list[str], cry
         "without_prediction": int((~good).sum()),
         "over_baseline": over,
         "over_baseline_95": interval,
+        "tight_binding_over_baseline": float(below[good].sum() / baseline.sum()),
         "dos_mae": float(error.sum() / points.sum()),
         "dos_mae_baseline": float(baseline.sum() / points.sum()),
         "formation_energy_mae": _mean(energy),

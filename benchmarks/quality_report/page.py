@@ -162,10 +162,21 @@ def _modes(result: dict[str, Any]) -> str:
 
 
 def _judge(errors: dict[str, dict[str, Any]]) -> str:
-    head = ["held-out crystals", "n", "DOS error", "mean curves", "ratio", "E_f, eV/atom", "DOS within 1σ", "E_f within 1σ"]
+    head = [
+        "held-out crystals",
+        "n",
+        "DOS error",
+        "mean curves",
+        "ratio",
+        "tight binding alone",
+        "E_f, eV/atom",
+        "DOS within 1σ",
+        "E_f within 1σ",
+    ]
     rows = []
     for name, found in errors.items():
-        values = [number(found.get(k)) for k in ("dos_mae", "dos_mae_baseline", "over_baseline", "formation_energy_mae")]
+        keys = ("dos_mae", "dos_mae_baseline", "over_baseline", "tight_binding_over_baseline", "formation_energy_mae")
+        values = [number(found.get(key)) for key in keys]
         shares = [share(found.get(k)) for k in ("dos_within_std", "formation_energy_within_std")]
         rows.append([f"`{name}`", str(found["n"]), *values, *shares])
     return _table(head, rows)

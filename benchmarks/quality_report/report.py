@@ -56,7 +56,7 @@ class Report:
         self.denoiser, header = load_model(given.denoiser, given.device, dtype, "denoiser")
         classifier, classifier_header = load_model(given.classifier, given.device, dtype, "classifier")
         predictor, predictor_header = load_model(given.predictor, kind="predictor")
-        self.mean_curves, self.judge_elements = predictor.mean_curves.cpu().numpy(), predictor_header.elements
+        self.predictor = predictor
         self.headers = {"denoiser": header, "classifier": classifier_header, "predictor": predictor_header}
         self.hashes = {
             n: sha256_of(getattr(given, n)) for n in ("denoiser", "classifier", "predictor", "force_field", "dataset")
@@ -201,7 +201,7 @@ class Report:
         judged, field = {}, {}
         for name, crystals in self.data.held_out.items():
             with self.stage("errors on held-out crystals"):
-                judged[name] = accuracy.judge_errors(self.judge, self.mean_curves, self.judge_elements, crystals, self.seed)
+                judged[name] = accuracy.judge_errors(self.judge, self.predictor, crystals, self.seed)
                 field[name] = accuracy.force_field_errors(evaluator, crystals, self.seed)
         self.result["judge_errors"], self.result["force_field_errors"] = judged, field
         for name, errors in judged.items():

@@ -229,7 +229,7 @@ def test_errors_against_labels_are_those_of_the_predictor(quality, crystals, tmp
     part = crystals[np.flatnonzero(crystals.n_atoms <= 2)[:24]]
     judge = quality.judging.Judge(PREDICTOR, "hash", tmp_path, 1)
     curves = model.mean_curves.numpy()
-    found = quality.accuracy.judge_errors(judge, curves, header.elements, part, 0)
+    found = quality.accuracy.judge_errors(judge, model, part, 0)
     dos, predicted = part.atom_columns["dos"], judge.predicted(part).atom_columns["predicted_dos"]
     complete = (DEFAULT_GRID.points <= part.crystal_columns["complete_below"][:, None])[part.crystal_of_atom]
     means = np.stack([curves[header.elements.index(s)] for c in part.to_ase() for s in c.get_chemical_symbols()])
@@ -237,8 +237,10 @@ def test_errors_against_labels_are_those_of_the_predictor(quality, crystals, tmp
     assert found["dos_mae"] == pytest.approx(np.abs(predicted - dos)[complete].mean(), rel=1e-5)
     assert found["dos_mae_baseline"] == pytest.approx(np.abs(means - dos)[complete].mean(), rel=1e-5)
     assert found["over_baseline"] == pytest.approx(found["dos_mae"] / found["dos_mae_baseline"], rel=1e-6)
+    start = np.abs(model.tight_binding.curves(part) - dos)[complete].mean()
+    assert found["tight_binding_over_baseline"] == pytest.approx(start / found["dos_mae_baseline"], rel=1e-5)
     foreign = part[:1].replace(numbers=np.full(part.n_atoms[0], 79))
-    assert quality.accuracy.judge_errors(judge, curves, header.elements, foreign, 0) == {"n": 0}
+    assert quality.accuracy.judge_errors(judge, model, foreign, 0) == {"n": 0}
 
 
 # --- ranking and DFT --------------------------------------------------------------------------------------------------------
