@@ -10,7 +10,7 @@ from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
-from aiida_dosmatgen.core.job import load_job
+from aiida_dosmatgen.core.job import load_job, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.conversion import crystal_of
@@ -36,10 +36,13 @@ def inputs(aiida_profile, crystals, labelled, target, checkpoint_file, model_fil
         },
         "relax": {
             "crystals": given,
-            "force_field": ForceFieldData.from_file(model_file).store(),
+            "force_field": ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store(),
             "parameters": {"fmax": 0.1},
         },
-        "references": {"elements": ["Si", "C"], "force_field": ForceFieldData.from_file(model_file).store()},
+        "references": {
+            "elements": ["Si", "C"],
+            "force_field": ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store(),
+        },
         "predict": {"crystals": given, "checkpoint": predictor},
         "train": {
             "dataset": LabelledCrystalSetData(labelled).store(),
