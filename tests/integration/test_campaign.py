@@ -14,6 +14,7 @@ from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
 from ..campaigns import (
     N_CANDIDATES,
     TOP_K,
+    jobs,
     kill_daemon,
     overrides,
     prepare,
@@ -38,6 +39,7 @@ def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
         aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
     ):
         config.set_option("runner.poll.interval", 1, scope=profile.name)
+        config.set_option("caching.default_enabled", True, scope=profile.name)
         config.store()
         parts = prepare(folder)
         setup.ensure_daemon()
@@ -148,6 +150,18 @@ def test_validated_crystals_hold_their_electrons(campaign):
     for row in rows_of(campaign):
         if row["status"] == "validated":
             assert row["dft"]["projected_electrons"] == pytest.approx(row["dft"]["n_electrons"], rel=0.1)
+
+
+def test_the_same_campaign_again_computes_nothing(campaign):
+    again = submit(campaign.get_builder_restart())
+    wait_for(lambda: again.is_terminated, "the end of the second campaign")
+    assert again.is_finished_ok, what_failed(again)
+    first, second = (Counter(job.process_label for job in jobs(node)) for node in (campaign, again))
+    # energies of the elements are taken from the database, and so is what a killed daemon had to repeat
+    assert set(first) - set(second) == {"ReferencesCalculation"} and all(second[label] <= first[label] for label in second)
+    assert [job.process_label for job in jobs(again) if not job.base.caching.is_created_from_cache] == []
+    scores = [[(row["candidate"], row["status"], row.get("dft")) for row in rows_of(node)] for node in (campaign, again)]
+    assert scores[0] == scores[1]
 
 
 def test_three_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(campaign):
