@@ -3,11 +3,14 @@
     python benchmarks/concurrency.py --json
 
 Silicon at as many volumes as there are validations, each with pw.x (twice), dos.x and projwfc.x, through a daemon of an AiiDA
-profile made for the purpose (sqlite, ZeroMQ broker), which is removed afterwards. All of them are in AiiDA's hands at once;
-on this machine two of the executables run at a time, and the others wait as they would in a queue. The last line is JSON.
+profile made for the purpose, which is removed afterwards: on PostgreSQL and RabbitMQ, or, with ``--sqlite``, on sqlite and the
+ZeroMQ broker, where more than one worker is too many (sqlite answers "database is locked", and the worker is lost). All
+validations are in AiiDA's hands at once; on this machine two of the executables run at a time, and the others wait as they
+would in a queue. The last line is JSON.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -19,6 +22,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 from labelling import stop_daemon
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # of the private services that the tests start
 
 PROCESSES_OF_A_VALIDATION = 4  # under way together: ValidateWorkChain, PdosWorkChain, PwBaseWorkChain, PwCalculation
 
@@ -53,13 +58,34 @@ def queue_in_front_of(folder: Path, slots: int) -> str:
     return f"exec 9> {folder}/slot-$(( RANDOM % {slots} )) && flock 9"
 
 
-def build(count: int, max_concurrent: int, folder: Path, slots: int, workers: int) -> tuple:
+@contextlib.contextmanager
+def services(sqlite: bool):
+    """Start what the profile needs, and give the arguments of AiiDA's ``create_profile`` for it."""
+    if sqlite:
+        yield {"storage_backend": "core.sqlite_dos", "storage_config": {}, "broker_backend": "core.zeromq", "broker_config": {}}
+        return
+    from tests.services.postgres import PrivatePostgres
+    from tests.services.rabbitmq import PrivateRabbitMQ
+
+    with contextlib.closing(PrivatePostgres()) as postgres, contextlib.closing(PrivateRabbitMQ()) as rabbitmq:
+        yield {
+            "storage_backend": "core.psql_dos",
+            "storage_config": {
+                **postgres.create_database("concurrency"),
+                "repository_uri": (postgres.folder / "files").as_uri(),
+            },
+            "broker_backend": "core.rabbitmq",
+            "broker_config": rabbitmq.configuration,
+        }
+
+
+def build(count: int, max_concurrent: int, folder: Path, slots: int, workers: int, profile_settings: dict) -> tuple:
     """Make the profile, start its daemon, and return a work chain and its inputs."""
     os.environ["AIIDA_PATH"] = str(folder)
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     from aiida import orm
-    from aiida.manage import get_config
+    from aiida.manage.configuration import create_profile, get_config
     from concurrency_chain import ValidateAllWorkChain
 
     from aiida_dosmatgen.cmdline import setup
@@ -68,6 +94,9 @@ def build(count: int, max_concurrent: int, folder: Path, slots: int, workers: in
     from aiida_dosmatgen.data.target import DosTargetData
     from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
+    config = get_config(create=True)
+    create_profile(config, name="concurrency", email="aiida@localhost", **profile_settings)
+    config.store()
     profile = setup.ensure_profile("concurrency")
     # parents keep their slot while they wait for their children: with fewer slots than processes nothing would ever end
     needed = PROCESSES_OF_A_VALIDATION * max_concurrent + 1
@@ -143,11 +172,16 @@ def main() -> None:
     parser.add_argument("--max-concurrent", type=int, default=200)
     parser.add_argument("--slots", type=int, default=2, help="executables that run at a time")
     parser.add_argument("--workers", type=int, default=2, help="workers of the daemon")
+    parser.add_argument("--sqlite", action="store_true", help="without PostgreSQL and RabbitMQ; one worker")
     parser.add_argument("--json", action="store_true", help="print nothing but the result")
     parser.add_argument("-o", "--output", type=Path, help="write the figures there as they come, and the result")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="concurrency-", ignore_cleanup_errors=True) as name:
-        chain, inputs = build(given.count, given.max_concurrent, Path(name), given.slots, given.workers)
+    workers = 1 if given.sqlite else given.workers
+    with (
+        tempfile.TemporaryDirectory(prefix="concurrency-", ignore_cleanup_errors=True) as name,
+        services(given.sqlite) as profile_settings,
+    ):
+        chain, inputs = build(given.count, given.max_concurrent, Path(name), given.slots, workers, profile_settings)
         from aiida.engine import submit
         from aiida.engine.daemon.client import get_daemon_client
 
@@ -167,7 +201,8 @@ def main() -> None:
             seconds = time.perf_counter() - start
             watch.look()
             result = figures(node, given.count, watch, seconds)
-            result |= {"max_concurrent": given.max_concurrent, "executables_at_a_time": given.slots, "workers": given.workers}
+            result |= {"max_concurrent": given.max_concurrent, "executables_at_a_time": given.slots, "workers": workers}
+            result |= {"storage": "sqlite" if given.sqlite else "PostgreSQL, RabbitMQ"}
             result |= {"work_chain": f"{node.process_state.value} [{node.exit_status}]"}
             if given.output:
                 given.output.write_text(json.dumps(result, indent=1) + "\n")

@@ -25,7 +25,7 @@ from pathlib import Path
 from .cluster.loopback import LoopbackCluster, why_not
 
 LONGEST = 1200  # seconds for one campaign, faults and all
-WORKERS = 2  # of the daemon
+WORKERS = 1  # of the daemon; with two, sqlite can answer that the database is locked
 PAUSE = (4.0, 20.0)  # seconds between two faults
 
 

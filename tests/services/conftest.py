@@ -37,11 +37,4 @@ def storage_config(postgres, tmp_path_factory):
 @pytest.fixture(scope="package")
 def broker_config(rabbitmq):
     """The configuration of a ``core.rabbitmq`` broker."""
-    return {
-        "broker_protocol": "amqp",
-        "broker_username": "guest",
-        "broker_password": "guest",
-        "broker_host": "127.0.0.1",
-        "broker_port": rabbitmq.port,
-        "broker_virtual_host": "",
-    }
+    return rabbitmq.configuration

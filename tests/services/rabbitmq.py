@@ -75,6 +75,18 @@ class PrivateRabbitMQ:
         self._server: subprocess.Popen | None = None
         self.start()
 
+    @property
+    def configuration(self) -> dict:
+        """How AiiDA connects to it."""
+        return {
+            "broker_protocol": "amqp",
+            "broker_username": "guest",
+            "broker_password": "guest",
+            "broker_host": "127.0.0.1",
+            "broker_port": self.port,
+            "broker_virtual_host": "",
+        }
+
     def start(self) -> None:
         """Start the broker, and wait until it answers."""
         self._server = self._run(str(server_program()))
