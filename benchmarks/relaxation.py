@@ -28,7 +28,7 @@ from ase.optimize import BFGS, FIRE, LBFGS, BFGSLineSearch  # noqa: E402
 from mace.calculators import MACECalculator  # noqa: E402
 
 from aiida_dosmatgen.core.crystals import CrystalSet  # noqa: E402
-from aiida_dosmatgen.core.job import ForceField, RelaxParameters  # noqa: E402
+from aiida_dosmatgen.core.job import ForceField, RelaxParameters, sha256_of  # noqa: E402
 from aiida_dosmatgen.engine.forcefields import load  # noqa: E402
 from aiida_dosmatgen.engine.prototypes import elemental, generate  # noqa: E402
 from aiida_dosmatgen.engine.relaxation import gather, relax  # noqa: E402
@@ -150,7 +150,7 @@ def main() -> None:
 
     crystals = displaced_crystals(given.elements.split(), given.crystals, given.seed)
     parameters = RelaxParameters(fmax=given.fmax, smax=given.smax, precision=given.precision)
-    file = ForceField(file=str(given.force_field.resolve()))
+    file = ForceField(file=str(given.force_field.resolve()), sha256=sha256_of(given.force_field))
     evaluator = load(file, Path(), given.device, getattr(torch, given.precision))
     calculator = MACECalculator(model_paths=str(given.force_field), device=given.device, default_dtype=given.precision)
     for _ in range(3):  # the first calls compile

@@ -25,6 +25,7 @@ from pathlib import Path
 from .cluster.loopback import LoopbackCluster, why_not
 
 LONGEST = 1200  # seconds for one campaign, faults and all
+WORKERS = 1  # of the daemon; with two, sqlite can answer that the database is locked
 PAUSE = (4.0, 20.0)  # seconds between two faults
 
 
@@ -101,14 +102,15 @@ class Faults:
 
     def daemon_killed(self, campaign) -> bool:
         """``kill -9`` of AiiDA's daemon with its broker and workers; it is started again."""
-        from .cluster.campaigns import kill_daemon
+        from .campaigns import kill_daemon, start_daemon_again
 
         kill_daemon()
+        start_daemon_again(WORKERS)
         return True
 
     def submitted_twice(self, campaign) -> bool:
         """A running job of dosmatgen is submitted once more, in the same folder."""
-        from .cluster.campaigns import jobs
+        from .campaigns import jobs
 
         running = [job for job in jobs(campaign) if not job.is_terminated and "dosmatgen" in job.inputs.code.label]
         folders = [job.get_remote_workdir() for job in running if job.get_job_id()]
@@ -119,7 +121,7 @@ class Faults:
 
     def part_truncated(self, campaign) -> bool:
         """What a running job of dosmatgen keeps beside its output loses its second half."""
-        from .cluster.campaigns import jobs
+        from .campaigns import jobs
 
         folders = [job.get_remote_workdir() for job in jobs(campaign) if not job.is_terminated]
         parts = [path for folder in folders if folder for path in Path(folder).glob(".*.parts/**/*") if path.is_file()]
@@ -135,7 +137,7 @@ def compare(campaign, reference) -> tuple[str | None, str | None]:
     """Return what a campaign lost against the undisturbed one, and what is wrong with it, or None and None."""
     import numpy as np
 
-    from .cluster.campaigns import candidates_of, rows_of, what_failed
+    from .campaigns import candidates_of, rows_of, what_failed
 
     if not campaign.is_finished_ok:
         return f"it did not end well: {what_failed(campaign)}", None
@@ -177,13 +179,14 @@ def prepare(folder: Path, cluster: LoopbackCluster):
     set_up(ComputerSettings.model_validate(answers(cluster, engine)))
     setup.ensure_pseudo_family()
     models = setup.ensure_models()
-    setup.ensure_daemon(workers=2)
+    setup.ensure_daemon(WORKERS)
     return models
 
 
 def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
     """Run campaigns until the time is over."""
-    from .cluster.campaigns import start, wait_for
+    from .campaigns import wait_for
+    from .cluster.campaigns import start
 
     chance = random.Random(seed)
     faults = Faults(cluster, chance)
@@ -235,10 +238,9 @@ def main() -> int:
     try:
         result = soak(given.minutes, given.seed, cluster, prepare(private, cluster))
     finally:
-        with contextlib.suppress(Exception):
-            from aiida.engine.daemon.client import get_daemon_client
+        from .campaigns import stop_daemon
 
-            get_daemon_client().stop_daemon(wait=True)
+        stop_daemon()
         cluster.stop()
         if result is not None and not result["lost"] and not result["wrong"]:
             shutil.rmtree(folder, ignore_errors=True)

@@ -9,7 +9,7 @@ from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import Dict, RemoteData, SinglefileData
+from aiida.orm import CalcJobNode, Dict, RemoteData, SinglefileData
 from pydantic import BaseModel, ValidationError
 
 from ..core.job import Job, Runtime
@@ -100,6 +100,13 @@ class DosmatgenCalculation(CalcJob):
             message="Stopped by the time limit with {done} of {of} done, which are attached; give more time for the rest.",
             invalidates_cache=True,
         )
+
+    @classmethod
+    def get_or_create_db_record(cls) -> CalcJobNode:
+        """Return the node of a job; its hash leaves out where the job goes on, which changes nothing about what comes out."""
+        node = super().get_or_create_db_record()
+        node.base.caching._hash_ignored_inputs = [*node.base.caching._hash_ignored_inputs, "parent_folder"]
+        return node
 
     @classmethod
     def validate_all(cls, inputs: Any, ports: Any) -> str | None:

@@ -15,9 +15,10 @@ import numpy as np
 import pydantic
 from aiida.common.exceptions import ValidationError
 from aiida.engine import ExitCode, calcfunction
-from aiida.orm import BandsData, Dict, Int, ProjectionData
+from aiida.orm import BandsData, Dict, Int, List, ProjectionData
 
 from ..core.crystals import CrystalSet
+from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
 from ..core.screening import ScreenCriteria
 from ..core.screening import screen as screen_crystals
@@ -63,6 +64,23 @@ def join_crystals(**parts: CrystalSetData) -> CrystalSetData:
     if "candidate" not in crystals.crystal_columns:
         raise ContentError("the crystals have no column 'candidate', by which they are put in order")
     return CrystalSetData(crystals[np.argsort(crystals.crystal_columns["candidate"], kind="stable")], check=False)
+
+
+@content_function
+def collect_crystals(elements: List | None = None, **parts: CrystalSetData) -> CrystalSetData:
+    """Put crystals of any origin into one set, without their columns.
+
+    :param elements: crystals with other elements are left out.
+    :param parts: any names.
+    """
+    crystals = CrystalSet.concatenate(
+        part.crystals.replace(crystal_columns={}, atom_columns={}) for _, part in sorted(parts.items())
+    )
+    if elements is not None:
+        allowed = np.array([SYMBOLS.index(symbol) for symbol in elements.get_list()])
+        foreign = np.unique(crystals.crystal_of_atom[~np.isin(crystals.numbers, allowed)])
+        crystals = crystals[np.setdiff1d(np.arange(len(crystals)), foreign)]
+    return CrystalSetData(crystals)
 
 
 @content_function

@@ -9,13 +9,13 @@ from aiida.orm import Data, Dict, to_aiida_type
 
 from ..core.job import RelaxJob, RelaxParameters
 from ..data.crystals import CrystalSetData
-from ..data.forcefield import FILENAME, ForceFieldData
+from ..data.forcefield import FILENAME, ForceFieldData, validate_trust
 from .base import DosmatgenCalculation, validate_with
 
 
 def define_relaxation(spec: CalcJobProcessSpec) -> None:
     """Define the inputs that say how a job relaxes: the force field and the parameters."""
-    spec.input("force_field", valid_type=ForceFieldData, help="The force field.")
+    spec.input("force_field", valid_type=ForceFieldData, validator=validate_trust, help="The force field.")
     spec.input(
         "parameters",
         valid_type=Dict,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .crystals import CrystalSet
+from .crystals import MOST_ATOMS, CrystalSet
 from .elements import COVALENT_RADII
 
 _RADII = np.array(COVALENT_RADII)
@@ -62,8 +62,8 @@ def closest_contacts(crystals: CrystalSet) -> np.ndarray:
 
 
 def sound_crystals(crystals: CrystalSet) -> np.ndarray:
-    """Tell which crystals have finite coordinates, known elements and a volume, shape (N,) bool."""
-    sound = np.isfinite(crystals.lattices).all((1, 2))
+    """Tell which crystals have finite coordinates, known elements, a volume, and not too many atoms, shape (N,) bool."""
+    sound = np.isfinite(crystals.lattices).all((1, 2)) & (crystals.n_atoms <= MOST_ATOMS)
     sound[sound] &= np.abs(np.linalg.det(crystals.lattices[sound])) >= 1e-3
     bad_atoms = ~np.isfinite(crystals.fractional).all(1) | (crystals.numbers < 1) | (crystals.numbers > 118)
     sound[crystals.crystal_of_atom[bad_atoms]] = False

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _FORMAT = "dosmatgen-crystals"
 _VERSION = 1
 _SMALLEST_VOLUME = 1e-3  # Å³; anything below is a degenerate cell, not a crystal
+MOST_ATOMS = 1000
+"""Atoms of a crystal above which nothing is computed for it: time and memory of all that follows grow with their square."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +80,7 @@ class CrystalSet:
                     raise ContentError(f"column {name!r} holds Python objects; only numbers and text can be stored")
 
     def check(self) -> CrystalSet:
-        """Return self if every crystal has finite coordinates, known elements and a volume.
+        """Return self if every crystal has finite coordinates, known elements, a volume, and not too many atoms.
 
         :raises ContentError: naming the first crystal that does not.
         """
@@ -90,6 +92,8 @@ class CrystalSet:
 
     def defect(self) -> str | None:
         """Say what is wrong with the one crystal in this set, or None."""
+        if len(self.numbers) > MOST_ATOMS:
+            return f"it has {len(self.numbers)} atoms; crystals of up to {MOST_ATOMS} are dealt with"
         if not np.isfinite(self.lattices).all():
             return "the lattice has NaN or infinite entries"
         if not np.isfinite(self.fractional).all():

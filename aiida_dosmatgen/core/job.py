@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from .constraints import Constraints
 from .elements import ATOMIC_NUMBERS
@@ -41,6 +41,17 @@ class LabelSettings(Strict):
         )
 
 
+def _within_its_folder(path: str) -> str:
+    parts = PurePath(path).parts
+    if not parts or ".." in parts or PurePath(path).is_absolute():
+        raise ValueError(f"{path!r} leads out of the folder of the job file; a job writes there only")
+    return path
+
+
+Written = Annotated[str, AfterValidator(_within_its_folder)]
+"""A path that a job writes to."""
+
+
 # --- what every job has ----------------------------------------------------------------------------------------------------
 
 
@@ -62,7 +73,7 @@ class Runtime(Strict):
 
 
 class Job(Strict):
-    """Base of the job files. Paths are relative to the folder of the job file."""
+    """Base of the job files. Paths are relative to the folder of the job file; what is written stays inside of it."""
 
     version: Literal[1] = 1
     runtime: Runtime = Runtime()
@@ -154,19 +165,21 @@ class SampleJob(Job):
     start: int = Field(0, ge=0)
     stop: int = Field(ge=1)
     parameters: SampleParameters = SampleParameters()
-    output: str = "candidates.npz"
+    output: Written = "candidates.npz"
 
 
 # --- relax ------------------------------------------------------------------------------------------------------------------
 
 
 class ForceField(Strict):
-    """A force field: a MACE file, a MACE foundation model by name, or an ASE calculator as ``module:callable``.
+    """A force field: a MACE file, a MACE foundation model by name, or an ASE calculator.
 
     :param file: path of a MACE model file.
-    :param sha256: what the file must hash to; a file that does not is refused before it is loaded.
+    :param sha256: what the file must hash to; a file that does not, or one without a hash, is refused before it is loaded,
+        because loading it runs the code in it.
     :param foundation: name of a MACE foundation model, e.g. ``medium-mpa-0``.
-    :param calculator: ``module:callable`` that returns an ASE calculator, called with ``arguments``.
+    :param calculator: what returns an ASE calculator when called with ``arguments``: ``module:callable``, or the name of an
+        entry point in the group ``dosmatgen.calculators``.
     """
 
     file: str | None = None
@@ -188,6 +201,8 @@ class RelaxParameters(Strict):
     :param fmax: convergence threshold on forces in eV/Å; the stress must fall below ``smax``.
     :param smax: convergence threshold on stress components in GPa.
     :param max_steps: steps after which a crystal counts as not converged.
+    :param max_seconds: seconds of computing, by its share of the atoms that are computed together, after which a crystal is
+        given up in one run of the job.
     :param cell: whether the cell is relaxed too.
     :param precision: arithmetic of a MACE model; steps are always taken in float64.
     :param symmetry: tolerance in Å within which the space group of a crystal is found at its start; that is made exact and
@@ -197,6 +212,7 @@ class RelaxParameters(Strict):
     fmax: float = Field(0.05, gt=0)
     smax: float = Field(0.5, gt=0)
     max_steps: int = Field(300, ge=0)
+    max_seconds: float = Field(600, gt=0)
     cell: bool = True
     precision: Literal["float32", "float64"] = "float32"
     symmetry: float | None = Field(None, gt=0)
@@ -209,7 +225,7 @@ class RelaxJob(Job):
     crystals: str
     force_field: ForceField
     parameters: RelaxParameters = RelaxParameters()
-    output: str = "relaxed.npz"
+    output: Written = "relaxed.npz"
 
     def input_files(self) -> list[str]:
         """Return the crystals, and the force field if it is a file."""
@@ -226,7 +242,7 @@ class ReferencesJob(Job):
     elements: list[str] = Field(min_length=1)
     force_field: ForceField
     parameters: RelaxParameters = RelaxParameters()
-    output: str = "references.npz"
+    output: Written = "references.npz"
 
     @model_validator(mode="after")
     def _elements_exist(self) -> ReferencesJob:
@@ -249,7 +265,7 @@ class PredictJob(Job):
     kind: Literal["predict"] = "predict"
     checkpoint: str
     crystals: str
-    output: str = "predicted.npz"
+    output: Written = "predicted.npz"
 
 
 # --- train ------------------------------------------------------------------------------------------------------------------
@@ -363,8 +379,8 @@ class TrainJob(Job):
     parameters: TrainParameters = TrainParameters()
     seed: int = Field(ge=0)
     parent: str | None = None
-    output: str = "checkpoint.safetensors"
-    history: str = "history.json"
+    output: Written = "checkpoint.safetensors"
+    history: Written = "history.json"
 
     @model_validator(mode="before")
     @classmethod
@@ -407,7 +423,7 @@ class LabelJob(Job):
     workers: int = Field(1, ge=1)
     pseudo_directory: str | None = None
     directory: str = "labels"
-    output: str = "labelled.npz"
+    output: Written = "labelled.npz"
 
 
 # --- pseudo-label -----------------------------------------------------------------------------------------------------------

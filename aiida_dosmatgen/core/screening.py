@@ -231,7 +231,7 @@ def _invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criter
 
 
 def _unrelaxed(left: list[int], status: np.ndarray, require_converged: bool) -> dict[int, str]:
-    passing = {"converged"} if require_converged else {"converged", "max steps", "out of time"}
+    passing = {"converged"} if require_converged else {"converged", "max steps", "too slow", "out of time"}
     return {i: f"relaxation: {status[i]}" for i in left if str(status[i]) not in passing}
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zipfile
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from aiida.common.exceptions import ValidationError
-from aiida.orm import Data
+from aiida.manage import get_manager
+from aiida.orm import Data, QueryBuilder
 
 from ..core.elements import atomic_number
 from ..core.errors import ContentError
@@ -16,6 +19,7 @@ from ..core.job import ForceField, sha256_of
 from .base import as_validation_error, attribute, storable
 
 FILENAME = "forcefield.model"
+_TRUSTED = "dosmatgen_trusted_in"  # extra: the profiles in which somebody said so; an archive brings those of others along
 
 Kind = Literal["mace-file", "foundation", "calculator"]
 
@@ -23,7 +27,8 @@ Kind = Literal["mace-file", "foundation", "calculator"]
 class ForceFieldData(Data):
     """A MACE model file, the name of a MACE foundation model, or an ASE calculator ``module:callable``.
 
-    A model file is a pickle: it is stored and hashed here but never loaded. Make one with :meth:`from_file`,
+    A model file is a pickle: it is stored and hashed here but never loaded, and no job loads it unless it ships with the
+    package, was trained here, or somebody said that its hash is trusted (:meth:`trust`). Make a node with :meth:`from_file`,
     :meth:`from_foundation` or :meth:`from_calculator`.
 
     :param kind: ``mace-file``, ``foundation`` or ``calculator``.
@@ -77,20 +82,24 @@ class ForceFieldData(Data):
             raise ValidationError(f"a force field of kind {kind!r} should not hold the files {objects}")
         if not isinstance(name, str) or not name.strip():
             raise ValidationError("the force field has no name")
-        if kind == "calculator" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", name):
-            raise ValidationError(f"{name!r} is not 'module:callable', e.g. 'ase.calculators.emt:EMT'")
+        if kind == "calculator" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_][\w.-]*", name):
+            raise ValidationError(
+                f"{name!r} is neither 'module:callable', e.g. 'ase.calculators.emt:EMT', nor the name of an entry point"
+            )
 
     def _validate(self) -> None:
         super()._validate()
         self._check()
 
     @classmethod
-    def from_file(cls, path: str | Path, **kwargs: Any) -> ForceFieldData:
+    def from_file(cls, path: str | Path, *, trusted_sha256: str | None = None, **kwargs: Any) -> ForceFieldData:
         """Make a node from a MACE model file.
 
-        :raises ValidationError: for an empty, truncated or foreign file.
+        :param trusted_sha256: says that a file with this hash may be loaded, as :meth:`trust` does.
+        :raises ValidationError: for an empty, truncated or foreign file, or one with another hash.
         """
-        return cls("mace-file", path=path, **kwargs)
+        node = cls("mace-file", path=path, **kwargs)
+        return node if trusted_sha256 is None else node.trust(trusted_sha256)
 
     @classmethod
     def from_foundation(cls, name: str, **kwargs: Any) -> ForceFieldData:
@@ -99,7 +108,10 @@ class ForceFieldData(Data):
 
     @classmethod
     def from_calculator(cls, calculator: str, **arguments: Any) -> ForceFieldData:
-        """Name an ASE calculator as ``module:callable``, called with ``arguments`` on the compute node."""
+        """Name an ASE calculator as ``module:callable``, or by an entry point of ``dosmatgen.calculators``.
+
+        :param arguments: what it is called with on the compute node.
+        """
         return cls("calculator", calculator, arguments=arguments)
 
     # --- access ---------------------------------------------------------------------------------------------------
@@ -119,6 +131,31 @@ class ForceFieldData(Data):
         """The sha256 of the model file, or None."""
         return self.base.attributes.get("sha256", None)
 
+    # --- trust ----------------------------------------------------------------------------------------------------
+
+    def trust(self, sha256: str) -> ForceFieldData:
+        """Say that the model file may be loaded, in this profile, which runs the code in it; return the node.
+
+        :param sha256: the hash of the file that you trust.
+        :raises ValidationError: if the node's file has another one.
+        """
+        if self.sha256 is None or sha256 != self.sha256:
+            raise ValidationError(f"the file of the force field {self.name} hashes to {self.sha256}, not to {sha256}")
+        said = self.base.extras.get(_TRUSTED, [])
+        self.base.extras.set(_TRUSTED, sorted({*said, _profile()}))
+        return self
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether a job may load it: a name always, a file that ships with the package, or one whose hash is trusted."""
+        if self.kind != "mace-file" or self.sha256 == shipped_sha256() or _profile() in self.base.extras.get(_TRUSTED, []):
+            return True
+        query = QueryBuilder().append(
+            ForceFieldData,
+            filters={"attributes.sha256": self.sha256, f"extras.{_TRUSTED}": {"contains": [_profile()]}},
+        )
+        return query.count() > 0
+
     def job_section(self) -> ForceField:
         """Return the force field as a job file names it; a model file is expected under ``FILENAME``."""
         if self.kind == "mace-file":
@@ -126,6 +163,28 @@ class ForceFieldData(Data):
         if self.kind == "foundation":
             return ForceField(foundation=self.name, arguments=self.base.attributes.get("arguments"))
         return ForceField(calculator=self.name, arguments=self.base.attributes.get("arguments"))
+
+
+def validate_trust(force_field: ForceFieldData | None, _: Any) -> str | None:
+    """Refuse a model file that nobody trusts."""
+    if force_field is None or force_field.is_trusted:
+        return None
+    node = f"load_node('{force_field.uuid}')" if force_field.is_stored else "the node"
+    return (
+        f"the force field {force_field.name} is a pickle: loading it runs the code in it. If you trust the file, say so once, "
+        f"in `verdi shell`: {node}.trust('{force_field.sha256}')"
+    )
+
+
+def shipped_sha256() -> str:
+    """Return the hash of the force field that ships with the package."""
+    card = files("aiida_dosmatgen") / "models" / "forcefield_card.json"
+    return str(json.loads(card.read_text(encoding="utf-8"))["output_sha256"])
+
+
+def _profile() -> str:
+    profile = get_manager().get_profile()
+    return "" if profile is None else profile.uuid
 
 
 def check_model_file(path: Path) -> None:

@@ -8,6 +8,7 @@ import argparse
 import errno
 import importlib
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_job(given: argparse.Namespace) -> int:
+    begin = time.monotonic()
     from ..core.job import load_job
 
     job = load_job(given.job)
@@ -108,15 +110,16 @@ def _run_job(given: argparse.Namespace) -> int:
 
     folder = given.job.resolve().parent
     budget = job.runtime.max_seconds
-    with alone_in(folder, patience=budget) as waited:
+    with alone_in(folder, patience=budget):
         job_sha256 = fingerprint(job, folder)
         if answered(folder / RESULTS, job_sha256):
             print(f"dosmatgen: {folder / RESULTS} answers this job already; remove it to compute again", file=sys.stderr)
             return 0
         (folder / RESULTS).unlink(missing_ok=True)  # the end marker of an earlier run would be a lie
-        if budget is not None and waited:
-            job = _revalidate(job, {"runtime": {**job.runtime.model_dump(), "max_seconds": max(budget - waited, 1e-3)}})
         command = importlib.import_module(f".commands.{job.kind}", __package__)
+        if budget is not None:  # some of which is spent: on waiting, and on the import of torch
+            left = max(budget - (time.monotonic() - begin), 1e-3)
+            job = _revalidate(job, {"runtime": {**job.runtime.model_dump(), "max_seconds": left}})
         if job.runtime.continue_from is not None:
             take_over(folder / job.runtime.continue_from, folder, command.kept(job))
         results = command.run(job, folder).model_copy(update={"job_sha256": job_sha256})

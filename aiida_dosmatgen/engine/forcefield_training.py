@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import os
 import shutil
 import signal
@@ -28,6 +29,8 @@ from ..core.job import TrainParameters
 from ..core.labels import GPA
 from ..core.thermo import elemental_references, formation_energy
 from .splits import split_by_system
+
+logger = logging.getLogger(__name__)
 
 WORK_FOLDER = "mace"
 
@@ -94,10 +97,16 @@ def train_force_field(
     work.mkdir(exist_ok=True)
     _write_frames(crystals[training], work / "training.xyz")
     _write_frames(crystals[held_out] if len(held_out) else crystals[training], work / "validation.xyz")
-    arguments = _arguments(parameters, seed, device)
     record = work / "results" / f"{_NAME}_run-{seed}_train.txt"
-    with _trainer([*arguments, "--max_num_epochs", str(parameters.epochs)], work) as process:
-        stopped = _watch(process, record, work, clock, progress)
+    while True:
+        arguments = _arguments(parameters, seed, device)
+        with _trainer([*arguments, "--max_num_epochs", str(parameters.epochs)], work) as process:
+            stopped = _watch(process, record, work, clock, progress)
+        if stopped or process.returncode == 0 or parameters.batch_size == 1 or not _lacked_memory(work / "trainer.log"):
+            break
+        half = (parameters.batch_size + 1) // 2
+        logger.warning("out of memory with %d crystals at a time; going on with %d", parameters.batch_size, half)
+        parameters = parameters.model_copy(update={"batch_size": half})
     if stopped:  # the trainer writes the model when it has nothing left to do
         with _trainer([*arguments, "--max_num_epochs", "1"], work) as process:
             process.wait()
@@ -247,6 +256,12 @@ def _write_json(path: Path, content: dict) -> None:
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(content), encoding="utf-8")
     partial.replace(path)
+
+
+def _lacked_memory(path: Path) -> bool:
+    """Whether the trainer, which logs in a file, ended because there was no memory left."""
+    last = _last_line(path)
+    return "OutOfMemoryError" in last or "MemoryError" in last or "can't allocate memory" in last
 
 
 def _last_line(path: Path) -> str:

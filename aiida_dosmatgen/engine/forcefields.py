@@ -9,6 +9,7 @@ import io
 import logging
 import sys
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -23,6 +24,9 @@ from .fused_mace import TILE, ScalarConvolution, fuse
 from .memory import is_out_of_memory, release
 
 logger = logging.getLogger(__name__)
+
+ENTRY_POINTS = "dosmatgen.calculators"
+"""Group of entry points under which packages offer ASE calculators by name."""
 
 
 class Evaluation(NamedTuple):
@@ -60,7 +64,8 @@ def load(
 ) -> Evaluator:
     """Load a force field.
 
-    A MACE file is a pickle, and loading it runs the code in it: its hash is checked on the very bytes that are then loaded.
+    A MACE file is a pickle, and loading it runs the code in it: it is loaded only if its hash is given, which says that it is
+    trusted, and that is checked on the very bytes that are then loaded. A foundation model is trusted by its name.
 
     :param folder: what relative paths are relative to.
     :param dtype: arithmetic of a MACE model; energies are always summed in float64.
@@ -126,9 +131,9 @@ class MaceEvaluator:
         except (RuntimeError, MemoryError) as exception:
             if len(crystals) == 1 or not is_out_of_memory(exception):
                 raise
-        logger.warning("out of memory with %d crystals at a time; halving", len(crystals))
         release(self.device)
-        half = len(crystals) // 2
+        half = (len(crystals) + 1) // 2
+        logger.warning("out of memory with %d crystals at a time; going on with %d", len(crystals), half)
         first, second = self.evaluate(crystals[:half]), self.evaluate(crystals[half:])
         return Evaluation(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
 
@@ -212,6 +217,11 @@ def _load_mace(
         raise ContentError(
             f"the force field {path.name} hashes to {sha256}, not to {force_field.sha256}; it was not loaded. "
             "Give the file that was meant, or its hash"
+        )
+    if force_field.file is not None and force_field.sha256 is None:
+        raise ContentError(
+            f"the force field {path.name} was not loaded: loading it would run the code in it. "
+            f"If you trust the file, say so by its hash, force_field.sha256: {sha256}"
         )
     _need_mace()
     try:
@@ -334,13 +344,18 @@ class CalculatorEvaluator:
 
 def _load_calculator(force_field: ForceField) -> Evaluator:
     name = force_field.calculator or ""
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise ContentError(f"force_field.calculator: {name!r} is not of the form module:callable, e.g. ase.calculators.emt:EMT")
     if force_field.sha256 is not None:
         raise ContentError("force_field.sha256: a calculator has no file to check; leave it out")
+    named = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    module, _, attribute = name.partition(":")
+    if name not in named and not (module and attribute):
+        known = f"; installed are {', '.join(sorted(named))}" if named else ""
+        raise ContentError(
+            f"force_field.calculator: {name!r} is neither an entry point of {ENTRY_POINTS}{known}, nor of the form "
+            "module:callable, e.g. ase.calculators.emt:EMT"
+        )
     try:
-        maker = getattr(importlib.import_module(module), attribute)
+        maker = named[name].load() if name in named else getattr(importlib.import_module(module), attribute)
         calculator = maker(**force_field.arguments)
     except Exception as exception:  # importing and calling foreign code
         reason = " ".join(str(exception).split()) or type(exception).__name__

@@ -1,8 +1,15 @@
 """What to do when memory does not suffice."""
 
 import gc
+import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 def is_out_of_memory(exception: BaseException) -> bool:
@@ -17,3 +24,20 @@ def release(device: torch.device) -> None:
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
+
+
+def halving(attempt: Callable[[int], T], size: int, device: torch.device, what: str) -> tuple[T, int]:
+    """Return what an attempt with a size gives, and the size: halved, and halved again, where memory does not suffice.
+
+    :param attempt: called with the number of ``what`` to take at a time; it must not leave traces where it fails.
+    """
+    while True:
+        try:
+            return attempt(size), size
+        except (RuntimeError, MemoryError) as exception:
+            if size <= 1 or not is_out_of_memory(exception):
+                raise
+        release(device)
+        half = (size + 1) // 2
+        logger.warning("out of memory with %d %s at a time; going on with %d", size, what, half)
+        size = half

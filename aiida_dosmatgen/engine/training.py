@@ -26,6 +26,7 @@ from ..core import seal
 from ..core.errors import ContentError
 from .checkpoint import save_tensors
 from .dataset import LabelledDataset, SizeBuckets
+from .memory import halving
 
 STATE_FILE = "training-state.safetensors"
 
@@ -131,7 +132,8 @@ class Trainer:
         sizes = [crystal.num_nodes for crystal in training]
         self.sampler = SizeBuckets(sizes, schedule.batch_size, seed)
         self.batches = DataLoader(training, batch_sampler=self.sampler)
-        self.held_out = DataLoader(held_out, batch_size=64) if held_out is not None and len(held_out) else None
+        self.held_out = held_out if held_out is not None and len(held_out) else None
+        self._at_a_time, self._held_out_at_a_time = schedule.batch_size, 64  # less once memory did not suffice
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), lr=schedule.learning_rate, weight_decay=schedule.weight_decay
         )
@@ -205,7 +207,9 @@ class Trainer:
         record: dict[str, Any] = {"epoch": self.epoch, **sums}
         if self.held_out is not None:
             self.average.eval()
-            metrics = self.objective.evaluate(self.average, (b.to(self.device) for b in self.held_out))
+            metrics, self._held_out_at_a_time = halving(
+                self._evaluate, self._held_out_at_a_time, self.device, "crystals held out"
+            )
             record |= {f"validation_{k}": v for k, v in metrics.items()}
             if self.schedule.keep == "last" or metrics["loss"] < self.best_loss:
                 self._keep(metrics)
@@ -220,12 +224,15 @@ class Trainer:
     def _step(self, batch: Batch, step: int, generator: torch.Generator) -> dict[str, float]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(step, self.schedule.epochs * len(self.sampler))
-        self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
-            losses = self.objective.loss(self.model, batch, generator)
-        losses["loss"].backward()
+        state = generator.get_state()
+
+        def gradient(at_a_time: int) -> dict[str, float]:
+            generator.set_state(state)
+            return self._gradient(batch, generator, at_a_time)
+
+        losses, self._at_a_time = halving(gradient, self._at_a_time, self.device, "crystals")
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), _CLIP)
-        if torch.isfinite(norm) and torch.isfinite(losses["loss"]):
+        if torch.isfinite(norm) and math.isfinite(losses["loss"]):
             self._bad_batches = 0
             self.optimizer.step()
         else:  # one bad batch must not end a training; many do
@@ -238,7 +245,29 @@ class Trainer:
                 mean.lerp_(value, 1 - decay)
             for copy, buffer in zip(self.average.buffers(), self.model.buffers(), strict=True):
                 copy.copy_(buffer)
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return losses
+
+    def _gradient(self, batch: Batch, generator: torch.Generator, at_a_time: int) -> dict[str, float]:
+        """Leave the gradient of a batch's loss, computed for so many crystals at a time, and return the loss and its parts."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if batch.num_graphs <= at_a_time:
+            parts = [batch]
+        else:
+            crystals = batch.to_data_list()
+            parts = [Batch.from_data_list(crystals[i : i + at_a_time]) for i in range(0, len(crystals), at_a_time)]
+        sums: dict[str, float] = {}
+        for part in parts:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.schedule.precision == "bfloat16"):
+                losses = self.objective.loss(self.model, part, generator)
+            share = part.num_graphs / batch.num_graphs
+            (losses["loss"] * share if len(parts) > 1 else losses["loss"]).backward()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + share * float(value.detach())
+        return sums
+
+    def _evaluate(self, at_a_time: int) -> dict[str, float]:
+        batches = DataLoader(self.held_out, batch_size=at_a_time)
+        return self.objective.evaluate(self.average, (batch.to(self.device) for batch in batches))
 
     # --- the state between runs ---------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class TrainParser(DosmatgenParser):
         history = self._history()
         if model == "forcefield":
             force_field = ForceFieldData.from_file(path, elements=list(inputs.dataset.base.attributes.get("elements")))
-            self.out("force_field", force_field)
+            self.out("force_field", force_field.trust(str(force_field.sha256)))  # its file is as the trainer hashed it
         else:
             checkpoint = CheckpointData.from_file(path)
             kind, dataset = (checkpoint.base.attributes.get(key) for key in ("kind", "dataset_sha256"))

@@ -21,7 +21,7 @@ from ..core.screening import ScreenCriteria
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
-from ..data.forcefield import ForceFieldData
+from ..data.forcefield import ForceFieldData, validate_trust
 from ..data.target import DosTargetData
 from .base import PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
 from .failures import failure
@@ -85,7 +85,12 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             validator=validate_kind("predictor"),
             help="Predictor of the DOS and the formation energy.",
         )
-        spec.input("force_field", valid_type=ForceFieldData, help="Force field of the relaxation and of its references.")
+        spec.input(
+            "force_field",
+            valid_type=ForceFieldData,
+            validator=validate_trust,
+            help="Force field of the relaxation and of its references.",
+        )
         spec.input(
             "references",
             valid_type=orm.Dict,

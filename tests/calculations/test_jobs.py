@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 from aiida.common.folders import SandboxFolder
-from aiida.orm import Dict, Int, List, StructureData
+from aiida.orm import Dict, Int, List, RemoteData, StructureData
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
-from aiida_dosmatgen.core.job import load_job
+from aiida_dosmatgen.core.job import load_job, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.conversion import crystal_of
@@ -36,10 +36,13 @@ def inputs(aiida_profile, crystals, labelled, target, checkpoint_file, model_fil
         },
         "relax": {
             "crystals": given,
-            "force_field": ForceFieldData.from_file(model_file).store(),
+            "force_field": ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store(),
             "parameters": {"fmax": 0.1},
         },
-        "references": {"elements": ["Si", "C"], "force_field": ForceFieldData.from_file(model_file).store()},
+        "references": {
+            "elements": ["Si", "C"],
+            "force_field": ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store(),
+        },
         "predict": {"crystals": given, "checkpoint": predictor},
         "train": {
             "dataset": LabelledCrystalSetData(labelled).store(),
@@ -110,6 +113,14 @@ def test_walltime_is_not_hashed_but_the_seed_is(make_job, inputs):
 
     assert digest() == digest({"max_wallclock_seconds": 77})
     assert digest() != digest(seed=6)
+
+
+def test_where_a_job_goes_on_is_not_hashed(make_job, inputs, aiida_localhost):
+    """So that a campaign that was interrupted is found again as if it had not been."""
+    parent = RemoteData(computer=aiida_localhost, remote_path="/scratch/interrupted").store()
+    for kind, given in inputs.items():
+        first, second = (make_job(kind, **given, **more).node.base.caching for more in ({}, {"parent_folder": parent}))
+        assert first.compute_hash() == second.compute_hash(), kind
 
 
 def test_force_fields_without_a_file(make_job, inputs):

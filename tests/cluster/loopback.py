@@ -91,23 +91,23 @@ class LoopbackCluster:
         run = self.folder / "run"
         files = {"socket": run / "munge", "pid-file": run / "munged.pid", "log-file": self.folder / "log" / "munged"}
         files |= {"key-file": self.keys / "munge", "seed-file": run / "munged.seed"}
-        self._start("munged", "--foreground", "--force", *(f"--{name}={path}" for name, path in files.items()))
+        self.start_program("munged", "--foreground", "--force", *(f"--{name}={path}" for name, path in files.items()))
         self.wait_for((run / "munge").exists, "munged")
 
     def start_slurmctld(self) -> None:
         """Start the controller."""
-        self._start("slurmctld", "-D", "-f", str(self.slurm_configuration))
+        self.start_program("slurmctld", "-D", "-f", str(self.slurm_configuration))
         self.wait_for(lambda: self._answers("slurmctld"), "slurmctld")
 
     def start_slurmd(self) -> None:
         """Start the compute node."""
-        self._start("slurmd", "-D", "-N", "node1", "-f", str(self.slurm_configuration))
+        self.start_program("slurmd", "-D", "-N", "node1", "-f", str(self.slurm_configuration))
         self.wait_for(lambda: self._answers("slurmd"), "slurmd")
 
     def start_sshd(self) -> None:
         """Start the login service."""
         Path("/run/sshd").mkdir(exist_ok=True)  # its fixed place for privilege separation
-        self._start("sshd", "-D", "-e", "-f", str(self.keys / "sshd_config"))
+        self.start_program("sshd", "-D", "-e", "-f", str(self.keys / "sshd_config"))
         self.wait_for(lambda: self._answers("sshd"), "sshd")
 
     # --- use --------------------------------------------------------------------------------------------------------
@@ -172,10 +172,10 @@ class LoopbackCluster:
         try:
             pwd.getpwnam(ACCOUNT)
         except KeyError:
-            subprocess.run([_which("useradd"), "--no-create-home", "--shell", "/bin/bash", ACCOUNT], check=True)
+            subprocess.run([which("useradd"), "--no-create-home", "--shell", "/bin/bash", ACCOUNT], check=True)
             # sshd takes an account without any password for a locked one
-            subprocess.run([_which("usermod"), "-p", "*", ACCOUNT], check=True)
-        subprocess.run([_which("usermod"), "-d", str(self.home), ACCOUNT], check=True)
+            subprocess.run([which("usermod"), "-p", "*", ACCOUNT], check=True)
+        subprocess.run([which("usermod"), "-d", str(self.home), ACCOUNT], check=True)
         self.home.mkdir(mode=0o755, exist_ok=True)
         shutil.chown(self.home, ACCOUNT, ACCOUNT)
 
@@ -252,15 +252,15 @@ class LoopbackCluster:
         host_key = " ".join((self.keys / "host.pub").read_text().split()[:2])
         (self.keys / "known_hosts").write_text(f"[127.0.0.1]:{self.ports['sshd']} {host_key}\n")
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def start_program(self, name: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        """Start one of the daemons; :meth:`kill` and :meth:`stop` end it."""
         log = (self.folder / "log" / f"{name}.out").open("ab")
-        environment = os.environ | {"SLURM_CONF": str(self.slurm_configuration)}
         self.processes[name] = subprocess.Popen(
-            [_which(name), *arguments],
+            [which(name), *arguments],
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env=environment,
+            env={**os.environ, "SLURM_CONF": str(self.slurm_configuration), **(environment or {})},
             start_new_session=True,
         )
 
@@ -283,5 +283,6 @@ def _link(source: Path, target: Path) -> None:
         subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
-def _which(name: str) -> str:
+def which(name: str) -> str:
+    """Return the path of a program, also of one that only root has on its path."""
     return shutil.which(name, path=_SBIN) or name

@@ -11,7 +11,8 @@ from aiida import orm
 
 from aiida_dosmatgen.cmdline import setup
 
-from .campaigns import candidates_of, has_parts, jobs, kill_daemon, processes_of, rows_of, start, wait_for, what_failed
+from ..campaigns import candidates_of, jobs, kill_daemon, rows_of, start_daemon_again, wait_for, what_failed
+from .campaigns import has_parts, processes_of, start
 from .loopback import ACCOUNT
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
@@ -70,6 +71,7 @@ def test_a_campaign_survives_what_happens_to_clusters(undisturbed, cluster):
 
     wait_for(lambda: campaign.is_terminated or processes_of("pw.x"), "a run of pw.x")
     kill_daemon()
+    start_daemon_again()
 
     wait_for(lambda: campaign.is_terminated, "the end of the campaign")
     assert campaign.is_finished_ok, what_failed(campaign)

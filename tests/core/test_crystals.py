@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.crystals import MOST_ATOMS, CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 
 from .strategies import crystal_sets
@@ -117,6 +117,14 @@ def test_equality_sees_values_columns_and_nan():
 # --- refusals -------------------------------------------------------------------------------------------------------------
 
 
+def large(n: int) -> CrystalSet:
+    return CrystalSet([n], np.full(n, 14), np.random.default_rng(0).random((n, 3)), 300 * np.eye(3)[None])
+
+
+def test_a_large_crystal_is_one():
+    assert large(MOST_ATOMS).check().defect() is None
+
+
 def broken(**changes) -> CrystalSet:
     return si2().replace(**changes)
 
@@ -137,6 +145,7 @@ def broken(**changes) -> CrystalSet:
         (lambda: broken(numbers=[14, 0]).check(), "crystal 0: atomic number 0 is not an element"),
         (lambda: broken(numbers=[14, 119]).check(), "crystal 0: atomic number 119 is not an element"),
         (lambda: broken(lattices=np.ones((1, 3, 3))).check(), "crystal 0: the cell has volume 0"),
+        (lambda: large(MOST_ATOMS + 1).check(), "crystal 0: it has 1001 atoms; crystals of up to 1000 are dealt with"),
     ],
 )
 def test_refusals(make, message):

@@ -1,6 +1,7 @@
 """Job files and results: one schema, versioned, unknown keys refused by name."""
 
 import hashlib
+import json
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,25 @@ def load(tmp_path, text):
     path = tmp_path / "job.json"
     path.write_text(text)
     return load_job(path)
+
+
+@pytest.mark.parametrize("path", ["../candidates.npz", "/tmp/candidates.npz", "a/../../b.npz", "..", ".", ""])
+@pytest.mark.parametrize(
+    ("key", "job"),
+    [
+        ("output", {"kind": "sample", "checkpoint": "c", "seed": 1, "stop": 2}),
+        ("output", {"kind": "relax", "crystals": "c", "force_field": {"foundation": "small"}}),
+        ("output", {"kind": "references", "elements": ["Si"], "force_field": {"foundation": "small"}}),
+        ("output", {"kind": "predict", "crystals": "c", "checkpoint": "c"}),
+        ("output", {"kind": "train", "dataset": "d", "seed": 1}),
+        ("history", {"kind": "train", "dataset": "d", "seed": 1}),
+        ("output", {"kind": "label", "crystals": "c"}),
+    ],
+)
+def test_nothing_is_written_outside_of_the_folder(tmp_path, key, job, path):
+    with pytest.raises(ContentError, match=f"{job['kind']}.{key}: .*leads out of the folder of the job file"):
+        load(tmp_path, json.dumps({**job, key: path}))
+    assert load(tmp_path, json.dumps({**job, key: "results/final.npz"}))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import pickle
 import struct
+from pathlib import Path
 
 import pytest
 from aiida.common.exceptions import ValidationError
@@ -9,9 +10,11 @@ from aiida.orm import QueryBuilder, load_node
 
 from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.data.checkpoint import CheckpointData
-from aiida_dosmatgen.data.forcefield import ForceFieldData
+from aiida_dosmatgen.data.forcefield import ForceFieldData, validate_trust
 
 pytestmark = pytest.mark.usefixtures("aiida_profile")
+
+SHIPPED = Path(__file__).parents[2] / "aiida_dosmatgen" / "models" / "forcefield.model"
 
 
 def test_checkpoint_stored_and_loaded(checkpoint_file):
@@ -66,9 +69,32 @@ def test_force_field_file(model_file):
     assert node.uuid in query.all(flat=True)
 
 
+@pytest.mark.usefixtures("aiida_profile_clean")  # no other test trusted it before
+def test_a_model_file_is_trusted_by_its_hash_and_in_this_profile_only(model_file):
+    node = ForceFieldData.from_file(model_file).store()
+    assert not node.is_trusted
+    refusal = validate_trust(node, None)
+    assert "loading it runs the code in it" in refusal and f"load_node('{node.uuid}').trust('{node.sha256}')" in refusal
+    node.base.extras.set("dosmatgen_trusted_in", ["the profile of whoever sent an archive"])
+    assert not node.is_trusted
+    with pytest.raises(ValidationError, match=f"hashes to {node.sha256}, not to {'0' * 64}"):
+        node.trust("0" * 64)
+    assert not node.is_trusted
+
+    again = ForceFieldData.from_file(model_file, name="the same file").store()
+    node.trust(node.sha256)
+    assert validate_trust(node, None) is None
+    assert again.is_trusted  # what is trusted is the hash
+    assert ForceFieldData.from_file(model_file, trusted_sha256=node.sha256).is_trusted
+
+
+def test_what_ships_is_trusted():
+    assert ForceFieldData.from_file(SHIPPED).is_trusted
+
+
 def test_force_field_by_name():
     foundation = ForceFieldData.from_foundation("medium-mpa-0").store()
-    assert foundation.sha256 is None
+    assert foundation.sha256 is None and foundation.is_trusted
     assert foundation.job_section() == ForceField(foundation="medium-mpa-0")
     calculator = ForceFieldData.from_calculator("ase.calculators.lj:LennardJones", sigma=2.0).store()
     assert calculator.job_section() == ForceField(calculator="ase.calculators.lj:LennardJones", arguments={"sigma": 2.0})
@@ -96,8 +122,8 @@ def test_force_field_files_that_are_none(model_file, tmp_path, crystals):
     "make, words",
     [
         (lambda: ForceFieldData.from_foundation(" "), "no name"),
-        (lambda: ForceFieldData.from_calculator("EMT"), "is not 'module:callable'"),
-        (lambda: ForceFieldData.from_calculator("os:system('rm')"), "is not 'module:callable'"),
+        (lambda: ForceFieldData.from_calculator("an EMT"), "is neither 'module:callable'"),
+        (lambda: ForceFieldData.from_calculator("os:system('rm')"), "is neither 'module:callable'"),
         (lambda: ForceFieldData("chgnet", "small"), "not 'chgnet'"),
         (lambda: ForceFieldData("mace-file", "small"), "has a file"),
         (lambda: ForceFieldData("foundation", "small", elements=["Xx"]), "'Xx' is not a chemical element"),

@@ -13,9 +13,10 @@ from ase.optimize import FIRE
 
 from aiida_dosmatgen.core.contacts import closest_contacts
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.job import ForceField, RelaxParameters
+from aiida_dosmatgen.core.job import ForceField, RelaxParameters, sha256_of
 from aiida_dosmatgen.engine.forcefields import load
 from aiida_dosmatgen.engine.relaxation import gather, relax
+from aiida_dosmatgen.engine.relaxation.pool import Pool
 from aiida_dosmatgen.engine.relaxation.repair import make_right_handed, push_apart
 
 EMT_FIELD = ForceField(calculator="ase.calculators.emt:EMT")
@@ -98,6 +99,16 @@ def test_step_limit(emt):
     assert set(unmoved.crystal_columns["steps"].tolist()) == {0}
 
 
+def test_each_crystal_has_its_time(emt):
+    assert set(statuses(run(displaced(), emt, TIGHT.model_copy(update={"max_seconds": 1e-9})))) == {"too slow"}
+    pool = Pool()
+    pool.add(np.arange(12), displaced(), displaced().volumes, np.zeros(12, dtype=np.int64))
+    pool.spend(28.0)
+    pool.keep(pool.n_atoms > 1)
+    pool.spend(24.0)  # what has left is not charged
+    assert pool.seconds.tolist() == [4.0, 8.0] * 4
+
+
 def test_time_budget_keeps_what_is_done_and_continues(emt):
     crystals = displaced()
     calls = itertools.count()
@@ -142,6 +153,7 @@ GARBAGE = {
     "tiny cell": (cubic([29] * 4, FCC, 0.5), {"clash"}),
     "volume x 64": (cubic([29] * 4, FCC, 4 * 3.6), {"exploded"}),
     "gas below the volume limit": (cubic([29] * 4, FCC, 9.0), {"exploded"}),
+    "a million atoms": (cubic([29] * 10**6, np.zeros((10**6, 3)), 300.0), {"too large"}),
     "left-handed": (COPPER.replace(lattices=np.diag([3.7, 3.7, -3.6])[None]), {"converged"}),
 }
 
@@ -161,7 +173,8 @@ def test_garbage_all_at_once_with_mace(tmp_path):
     """One network call for the whole batch: here a NaN could spread."""
     from .small_mace import save_small_mace
 
-    field = load(ForceField(file=str(save_small_mace(tmp_path / "m.model", (13, 28, 29, 79)))), tmp_path, dtype=torch.float64)
+    path = save_small_mace(tmp_path / "m.model", (13, 28, 29, 79))
+    field = load(ForceField(file=path.name, sha256=sha256_of(path)), tmp_path, dtype=torch.float64)
     bad = CrystalSet.concatenate([crystal for crystal, _ in GARBAGE.values()])
     good = displaced(seed=2)[[0, 5, 8]]
     few = RelaxParameters(max_steps=5)

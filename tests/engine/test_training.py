@@ -13,6 +13,7 @@ from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.commands import predict, train
+from aiida_dosmatgen.engine.predictors import Predictor, PredictorObjective
 from aiida_dosmatgen.engine.pseudolabels import LABELLED_SHARE, joined
 from aiida_dosmatgen.engine.splits import split_by_system, systems_of
 from aiida_dosmatgen.engine.tightbinding import TightBinding
@@ -250,6 +251,54 @@ def test_a_denoiser_keeps_the_sizes_that_it_knows(folder, crystals):
     train.run(parent.model_copy(update={"dataset": "small.npz"}), folder)
     with pytest.raises(ContentError, match=f"up to 2 atoms, but the data set has one of {largest}"):
         train.run(whole.model_copy(update={"parent": "parent.safetensors"}), folder)
+
+
+def test_out_of_memory_halves_the_batch_and_trains_the_same(folder, monkeypatch, caplog):
+    whole = train.run(job("predictor", 2), folder)
+    losses = json.loads((folder / "history.json").read_text())["loss"]
+    loss, evaluate, largest = PredictorObjective.loss, PredictorObjective.evaluate, 5
+
+    def take(n):  # what the allocator says when it has no more, from a batch above five crystals on
+        if n > largest:
+            torch.empty(1 << 60)
+
+    def limited_loss(self, model, batch, generator):
+        take(batch.num_graphs)
+        return loss(self, model, batch, generator)
+
+    def limited_evaluate(self, model, batches):
+        batches = list(batches)
+        take(max(batch.num_graphs for batch in batches))
+        return evaluate(self, model, batches)
+
+    monkeypatch.setattr(PredictorObjective, "loss", limited_loss)
+    monkeypatch.setattr(PredictorObjective, "evaluate", limited_evaluate)
+    limited = train.run(job("predictor", 2), folder)
+    assert limited.finished and limited.done == whole.done
+    assert "out of memory with 16 crystals at a time; going on with 8" in caplog.text
+    assert "out of memory with 8 crystals at a time; going on with 4" in caplog.text
+    assert caplog.text.count("8 crystals at a time; going on with 4") == 1  # remembered
+    # the loss is a mean over atoms, of which the parts have different numbers
+    np.testing.assert_allclose(json.loads((folder / "history.json").read_text())["loss"], losses, rtol=0.1)
+
+
+def test_predictions_are_the_same_in_smaller_batches(folder, crystals, monkeypatch, caplog):
+    train.run(job("predictor", 1), folder)
+    predictions = PredictJob(checkpoint="checkpoint.safetensors", crystals="data.npz")
+    predict.run(predictions, folder)
+    whole = CrystalSet.load(folder / "predicted.npz")
+    forward = Predictor.forward
+
+    def limited(self, types, *rest):
+        if len(types) > 3:
+            torch.empty(1 << 60)
+        return forward(self, types, *rest)
+
+    monkeypatch.setattr(Predictor, "forward", limited)
+    predict.run(predictions, folder)
+    assert "out of memory with 64 crystals at a time; going on with 32" in caplog.text
+    columns = CrystalSet.load(folder / "predicted.npz").atom_columns
+    np.testing.assert_allclose(columns["predicted_dos"], whole.atom_columns["predicted_dos"], atol=1e-4)
 
 
 def test_patience_ends_it(folder):

@@ -1,83 +1,33 @@
 """The real chain: shipped models, real pw.x, a real daemon that is killed in the middle."""
 
-import contextlib
-import os
-import signal
-import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from aiida import orm
 from aiida.engine import submit
-from aiida.engine.daemon.client import get_daemon_client
-from aiida.manage import get_manager
 
 from aiida_dosmatgen.cmdline import setup
 from aiida_dosmatgen.data.target import DosTargetData
-from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
 
+from ..campaigns import (
+    N_CANDIDATES,
+    TOP_K,
+    jobs,
+    kill_daemon,
+    overrides,
+    prepare,
+    rows_of,
+    start_daemon_again,
+    start_here,
+    stop_daemon,
+    wait_for,
+    wait_for_running,
+    what_failed,
+)
+
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
-
-TARGET = Path(__file__).parents[2] / "examples" / "targets" / "zincblende_SiC.csv"
-N_CANDIDATES = 12
-TOP_K = 2
-SECONDS = 800
-
-OVERRIDES = {
-    "candidates": {
-        "sample": {"parameters": {"steps": 25}},
-        # what is tested is the chain, not the quality of so few candidates
-        "criteria": {"max_formation_energy": 3.0, "require_converged": False},
-    },
-    "validate": {
-        "cutoffs_stringency": "fast",
-        "pdos": {"scf": {"kpoints_distance": 0.5}, "nscf": {"kpoints_distance": 0.5}},
-    },
-}
-
-
-def wait_for(condition, what: str) -> None:
-    """Wait for a condition on the database."""
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        if time.monotonic() > deadline:
-            log = Path(get_daemon_client().daemon_log_file)
-            pytest.fail(f"{what} did not happen; end of the daemon's log:\n{log.read_text()[-4000:]}")
-        time.sleep(0.5)
-
-
-def count(*classes, **filters) -> int:
-    """Count nodes."""
-    return orm.QueryBuilder().append(list(classes), filters=filters).count()
-
-
-def what_failed(campaign: orm.WorkChainNode) -> str:
-    """Say of each failed process below a campaign what it had, and what was logged."""
-    lines = [f"[{campaign.exit_status}] {campaign.exit_message}"]
-    for node in campaign.called_descendants:
-        if not node.is_finished_ok:
-            outputs = ", ".join(sorted(node.base.links.get_outgoing().all_link_labels()))
-            lines.append(
-                f"{node.process_label}<{node.pk}> {node.process_state} [{node.exit_status}] {node.exit_message}; {outputs}"
-            )
-            lines += [f"    {log.time:%H:%M:%S} {log.levelname} {log.message}" for log in orm.Log.collection.get_logs_for(node)]
-    return "\n".join(lines)
-
-
-def kill_daemon() -> None:
-    """``kill -9`` of the daemon and of all its children: workers and broker."""
-    pid = get_daemon_client().get_daemon_pid()
-    assert pid is not None
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            os.kill(process.pid, signal.SIGKILL)
-    psutil.wait_procs(processes, timeout=20)
-    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
 @pytest.fixture(scope="module")
@@ -89,41 +39,19 @@ def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
         aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
     ):
         config.set_option("runner.poll.interval", 1, scope=profile.name)
+        config.set_option("caching.default_enabled", True, scope=profile.name)
         config.store()
-        computer = setup.ensure_computer(folder / "jobs")
-        codes = setup.ensure_codes(computer)
-        setup.ensure_pseudo_family()
-        models = setup.ensure_models()
+        parts = prepare(folder)
         setup.ensure_daemon()
         try:
-            target = DosTargetData.from_file(TARGET)
-            builder = CampaignWorkChain.get_builder_from_protocol(
-                codes=codes,
-                targets={"silicon_carbide": target},
-                checkpoint=models["dosmatgen-denoiser"],
-                predictor=models["dosmatgen-predictor"],
-                force_field=models["dosmatgen-forcefield"],
-                protocol="fast",
-                overrides=OVERRIDES,
-                options={"threads": 1},
-                dft_options={"withmpi": False},
-                seed=1,
-                n_candidates=N_CANDIDATES,
-                top_k=TOP_K,
-            )
-            node = submit(builder)
-            running_pw = {"attributes.process_label": "PwCalculation", "attributes.process_state": "waiting"}
-            wait_for(lambda: node.is_terminated or count(orm.CalcJobNode, **running_pw), "a run of pw.x")
-            assert not node.is_terminated, node.exit_message
+            node = start_here(parts)
+            wait_for_running(node, "PwCalculation")
             kill_daemon()
-            setup.ensure_daemon()
-            get_manager().reset_runner()
-            get_manager().reset_broker()  # its broker is a new one, of which this process knows nothing
+            start_daemon_again()
             wait_for(lambda: node.is_terminated, "the end of the campaign")
             yield node
         finally:
-            with contextlib.suppress(Exception):
-                get_daemon_client().stop_daemon(wait=True)
+            stop_daemon()
 
 
 def test_the_campaign_survives_the_daemon(campaign):
@@ -133,7 +61,7 @@ def test_the_campaign_survives_the_daemon(campaign):
 def test_the_ranking_is_complete(campaign):
     ranking = campaign.outputs.ranking.get_dict()
     assert ranking["failed"] == {}
-    rows = ranking["targets"]["silicon_carbide"]
+    rows = rows_of(campaign)
     report = campaign.outputs.reports["silicon_carbide"].get_dict()
     rejected = [candidate for candidates in report["rejected"].values() for candidate in candidates]
     assert sorted([row["candidate"] for row in rows] + rejected) == list(range(N_CANDIDATES))
@@ -180,7 +108,7 @@ def test_few_nodes_before_dft(campaign):
 
 def test_each_score_traces_back_by_plain_queries(campaign):
     """From the DFT score of each validated crystal to the target and to the checkpoint, without the package's helpers."""
-    rows = campaign.outputs.ranking.get_dict()["targets"]["silicon_carbide"]
+    rows = rows_of(campaign)
     target = campaign.inputs.targets["silicon_carbide"]
     for row in rows:
         if row["status"] != "validated":
@@ -219,9 +147,21 @@ def test_each_score_traces_back_by_plain_queries(campaign):
 
 
 def test_validated_crystals_hold_their_electrons(campaign):
-    for row in campaign.outputs.ranking.get_dict()["targets"]["silicon_carbide"]:
+    for row in rows_of(campaign):
         if row["status"] == "validated":
             assert row["dft"]["projected_electrons"] == pytest.approx(row["dft"]["n_electrons"], rel=0.1)
+
+
+def test_the_same_campaign_again_computes_nothing(campaign):
+    again = submit(campaign.get_builder_restart())
+    wait_for(lambda: again.is_terminated, "the end of the second campaign")
+    assert again.is_finished_ok, what_failed(again)
+    first, second = (Counter(job.process_label for job in jobs(node)) for node in (campaign, again))
+    # energies of the elements are taken from the database, and so is what a killed daemon had to repeat
+    assert set(first) - set(second) == {"ReferencesCalculation"} and all(second[label] <= first[label] for label in second)
+    assert [job.process_label for job in jobs(again) if not job.base.caching.is_created_from_cache] == []
+    scores = [[(row["candidate"], row["status"], row.get("dft")) for row in rows_of(node)] for node in (campaign, again)]
+    assert scores[0] == scores[1]
 
 
 def test_three_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(campaign):
@@ -230,7 +170,7 @@ def test_three_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(ca
         one.inputs.sample.code,
         **{name: getattr(one.inputs, name) for name in ("target", "checkpoint", "predictor", "force_field")},
         protocol="fast",
-        overrides=OVERRIDES["candidates"],
+        overrides=overrides(25)["candidates"],
         options={"threads": 1},
         seed=1,
         n_candidates=N_CANDIDATES,

@@ -221,6 +221,7 @@ def test_a_force_field_is_attached_as_one(train_job, make_job, model_file):
     outputs, node = train_job.parse()
     assert node.is_finished_ok and "checkpoint" not in outputs
     assert outputs["force_field"].store().sha256 == sha256_of(model_file)
+    assert outputs["force_field"].is_trusted
     elements = inputs["dataset"].base.attributes.get("elements")
     assert outputs["force_field"].base.attributes.get("elements") == sorted(elements, key=atomic_number)
 
@@ -373,7 +374,7 @@ def test_relaxed_crystals_that_are_others(relax_job):
 
 def test_another_force_field_than_the_one_given(relax_job, make_job, model_file):
     relax_job.run()
-    given = ForceFieldData.from_file(model_file).store()
+    given = ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store()
     relax_job.process = make_job("relax", crystals=relax_job.process.inputs.crystals, force_field=given)
     _, node = relax_job.parse()
     assert node.exit_status == 303 and f"the one given {given.sha256}" in node.exit_message

@@ -7,6 +7,7 @@ from aiida.orm import QueryBuilder
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily
 
+from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.forcefield import ForceFieldData
 from aiida_dosmatgen.data.target import DosTargetData
@@ -54,7 +55,7 @@ def models(aiida_profile, checkpoint_file, model_file):
     return {
         "checkpoint": CheckpointData(checkpoint_file("denoiser", "denoiser.safetensors", elements=elements)),
         "predictor": CheckpointData(checkpoint_file("predictor", "predictor.safetensors", elements=elements)),
-        "force_field": ForceFieldData.from_file(model_file),
+        "force_field": ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)),
     }
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
 from ...core.job import PredictJob, Results, sha256_of
+from ..memory import halving
 from . import Clock, Progress, prepare, results
 
 _BATCH_SIZE = 64
@@ -30,7 +31,10 @@ def run(job: PredictJob, folder: Path) -> Results:
         raise ContentError(f"checkpoint: {job.checkpoint} is a {header.kind}; predictions need a predictor")
     crystals = CrystalSet.load(folder / job.crystals)
     progress = Progress("crystals predicted", len(crystals))
-    predict(model, header, crystals, job.runtime.batch_size or _BATCH_SIZE, progress).save(folder / job.output)
+    predicted, _ = halving(
+        lambda size: predict(model, header, crystals, size, progress), job.runtime.batch_size or _BATCH_SIZE, device, "crystals"
+    )
+    predicted.save(folder / job.output)
     return results(
         job, folder, clock, output=job.output, done=len(crystals), of=len(crystals), device=device,
         details={"checkpoint_sha256": sha256_of(folder / job.checkpoint)},

@@ -36,6 +36,7 @@ class Pool:
         self.undeformed = np.zeros((0, 3, 3))
         self.start_volume = np.zeros(0)
         self.steps = np.zeros(0, dtype=np.int64)
+        self.seconds = np.zeros(0)
         self.failures = np.zeros(0, dtype=np.int64)
         self.trust = np.zeros(0)
         self.energies = np.zeros(0)
@@ -72,6 +73,7 @@ class Pool:
         join("undeformed", crystals.lattices)
         join("start_volume", start_volume)
         join("steps", steps)
+        join("seconds", np.zeros(new))
         join("failures", np.zeros(new, dtype=np.int64))
         join("trust", np.full(new, LARGEST_STEP))
         join("energies", np.full(new, np.nan))
@@ -90,7 +92,7 @@ class Pool:
         for name in ("variables", "trial", "gradients"):
             setattr(self, name, getattr(self, name)[rows])
         for name in (
-            "index", "n_atoms", "undeformed", "start_volume", "steps", "failures", "trust", "energies", "stresses"
+            "index", "n_atoms", "undeformed", "start_volume", "steps", "seconds", "failures", "trust", "energies", "stresses"
         ):  # fmt: skip
             setattr(self, name, getattr(self, name)[crystals])
         self.optimizer.keep(crystals)
@@ -119,6 +121,10 @@ class Pool:
 
     def _deformation(self, variables: np.ndarray) -> np.ndarray:
         return variables[~_atom_rows(self.n_atoms)].reshape(-1, 3, 3) / _cell_scale(self.n_atoms)[:, None, None]
+
+    def spend(self, seconds: float) -> None:
+        """Charge each crystal its share of the time that a call of the force field took, by its atoms."""
+        self.seconds += seconds * self.n_atoms / self.n_atoms.sum()
 
     # --- one step -------------------------------------------------------------------------------------------------------
 

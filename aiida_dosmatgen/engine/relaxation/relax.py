@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from ...core.contacts import closest_contacts, sound_crystals
-from ...core.crystals import CrystalSet
+from ...core.crystals import MOST_ATOMS, CrystalSet
 from ...core.job import RelaxParameters
 from ..forcefields import Evaluator
 from .pool import Pool
@@ -17,7 +18,8 @@ from .repair import OVERLAP, make_right_handed, push_apart
 from .symmetry import Operations, impose, symmetrize
 
 STATUSES = (
-    "converged", "max steps", "out of time", "exploded", "collapsed", "clash", "not finite", "unknown element"
+    "converged", "max steps", "too slow", "out of time", "exploded", "collapsed", "clash", "not finite", "unknown element",
+    "too large",
 )  # fmt: skip
 
 _VOLUME_PER_ATOM = (1.5, 200.0)  # Å³; beyond these it is no crystal
@@ -121,7 +123,9 @@ def relax(
         if not len(pool):
             continue
         trial = pool.crystals(pool.trial)
+        before = time.monotonic()
         evaluation = evaluator.evaluate(trial)
+        pool.spend(time.monotonic() - before)
         if parameters.symmetry is not None:
             evaluation = impose([symmetries[i] for i in pool.index.tolist()], trial, evaluation)
         pool.take(evaluation)
@@ -164,7 +168,9 @@ def _refuse(crystals: CrystalSet, evaluator: Evaluator) -> dict[int, str]:
     volumes = np.abs(np.linalg.det(np.where(finite[:, None, None], crystals.lattices, np.nan)))
     per_atom = volumes / crystals.n_atoms
     for i in range(len(crystals)):
-        if not finite[i]:
+        if crystals.n_atoms[i] > MOST_ATOMS:
+            refused[i] = "too large"
+        elif not finite[i]:
             refused[i] = "not finite"
         elif strange[i]:
             refused[i] = "unknown element"
@@ -217,6 +223,7 @@ def _judge(pool: Pool, parameters: RelaxParameters, look_at_contacts: bool) -> n
         "clash": contacts < _HOLE,
         "converged": converged,
         "max steps": pool.steps >= parameters.max_steps,
+        "too slow": pool.seconds > parameters.max_seconds,
     }
     return np.select(list(conditions.values()), list(conditions), default="")
 

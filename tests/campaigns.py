@@ -1,0 +1,167 @@
+"""A small whole campaign, and what the tests that disturb one share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+from aiida import orm
+from aiida.engine import submit
+from aiida.engine.daemon.client import get_daemon_client
+from aiida.manage import get_manager
+
+from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
+
+TARGET = Path(__file__).parents[1] / "examples" / "targets" / "zincblende_SiC.csv"
+TARGET_NAME = "silicon_carbide"
+N_CANDIDATES = 12
+TOP_K = 2
+SECONDS = 800
+CODES = ("dosmatgen", "pw", "dos", "projwfc")
+
+
+def overrides(steps: int) -> dict:
+    """Return changes of the fast protocol: what is tested is the chain, not the quality of so few candidates.
+
+    :param steps: of the sampler.
+    """
+    few_kpoints = {"kpoints_distance": 0.5}
+    return {
+        "candidates": {
+            "sample": {"parameters": {"steps": steps}},
+            "criteria": {"max_formation_energy": 3.0, "require_converged": False},
+        },
+        "validate": {"cutoffs_stringency": "fast", "pdos": {"scf": few_kpoints, "nscf": few_kpoints}},
+    }
+
+
+def ports(models: dict[str, orm.Data]) -> dict[str, orm.Data]:
+    """Return the shipped models by the names of their ports."""
+    names = {"checkpoint": "denoiser", "predictor": "predictor", "force_field": "forcefield"}
+    return {port: models[f"dosmatgen-{name}"] for port, name in names.items()}
+
+
+def prepare(folder: Path) -> dict[str, Any]:
+    """Set up this machine in the loaded profile; return codes and models as the campaign's builder takes them."""
+    codes = setup.ensure_codes(setup.ensure_computer(folder / "jobs"))
+    setup.ensure_pseudo_family()
+    return {"codes": codes, **ports(setup.ensure_models())}
+
+
+def start(parts: dict[str, Any], steps: int = 25, **options: Any) -> orm.WorkChainNode:
+    """Submit a campaign of a dozen candidates, two of which are validated.
+
+    :param parts: codes and models, as :func:`prepare` returns them.
+    :param steps: of the sampler.
+    :param options: further arguments of the builder.
+    """
+    builder = CampaignWorkChain.get_builder_from_protocol(
+        **parts,
+        targets={TARGET_NAME: DosTargetData.from_file(TARGET)},
+        protocol="fast",
+        overrides=overrides(steps),
+        seed=1,
+        n_candidates=N_CANDIDATES,
+        top_k=TOP_K,
+        **options,
+    )
+    return submit(builder)
+
+
+def start_here(parts: dict[str, Any]) -> orm.WorkChainNode:
+    """Submit a campaign to this machine."""
+    return start(parts, options={"threads": 1}, dft_options={"withmpi": False})
+
+
+# --- what it is doing ---------------------------------------------------------------------------------------------------
+
+
+def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> None:
+    """Wait for a condition.
+
+    :raises TimeoutError: with the end of the daemon's log.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            log = Path(get_daemon_client().daemon_log_file).read_text(encoding="utf-8")[-4000:]
+            raise TimeoutError(f"{what} did not happen; end of the daemon's log:\n{log}")
+        time.sleep(0.1)
+
+
+def wait_for_running(campaign: orm.WorkChainNode, label: str) -> None:
+    """Wait until a job of a kind is in the hands of the computer."""
+    filters = {"attributes.process_label": label, "attributes.process_state": "waiting"}
+    wait_for(lambda: campaign.is_terminated or count(orm.CalcJobNode, **filters), f"a run of {label}")
+    assert not campaign.is_terminated, what_failed(campaign)
+
+
+def count(*classes: type[orm.Node], **filters: Any) -> int:
+    """Count nodes."""
+    return orm.QueryBuilder().append(list(classes), filters=filters).count()
+
+
+def jobs(campaign: orm.WorkChainNode, label: str | None = None) -> list[orm.CalcJobNode]:
+    """Return the jobs below a campaign, or those of a kind, the oldest first."""
+    found = [node for node in campaign.called_descendants if isinstance(node, orm.CalcJobNode)]
+    return sorted((node for node in found if label in (None, node.process_label)), key=lambda node: node.pk)
+
+
+def candidates_of(campaign: orm.WorkChainNode) -> orm.WorkChainNode:
+    """Return the work chain that made the candidates of a campaign."""
+    (chain,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
+    return chain
+
+
+def rows_of(campaign: orm.WorkChainNode) -> list[dict]:
+    """Return the rows of a campaign's ranking."""
+    return campaign.outputs.ranking.get_dict()["targets"][TARGET_NAME]
+
+
+def what_failed(campaign: orm.WorkChainNode) -> str:
+    """Say of each failed process of a campaign what it had, and what was logged."""
+    lines = []
+    for node in (campaign, *campaign.called_descendants):
+        if not node.is_finished_ok:
+            outputs = ", ".join(sorted(node.base.links.get_outgoing().all_link_labels()))
+            lines.append(
+                f"{node.process_label}<{node.pk}> {node.process_state} [{node.exit_status}] {node.exit_message}; {outputs}"
+            )
+            lines += [f"    {log.time:%H:%M:%S} {log.levelname} {log.message}" for log in orm.Log.collection.get_logs_for(node)]
+    return "\n".join(lines)
+
+
+# --- its daemon ---------------------------------------------------------------------------------------------------------
+
+
+def kill_daemon() -> None:
+    """``kill -9`` of the daemon and of all its children: workers, and the broker if it is ZeroMQ's."""
+    pid = get_daemon_client().get_daemon_pid()
+    assert pid is not None
+    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            os.kill(process.pid, signal.SIGKILL)
+    psutil.wait_procs(processes, timeout=20)
+    assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def start_daemon_again(workers: int = 1) -> None:
+    """Start the daemon after it was killed."""
+    setup.ensure_daemon(workers)
+    get_manager().reset_runner()
+    get_manager().reset_broker()  # its broker may be a new one, of which this process knows nothing
+
+
+def stop_daemon() -> None:
+    """Stop the daemon, whatever state it is in."""
+    with contextlib.suppress(Exception):
+        get_daemon_client().stop_daemon(wait=True)

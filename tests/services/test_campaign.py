@@ -1,0 +1,110 @@
+"""A campaign on PostgreSQL and RabbitMQ with two daemon workers, all of which are killed while it runs."""
+
+import shutil
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+from aiida import orm
+from aiida.engine.daemon.client import get_daemon_client
+from aiida.manage import get_manager
+
+from aiida_dosmatgen.cmdline import setup
+
+from .. import campaigns
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+
+WORKERS = 2
+AWAY = 3  # seconds
+
+
+@pytest.fixture(scope="module")
+def profile(tmp_path_factory, aiida_config_factory, aiida_profile_factory, storage_config, broker_config):
+    """A profile on both services."""
+    with (
+        aiida_config_factory(tmp_path_factory.mktemp("services")) as config,
+        aiida_profile_factory(
+            config,
+            storage_backend="core.psql_dos",
+            storage_config=storage_config,
+            broker_backend="core.rabbitmq",
+            broker_config=broker_config,
+        ) as profile,
+    ):
+        # a broker's queues for a test profile are gone when the broker is
+        profile.is_test_profile = False
+        config.update_profile(profile)
+        config.set_option("runner.poll.interval", 1, scope=profile.name)
+        config.set_option("daemon.timeout", 60, scope=profile.name)  # two seconds are little on a busy machine
+        config.store()
+        yield profile
+
+
+@pytest.fixture(scope="module")
+def campaign(profile, tmp_path_factory, postgres, rabbitmq):
+    """A campaign that ended, and during which the broker, the database and the daemon were killed, one after another."""
+    parts = campaigns.prepare(tmp_path_factory.mktemp("work"))
+    setup.ensure_daemon(WORKERS)
+    assert len(get_daemon_client().get_worker_info()["info"]) == WORKERS
+    try:
+        node = campaigns.start_here(parts)
+        uuid = node.uuid
+
+        campaigns.wait_for_running(node, "SampleCalculation")
+        rabbitmq.kill()
+        time.sleep(AWAY)
+        rabbitmq.start()  # the workers find it again by themselves
+
+        campaigns.wait_for_running(node, "RelaxCalculation")
+        get_manager().reset_profile_storage()  # of this process; the workers are hit in the middle of what they do
+        del node
+        postgres.kill()
+        time.sleep(AWAY)
+        postgres.start()
+        repair(profile.name)
+        node = orm.load_node(uuid)
+
+        # of both validations: a step that is killed in its middle is taken again
+        campaigns.wait_for(lambda: len(campaigns.jobs(node, "PwCalculation")) >= campaigns.TOP_K, "runs of pw.x")
+        campaigns.wait_for_running(node, "PwCalculation")
+        campaigns.kill_daemon()
+        campaigns.start_daemon_again(WORKERS)
+
+        campaigns.wait_for(lambda: node.is_terminated, "the end of the campaign")
+        yield node
+    finally:
+        campaigns.stop_daemon()
+
+
+def repair(profile: str) -> None:
+    """What docs/services.md says to do when the database went away under a running daemon."""
+    verdi = [str(shutil.which("verdi")), "-p", profile]
+    for command in (["daemon", "stop"], ["process", "repair"], ["daemon", "start", str(WORKERS)]):
+        done = subprocess.run([*verdi, *command], input="y\n", capture_output=True, text=True, timeout=180)
+        assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
+
+
+def test_the_campaign_ends_with_a_ranking(campaign):
+    assert campaign.is_finished_ok, campaigns.what_failed(campaign)
+    rows = campaigns.rows_of(campaign)
+    report = campaign.outputs.reports[campaigns.TARGET_NAME].get_dict()
+    rejected = [candidate for candidates in report["rejected"].values() for candidate in candidates]
+    assert sorted([row["candidate"] for row in rows] + rejected) == list(range(campaigns.N_CANDIDATES))
+    assert [row["status"] for row in rows[: campaigns.TOP_K]] == ["validated"] * campaigns.TOP_K
+
+
+def test_nothing_was_lost_and_nothing_done_twice(campaign):
+    """Each job is there as often as an undisturbed campaign has it, and finished."""
+    assert orm.QueryBuilder().append(orm.WorkChainNode, filters={"id": campaign.pk}).count() == 1
+    assert [node.process_label for node in campaign.called_descendants if not node.is_finished_ok] == []
+    jobs = Counter(job.process_label for job in campaigns.jobs(campaign))
+    once = ("SampleCalculation", "ReferencesCalculation", "RelaxCalculation", "PredictCalculation")
+    each = {"PwCalculation": 2, "DosCalculation": 1, "ProjwfcCalculation": 1}  # scf and nscf
+    assert jobs == dict.fromkeys(once, 1) | {name: n * campaigns.TOP_K for name, n in each.items()}
+
+
+def test_no_work_chain_took_a_step_twice(campaign):
+    steps = Counter(node.process_label for node in campaign.called_descendants if isinstance(node, orm.CalcFunctionNode))
+    assert (steps["screen"], steps["rank"], steps["score_dos"]) == (1, 1, campaigns.TOP_K), steps
