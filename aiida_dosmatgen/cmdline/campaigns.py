@@ -43,7 +43,9 @@ class CampaignType(WorkChainType):
         """Return the campaign's node."""
         node = super().convert(value, param, ctx) if isinstance(value, str) else value
         if not is_campaign(node):
-            self.fail(f"{node.process_label or type(node).__name__}<{node.pk}> is no campaign; give a CampaignWorkChain", param, ctx)
+            self.fail(
+                f"{node.process_label or type(node).__name__}<{node.pk}> is no campaign; give a CampaignWorkChain", param, ctx
+            )
         return node
 
 
@@ -69,5 +71,7 @@ def newest_campaign() -> Any:
     """
     found = campaigns(limit=1)
     if not found:
-        raise ContentError("there is no campaign in this profile; start one: aiida-dosmatgen launch campaign --target my_dos.csv")
+        raise ContentError(
+            "there is no campaign in this profile; start one: aiida-dosmatgen launch campaign --target my_dos.csv"
+        )
     return found[0]

@@ -47,7 +47,9 @@ def list_() -> None:
     """
     columns = {
         "crystals": attribute("n_crystals"),
-        "elements": attribute("elements", lambda symbols: " ".join(symbols) if len(symbols) < 20 else f"{len(symbols)} of them"),
+        "elements": attribute(
+            "elements", lambda symbols: " ".join(symbols) if len(symbols) < 20 else f"{len(symbols)} of them"
+        ),
         "energies": attribute("has_energies", lambda there: "yes" if there else "no"),
         "sha256": attribute("sha256", short_hash),
     }

@@ -16,7 +16,9 @@ SUFFIXES = {"archive": ".aiida", "optimade": ".json", "extxyz": ".extxyz"}
 
 @click.command("export", cls=Command)
 @click.argument("campaign", type=CAMPAIGN, required=False)
-@click.option("--format", "kind", type=click.Choice(sorted(SUFFIXES)), help="By default what the name of OUTPUT says, or archive.")
+@click.option(
+    "--format", "kind", type=click.Choice(sorted(SUFFIXES)), help="By default what the name of OUTPUT says, or archive."
+)
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="By default campaign-PK with a suffix.")
 def export(campaign: Any, kind: str | None, output: Path | None) -> None:
     """Write a campaign to a file: an AiiDA archive with all of its provenance, OPTIMADE-style JSON, or extxyz.

@@ -41,7 +41,9 @@ def import_(source: str, label: str | None) -> None:
 
     if not Path(source).expanduser().is_file() and not source.startswith("mace:"):
         if ":" not in source:
-            raise ContentError(f"{source!r} is no file; give a MACE model file, mace:NAME, or module:callable of an ASE calculator")
+            raise ContentError(
+                f"{source!r} is no file; give a MACE model file, mace:NAME, or module:callable of an ASE calculator"
+            )
         name_stored(nodes.stored_once(ForceFieldData.from_calculator(source), "name"), label, source.rpartition(":")[2])
         return
     node = nodes.force_field(source)

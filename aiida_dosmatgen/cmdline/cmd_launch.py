@@ -11,12 +11,13 @@ import click
 from ..core.errors import ContentError
 from .group import Group
 from .launching import (
+    Submitting,
     Where,
     parameters_option,
     protocol_options,
     seed_option,
     submit,
-    wait_option,
+    submit_options,
     where_jobs_run,
 )
 from .params import CHECKPOINT, CRYSTALS, DATASET, FORCE_FIELD, STRUCTURE, TARGET
@@ -32,7 +33,9 @@ force_field_option = click.option(
 )
 classifier_option = click.option("--classifier", type=CHECKPOINT, help="Guides the sampling by its gradient.")
 template_option = click.option("--template", type=STRUCTURE, help="Crystals to start from, or to hold parts of.")
-candidates_option = click.option("-n", "--n-candidates", type=click.IntRange(1), help="How many to sample; by default the protocol's.")
+candidates_option = click.option(
+    "-n", "--n-candidates", type=click.IntRange(1), help="How many to sample; by default the protocol's."
+)
 jobs_option = click.option("--n-jobs", type=click.IntRange(1), help="How many jobs of each kind share the candidates.")
 phases_option = click.option("--phases", type=CRYSTALS, help="Known phases, for the hull.")
 known_option = click.option("--known", type=CRYSTALS, help="Known crystals, for novelty.")
@@ -68,8 +71,8 @@ def launch() -> None:
 @seed_option
 @protocol_options
 @where_jobs_run("dosmatgen", "pw", "projwfc", "dos")
-@wait_option
-def campaign(targets: tuple[Any, ...], where: Where, wait: bool, top_k: int | None, **inputs: Any) -> int:
+@submit_options
+def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top_k: int | None, **inputs: Any) -> int:
     """For each target: candidates, the best of them computed by DFT, and a ranking.
 
     \b
@@ -88,7 +91,7 @@ def campaign(targets: tuple[Any, ...], where: Where, wait: bool, top_k: int | No
         top_k=top_k,
         **inputs,
     )
-    return submit(builder, f"campaign for {', '.join(named)}", wait)
+    return submit(builder, f"campaign for {', '.join(named)}", submitting)
 
 
 @launch.command("candidates")
@@ -105,8 +108,8 @@ def campaign(targets: tuple[Any, ...], where: Where, wait: bool, top_k: int | No
 @seed_option
 @protocol_options
 @where_jobs_run("dosmatgen")
-@wait_option
-def candidates(target: Any, where: Where, wait: bool, **inputs: Any) -> int:
+@submit_options
+def candidates(target: Any, where: Where, submitting: Submitting, **inputs: Any) -> int:
     """Sample, relax, predict and screen for one target, without DFT.
 
     \b
@@ -116,7 +119,7 @@ def candidates(target: Any, where: Where, wait: bool, **inputs: Any) -> int:
     from ..workflows.candidates import CandidatesWorkChain
 
     builder = CandidatesWorkChain.get_builder_from_protocol(where.code("dosmatgen"), target, options=where.options, **inputs)
-    return submit(builder, f"candidates for {target.label or target.pk}" if target else "free candidates", wait)
+    return submit(builder, f"candidates for {target.label or target.pk}" if target else "free candidates", submitting)
 
 
 @launch.command("sample")
@@ -128,8 +131,8 @@ def candidates(target: Any, where: Where, wait: bool, **inputs: Any) -> int:
 @seed_option
 @parameters_option("SampleParameters")
 @where_jobs_run("dosmatgen")
-@wait_option
-def sample(n_candidates: int, seed: int, parameters: dict[str, Any], where: Where, wait: bool, **nodes: Any) -> int:
+@submit_options
+def sample(n_candidates: int, seed: int, parameters: dict[str, Any], where: Where, submitting: Submitting, **nodes: Any) -> int:
     """Sample crystals, and do nothing else with them.
 
     \b
@@ -148,7 +151,7 @@ def sample(n_candidates: int, seed: int, parameters: dict[str, Any], where: Wher
         "candidates": List([0, n_candidates]),
         "parameters": Dict(parameters),
     }
-    return submit(_base(SampleBaseWorkChain, "sample", inputs, where), "sample", wait)
+    return submit(_base(SampleBaseWorkChain, "sample", inputs, where), "sample", submitting)
 
 
 @launch.command("relax")
@@ -156,8 +159,8 @@ def sample(n_candidates: int, seed: int, parameters: dict[str, Any], where: Wher
 @force_field_option
 @parameters_option("RelaxParameters")
 @where_jobs_run("dosmatgen")
-@wait_option
-def relax(crystals: Any, force_field: Any, parameters: dict[str, Any], where: Where, wait: bool) -> int:
+@submit_options
+def relax(crystals: Any, force_field: Any, parameters: dict[str, Any], where: Where, submitting: Submitting) -> int:
     """Relax crystals with a force field: a file (npz, extxyz, cif, POSCAR, …), a set of crystals, or a structure.
 
     \b
@@ -169,7 +172,7 @@ def relax(crystals: Any, force_field: Any, parameters: dict[str, Any], where: Wh
     from ..workflows.base import RelaxBaseWorkChain
 
     inputs = {"crystals": _as_crystals(crystals), "force_field": force_field, "parameters": Dict(parameters)}
-    return submit(_base(RelaxBaseWorkChain, "relax", inputs, where), "relax", wait)
+    return submit(_base(RelaxBaseWorkChain, "relax", inputs, where), "relax", submitting)
 
 
 @launch.command("validate")
@@ -179,9 +182,16 @@ def relax(crystals: Any, force_field: Any, parameters: dict[str, Any], where: Wh
 @click.option("--relax", is_flag=True, help="Let pw.x relax the structure before it computes its DOS.")
 @protocol_options
 @where_jobs_run("pw", "projwfc", "dos")
-@wait_option
+@submit_options
 def validate(
-    structure: Any, target: Any, candidate: int | None, where: Where, wait: bool, protocol: str, overrides: dict, relax: bool
+    structure: Any,
+    target: Any,
+    candidate: int | None,
+    where: Where,
+    submitting: Submitting,
+    protocol: str,
+    overrides: dict,
+    relax: bool,
 ) -> int:
     """Compute the DOS of one crystal by DFT, and its distance from a target.
 
@@ -204,7 +214,7 @@ def validate(
         options=where.dft_options,
         relax=relax,
     )
-    return submit(builder, "validate", wait)
+    return submit(builder, "validate", submitting)
 
 
 @launch.command("train")
@@ -220,8 +230,10 @@ def validate(
 @seed_option
 @parameters_option("TrainParameters")
 @where_jobs_run("dosmatgen")
-@wait_option
-def train(dataset: Any, model: str, parent: Any, seed: int, parameters: dict[str, Any], where: Where, wait: bool) -> int:
+@submit_options
+def train(
+    dataset: Any, model: str, parent: Any, seed: int, parameters: dict[str, Any], where: Where, submitting: Submitting
+) -> int:
     """Train a model on labelled crystals, and go on until all epochs are done.
 
     \b
@@ -235,7 +247,7 @@ def train(dataset: Any, model: str, parent: Any, seed: int, parameters: dict[str
     inputs = {"dataset": dataset, "parameters": Dict({"model": model, **parameters}), "seed": Int(seed)}
     if parent is not None:
         inputs["parent"] = parent
-    return submit(_base(TrainBaseWorkChain, "train", inputs, where), f"train {model}", wait)
+    return submit(_base(TrainBaseWorkChain, "train", inputs, where), f"train {model}", submitting)
 
 
 @launch.command("label")
@@ -243,8 +255,8 @@ def train(dataset: Any, model: str, parent: Any, seed: int, parameters: dict[str
 @click.option("--max-concurrent", type=click.IntRange(1), help="How many crystals at a time; by default the protocol's.")
 @protocol_options
 @where_jobs_run("pw", "projwfc")
-@wait_option
-def label(crystals: Any, where: Where, wait: bool, **inputs: Any) -> int:
+@submit_options
+def label(crystals: Any, where: Where, submitting: Submitting, **inputs: Any) -> int:
     """Compute energy, forces, stress and the DOS of each atom of many crystals: a data set with provenance.
 
     \b
@@ -256,7 +268,7 @@ def label(crystals: Any, where: Where, wait: bool, **inputs: Any) -> int:
     builder = LabelWorkChain.get_builder_from_protocol(
         where.code("pw"), where.code("projwfc"), crystals, options=where.dft_options, **inputs
     )
-    return submit(builder, "label", wait)
+    return submit(builder, "label", submitting)
 
 
 # --- helpers -----------------------------------------------------------------------------------------------------------------
@@ -269,11 +281,15 @@ def _named(targets: tuple[Any, ...]) -> dict[str, Any]:
     """
     named: dict[str, Any] = {}
     for node in targets:
-        name = re.sub(r"_+", "_", re.sub(r"\W", "_", node.label or Path(node.base.attributes.get("label_source", None) or "").stem))
+        name = re.sub(
+            r"_+", "_", re.sub(r"\W", "_", node.label or Path(node.base.attributes.get("label_source", None) or "").stem)
+        )
         name = name.strip("_") or f"target_{node.pk}"
         name = f"target_{name}" if name[0].isdigit() else name
         if name in named:
-            raise ContentError(f"two targets are called {name}; give one another label: aiida-dosmatgen target import … --label")
+            raise ContentError(
+                f"two targets are called {name}; give one another label: aiida-dosmatgen target import … --label"
+            )
         named[name] = node
     return named
 

@@ -42,8 +42,8 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | None, **options: Any) -> None:
     """Store a target: from a CSV, JSON or npz file, the JSON of a pymatgen CompleteDos, or a finished PdosWorkChain.
 
-    SOURCE is a path, or the pk or uuid of a PdosWorkChain. In a CSV, the first column is the energy in eV relative to the highest
-    occupied level; one more column is a total curve, several are one for each site.
+    SOURCE is a path, or the pk or uuid of a PdosWorkChain. In a CSV, the first column is the energy in eV relative to the
+    highest occupied level; one more column is a total curve, several are one for each site.
 
     \b
     Example:
@@ -62,7 +62,9 @@ def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | N
 
 
 @target.command("sketch")
-@click.option("--centre", type=float, required=True, metavar="EV", help="Centre of gravity of the band; 0 is the highest level.")
+@click.option(
+    "--centre", type=float, required=True, metavar="EV", help="Centre of gravity of the band; 0 is the highest level."
+)
 @click.option("--width", type=float, required=True, metavar="EV", help="From the bottom of the band to its top.")
 @click.option("--gap", type=float, default=0.0, show_default=True, metavar="EV", help="Above the filled band; 0 is a metal.")
 @click.option("--electrons", type=float, default=4.0, show_default=True, help="In the filled part, for each atom.")
@@ -132,6 +134,10 @@ def list_() -> None:
     """
     nodes_table(
         "dosmatgen.target",
-        {"what": _kind, "compared below (eV)": attribute("complete_below", lambda e: f"{e:.1f}"), "from": attribute("label_source")},
+        {
+            "what": _kind,
+            "compared below (eV)": attribute("complete_below", lambda e: f"{e:.1f}"),
+            "from": attribute("label_source"),
+        },
         "There are no targets; import one: aiida-dosmatgen target import my_dos.csv",
     )

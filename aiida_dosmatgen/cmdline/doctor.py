@@ -115,7 +115,9 @@ def _computers(labels: list[str]) -> Iterator[Finding]:
     computers = {computer.label: computer for computer in query.all(flat=True)}
     for label in labels:
         if label not in computers:
-            yield Finding(f"computer {label}", "there is none of this name", "aiida-dosmatgen setup computer, or setup localhost")
+            yield Finding(
+                f"computer {label}", "there is none of this name", "aiida-dosmatgen setup computer, or setup localhost"
+            )
     if not computers and not labels:
         how = "aiida-dosmatgen setup localhost, or aiida-dosmatgen setup computer for a cluster"
         yield Finding("computer", "none has a code dosmatgen", how)
@@ -124,11 +126,15 @@ def _computers(labels: list[str]) -> Iterator[Finding]:
 
 
 def _computer(computer: Computer) -> Iterator[Finding]:
+    from aiida.orm import User
+
     part, again = f"computer {computer.label}", _again(computer)
-    if not computer.is_configured or not computer.is_enabled:
-        wrong = "is not enabled" if computer.is_configured else "is not configured"
-        how = f"verdi computer enable {computer.label} USER" if computer.is_configured else again
-        yield Finding(part, wrong, how)
+    if not computer.is_configured:
+        yield Finding(part, "is not configured", again)
+        return
+    user = User.collection.get_default()
+    if not computer.is_user_enabled(user):
+        yield Finding(part, "is disabled", f"verdi computer enable {computer.label} {user.email}")
         return
     codes = _codes(computer)
     try:
@@ -181,10 +187,9 @@ def _code(code: InstalledCode, shell: Shell) -> Finding:
         return Finding(part, f"{path} does not run: {version}", f"install aiida-dosmatgen[engine] there, then {again}")
     if version.split()[-1:] != [__version__]:
         return Finding(part, f"{path} is {version}, here is {__version__}", f"pip install aiida-dosmatgen=={__version__} there")
-    # The shebang of the script names the Python that the package is installed for.
-    status, torch = shell.run(
-        f"{prepared}\n\"$(head -1 '{path}' | sed 's/^#!//')\" -c 'import torch; print(torch.__version__, torch.cuda.is_available())'"
-    )
+    look = "import torch; print(torch.__version__, torch.cuda.is_available())"
+    # the first line of the script names the Python that the package is installed for
+    status, torch = shell.run(f"{prepared}\n\"$(head -1 '{path}' | sed 's/^#!//')\" -c '{look}'")
     if status != 0:
         return Finding(part, f"{version}, but its Python has no torch: {torch}", "pip install aiida-dosmatgen[engine] there")
     number, gpu = torch.split()

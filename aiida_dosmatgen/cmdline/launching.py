@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from aiida.cmdline.params import types
 
 from ..core.errors import ContentError
@@ -47,8 +48,8 @@ class Where:
             raise ContentError(f"several codes are called {label}; name one by its pk: --{name} PK") from None
         except NotExistent:
             raise ContentError(
-                f"there is no code {label}; make it (aiida-dosmatgen setup localhost, or setup computer), say where the jobs run "
-                f"(--computer LABEL), or name a code of yours (--{name} LABEL@COMPUTER)"
+                f"there is no code {label}; make it (aiida-dosmatgen setup localhost, or setup computer), say where the "
+                f"jobs run (--computer LABEL), or name a code of yours (--{name} LABEL@COMPUTER)"
             ) from None
 
 
@@ -73,7 +74,9 @@ def where_jobs_run(*codes: str) -> Callable[[Callable], Callable]:
 
         ours, theirs = "dosmatgen" in codes, set(codes) & set(QUANTUM_ESPRESSO)
         added = [
-            click.option("--computer", default="localhost", show_default=True, metavar="LABEL", help="Where the jobs run.", type=str),
+            click.option(
+                "--computer", default="localhost", show_default=True, metavar="LABEL", help="Where the jobs run.", type=str
+            ),
             *(
                 click.option(f"--{name}", f"code_{name}", type=types.CodeParamType(), help=f"Instead of {name}@COMPUTER.")
                 for name in codes
@@ -103,7 +106,9 @@ def protocol_options(function: Callable) -> Callable:
         return function(*args, overrides=nested(override, yaml_mapping(overrides)), **kwargs)
 
     for option in (
-        click.option("--override", multiple=True, type=Setting(), help="Goes before the protocol, nested by dots; may be repeated."),
+        click.option(
+            "--override", multiple=True, type=Setting(), help="Goes before the protocol, nested by dots; may be repeated."
+        ),
         click.option("--overrides", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A YAML file of them."),
         click.option(
             "--protocol",
@@ -134,12 +139,32 @@ def parameters_option(model: str) -> Callable[[Callable], Callable]:
     return decorate
 
 
-wait_option = click.option("--wait", is_flag=True, help="Watch until the end.")
-seed_option = click.option("--seed", type=click.IntRange(0), default=1, show_default=True, help="Another one gives other results.")
+def submit_options(function: Callable) -> Callable:
+    """Add ``--wait`` and ``--dry-run``; the command gets ``submitting``, and hands it to :func:`submit`."""
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, wait: bool, dry_run: bool, **kwargs: Any) -> Any:
+        return function(*args, submitting=Submitting(wait, dry_run), **kwargs)
+
+    wrapped = click.option("--dry-run", is_flag=True, help="Show the inputs, and submit nothing.")(wrapped)
+    return click.option("--wait", is_flag=True, help="Watch until the end.")(wrapped)
 
 
-def submit(builder: Any, label: str, wait: bool) -> int:
-    """Submit to the daemon, and say how to look at it.
+@dataclasses.dataclass(frozen=True)
+class Submitting:
+    """Whether a launch waits for the end, and whether it is only shown."""
+
+    wait: bool
+    dry_run: bool
+
+
+seed_option = click.option(
+    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Another one gives other results."
+)
+
+
+def submit(builder: Any, label: str, submitting: Submitting) -> int:
+    """Submit to the daemon, and say how to look at it; or only show the inputs.
 
     :return: the exit status.
     :raises ContentError: if the daemon is not at work, saying what to type, or the inputs are refused.
@@ -148,14 +173,35 @@ def submit(builder: Any, label: str, wait: bool) -> int:
 
     from ..tools import daemon
 
+    if submitting.dry_run:
+        click.echo(yaml.safe_dump(_shown(builder._inputs(prune=True)), sort_keys=False, allow_unicode=True).rstrip())
+        return 0
     problem = daemon.problem()
     if problem:
         raise ContentError(problem)
     node = submit_to_daemon(builder)
     node.label = label
     click.echo(f"Submitted {node.process_label}<{node.pk}>; watch it: aiida-dosmatgen status {node.pk}")
-    if not wait:
+    if not submitting.wait:
         return 0
     from .cmd_status import watch
 
     return watch(node)
+
+
+def _shown(inputs: Any) -> Any:
+    """Return inputs as YAML can show them: plain values as they are, other nodes by class, label and pk."""
+    from aiida import orm
+
+    if isinstance(inputs, Mapping):
+        return {str(name): _shown(value) for name, value in inputs.items()}
+    if isinstance(inputs, orm.Dict):
+        return inputs.get_dict()
+    if isinstance(inputs, orm.List):
+        return inputs.get_list()
+    if isinstance(inputs, orm.Int | orm.Float | orm.Bool | orm.Str):
+        return inputs.value
+    if isinstance(inputs, orm.Node):
+        name = inputs.full_label if isinstance(inputs, orm.AbstractCode) else inputs.label
+        return " ".join(filter(None, [f"{type(inputs).__name__}<{inputs.pk or 'new'}>", name]))
+    return inputs

@@ -52,7 +52,9 @@ def card(node: Any, leave_out: Sequence[str] = ()) -> str:
         name: value for name, value in sorted(node.base.attributes.items()) if name not in {"filename", "content", *leave_out}
     }
     head = {"pk": node.pk, "uuid": node.uuid, "label": node.label, "stored": f"{node.ctime:%Y-%m-%d %H:%M}"}
-    return yaml.safe_dump({**head, **attributes}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100).rstrip()
+    return yaml.safe_dump(
+        {**head, **attributes}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    ).rstrip()
 
 
 def name_stored(node: Any, label: str | None, default: str = "") -> None:

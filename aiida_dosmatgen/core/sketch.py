@@ -28,11 +28,12 @@ def sketch(
 ) -> DosTarget:
     """Return the total target that a band of a given centre and width makes.
 
-    With a gap, the band is filled: it reaches from ``-width`` to 0, the highest occupied level, and ``centre`` is its centre of
-    gravity. In its middle it is the semi-ellipse of Friedel's model, elsewhere a beta distribution that leans to its side. Above
-    the gap stands its mirror image. Without a gap, a semi-elliptic band around ``centre`` is filled up to 0.
+    With a gap, the band is filled: it reaches from ``-width`` to 0, the highest occupied level, and ``centre`` is its centre
+    of gravity. If that is in the middle, the band is a semi-ellipse, and otherwise a beta distribution that leans to one side.
+    Above the gap stands its mirror image. Without a gap, a semi-elliptic band around ``centre`` is filled up to 0.
 
-    The curve is to be compared up to the middle of the upper band, or the top of the metallic one: beyond, a sketch says nothing.
+    The curve is to be compared up to the middle of the upper band, or to the top of the metallic one: beyond, a sketch says
+    nothing.
 
     :param centre: eV relative to the highest occupied level.
     :param width: from the bottom of the band to its top, in eV.
@@ -66,8 +67,8 @@ def _insulator(centre: float, width: float, gap: float) -> tuple[np.ndarray, np.
     if not _LEAST / _SUM <= mean <= 1 - _LEAST / _SUM:
         lowest, highest = (width * (share - 1) for share in (_LEAST / _SUM, 1 - _LEAST / _SUM))
         raise ContentError(
-            f"a filled band of width {width:g} eV reaches from {-width:g} to 0 eV, the highest occupied level, and cannot have its "
-            f"centre of gravity at {centre:g} eV; give one from {lowest:.2f} to {highest:.2f}"
+            f"a filled band of width {width:g} eV reaches from {-width:g} to 0 eV, the highest occupied level, and cannot have "
+            f"its centre of gravity at {centre:g} eV; give one from {lowest:.2f} to {highest:.2f}"
         )
     band = beta(_SUM * mean, _SUM * (1 - mean))
     places = (np.arange(_LEVELS) + 0.5) / _LEVELS
@@ -81,8 +82,8 @@ def _metal(centre: float, width: float) -> tuple[np.ndarray, np.ndarray, float]:
     bottom, top = centre - width / 2, centre + width / 2
     if not bottom < 0 < top:
         raise ContentError(
-            f"without a gap the highest occupied level, 0 eV, lies within the band, but this one reaches from {bottom:g} to {top:g} "
-            "eV; move its centre, or give a gap"
+            f"without a gap the highest occupied level, 0 eV, lies within the band, but this one reaches from {bottom:g} to "
+            f"{top:g} eV; move its centre, or give a gap"
         )
     levels = bottom + width * beta(_SUM / 2, _SUM / 2).ppf((np.arange(_LEVELS) + 0.5) / _LEVELS)
     return levels, np.full(_LEVELS, 1 / np.count_nonzero(levels <= 0)), top

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 from ..core.errors import ContentError
 from ..core.target import DosTarget
 
+_MARKERS = ("braille", "+", "o", "x", "*")
 _X, _Y = "energy (eV), 0 is the highest occupied level", "DOS (states/eV/atom)"
 
 
-def curves_of(name: str, target: DosTarget) -> dict[str, list[float]]:
-    """Return the curves of a target by what they are called in a legend."""
+def curves_of(name: str, target: DosTarget) -> dict[str, tuple[list[float], list[float]]]:
+    """Return energies and values of each curve by what it is called in a legend, as far up as it is compared."""
+    shown = target.grid.points <= target.complete_below
+    energies = target.grid.points[shown].tolist()
     if target.kind == "total":
-        return {name: target.total.tolist()}
-    return {f"{name}, site {atom}": curve.tolist() for atom, curve in zip(target.atoms, target.curves, strict=True)}
+        return {name: (energies, target.total[shown].tolist())}
+    pairs = zip(target.atoms, target.curves, strict=True)
+    return {f"{name}, site {atom}": (energies, curve[shown].tolist()) for atom, curve in pairs}
 
 
 def in_terminal(targets: Mapping[str, DosTarget], width: int | None = None, height: int = 20, colour: bool = True) -> str:
@@ -25,17 +30,19 @@ def in_terminal(targets: Mapping[str, DosTarget], width: int | None = None, heig
     """
     import plotext
 
-    plotext.clear_figure()
-    plotext.theme("clear" if not colour else "pro")
-    plotext.plot_size(width or min(100, plotext.terminal_width() or 100), height)
-    for name, target in targets.items():
-        for label, curve in curves_of(name, target).items():
-            plotext.plot(target.grid.points.tolist(), curve, label=label, marker="braille")
-    plotext.vline(0)
-    plotext.xlabel(_X)
-    plotext.ylabel(_Y)
-    text = plotext.build()
-    return text if colour else plotext.uncolorize(text)
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("default" if colour else "colorless")
+    figure.plot_size(width or min(100, shutil.get_terminal_size((100, 24)).columns), height)
+    every = [curve for name, target in targets.items() for curve in curves_of(name, target).items()]
+    for number, (label, (energies, values)) in enumerate(every):
+        # without colours curves are told apart by what they are drawn with
+        marker = "braille" if colour else _MARKERS[number % len(_MARKERS)]
+        figure.draw(figure.signal(energies, values, marker=marker).lines().label(label))
+    figure.line(0, "vertical", style="dotted")
+    figure.label(_X, "lower")
+    figure.title(_Y)
+    return figure.build().string(colorless=not colour)
 
 
 def as_png(targets: Mapping[str, DosTarget], path: Path) -> None:
@@ -48,8 +55,8 @@ def as_png(targets: Mapping[str, DosTarget], path: Path) -> None:
     figure = Figure(figsize=(7.0, 3.6))
     panel = figure.subplots()
     for name, target in targets.items():
-        for label, curve in curves_of(name, target).items():
-            panel.plot(target.grid.points, curve, label=label, lw=1.4)
+        for label, (energies, values) in curves_of(name, target).items():
+            panel.plot(energies, values, label=label, lw=1.4)
     grid = next(iter(targets.values())).grid
     limit = min(target.complete_below for target in targets.values())
     if limit < grid.emax:

@@ -78,7 +78,9 @@ def dataset(paths: Iterable[str | Path]) -> LabelledCrystalSetData:
     if records and len(records) == len(files):
         return stored_once(LabelledCrystalSetData.from_mp_dos(files))
     if len(files) != 1:
-        raise ContentError("several files make a data set only if all are JSON with MP-DOS records; give one npz or extxyz file")
+        raise ContentError(
+            "several files make a data set only if all are JSON with MP-DOS records; give one npz or extxyz file"
+        )
     return stored_once(LabelledCrystalSetData.from_file(files[0]))
 
 

@@ -45,7 +45,9 @@ def _planned(campaign: orm.WorkChainNode, name: str, chain: Process | None, top_
     """Return how many candidates of a target DFT computes: the most there can be, as long as they are not screened."""
     if chain is None or not chain.ended:
         return top_k
-    survivors = campaign.outputs.candidates[name] if "candidates" in campaign.outputs and name in campaign.outputs.candidates else None
+    survivors = (
+        campaign.outputs.candidates[name] if "candidates" in campaign.outputs and name in campaign.outputs.candidates else None
+    )
     return 0 if survivors is None else min(top_k, survivors.base.attributes.get("n_crystals"))
 
 

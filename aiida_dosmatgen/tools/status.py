@@ -119,10 +119,12 @@ def processes_below(campaign: orm.ProcessNode) -> list[Process]:
             with_incoming="caller",
             edge_filters={"type": {"in": [LinkType.CALL_WORK.value, LinkType.CALL_CALC.value]}},
             edge_project="label",
-            project=["id", "attributes.process_label", "node_type", "attributes.process_state", "attributes.exit_status"],
+            project=[
+                *("id", "node_type", "ctime", "mtime"),
+                *(f"attributes.{name}" for name in ("process_label", "process_state", "exit_status")),
+            ],
             tag="called",
         )
-        query.add_projection("called", ["ctime", "mtime"])
         query.order_by({"called": {"id": "asc"}})
         rows = [_process(row) for row in query.dict()]
         found += rows
@@ -163,9 +165,7 @@ def _target(campaign: orm.WorkChainNode, name: str, below: list[Process], ended:
     )
 
 
-def _stage(
-    chain: Process | None, validations: list[Process], below: list[Process], survivors: int | None, ended: bool
-) -> str:
+def _stage(chain: Process | None, validations: list[Process], below: list[Process], survivors: int | None, ended: bool) -> str:
     if chain is None:
         return "not begun" if ended else "waits"
     if not chain.ended:
