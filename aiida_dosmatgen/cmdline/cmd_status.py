@@ -94,7 +94,7 @@ def _campaign(campaign: Any) -> Any:
         chosen = "–" if target.to_validate is None else f"{target.validated} of {target.to_validate}"
         table.add_row(target.name, target.stage, funnel, chosen + (f", {target.failed} failed" if target.failed else ""))
     jobs = ", ".join(f"{stage} ({count} {'job' if count == 1 else 'jobs'})" for stage, count in now.jobs.items())
-    headline = f"CampaignWorkChain<{now.pk}> {_ended(now) if now.ended else now.state}, {_duration(now.seconds)}"
+    headline = f"CampaignWorkChain<{now.pk}> {_state(now)}, {_duration(now.seconds)}"
     lines: list[Any] = [Text(headline, style="bold"), table]
     if not now.ended:
         left = "not known yet" if now.seconds_left is None else f"about {_duration(now.seconds_left)}"
@@ -113,8 +113,10 @@ def _process(process: Any) -> Any:
     return Text(f"{process.process_label}<{process.pk}> {state}{doing}")
 
 
-def _ended(now: Any) -> str:
-    return f"{now.state} [{now.exit_status}]" if now.exit_status else now.state
+def _state(now: Any) -> str:
+    if now.ended:
+        return f"{now.state} [{now.exit_status}]" if now.exit_status else now.state
+    return "paused" if now.state == "paused" else "running"
 
 
 def _duration(seconds: float) -> str:

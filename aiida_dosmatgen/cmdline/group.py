@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from typing import Any
 
 import click
 from aiida.cmdline.groups.verdi import VerdiCommand, VerdiCommandGroup
 from aiida.cmdline.params import options, types
-from aiida.common import exceptions
+from aiida.common import exceptions, log
 
 from ..core.errors import ContentError
 
@@ -38,7 +37,7 @@ class Command(VerdiCommand):
         try:
             return super().invoke(ctx)
         except REFUSALS as exception:
-            if logging.getLogger("aiida").getEffectiveLevel() <= logging.DEBUG:
+            if (log.CLI_LOG_LEVEL or "").upper() == "DEBUG":
                 raise
             raise Refusal(_named(ctx, str(exception))) from None
 
@@ -47,6 +46,11 @@ class Group(VerdiCommandGroup):
     """A group in the manner of ``verdi``. Every command has ``--profile`` and ``--verbosity``."""
 
     command_class = Command
+
+    @staticmethod
+    def add_verbosity_option(cmd: click.Command) -> click.Command:
+        """Add it to commands only: where a group has it too, AiiDA does not look at that of the command any more."""
+        return cmd if isinstance(cmd, click.Group) else VerdiCommandGroup.add_verbosity_option(cmd)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command with the options that all of them have."""
@@ -93,8 +97,8 @@ def _ensure_loaded(ctx: click.Context, _: click.Parameter, __: Any) -> None:
     try:
         load_backend_if_not_loaded()
     except exceptions.AiidaException as exception:
-        hint = "" if ctx.obj.config.profile_names else "; make one: aiida-dosmatgen setup localhost"
-        raise Refusal(_named(ctx, f"{exception}{hint}")) from None
+        missing = "there is no AiiDA profile; make one: aiida-dosmatgen setup localhost"
+        raise Refusal(_named(ctx, str(exception) if ctx.obj.config.profile_names else missing)) from None
 
 
 def _named(ctx: click.Context, text: str) -> str:

@@ -46,9 +46,11 @@ def sketch(
     for name, value in (("centre", centre), ("width", width), ("gap", gap), ("electrons", electrons)):
         if not math.isfinite(value):
             raise ContentError(f"the {name} is {value}; give a number")
-    if width <= 0 or electrons <= 0 or gap < 0:
-        name, value = next((n, v) for n, v in (("width", width), ("number of electrons", electrons), ("gap", gap)) if v <= 0)
-        raise ContentError(f"the {name} is {value:g}; it must be positive")
+    for name, value in (("width", width), ("number of electrons", electrons)):
+        if value <= 0:
+            raise ContentError(f"the {name} is {value:g}; it must be positive")
+    if gap < 0:
+        raise ContentError(f"the gap is {gap:g} eV; it must not be negative")
     if gap > 0:
         levels, weights, limit = _insulator(centre, width, gap)
     else:
