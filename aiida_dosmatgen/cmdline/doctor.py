@@ -39,18 +39,19 @@ def examine(computers: Iterable[str] = ()) -> Iterator[Finding]:
 
     :param computers: labels of those to look at; by default all that have a code ``dosmatgen``.
     """
-    yield _versions()
-    yield _profile()
-    yield from _daemon()
-    yield from _computers(list(computers))
-    yield _pseudopotentials()
-    yield from _models()
+    yield look_at_versions()
+    yield look_at_profile()
+    yield from look_at_daemon()
+    yield from look_at_computers(list(computers))
+    yield look_at_pseudopotentials()
+    yield from look_at_models()
 
 
 # --- parts -------------------------------------------------------------------------------------------------------------------
 
 
-def _versions() -> Finding:
+def look_at_versions() -> Finding:
+    """Look whether the package is installed as it should be."""
     import aiida
     from aiida.plugins.entry_point import ENTRY_POINT_GROUP_FACTORY_MAPPING, get_entry_point_names, load_entry_point
 
@@ -69,7 +70,8 @@ def _versions() -> Finding:
     return Finding("installation", f"aiida-dosmatgen {__version__} with {count} entry points, aiida-core {aiida.__version__}")
 
 
-def _profile() -> Finding:
+def look_at_profile() -> Finding:
+    """Look at the profile."""
     from aiida.manage import get_manager
     from aiida.orm import QueryBuilder, User
 
@@ -81,7 +83,8 @@ def _profile() -> Finding:
     return Finding("profile", f"{found}, broker {profile.process_control_backend or 'none'}")
 
 
-def _daemon() -> Iterator[Finding]:
+def look_at_daemon() -> Iterator[Finding]:
+    """Look whether the daemon is at work."""
     from aiida.engine.daemon.client import get_daemon_client
     from aiida.manage import get_manager
 
@@ -105,7 +108,11 @@ def _daemon() -> Iterator[Finding]:
     yield Finding("daemon", f"at work with {workers} {'worker' if workers == 1 else 'workers'}")
 
 
-def _computers(labels: list[str]) -> Iterator[Finding]:
+def look_at_computers(labels: list[str]) -> Iterator[Finding]:
+    """Look at computers and their codes.
+
+    :param labels: of those to look at; by default all that have a code ``dosmatgen``.
+    """
     from aiida.orm import Computer, InstalledCode, QueryBuilder
 
     query = QueryBuilder().append(Computer, tag="computer", filters={"label": {"in": labels}} if labels else {})
@@ -202,7 +209,8 @@ def _again(computer: Computer) -> str:
     return f"aiida-dosmatgen setup computer --config YOUR-FILE.yaml (label: {computer.label})"
 
 
-def _pseudopotentials() -> Finding:
+def look_at_pseudopotentials() -> Finding:
+    """Look at the pseudopotential families."""
     from aiida.orm import QueryBuilder
     from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily
 
@@ -218,7 +226,8 @@ def _pseudopotentials() -> Finding:
     return Finding("pseudopotentials", f"{found}{'; also ' + others if others else ''}")
 
 
-def _models() -> Iterator[Finding]:
+def look_at_models() -> Iterator[Finding]:
+    """Look whether the shipped models are there and whole."""
     from aiida.orm import QueryBuilder
     from aiida.plugins import DataFactory
 

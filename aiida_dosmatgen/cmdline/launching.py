@@ -173,8 +173,13 @@ def submit(builder: Any, label: str, submitting: Submitting) -> int:
 
     from ..tools import daemon
 
+    inputs = builder._inputs(prune=True)
+    ports = builder.process_class.spec().inputs
+    error = ports.validate(ports.pre_process(inputs))
+    if error is not None:
+        raise ContentError(f"{error.port}: {error.message}")
     if submitting.dry_run:
-        click.echo(yaml.safe_dump(_shown(builder._inputs(prune=True)), sort_keys=False, allow_unicode=True).rstrip())
+        click.echo(yaml.safe_dump(_shown(inputs), sort_keys=False, allow_unicode=True).rstrip())
         return 0
     problem = daemon.problem()
     if problem:

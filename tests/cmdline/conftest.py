@@ -13,7 +13,9 @@ def run(aiida_profile, monkeypatch):
 
     def call(*arguments, status=0, **kwargs):
         result = CliRunner().invoke(main, [str(argument) for argument in arguments], **kwargs)
-        trace = result.output if result.exception is None or isinstance(result.exception, SystemExit) else repr(result.exception)
+        trace = (
+            result.output if result.exception is None or isinstance(result.exception, SystemExit) else repr(result.exception)
+        )
         assert result.exit_code == status, trace
         if status == 2:
             assert len(result.stderr.splitlines()) == 1 and not result.stdout, result.output

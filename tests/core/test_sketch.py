@@ -8,7 +8,7 @@ from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.sketch import sketch
 from aiida_dosmatgen.core.target import DosTarget
 
-E = DEFAULT_GRID.points
+energies = DEFAULT_GRID.points
 
 
 def integral(values, where=slice(None)):
@@ -18,28 +18,28 @@ def integral(values, where=slice(None)):
 @pytest.mark.parametrize(("centre", "width", "gap", "electrons"), [(-3, 6, 3, 4), (-2, 6, 3, 2.5), (-4.5, 6, 3, 8)])
 def test_the_filled_band_has_its_electrons_centre_and_width(centre, width, gap, electrons):
     target = sketch(centre, width, gap, electrons=electrons, sigma=0.05)
-    curve, filled = target.total, E < gap / 2
+    curve, filled = target.total, energies < gap / 2
     assert target.kind == "total" and target.n_atoms is None
     assert integral(curve, filled) == pytest.approx(electrons, rel=1e-3)
-    assert integral(curve * E, filled) / electrons == pytest.approx(centre, abs=0.01)
-    assert curve[(E < -width - 0.3) | ((E > 0.3) & (E < gap - 0.3))].max() < 1e-6
-    assert curve[(E > -width + 0.2) & (E < -0.2)].min() > 0.02
+    assert integral(curve * energies, filled) / electrons == pytest.approx(centre, abs=0.01)
+    assert curve[(energies < -width - 0.3) | ((energies > 0.3) & (energies < gap - 0.3))].max() < 1e-6
+    assert curve[(energies > -width + 0.2) & (energies < -0.2)].min() > 0.02
     # the band above the gap is the mirror image
-    np.testing.assert_allclose(np.interp(gap - E, E, curve, left=0), curve, atol=0.04 * curve.max())
+    np.testing.assert_allclose(np.interp(gap - energies, energies, curve, left=0), curve, atol=0.04 * curve.max())
     assert target.complete_below == gap + width / 2
 
 
 def test_the_middle_makes_a_semi_ellipse():
     curve = sketch(-4, 8, 1, electrons=2, sigma=0.02).total
-    inside = (E > -7.5) & (E < -0.5)
-    expected = 2 * (2 / (np.pi * 4**2)) * np.sqrt(np.clip(4**2 - (E + 4) ** 2, 0, None))
+    inside = (energies > -7.5) & (energies < -0.5)
+    expected = 2 * (2 / (np.pi * 4**2)) * np.sqrt(np.clip(4**2 - (energies + 4) ** 2, 0, None))
     np.testing.assert_allclose(curve[inside], expected[inside], rtol=0.02)
 
 
 def test_a_metal_is_filled_up_to_zero():
     target = sketch(1, 6, electrons=3, sigma=0.02, n_atoms=4)
-    assert integral(target.total, E <= 0) == pytest.approx(3, rel=0.02)
-    assert target.total[np.argmin(np.abs(E))] > 0.3
+    assert integral(target.total, energies <= 0) == pytest.approx(3, rel=0.02)
+    assert target.total[np.argmin(np.abs(energies))] > 0.3
     assert target.complete_below == 4 and target.n_atoms == 4
 
 
