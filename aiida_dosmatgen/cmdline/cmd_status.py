@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -14,29 +15,38 @@ from .group import Command
 @click.command("status", cls=Command)
 @click.argument("process", type=WORK_CHAIN, required=False)
 @click.option("--once", is_flag=True, help="Look once, and do not wait for the end.")
+@click.option("--wait", is_flag=True, help="Wait for the end also where the output is no terminal.")
+@click.option("--pk", is_flag=True, help="Print the pk and nothing else.")
 @click.option("--interval", type=click.FloatRange(0.2), default=4.0, show_default=True, help="Seconds between two looks.")
-def status(process: Any, once: bool, interval: float) -> int:
+def status(process: Any, once: bool, wait: bool, pk: bool, interval: float) -> int:
     """Watch a campaign until its end: funnel, jobs under way, time left; then show its ranking.
 
     Without PROCESS it is the newest campaign; of other work chains the jobs under way are shown. Ctrl-C stops watching, and not
-    the campaign. Where the output is no terminal, it looks once.
+    the campaign. Where the output is no terminal, it looks once unless told to --wait.
 
     \b
     Example:
       aiida-dosmatgen status 1234
     """
-    return watch(process or newest_campaign(), once, interval)
+    process = process or newest_campaign()
+    if pk:
+        click.echo(process.pk)
+        return 0
+    return watch(process, once, wait, interval)
 
 
-def watch(process: Any, once: bool = False, interval: float = 4.0) -> int:
+def watch(process: Any, once: bool = False, wait: bool = True, interval: float = 4.0) -> int:
     """Show a process until it has ended, and then what came out of it; the exit status is 1 if it did not end well."""
     from rich.console import Console
     from rich.live import Live
 
     from ..tools import daemon
+    from ..tools.progress import wait as wait_for
 
     console = Console(highlight=False)
     view = _campaign if is_campaign(process) else _process
+    if not once and wait and not console.is_terminal:
+        wait_for(process, interval, sys.stdout, daemon.problem)
     if once or not console.is_terminal:
         console.print(view(process))
     else:
