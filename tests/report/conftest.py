@@ -1,0 +1,5 @@
+"""Campaigns, and a browser."""
+
+from tests.synthetic import make_campaign, shared_nodes, synthetic
+
+__all__ = ["make_campaign", "shared_nodes", "synthetic"]
