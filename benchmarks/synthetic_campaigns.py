@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import io
 import itertools
+import json
+import struct
 import uuid
+import zipfile
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,12 +24,15 @@ from aiida.common.links import LinkType
 from aiida.manage import get_manager
 from aiida.orm.entities import EntityTypes
 
+from aiida_dosmatgen.core import seal
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.base import storable
+from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.forcefield import ForceFieldData
 from aiida_dosmatgen.data.target import DosTargetData
 
 ELEMENTS = [5, 6, 7, 13, 14, 15, 31, 32, 33, 49, 50, 51]
@@ -34,6 +41,59 @@ _CREATE, _RETURN = LinkType.CREATE.value, LinkType.RETURN.value
 _CALLS = {"calc": LinkType.CALL_CALC.value, "work": LinkType.CALL_WORK.value}
 _REJECTED = ("relaxation: max steps", "formation energy too high", "atoms too close", "duplicate")
 _FAILURE = "the bands could not be computed: PwBaseWorkChain failed with exit status 410"
+
+
+def shared_nodes(folder: Path) -> dict[str, orm.Node]:
+    """Store what campaigns have in common: models without weights, codes, a pseudopotential.
+
+    :param folder: where their files are written first.
+    """
+    from aiida_pseudo.data.pseudo.upf import UpfData
+
+    upf, model = folder / "Si.pbe.upf", folder / "mace.model"
+    upf.write_text('<UPF version="2.0.1">\n<PP_HEADER element="Si" z_valence="4.0"/>\n</UPF>\n')
+    with zipfile.ZipFile(model, "w") as archive:
+        for name, content in (("mace/data.pkl", b"\x80\x02K\x01."), ("mace/version", b"3\n")):
+            archive.writestr(zipfile.ZipInfo(name), content)  # without the time of now: the same file each time
+    computer = orm.Computer("localhost", "localhost", "", "core.local", "core.direct", str(folder)).store()
+    nodes = {
+        "checkpoint": CheckpointData(_checkpoint(folder / "denoiser.safetensors", "denoiser"), label="a denoiser"),
+        "predictor": CheckpointData(_checkpoint(folder / "predictor.safetensors", "predictor"), label="a predictor"),
+        "force_field": ForceFieldData.from_file(model),
+        "pseudo": UpfData(upf),
+        **{
+            name: orm.InstalledCode(computer, f"/opt/{name}", label=f"synthetic-{name}")
+            for name in ("dosmatgen", "pw", "projwfc")
+        },
+    }
+    return {name: node.store() for name, node in nodes.items()}
+
+
+def _checkpoint(path: Path, kind: str) -> Path:
+    """Write a checkpoint with a header and a few bytes for weights."""
+    header = {
+        "format": "dosmatgen-checkpoint",
+        "version": 2,
+        "kind": kind,
+        "architecture": {"width": 16},
+        "elements": [SYMBOLS[z] for z in ELEMENTS],
+        "grid": {"emin": -10.0, "emax": 10.0, "n": 400},
+        "sigma": 0.3,
+        "training": {
+            "dataset_sha256": "0" * 64,
+            "n_crystals": 3,
+            "seed": 1,
+            "epochs": 2,
+            "parameters": {},
+            "parent_sha256": None,
+        },
+        "metrics": {},
+        "engine_version": "0",
+    }
+    metadata = {"dosmatgen": json.dumps(header), seal.KEY: seal.UNSEALED}
+    text = json.dumps({"__metadata__": metadata, "weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    path.write_bytes(seal.seal(struct.pack("<Q", len(text)) + text + bytes(16)))
+    return path
 
 
 class Graph:
@@ -76,7 +136,9 @@ class Graph:
         self._nodes.append(row)
         return len(self._nodes)
 
-    def process(self, kind: str, label: str, entry_point: str, inputs: dict, outputs: dict, caller: Any = None, **more: Any) -> int:
+    def process(
+        self, kind: str, label: str, entry_point: str, inputs: dict, outputs: dict, caller: Any = None, **more: Any
+    ) -> int:
         """Collect a process that ended, with its links.
 
         :param kind: ``calcjob``, ``calcfunction`` or ``workchain``.
@@ -143,6 +205,11 @@ class Graph:
     def uuid(self, place: int) -> str:
         """Return the uuid of a collected node."""
         return self._nodes[place - 1]["uuid"]
+
+    @staticmethod
+    def stored(uuid: str) -> int:
+        """Return the key of a node that was stored before."""
+        return orm.QueryBuilder().append(orm.Node, filters={"uuid": uuid}, project="id").first(flat=True)
 
     def store(self) -> None:
         """Store all that was collected."""
@@ -308,7 +375,15 @@ def campaign(
 
 
 def _validation(
-    graph: Graph, top: int, name: str, target: int, screened: int, crystal: CrystalSet, candidate: int, near: float, failed: bool
+    graph: Graph,
+    top: int,
+    name: str,
+    target: int,
+    screened: int,
+    crystal: CrystalSet,
+    candidate: int,
+    near: float,
+    failed: bool,
 ) -> dict[str, Any]:
     rng, n = graph.rng, len(crystal.numbers)
     structure = graph.node("data.core.structure.StructureData.", _structure(crystal), label=crystal.formulas[0])
@@ -339,13 +414,20 @@ def _validation(
     remote = None
     for step in ("scf", "nscf"):
         base = graph.process(
-            "workchain", "PwBaseWorkChain", "aiida.workflows:quantumespresso.pw.base", {"pw__structure": structure}, {}, (pdos, step)
+            "workchain",
+            "PwBaseWorkChain",
+            "aiida.workflows:quantumespresso.pw.base",
+            {"pw__structure": structure},
+            {},
+            (pdos, step),
         )
         inputs = common | {"parameters": graph.dict(CONTROL={"calculation": step}), "kpoints": _kpoints(graph)}
         if remote is not None:
             inputs["parent_folder"] = remote
         remote = graph.node("data.core.remote.RemoteData.", {"remote_path": f"/scratch/{structure}/{step}"})
-        parameters = graph.dict(energy=float(-110.0 * n), number_of_electrons=4.0 * n, creator_name="pw.x", creator_version="7.4.1")
+        parameters = graph.dict(
+            energy=float(-110.0 * n), number_of_electrons=4.0 * n, creator_name="pw.x", creator_version="7.4.1"
+        )
         outputs = {"remote_folder": remote, "output_parameters": parameters}
         if step == "nscf":
             bands = graph.node("data.core.array.bands.BandsData.", {"array|bands": [10, 8 * n], "units": "eV"})
@@ -355,7 +437,9 @@ def _validation(
         if failed:
             return {"structure": structure, "validation": chain}
     projections = graph.node("data.core.array.projection.ProjectionData.", {"array|proj_array_0": [10, 8 * n]})
-    graph.job("Projwfc", {"code": graph.use("projwfc"), "parent_folder": remote}, {"projections": projections}, (pdos, "projwfc"))
+    graph.job(
+        "Projwfc", {"code": graph.use("projwfc"), "parent_folder": remote}, {"projections": projections}, (pdos, "projwfc")
+    )
     dos = graph.crystals(
         CrystalSet(crystal.n_atoms, crystal.numbers, crystal.fractional, crystal.lattices).with_columns(
             crystal={

@@ -6,9 +6,6 @@ from pathlib import Path
 import pytest
 from aiida import orm
 
-from aiida_dosmatgen.data.checkpoint import CheckpointData
-from aiida_dosmatgen.data.forcefield import ForceFieldData
-
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
@@ -20,23 +17,9 @@ def synthetic(monkeypatch):
 
 
 @pytest.fixture
-def shared_nodes(aiida_profile_clean, aiida_code_installed, checkpoint_file, model_file, tmp_path):
+def shared_nodes(aiida_profile_clean, synthetic, tmp_path):
     """What campaigns have in common: models, codes, a pseudopotential."""
-    from aiida_pseudo.data.pseudo.upf import UpfData
-
-    upf = tmp_path / "Si.pbe.upf"
-    upf.write_text('<UPF version="2.0.1">\n<PP_HEADER element="Si" z_valence="4.0"/>\n</UPF>\n')
-    nodes = {
-        "checkpoint": CheckpointData(checkpoint_file("denoiser", "denoiser.safetensors"), label="a denoiser"),
-        "predictor": CheckpointData(checkpoint_file("predictor", "predictor.safetensors"), label="a predictor"),
-        "force_field": ForceFieldData.from_file(model_file),
-        "pseudo": UpfData(upf),
-        **{
-            name: aiida_code_installed(label=f"synthetic-{name}", filepath_executable=f"/opt/{name}")
-            for name in ("dosmatgen", "pw", "projwfc")
-        },
-    }
-    return {name: node.store() for name, node in nodes.items()}
+    return synthetic.shared_nodes(tmp_path)
 
 
 @pytest.fixture

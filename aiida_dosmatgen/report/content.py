@@ -13,17 +13,17 @@ from ..core.target import DosTarget
 from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
 from .curves import packed_crystal, packed_target, sparkline
 from .origin import origins
-from .settings import dft_energies, reproduction
+from .settings import dft_energies, made_by, reproduction
 
 _CRITERIA = {
     "candidates": "sampled",
     "valid": "valid crystals",
-    "converged": "relaxation converged",
-    "formation energy": "formation energy within limits",
+    "converged": "relaxed",
+    "formation energy": "energy within limits",
     "hull": "close to the hull",
-    "predicted": "density of states predicted",
-    "close": "predicted close to the target",
-    "certain": "prediction certain enough",
+    "predicted": "DOS predicted",
+    "close": "predicted close to it",
+    "certain": "certain enough",
     "unique": "unlike better ones",
     "novel": "not known before",
 }
@@ -73,11 +73,14 @@ def content_of(campaign: orm.WorkChainNode) -> dict[str, Any]:
         "rows": rows,
         "n_validated": sum(crystal.validated for crystal in results.crystals),
         "reproduction": reproduction(campaign),
-        "sources": {name: node.base.attributes.get("label_source", None) or "" for name, node in target_nodes(campaign).items()},
+        "sources": {
+            name: node.base.attributes.get("label_source", None) or "" for name, node in target_nodes(campaign).items()
+        },
         "payload": {
             "targets": {name: packed_target(target) for name, target in results.targets.items()},
             "crystals": crystals,
             "nodes": nodes,
+            "made": made_by(campaign),
         },
     }
 
@@ -159,14 +162,14 @@ def _facts(crystal: RankedCrystal, dft_energy: float | None) -> list[list[str]]:
     one, n_atoms = crystal.crystal, len(crystal.crystal.numbers)
     lengths, angles = _cell(one.lattices[0])
     facts = [
-        ("Distance by DFT", _number(dft.get("mae"), 4), "states/eV/atom"),
-        ("  within 3 eV of the highest occupied level", _number(dft.get("mae_window"), 4), "states/eV/atom"),
-        ("  of the totals", _number(dft.get("mae_total"), 4), "states/eV/atom"),
-        ("Wasserstein distance by DFT", _number(dft.get("wasserstein"), 3), "eV"),
+        ("DFT distance", _number(dft.get("mae"), 4), "states/eV/atom"),
+        ("DFT distance, ±3 eV", _number(dft.get("mae_window"), 4), "states/eV/atom"),
+        ("DFT distance, totals", _number(dft.get("mae_total"), 4), "states/eV/atom"),
+        ("DFT shift (Wasserstein)", _number(dft.get("wasserstein"), 3), "eV"),
         ("Predicted distance", _number(row.get("predicted_distance"), 4), "states/eV/atom"),
-        ("Expected error of the prediction", _number(row.get("uncertainty"), 4), "states/eV/atom"),
-        ("Score of the screening", _number(row.get("score"), 4), ""),
-        ("Formation energy, force field", _number(row.get("formation_energy"), 3), "eV/atom"),
+        ("Its expected error", _number(row.get("uncertainty"), 4), "states/eV/atom"),
+        ("Score", _number(row.get("score"), 4), ""),
+        ("Formation energy", _number(row.get("formation_energy"), 3), "eV/atom"),
         ("Energy above the hull", _number(row.get("hull_distance"), 3), "eV/atom"),
         ("Energy, force field", _number(crystal.energy, 4), "eV/atom"),
         ("Energy, DFT", _number(None if dft_energy is None else dft_energy / n_atoms, 4), "eV/atom"),

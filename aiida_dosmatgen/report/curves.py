@@ -10,7 +10,7 @@ from ..core.target import DosTarget
 from ..tools.campaign import RankedCrystal, compared
 
 _LEVELS = 65535
-_WIDTH, _HEIGHT, _POINTS = 150, 36, 75
+_WIDTH, _HEIGHT, _POINTS = 126, 34, 64
 
 
 def packed(curve: np.ndarray) -> list:

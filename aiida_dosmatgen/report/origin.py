@@ -40,6 +40,8 @@ _DATA = {
     "KpointsData": "k-points",
 }
 
+_MOST = 10  # entries of a dictionary that are shown one by one
+
 
 def origins(scores: Iterable[str]) -> tuple[list[dict[str, Any]], list[list[Any]], dict[int, Ancestor]]:
     """Return the nodes behind scores, and for each score its tree.
@@ -92,8 +94,16 @@ def _detail(node: Ancestor) -> str:
     elif node.type == "ForceFieldData" and not node.label:
         parts.append(str(get("name", "")))
     elif node.type == "Dict":
-        shown = [f"{key} {value}" for key, value in sorted(node.attributes.items()) if isinstance(value, str | int | float)]
-        parts.append(", ".join(shown[:6]))
+        shown = [_entry(*entry) for entry in sorted(node.attributes.items()) if _is_short(entry[1])]
+        parts.append(", ".join(shown) if len(shown) <= _MOST else f"{len(node.attributes)} entries")
     if get("sha256"):
-        parts.append(f"sha256 {get('sha256')}")
+        parts.append(f"sha256 {get('sha256')[:16]}…")
     return " · ".join(part for part in parts if part)
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and len(value) < 40)
+
+
+def _entry(key: str, value: Any) -> str:
+    return f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"

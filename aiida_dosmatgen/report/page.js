@@ -1,7 +1,7 @@
 "use strict";
 // What moves on the page. Text from the data goes in as text (textContent), never as HTML.
 (() => {
-  const { targets, crystals, nodes } = JSON.parse(document.getElementById("data").textContent);
+  const { targets, crystals, nodes, made } = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const table = $("table");
   if (!table) return;
@@ -11,11 +11,12 @@
   let current = null;
 
   const element = (name, className, text) => {
-    const made = document.createElement(name);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
+    const one = document.createElement(name);
+    if (className) one.className = className;
+    if (text !== undefined) one.textContent = text;
+    return one;
   };
+  const chemical = (formula) => formula.replace(/[0-9]/g, (digit) => "₀₁₂₃₄₅₆₇₈₉"[digit]);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 
   // --- curves ---------------------------------------------------------------------------------------------------------------
@@ -66,15 +67,18 @@
       font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5, color: colour("text") },
       xaxis: { ...axis, range: shown, title: { text: narrow ? "energy (eV)" : "energy relative to the highest occupied level (eV)", standoff: 8 } },
       yaxis: { ...axis, range: [0, top], title: { text: "states/eV/atom", standoff: 8 } },
+      modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("strong"), activecolor: colour("accent") },
       legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", bgcolor: "rgba(0,0,0,0)" },
       hovermode: "x unified", hoverlabel: { bgcolor: colour("card"), bordercolor: colour("strong"), font: { color: colour("text") } },
       shapes, dragmode: matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
     const options = {
-      responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      responsive: true, displaylogo: false, displayModeBar: narrow ? false : "hover",
+      modeBarButtons: [["toImage"], ["zoom2d", "pan2d"], ["zoomIn2d", "zoomOut2d", "resetScale2d"]],
       toImageButtonOptions: { filename: crystal.key, scale: 3 },
     };
     Plotly.react($("plot"), traces, layout, options);
+    for (const drawing of $("plot").querySelectorAll("svg.main-svg")) drawing.setAttribute("aria-hidden", "true");
     const names = Object.keys(curves).filter((name) => name !== "energies").map((name) => (name === "dft" ? "DFT" : name));
     const distance = crystal.mae === null ? "" : ` The DFT curve is ${crystal.mae.toFixed(4)} states per eV and atom from the target.`;
     $("plot").setAttribute("aria-label", `Density of states of ${crystal.formula}: ${names.join(", ")}.${distance} “Download curves” gives the numbers.`);
@@ -84,6 +88,13 @@
 
   let viewer = null;
   let cells = 2;
+  let seen = false; // WebGL is started when the structure first comes into sight: that takes longer than all the rest
+  new IntersectionObserver((entries, observer) => {
+    if (current === null || !entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    seen = true;
+    view();
+  }, { rootMargin: "200px" }).observe($("structure"));
   const view = () => {
     const crystal = crystals[current];
     const box = $("structure");
@@ -160,10 +171,10 @@
       item.append(leaf);
       return item;
     }
-    const made = nodes[process];
+    const maker = nodes[process];
     const details = element("details");
     const summary = element("summary");
-    title.append(element("span", "via", made.what + (made.detail ? ` · ${made.detail}` : "")), element("span", "uuid", node.uuid.slice(0, 8)));
+    title.append(element("span", "via", maker.what + (maker.detail ? ` · ${maker.detail}` : "")), element("span", "uuid", node.uuid.slice(0, 8)));
     summary.append(title);
     const list = element("ul");
     // unfolded when first seen, so that a page of many crystals makes few elements
@@ -177,6 +188,8 @@
   };
   const lineage = (crystal) => {
     $("lineage").hidden = !crystal.tree;
+    $("made").textContent = `Candidate ${crystal.candidate} of seed ${made.seed}: sampled by ${made.checkpoint} for ${crystal.target}, ` +
+      `relaxed with ${made.force_field}, its density of states predicted by ${made.predictor}, then computed by DFT.`;
     const list = element("ul");
     if (crystal.tree) list.append(drawn(crystal.tree, 0));
     $("tree").replaceChildren(list);
@@ -202,16 +215,16 @@
     rowOf.get(place).setAttribute("aria-current", "true");
     $("crystal-target").textContent = `for ${crystal.target}, candidate ${crystal.candidate}`;
     const status = element("small", `status ${crystal.status.replaceAll(" ", "-")}`, crystal.status);
-    $("crystal-title").replaceChildren(crystal.formula, status);
+    $("crystal-title").replaceChildren(chemical(crystal.formula), status);
     const target = targets[crystal.target];
     const sites = crystal.curves.dft?.sites ?? [];
-    const option = (value, text) => { const made = element("option", "", text); made.value = value; return made; };
+    const option = (value, text) => { const one = element("option", "", text); one.value = value; return one; };
     $("site").replaceChildren(option("total", "all atoms"), ...sites.map((_, i) => option(String(i), `site ${target.atoms[i]} of the target`)));
     $("site-label").hidden = sites.length < 2;
     $("facts").replaceChildren(...facts(crystal));
     lineage(crystal);
     plot();
-    view();
+    if (seen) view();
     if (focus) {
       $("crystal").scrollIntoView({ block: "start" });
       $("crystal-title").focus({ preventScroll: true });
@@ -284,13 +297,21 @@
 
   const asked = () => { const found = /^#crystal-(\d+)$/.exec(location.hash); return found ? Number(found[1]) : null; };
   addEventListener("hashchange", () => { if (asked() !== null) open(asked(), true); });
-  dark.addEventListener("change", () => { if (current !== null) { plot(); view(); } });
+  dark.addEventListener("change", () => { if (current !== null) { plot(); if (seen) view(); } });
 
   let folded = [];
   addEventListener("beforeprint", () => { // paper has nothing to unfold, and is light
-    folded = [...document.querySelectorAll("details:not([open])")];
-    for (const details of folded) { details.fill?.(); details.open = true; }
-    if (current !== null) plot();
+    folded = [];
+    const all = document.getElementsByTagName("details"); // grows while it is walked
+    for (let i = 0; i < all.length; i += 1) {
+      if (all[i].open) continue;
+      folded.push(all[i]);
+      all[i].fill?.();
+      all[i].open = true;
+    }
+    if (current === null) return;
+    plot();
+    view();
   });
   addEventListener("afterprint", () => {
     for (const details of folded) details.open = false;
@@ -300,5 +321,5 @@
   filter();
   const scored = crystals.map((crystal, i) => [crystal.mae ?? Infinity, i]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   open(asked() ?? scored[0][1], asked() !== null);
-  document.documentElement.dataset.ready = "true";
+  document.documentElement.dataset.ready = String(Math.round(performance.now()));
 })();

@@ -17,6 +17,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 _HERE = files(__package__)
 _SCRIPTS = ("vendor/plotly-basic.min.js", "vendor/3Dmol-min.js", "page.js")
 
@@ -27,9 +28,13 @@ def render(content: Mapping[str, Any]) -> str:
     :param content: of :func:`~aiida_dosmatgen.report.content.content_of`.
     """
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=jinja2.FunctionLoader(_read)
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=jinja2.FunctionLoader(_read),
     )
-    environment.filters["number"] = _number
+    environment.filters |= {"number": _number, "count": "{:,}".format, "chemical": chemical}
     scripts = [_inline(_read(name)) for name in _SCRIPTS]
     return environment.get_template("page.html").render(
         **content,
@@ -38,6 +43,11 @@ def render(content: Mapping[str, Any]) -> str:
         policy=_policy(scripts),
         data=markupsafe.Markup(_json(content["payload"])),
     )
+
+
+def chemical(formula: str) -> str:
+    """Return a formula with its numbers written low: Ga₂As₂."""
+    return formula.translate(_SUBSCRIPTS)
 
 
 def _read(name: str) -> str:

@@ -51,6 +51,16 @@ def reproduction(campaign: orm.WorkChainNode) -> dict[str, Any]:
     return found
 
 
+def made_by(campaign: orm.WorkChainNode) -> dict[str, str]:
+    """Return what all candidates of a campaign have in common: ``seed``, ``checkpoint``, ``force_field``, ``predictor``."""
+    inputs = campaign.base.links.get_incoming(link_type=LinkType.INPUT_WORK)
+    found = {"seed": str(inputs.get_node_by_label("candidates__seed").value)}
+    for name in ("checkpoint", "force_field", "predictor"):
+        node = inputs.get_node_by_label(f"candidates__{name}")
+        found[name] = node.label or node.base.attributes.get("name", "") or node.uuid
+    return found
+
+
 def _versions(campaign: orm.WorkChainNode) -> list[tuple[str, str]]:
     versions = campaign.base.attributes.get("version", {})
     found = {
@@ -58,13 +68,16 @@ def _versions(campaign: orm.WorkChainNode) -> list[tuple[str, str]]:
         "aiida-dosmatgen": {versions.get("plugin")},
         "this page by aiida-dosmatgen": {__version__},
     }
-    for label, keys in (("results", ("engine_version", "torch_version")), ("output_parameters", ("creator_name", "creator_version"))):
+    for label, keys in (
+        ("results", ("engine_version", "torch_version")),
+        ("output_parameters", ("creator_name", "creator_version")),
+    ):
         for name, version in _of_jobs(campaign, label, keys):
             if label == "results":
                 found.setdefault("dosmatgen, on the compute node", set()).add(name)
                 found.setdefault("torch", set()).add(version)
             else:
-                found.setdefault(f"Quantum ESPRESSO ({name})", set()).add(version)
+                found.setdefault(f"Quantum ESPRESSO ({name.lower()})", set()).add(version)
     return [(name, ", ".join(sorted(str(one) for one in some if one))) for name, some in found.items() if any(some)]
 
 
@@ -87,7 +100,9 @@ def _of_jobs(campaign: orm.WorkChainNode, label: str, keys: tuple[str, ...]) -> 
 
 def dft_energies(campaign: orm.WorkChainNode) -> dict[str, float]:
     """Return by the uuid of each validation the total energy of its cell in eV, by the self-consistent run of pw.x."""
-    query = orm.QueryBuilder().append(orm.WorkChainNode, filters={"uuid": campaign.uuid, "process_type": CAMPAIGN}, tag="campaign")
+    query = orm.QueryBuilder().append(
+        orm.WorkChainNode, filters={"uuid": campaign.uuid, "process_type": CAMPAIGN}, tag="campaign"
+    )
     call = {"type": LinkType.CALL_WORK.value}
     query.append(orm.WorkChainNode, with_incoming="campaign", edge_filters=call, project="uuid", tag="validation")
     query.append(orm.WorkChainNode, with_incoming="validation", edge_filters=call, tag="pdos")

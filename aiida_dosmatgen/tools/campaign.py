@@ -12,10 +12,9 @@ from aiida.common.links import LinkType
 
 from ..core.crystals import CrystalSet
 from ..core.target import DosTarget
-from ..data.conversion import StructureData, crystal_of
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
-from .ranking import ranking_of
+from .ranking import ranking_node
 
 CAMPAIGN = "aiida.workflows:dosmatgen.campaign"
 
@@ -73,7 +72,7 @@ def check_campaign(node: orm.Node) -> None:
     if not isinstance(node, orm.WorkChainNode) or node.process_type != CAMPAIGN:
         kind = getattr(node, "process_label", None) or type(node).__name__
         raise ValueError(f"{kind}<{node.pk}> is no campaign; give a CampaignWorkChain")
-    ranking_of(node)
+    ranking_node(node)
 
 
 def results_of(campaign: orm.WorkChainNode) -> CampaignResults:
@@ -82,7 +81,7 @@ def results_of(campaign: orm.WorkChainNode) -> CampaignResults:
     :raises ValueError: if the node is no campaign, or has no ranking (yet).
     """
     check_campaign(campaign)
-    ranking = campaign.outputs.ranking.get_dict()
+    ranking = ranking_node(campaign).get_dict()
     targets = {name: node.target for name, node in _of_namespace(campaign, LinkType.INPUT_WORK, "targets").items()}
     survivors = _of_namespace(campaign, LinkType.RETURN, "candidates")
     reports = {name: node.get_dict() for name, node in _of_namespace(campaign, LinkType.RETURN, "reports").items()}
@@ -126,22 +125,17 @@ def _of_namespace(node: orm.Node, link: LinkType, namespace: str) -> dict[str, A
     return dict(sorted(found.items()))
 
 
-def _computed(validations: list[str]) -> dict[str, dict[str, orm.Data]]:
-    """Return by the uuid of each validation its structure and its DOS."""
-    found: dict[str, dict[str, orm.Data]] = {uuid: {} for uuid in validations}
-    if validations:
-        for cls, label in ((StructureData, "structure"), (CrystalSetData, "dos")):
-            query = orm.QueryBuilder()
-            query.append(orm.WorkChainNode, filters={"uuid": {"in": validations}}, project="uuid", tag="validation")
-            edge = {"type": LinkType.RETURN.value, "label": label}
-            query.append(cls, with_incoming="validation", edge_filters=edge, project="*")
-            for uuid, node in query.iterall():
-                found[uuid][label] = node
-    return found
+def _computed(validations: list[str]) -> dict[str, CrystalSet]:
+    """Return by the uuid of each validation the crystal that DFT computed, with its DOS."""
+    query = orm.QueryBuilder()
+    query.append(orm.WorkChainNode, filters={"uuid": {"in": validations}}, project="uuid", tag="validation")
+    edge = {"type": LinkType.RETURN.value, "label": "dos"}
+    query.append(CrystalSetData, with_incoming="validation", edge_filters=edge, project="*")
+    return {uuid: node.crystals for uuid, node in query.all()} if validations else {}
 
 
 def _ranked(
-    target: str, rows: list[dict[str, Any]], survivors: CrystalSet, computed: Mapping[str, Mapping[str, Any]]
+    target: str, rows: list[dict[str, Any]], survivors: CrystalSet, computed: Mapping[str, CrystalSet]
 ) -> list[RankedCrystal]:
     columns = survivors.crystal_columns
     place = {int(candidate): i for i, candidate in enumerate(columns.get("candidate", range(len(survivors))))}
@@ -150,11 +144,9 @@ def _ranked(
         crystal, dft, complete_below = survivors[place[row["candidate"]]], None, np.inf
         predicted = crystal.atom_columns.get("predicted_dos")
         energy = float(crystal.crystal_columns["energy"][0]) / len(crystal.numbers) if "energy" in columns else np.nan
-        nodes = computed.get(row.get("validation", ""), {})
-        if "dos" in nodes:
-            scored = nodes["dos"].crystals
-            dft, complete_below = scored.atom_columns["dos"], float(scored.crystal_columns["complete_below"][0])
-        crystal = crystal_of(nodes["structure"]) if "structure" in nodes else crystal
+        if row.get("validation") in computed:
+            crystal = computed[row["validation"]]  # pw.x may have relaxed it
+            dft, complete_below = crystal.atom_columns["dos"], float(crystal.crystal_columns["complete_below"][0])
         crystals.append(
             RankedCrystal(
                 target=target,
