@@ -1,10 +1,10 @@
 """How long the recipes of docs/queries.md take on a large database.
 
-    python benchmarks/lineage.py --json                # 100 campaigns, 100,000 candidates, 5,000 validated crystals: some minutes
+    python benchmarks/lineage.py --json     # 100 campaigns, 100,000 candidates, 5,000 validated crystals: a few minutes
 
-A temporary AiiDA profile (sqlite) is filled with campaigns of ``synthetic_campaigns.py``, and each recipe is called three times: the first
-call counts, as one who asks waits for it (``fastest_s`` has the fastest). The last line is JSON with ``slowest_s``, the seconds of
-the slowest recipe.
+A temporary AiiDA profile (sqlite) is filled by ``synthetic_campaigns.py``, and each recipe is called three times:
+the first call counts, as one who asks waits for it (``fastest_s`` has the fastest). The last line is JSON with ``slowest_s``,
+the seconds of the slowest recipe.
 """
 
 from __future__ import annotations

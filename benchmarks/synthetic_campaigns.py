@@ -1,7 +1,7 @@
 """Campaigns that no computer has run: the graph that the work chains leave, with made-up crystals and curves, in bulk.
 
-For what depends on size: queries on large databases, pages of large campaigns. Crystals, distances and the share of failures are drawn
-by chance; the kinds of nodes, links and attributes are those of a real campaign.
+For what depends on size: queries on large databases, pages of large campaigns. Crystals, curves and distances are drawn by
+chance; the kinds of nodes, links and attributes are those of a real campaign.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The HTML of a page: templates, style, scripts and libraries put into one text.
 
-Labels, file names and messages come from people and other programs. The template escapes all of them, the data are JSON in which no tag
-can begin, the scripts put text into the page as text, and the page's policy lets no other script run, and nothing be fetched.
+Labels, file names and messages come from people and other programs. The template escapes all of them, the data are JSON in
+which no tag can begin, the scripts put text into the page as text, and the page's policy lets no other script run, and nothing
+be fetched.
 """
 
 from __future__ import annotations

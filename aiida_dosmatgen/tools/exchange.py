@@ -44,8 +44,8 @@ _DFT_VALUES = {
 def export_archive(node: orm.WorkChainNode, path: str | Path) -> Path:
     """Write an AiiDA archive with a campaign and everything that its ranking, lineage, page and repetition need.
 
-    These are all processes that it called with their inputs and outputs, and what the inputs come from: models with their training
-    sets and runs, references, pseudopotentials, codes. ``verdi archive import`` brings them into any profile.
+    These are all processes that it called with their inputs and outputs, and what the inputs come from: models with their
+    training sets and runs, references, pseudopotentials, codes. ``verdi archive import`` brings them into any profile.
 
     :param path: of the archive; one that is there is replaced.
     :raises ValueError: in one line, if the node is no campaign, or has no ranking (yet).
@@ -69,9 +69,9 @@ def export_archive(node: orm.WorkChainNode, path: str | Path) -> Path:
 def write_optimade(node: orm.WorkChainNode, path: str | Path) -> Path:
     """Write the ranked crystals as JSON in the form of an OPTIMADE answer of structures.
 
-    Each entry has the properties of the standard, and beginning with ``_dosmatgen_`` the target, the place in the ranking, distances
-    and energies, and the curves ``predicted_dos`` and ``dft_dos`` in states/eV, one for each atom that is compared. What is not known is null.
-    ``meta`` has the targets with the energies of all curves, and describes the properties with their units.
+    Each entry has the properties of the standard, and beginning with ``_dosmatgen_`` the target, the place in the ranking,
+    distances and energies, and the curves ``predicted_dos`` and ``dft_dos`` in states/eV, one for each atom that is compared.
+    What is not known is null. ``meta`` has the targets with the energies of all curves, and describes the properties.
 
     :param path: of the JSON file; one that is there is replaced.
     :raises ValueError: in one line, if the node is no campaign, or has no ranking (yet).
@@ -105,8 +105,8 @@ def write_optimade(node: orm.WorkChainNode, path: str | Path) -> Path:
 def write_extxyz(node: orm.WorkChainNode, path: str | Path) -> Path:
     """Write the ranked crystals as extended XYZ, each target's best first, which ASE, OVITO and most codes read.
 
-    The comment line of each has the target, the place in the ranking, distances and energies; what is not known is left out. The
-    curves are in :func:`write_optimade` only.
+    The comment line of each has the target, the place in the ranking, distances and energies; what is not known is left out.
+    The curves are in :func:`write_optimade` only.
 
     :param path: of the file; one that is there is replaced.
     :raises ValueError: in one line, if the node is no campaign, or has no ranking (yet).

@@ -21,11 +21,14 @@ _DFT = ("mae", "mae_window", "mae_total", "wasserstein")
 def dataframe_of(campaign: orm.WorkChainNode) -> pandas.DataFrame:
     """Return one row for each ranked crystal of each target, each target's best first.
 
-    Columns: ``target``, ``rank``, ``candidate``, ``formula``, ``n_atoms``, ``status`` (validated, not validated, failed); by the
-    predictor ``predicted_distance``, ``predicted_distance_total`` and ``uncertainty`` in states/eV/atom, and ``wasserstein`` in eV;
-    ``score``; by the force field ``formation_energy`` and ``hull_distance`` in eV/atom; by DFT ``dft_mae``, ``dft_mae_window``
-    (±3 eV), ``dft_mae_total`` in states/eV/atom, and ``dft_wasserstein`` in eV; ``selected`` (why DFT computed it), ``reason`` (why
-    that failed); ``structure`` and ``validation``: uuids. What is not known is missing (NaN or None).
+    - ``target``, ``rank``, ``candidate``, ``formula``, ``n_atoms``, ``status`` (validated, not validated, failed), ``score``;
+    - by the predictor ``predicted_distance``, ``predicted_distance_total`` and ``uncertainty`` in states/eV/atom,
+      ``wasserstein`` in eV;
+    - by the force field ``formation_energy`` and ``hull_distance`` in eV/atom; ``known``, the known crystal it equals;
+    - by DFT ``dft_mae``, ``dft_mae_window`` (±3 eV) and ``dft_mae_total`` in states/eV/atom, ``dft_wasserstein`` in eV;
+    - ``selected`` (why DFT computed it), ``reason`` (why that failed), and the uuids ``structure`` and ``validation``.
+
+    What is not known is missing (NaN or None).
 
     :raises ValueError: if the node is no campaign, or has no ranking (yet).
     """

@@ -21,7 +21,7 @@ def plot_dos(
     Curves are means over the atoms that are compared with the target, and end where the bands do.
 
     :param target: the name of the target; needed only if several have a candidate of this number.
-    :param candidate: its number; by default the one with the smallest DFT distance, or if none has one the first of the ranking.
+    :param candidate: its number; by default the one with the smallest DFT distance, or the first of the ranking.
     :param axes: to draw on; new ones by default.
     :raises ValueError: if the node is no campaign, has no ranking (yet), or no such candidate.
     """

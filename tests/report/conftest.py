@@ -67,7 +67,8 @@ class Page:
         """Return the values of a column of the table, top down, in the rows that are shown."""
         titles = [cell.text.split("\n")[0].strip(" ↑↓↕") for cell in self.all("#table thead th")]
         return self.run(
-            "return [...document.querySelectorAll('#table tbody tr:not([hidden])')].map((row) => row.cells[arguments[0]].textContent)",
+            "return [...document.querySelectorAll('#table tbody tr:not([hidden])')]"
+            ".map((row) => row.cells[arguments[0]].textContent)",
             titles.index(heading),
         )
 
