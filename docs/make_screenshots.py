@@ -6,6 +6,7 @@ the tutorial). What they print becomes an SVG by rich; the page is photographed 
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def run(*arguments: str) -> str:
         text=True,
         check=True,
     )
-    return done.stdout.replace("\r", "")
+    # AiiDA turns a wheel while it loads the profile, by going back one character
+    return re.sub(".\x08", "", done.stdout.replace("\r", "")).replace("\x08", "").lstrip()
 
 
 def draw(output: str, command: str, path: Path) -> None:

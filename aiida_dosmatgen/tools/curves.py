@@ -32,13 +32,16 @@ def in_terminal(targets: Mapping[str, DosTarget], width: int | None = None, heig
 
     figure = plotext.figure
     figure.clear()
-    figure.theme("default" if colour else "colorless")
+    figure.theme("simple" if colour else "colorless")
     figure.plot_size(width or min(100, shutil.get_terminal_size((100, 24)).columns), height)
     every = [curve for name, target in targets.items() for curve in curves_of(name, target).items()]
     for number, (label, (energies, values)) in enumerate(every):
         # without colours curves are told apart by what they are drawn with
         marker = "braille" if colour else _MARKERS[number % len(_MARKERS)]
         figure.draw(figure.signal(energies, values, marker=marker).lines().label(label))
+    # room above the curves for the legend, which would hide them
+    highest = max(max(values) for _, (_, values) in every)
+    figure.ruler("y").lim(0, highest * height / max(height - 7 - 2 * len(every), 4))
     figure.line(0, "vertical", style="dotted")
     figure.label(_X, "lower")
     figure.title(_Y)
