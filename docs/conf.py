@@ -7,9 +7,11 @@ from importlib.metadata import version as version_of
 # The directives of aiida.sphinxext load the default profile: a temporary one, so that no one's is touched.
 os.environ["AIIDA_PATH"] = tempfile.mkdtemp(prefix="dosmatgen-docs-")
 
-from aiida.manage.configuration import create_profile, get_config, load_profile  # noqa: E402
+from aiida.manage.configuration import create_profile, get_config, load_profile
 
-create_profile(get_config(create=True), name="docs", email="docs@localhost", storage_backend="core.sqlite_temp", storage_config={})
+create_profile(
+    get_config(create=True), name="docs", email="docs@localhost", storage_backend="core.sqlite_temp", storage_config={}
+)
 load_profile("docs")
 
 project = "aiida-dosmatgen"
@@ -27,4 +29,3 @@ html_theme = "sphinx_book_theme"
 html_title = f"aiida-dosmatgen {release}"
 html_theme_options = {"show_toc_level": 2}
 copybutton_exclude = ".linenos, .gp, .go"
-

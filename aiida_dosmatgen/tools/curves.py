@@ -6,6 +6,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from ..core.errors import ContentError
 from ..core.target import DosTarget
 
@@ -14,16 +16,28 @@ _X, _Y = "energy (eV), 0 is the highest occupied level", "DOS (states/eV/atom)"
 
 
 def curves_of(name: str, target: DosTarget) -> dict[str, tuple[list[float], list[float]]]:
-    """Return energies and values of each curve by what it is called in a legend, as far up as it is compared."""
+    """Return energies and values of each curve by what it is called in a legend, as far up as it is compared.
+
+    Sites with the same curve have one in common.
+    """
     shown = target.grid.points <= target.complete_below
     energies = target.grid.points[shown].tolist()
     if target.kind == "total":
         return {name: (energies, target.total[shown].tolist())}
-    pairs = zip(target.atoms, target.curves, strict=True)
-    return {f"{name}, site {atom}": (energies, curve[shown].tolist()) for atom, curve in pairs}
+    alike: dict[bytes, list[int]] = {}
+    for atom, curve in zip(target.atoms, target.curves, strict=True):
+        alike.setdefault(np.round(curve, 4).tobytes(), []).append(atom)
+    curves = dict(zip(target.atoms, target.curves, strict=True))
+    return {
+        f"{name}, {'site' if len(atoms) == 1 else 'sites'} {', '.join(map(str, atoms))}": (
+            energies,
+            curves[atoms[0]][shown].tolist(),
+        )
+        for atoms in alike.values()
+    }
 
 
-def in_terminal(targets: Mapping[str, DosTarget], width: int | None = None, height: int = 20, colour: bool = True) -> str:
+def in_terminal(targets: Mapping[str, DosTarget], width: int | None = None, height: int = 24, colour: bool = True) -> str:
     """Return the plot of targets as text.
 
     :param width: columns; by default those of the terminal, 100 at most.
@@ -42,7 +56,7 @@ def in_terminal(targets: Mapping[str, DosTarget], width: int | None = None, heig
     # room above the curves for the legend, which would hide them
     highest = max(max(values) for _, (_, values) in every)
     figure.ruler("y").lim(0, highest * height / max(height - 7 - 2 * len(every), 4))
-    figure.line(0, "vertical", style="dotted")
+    figure.line(0, "vertical", style="dotted", pixel=("gray", None, None))
     figure.label(_X, "lower")
     figure.title(_Y)
     return figure.build().string(colorless=not colour)

@@ -49,25 +49,16 @@ def test_curves_for_sites(run, tmp_path):
     assert stored(run("target", "import", record, "--label", "json")).label == "json"
 
 
-def test_a_complete_dos_of_pymatgen(run, tmp_path, crystals):
-    from monty.serialization import dumpfn
-    from pymatgen.core import Structure
-    from pymatgen.electronic_structure.core import Orbital, Spin
-    from pymatgen.electronic_structure.dos import CompleteDos, Dos
-
-    structure = Structure(crystals.lattices[1], [14, 6], crystals[1].fractional)
-    energies = np.linspace(-12, 14, 521)
-    densities = np.where((energies > -5) & (energies < 1), 1.0, 0.0) + np.where(energies > 3, 1.0, 0.0)
-    projected = {site: {Orbital.s: {Spin.up: densities * (i + 1)}} for i, site in enumerate(structure)}
+def test_a_complete_dos_of_pymatgen(run, tmp_path, complete_dos_json):
     path = tmp_path / "complete.json"
-    dumpfn(CompleteDos(structure, Dos(2.0, energies, {Spin.up: 3 * densities}), projected), path)
+    path.write_text(json.dumps(complete_dos_json))
     node = stored(run("target", "import", path))
     assert node.target.n_atoms == 2 and "CompleteDos" in node.base.attributes.get("label_source")
     middle = (E > -5) & (E < -1)
     np.testing.assert_allclose(node.target.curves[:, middle], [[1.0] * middle.sum(), [2.0] * middle.sum()], rtol=0.02)
     assert "leave out n_atoms" in run("target", "import", path, "--n-atoms", "2", status=2)
     cut = tmp_path / "cut.json"
-    cut.write_text(json.dumps({**json.loads(path.read_text()), "pdos": {}}).replace('"structure"', '"structures"'))
+    cut.write_text(json.dumps({name: value for name, value in complete_dos_json.items() if name != "structure"}))
     assert "cut.json is no whole CompleteDos" in run("target", "import", cut, status=2)
 
 
