@@ -28,7 +28,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS
 PIP := $(CURDIR)/$(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help campaign setup test soak lint system-packages system-packages-for-tests models labels stop clean distclean
+.PHONY: help campaign setup test soak lint docs screenshots wheel system-packages system-packages-for-tests models labels stop clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -53,6 +53,16 @@ lint: $(VENV)/.installed-tests ## style, import contracts, types
 	ruff format --check .
 	lint-imports
 	mypy
+
+docs: $(VENV)/.installed-docs ## the documentation, in docs/_build/html
+	sphinx-build -W --keep-going -q -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+screenshots: $(VENV)/.installed-docs ## draw the pictures of the command line again, from the newest campaign of make campaign
+	python docs/make_screenshots.py
+
+wheel: $(VENV)/.installed-tests ## build dist/*.whl, and try it in a fresh environment of every Python from 3.10 to 3.13 that is here
+	scripts/try-wheel
 
 system-packages:
 	@scripts/install-system-packages
@@ -79,6 +89,10 @@ $(VENV)/.installed-tests: $(VENV)/.installed
 	$(PIP) install --progress-bar off --quiet --editable '.[engine,tests]'
 	@touch $@
 
+$(VENV)/.installed-docs: $(VENV)/.installed-tests
+	$(PIP) install --progress-bar off --quiet --editable '.[engine,tests,docs]'
+	@touch $@
+
 DATASET := aiida_dosmatgen/datasets/debian-pbe
 models: $(VENV)/.installed ## train the shipped models again on the shipped data set (an hour on one core)
 	cd $(DATASET) && for job in forcefield classifier predictor; do dosmatgen train $$job.json --threads 1; \
@@ -95,7 +109,7 @@ stop: ## stop the daemon; make campaign starts it again
 	@if [ -d .aiida ] && [ -x $(VENV)/bin/verdi ]; then verdi -p dosmatgen daemon stop; fi
 
 clean: ## remove caches
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist docs/_build
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 distclean: stop clean ## remove everything that make made: the environment, and the AiiDA profile WITH ITS DATA

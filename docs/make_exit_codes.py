@@ -1,4 +1,4 @@
-"""Write exit_codes.md from the specs of the processes: ``python docs/make_exit_codes.py``."""
+"""Write reference/exit_codes.md from the specs of the processes: ``python docs/make_exit_codes.py``."""
 
 from pathlib import Path
 
@@ -43,4 +43,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    Path(__file__).with_name("exit_codes.md").write_text(table(), encoding="utf-8")
+    (Path(__file__).with_name("reference") / "exit_codes.md").write_text(table(), encoding="utf-8")

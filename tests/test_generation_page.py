@@ -1,4 +1,4 @@
-"""docs/generation.md: every example runs, with the shipped models."""
+"""docs/how-to/generation.md: every example runs, with the shipped models."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.engine.cli import main
 
-TEXT = (Path(__file__).parents[1] / "docs" / "generation.md").read_text()
+TEXT = (Path(__file__).parents[1] / "docs" / "how-to" / "generation.md").read_text()
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         for block in re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL):
-            exec(compile(block, "docs/generation.md", "exec"), namespace)
+            exec(compile(block, "docs/how-to/generation.md", "exec"), namespace)
     return path, namespace
 
 

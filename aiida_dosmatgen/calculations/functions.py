@@ -26,7 +26,7 @@ from ..core.selection import SelectionWeights, select
 from ..core.strict import explain
 from ..core.target import DosTarget
 from ..data.base import storable
-from ..data.conversion import StructureData, structure_of
+from ..data.conversion import StructureData, crystal_of, structure_of
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
 from ..data.pdos import electrons_problem, projected_crystal, target_of
@@ -163,6 +163,12 @@ def extract_candidate(crystals: CrystalSetData, candidate: Int) -> StructureData
     :param candidate: its number in the column ``candidate``, or its row where crystals have no such column.
     """
     return structure_of(crystals.crystals[row_of(crystals.crystals, candidate.value)])
+
+
+@content_function
+def crystals_from_structure(structure: StructureData) -> CrystalSetData:
+    """Return a structure as a set of one crystal."""
+    return CrystalSetData(crystal_of(structure))
 
 
 @content_function

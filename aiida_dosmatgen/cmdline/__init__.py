@@ -1,1 +1,6 @@
 """What a person types."""
+
+import warnings
+
+# A first command makes the folder; that is no reason to worry.
+warnings.filterwarnings("ignore", message="Creating AiiDA configuration folder")

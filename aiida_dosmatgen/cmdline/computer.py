@@ -109,7 +109,7 @@ def set_up(settings: ComputerSettings) -> tuple[Computer, dict[str, InstalledCod
     :raises ContentError: if the computer cannot be reached or lacks something; nothing new is left behind then.
     """
     found: list[str] = []
-    with _computer(settings) as computer, _connection(computer) as shell:
+    with _computer(settings) as computer, connection(computer) as shell:
         found += _look_at_scheduler(settings, shell)
         paths = {label: _find(label, code, settings, shell) for label, code in settings.codes.items()}
         if "dosmatgen" in paths:
@@ -165,7 +165,7 @@ def _computer(settings: ComputerSettings) -> Iterator[Computer]:
         raise
 
 
-class _Shell:
+class Shell:
     """Runs commands on a computer.
 
     Asynchronous transports are driven by an event loop of its own: AiiDA's would want a broker, thus a running daemon.
@@ -195,10 +195,10 @@ class _Shell:
 
 
 @contextlib.contextmanager
-def _connection(computer: Computer) -> Iterator[_Shell]:
+def connection(computer: Computer) -> Iterator[Shell]:
     """Connect, and see that the work directory can be written to."""
     hint = f"try ssh {computer.hostname} by hand: it must ask nothing" if "ssh" in computer.transport_type else "look at it"
-    shell = _Shell(computer.get_transport())
+    shell = Shell(computer.get_transport())
     try:
         try:
             shell.call("open")
@@ -214,7 +214,7 @@ def _connection(computer: Computer) -> Iterator[_Shell]:
         shell.close()
 
 
-def _look_at_scheduler(settings: ComputerSettings, shell: _Shell) -> list[str]:
+def _look_at_scheduler(settings: ComputerSettings, shell: Shell) -> list[str]:
     if settings.scheduler != "core.slurm":
         return []
     status, version = shell.run("sbatch --version")
@@ -225,7 +225,7 @@ def _look_at_scheduler(settings: ComputerSettings, shell: _Shell) -> list[str]:
     return [f"{version}, {accounting}"]
 
 
-def _find(label: str, code: CodeSettings, settings: ComputerSettings, shell: _Shell) -> str:
+def _find(label: str, code: CodeSettings, settings: ComputerSettings, shell: Shell) -> str:
     """Return the absolute path of an executable, looked for after the commands that come before it in a job."""
     prepared = "\n".join(filter(None, [settings.prepend_text, code.prepend_text]))
     status, path = shell.run(f"{prepared}\ncommand -v '{code.filepath_executable}'")
@@ -237,7 +237,7 @@ def _find(label: str, code: CodeSettings, settings: ComputerSettings, shell: _Sh
     return path
 
 
-def _look_at_engine(path: str, settings: ComputerSettings, shell: _Shell) -> list[str]:
+def _look_at_engine(path: str, settings: ComputerSettings, shell: Shell) -> list[str]:
     prepared = "\n".join(filter(None, [settings.prepend_text, settings.codes["dosmatgen"].prepend_text]))
     status, version = shell.run(f"{prepared}\n'{path}' --version")
     if status != 0:

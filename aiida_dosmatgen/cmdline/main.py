@@ -1,115 +1,45 @@
-"""The command ``aiida-dosmatgen``."""
+"""The command ``aiida-dosmatgen``: every group of commands is a module of its own, and imports what it needs when it runs."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
-import yaml
-from aiida.cmdline.params import options
-from aiida.cmdline.utils import decorators
+from aiida.cmdline.params import options, types
 
 from .. import __version__
-from ..core.errors import ContentError
+from .cmd_checkpoint import checkpoint
+from .cmd_completion import completion
+from .cmd_dataset import dataset
+from .cmd_export import export
+from .cmd_forcefield import forcefield
+from .cmd_launch import launch
+from .cmd_lineage import lineage
+from .cmd_report import report
+from .cmd_setup import setup
+from .cmd_status import status
+from .cmd_target import target
+from .group import Group
 
 
-@click.group("aiida-dosmatgen", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("aiida-dosmatgen", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@options.PROFILE(type=types.ProfileParamType(load_profile=True), default=None, is_eager=True)
 @click.version_option(__version__, message="%(prog)s %(version)s")
-def main() -> None:
-    """From a density of states to crystals that have it, on AiiDA."""
+def main(profile: Any) -> None:
+    """From a density of states to crystals that have it, on AiiDA.
 
-
-@main.group("setup")
-def setup() -> None:
-    """Make computers and codes."""
-
-
-@setup.command("localhost")
-@click.option("--profile", default="dosmatgen", show_default=True, help="The AiiDA profile to make or to complete.")
-def localhost(profile: str) -> None:
-    """Set up everything on this machine: profile, computer, codes, pseudopotentials, models, daemon.
-
-    Example: aiida-dosmatgen setup localhost
+    \b
+    Example, from a file to a page:
+      aiida-dosmatgen setup localhost
+      aiida-dosmatgen target import my_dos.csv --per-atom
+      aiida-dosmatgen launch campaign --target my_dos --protocol fast
+      aiida-dosmatgen status
+      aiida-dosmatgen report -o campaign.html
     """
-    from .setup import main as set_up_localhost
-
-    sys.exit(set_up_localhost(["--profile", profile]))
 
 
-@setup.command("computer")
-@options.PROFILE(default=None)
-@click.option("--config", type=click.Path(dir_okay=False, path_type=Path), help="A YAML file with all answers.")
-@click.option("--save", type=click.Path(dir_okay=False, path_type=Path), help="Write the answers to this YAML file.")
-@click.option("--hostname", help="As in 'ssh HOSTNAME', which must not ask for a password.")
-@click.option("--label", help="What AiiDA calls it; by default the host name.")
-@click.option("--work-dir", help="Where jobs run there; {username} is replaced.")
-@click.option("--dosmatgen", help="Path of the executable dosmatgen there.")
-@click.option("--quantum-espresso", help="Commands that bring pw.x to PATH there, as 'module load quantum-espresso'.")
-@click.option("--partition", help="Slurm partition of the jobs.")
-@click.option("--account", help="Slurm account of the jobs.")
-@click.option("--gpus", type=click.IntRange(0), help="GPUs of a job of dosmatgen.")
-@click.option("--processes", type=click.IntRange(1), help="MPI processes of a job of Quantum ESPRESSO.")
-@decorators.with_dbenv()
-def computer(config: Path | None, save: Path | None, **answers: Any) -> None:
-    """Set up a Slurm cluster over SSH: the computer, and the codes with what their jobs ask for.
-
-    What is not given is asked for. All is looked at there before it is stored; the command can be repeated.
-
-    Example: aiida-dosmatgen setup computer --config cluster.yaml
-    """
-    from .computer import ComputerSettings, set_up
-
-    answers.pop("profile", None)
-    try:
-        if config is not None:
-            given = sorted(name for name, value in answers.items() if value is not None)
-            if given:
-                raise ContentError(f"--{given[0].replace('_', '-')} does not go with --config; write it into {config}")
-            settings = ComputerSettings.from_file(config)
-        else:
-            settings = _ask(save, **answers)
-        made, codes, found = set_up(settings)
-    except ContentError as exception:
-        click.echo(f"setup computer: {exception}", err=True)
-        sys.exit(2)
-    click.echo(f"  computer  {made.label}, jobs in {made.get_workdir()}")
-    for line in found:
-        click.echo(f"  found     {line}")
-    for code in codes.values():
-        click.echo(f"  code      {code.full_label}  {code.filepath_executable}")
-    click.echo(f'In examples/submit_campaign.py put "@{made.label}" after the labels of the codes.')
-
-
-def _ask(save: Path | None, **answers: Any) -> Any:
-    """Ask for what was not given; the last ones have defaults that suit a first try."""
-    from pydantic import ValidationError
-
-    from ..core.strict import explain
-    from .computer import ComputerSettings, from_answers
-
-    questions = {
-        "hostname": ("Host, as in 'ssh HOST'", None),
-        "work_dir": ("Directory for jobs there ({username} is replaced)", "/scratch/{username}/aiida"),
-        "dosmatgen": ("Path of dosmatgen there", None),
-        "quantum_espresso": ("Commands that bring pw.x to PATH there", ""),
-        "partition": ("Partition (empty: the cluster's default)", ""),
-        "account": ("Account (empty: none)", ""),
-        "gpus": ("GPUs of a job of dosmatgen", 0),
-        "processes": ("MPI processes of a job of Quantum ESPRESSO", 1),
-    }
-    for name, (question, default) in questions.items():
-        if answers[name] is None:
-            answers[name] = click.prompt(question, default=default)
-    content = from_answers(**answers)
-    try:
-        settings = ComputerSettings.model_validate(content)
-    except ValidationError as exception:
-        raise ContentError(explain(exception)) from None
-    if save is not None:
-        save.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return settings
+for command in (setup, target, checkpoint, forcefield, dataset, launch, status, report, lineage, export, completion):
+    main.add_command(command)
 
 
 if __name__ == "__main__":

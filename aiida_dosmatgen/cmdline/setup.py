@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from ..core.errors import ContentError
 from ..core.job import sha256_of
 from ..core.pseudopotentials import DEBIAN_PBE, collect
+from ..workflows.protocols.utils import CODE_OPTIONS
 
 if TYPE_CHECKING:
     from aiida.manage.configuration.profile import Profile
@@ -45,6 +46,10 @@ MODELS = {
     "dosmatgen-forcefield": ("models/forcefield.model", "dosmatgen.forcefield"),
 }
 """Label of each shipped model, and of the data set behind them: its file in the package and the entry point of its node."""
+
+
+SERIAL = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "withmpi": False}
+"""What the jobs of all codes ask for here, unless they are told otherwise."""
 
 
 def ensure_profile(name: str = PROFILE) -> Profile:
@@ -138,6 +143,7 @@ def ensure_codes(computer: Computer) -> dict[str, InstalledCode]:
                 default_calc_job_plugin=plugin,
                 prepend_text="" if plugin is None else _serial_environment(),
             ).store()
+        codes[label].base.extras.set(CODE_OPTIONS, SERIAL)
     return codes
 
 

@@ -260,12 +260,31 @@ def _part(crystals: orm.Node | None, candidate: int) -> orm.Node | None:
 
 
 def _jobs_between(structure: orm.Node, end: orm.Node) -> list[orm.Node]:
-    """Return the jobs that come after the structure and before the end, first ones first."""
-    query = orm.QueryBuilder().append(orm.Node, filters={"uuid": structure.uuid}, tag="structure")
-    query.append(orm.CalcJobNode, with_ancestors="structure", tag="job")
-    query.append(orm.Node, filters={"uuid": end.uuid}, with_ancestors="job", tag="end")
-    query.add_projection("job", "*")
-    return query.order_by({"job": {"ctime": "asc"}}).distinct().all(flat=True)
+    """Return the jobs that come after the structure and before the end, first ones first.
+
+    Step by step back from the end, then forward among what was met: asked for descendants, databases look through all links.
+    """
+    seen, front = {structure.pk, end.pk}, [end.pk]
+    after: dict[int, set[int]] = {}
+    types: dict[int, str] = {}
+    for _ in range(_MAX_STEPS):
+        query = orm.QueryBuilder().append(orm.Node, filters={"id": {"in": front}}, project="id", tag="node")
+        edge = {"type": {"in": [LinkType.CREATE.value, LinkType.INPUT_CALC.value]}}
+        query.append(orm.Node, with_outgoing="node", edge_filters=edge, project=["id", "node_type"])
+        for pk, before, node_type in query.iterall():
+            after.setdefault(before, set()).add(pk)
+            types[before] = node_type
+        # a target may be made from a training set, behind which there are all its labels
+        front = [pk for pk, node_type in types.items() if pk not in seen and "LabelledCrystalSetData" not in node_type]
+        seen.update(front)
+        if not front:
+            break
+    reached, front = set(), [structure.pk]
+    while front:
+        front = [pk for before in front for pk in after.get(before, ()) if pk not in reached]
+        reached.update(front)
+    jobs = [orm.load_node(pk) for pk in sorted(reached) if types.get(pk, "").startswith("process.calculation.calcjob.")]
+    return sorted(jobs, key=lambda job: job.ctime)
 
 
 def _codes(jobs: list[orm.Node | None]) -> dict[str, UsedCode]:

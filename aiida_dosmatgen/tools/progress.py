@@ -10,22 +10,24 @@ from typing import TextIO
 
 from aiida import orm
 
-_STAGES = {
+STAGES = {
     "SampleCalculation": "sampling",
     "RelaxCalculation": "relaxing",
     "ReferencesCalculation": "relaxing the elements",
     "PredictCalculation": "predicting",
+    "TrainCalculation": "training",
     "PwCalculation": "pw.x",
     "ProjwfcCalculation": "projwfc.x",
     "DosCalculation": "dos.x",
 }
+"""What a job does, by the name of its class."""
 
 
 def progress(campaign: orm.WorkChainNode) -> str:
     """Say what runs now and how far the validations are."""
     processes = campaign.called_descendants
     running = Counter(
-        _STAGES.get(node.process_label, node.process_label)
+        STAGES.get(node.process_label, node.process_label)
         for node in processes
         if isinstance(node, orm.CalcJobNode) and not node.is_terminated
     )
@@ -61,7 +63,7 @@ def wait(
                 print(trouble, file=stream, flush=True)
             problem = trouble
             if line != last or now - shown > 60:
-                print(f"{_clock(now - begin)}  {line}", file=stream, flush=True)
+                print(f"{clock(now - begin)}  {line}", file=stream, flush=True)
                 last, shown = line, now
             time.sleep(interval)
     except KeyboardInterrupt:
@@ -69,5 +71,6 @@ def wait(
     return True
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Return a time as minutes and seconds."""
     return f"{int(seconds) // 60:3d}:{int(seconds) % 60:02d}"

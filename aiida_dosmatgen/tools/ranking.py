@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiida import orm
+from aiida.common.exceptions import NotExistent
+from aiida.common.links import LinkType
 
 from .lineage import Lineage, UsedModel, UsedTemplate
 
@@ -21,10 +23,19 @@ def ranking_of(campaign: orm.WorkChainNode) -> dict[str, list[dict[str, Any]]]:
 
     :raises ValueError: if the campaign has no ranking (yet).
     """
-    if "ranking" not in campaign.outputs:
+    return ranking_node(campaign).get_dict()["targets"]
+
+
+def ranking_node(campaign: orm.WorkChainNode) -> orm.Dict:
+    """Return the node with the ranking of a campaign.
+
+    :raises ValueError: if the campaign has no ranking (yet).
+    """
+    try:
+        return campaign.base.links.get_outgoing(link_type=LinkType.RETURN).get_node_by_label("ranking")
+    except NotExistent:
         state = campaign.process_state.value if campaign.process_state else "unknown"
-        raise ValueError(f"{campaign.process_label}<{campaign.pk}> has no ranking; its state is {state}")
-    return campaign.outputs.ranking.get_dict()["targets"]
+        raise ValueError(f"{campaign.process_label}<{campaign.pk}> has no ranking; its state is {state}") from None
 
 
 def best_of(campaign: orm.WorkChainNode) -> dict[str, Any] | None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiida import orm
 from aiida.tools.workflows import WorkflowTools
 
 from .lineage import Lineage, lineage
 from .ranking import best_of, format_ranking, ranking_of
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
 
 
 class ValidateTools(WorkflowTools):
@@ -50,3 +54,20 @@ class CampaignTools(WorkflowTools):
         if best is None:
             raise ValueError("no candidate of this campaign was validated")
         return lineage(orm.load_node(best["validation"]))
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """Return the ranking as a table, one row for each ranked crystal of each target; see :func:`.dataframe_of`."""
+        from .frame import dataframe_of
+
+        return dataframe_of(self._node)
+
+    def plot_dos(self, target: str | None = None, candidate: int | None = None, axes: Axes | None = None) -> Axes:
+        """Draw the target, the predicted and the DFT curve of a crystal; by default of the best one.
+
+        :param target: its name; needed only if several targets have a candidate of this number.
+        :param axes: to draw on; new ones by default.
+        :raises ValueError: if there is no such candidate.
+        """
+        from .plot import plot_dos
+
+        return plot_dos(self._node, target, candidate, axes)

@@ -1,4 +1,4 @@
-"""The work chain of docs/generation.md can be built, and its inputs are valid."""
+"""The work chain of docs/how-to/generation.md can be built, and its inputs are valid."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 
-TEXT = (Path(__file__).parents[2] / "docs" / "generation.md").read_text()
+TEXT = (Path(__file__).parents[2] / "docs" / "how-to" / "generation.md").read_text()
 
 
 @pytest.mark.usefixtures("codes")
@@ -21,7 +21,7 @@ def test_the_work_chain_takes_its_inputs(models, checkpoint_file, target_node, p
         node.store().label = label
     (block,) = re.findall(r"```python aiida\n(.*?)```", TEXT, re.DOTALL)
     namespace = {}
-    exec(compile(block, "docs/generation.md", "exec"), namespace)
+    exec(compile(block, "docs/how-to/generation.md", "exec"), namespace)
     chain = process(namespace["builder"])
     assert chain.inputs.sample.classifier.uuid == nodes["dosmatgen-classifier"].uuid
     assert chain.inputs.sample.parameters.get_dict()["constraints"] == {"formula": "GaAs"}

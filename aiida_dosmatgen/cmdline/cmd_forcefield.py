@@ -1,0 +1,74 @@
+"""``aiida-dosmatgen forcefield``: what relaxes the candidates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..core.errors import ContentError
+from .group import Group
+from .listing import attribute, card, name_stored, nodes_table, short_hash
+from .params import FORCE_FIELD
+
+
+@click.group("forcefield", cls=Group)
+def forcefield() -> None:
+    """Force fields that relax the candidates: import, list, show the card.
+
+    \b
+    Example:
+      aiida-dosmatgen forcefield list
+    """
+
+
+@forcefield.command("import")
+@click.argument("source")
+@click.option("--label", help="What the force field is called; by default the name of the file or model.")
+def import_(source: str, label: str | None) -> None:
+    """Store a force field: a MACE model file, mace:NAME for a foundation model, or module:callable for an ASE calculator.
+
+    A model file is stored and hashed, and never loaded here. A named model must be known where the jobs run.
+
+    \b
+    Example:
+      aiida-dosmatgen forcefield import mace:medium-mpa-0
+    """
+    from pathlib import Path
+
+    from ..data.forcefield import ForceFieldData
+    from ..tools import nodes
+
+    if not Path(source).expanduser().is_file() and not source.startswith("mace:"):
+        if ":" not in source:
+            raise ContentError(
+                f"{source!r} is no file; give a MACE model file, mace:NAME, or module:callable of an ASE calculator"
+            )
+        name_stored(nodes.stored_once(ForceFieldData.from_calculator(source), "name"), label, source.rpartition(":")[2])
+        return
+    node = nodes.force_field(source)
+    name_stored(node, label, Path(node.name).stem)
+
+
+@forcefield.command("list")
+def list_() -> None:
+    """List the force fields of this profile.
+
+    \b
+    Example:
+      aiida-dosmatgen forcefield list
+    """
+    columns = {"kind": attribute("kind"), "name": attribute("name"), "sha256": attribute("sha256", short_hash)}
+    nodes_table("dosmatgen.forcefield", columns, "There are no force fields; the shipped one: aiida-dosmatgen setup localhost")
+
+
+@forcefield.command("show")
+@click.argument("forcefield", type=FORCE_FIELD)
+def show(forcefield: Any) -> None:
+    """Show the card of a force field.
+
+    \b
+    Example:
+      aiida-dosmatgen forcefield show dosmatgen-forcefield
+    """
+    click.echo(card(forcefield))

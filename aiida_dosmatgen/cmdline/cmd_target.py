@@ -1,0 +1,143 @@
+"""``aiida-dosmatgen target``: densities of states that are asked for."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .group import Group
+from .listing import attribute, name_stored, nodes_table
+from .params import TARGET
+
+
+@click.group("target", cls=Group)
+def target() -> None:
+    """Densities of states that are asked for: import, sketch, show, list.
+
+    \b
+    Example:
+      aiida-dosmatgen target import my_dos.csv --per-atom
+    """
+
+
+def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int] | None:
+    if value is None:
+        return None
+    try:
+        return [int(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not a list of atoms, as 0,3; they count from 0") from None
+
+
+@target.command("import")
+@click.argument("source")
+@click.option("--label", help="What the target is called; by default the name of the file.")
+@click.option("--n-atoms", type=click.IntRange(1), help="Atoms of the cell that a total curve belongs to.")
+@click.option("--per-atom", is_flag=True, help="A total curve is divided by the number of atoms already.")
+@click.option("--complete-below", type=float, metavar="EV", help="Energy up to which the curve is to be trusted.")
+@click.option("--sites", callback=_sites, metavar="0,3", help="The atoms that the curves are for; the others are free.")
+def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | None, **options: Any) -> None:
+    """Store a target: from a CSV, JSON or npz file, the JSON of a pymatgen CompleteDos, or a finished PdosWorkChain.
+
+    SOURCE is a path, or the pk or uuid of a PdosWorkChain. In a CSV, the first column is the energy in eV relative to the
+    highest occupied level; one more column is a total curve, several are one for each site.
+
+    \b
+    Example:
+      aiida-dosmatgen target import my_dos.csv --n-atoms 8 --label my_dos
+    """
+    from ..tools import nodes
+
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= {"per_atom": True} if per_atom else {}
+    given |= {"site_indices": sites} if sites is not None else {}
+    path = Path(source).expanduser()
+    if path.is_file() or not source.replace("-", "").isalnum():
+        name_stored(nodes.target(path, **given), label, path.stem)
+    else:
+        name_stored(nodes.target_of_process(source, **given), label, f"pdos_{source[:8]}")
+
+
+@target.command("sketch")
+@click.option(
+    "--centre", type=float, required=True, metavar="EV", help="Centre of gravity of the band; 0 is the highest level."
+)
+@click.option("--width", type=float, required=True, metavar="EV", help="From the bottom of the band to its top.")
+@click.option("--gap", type=float, default=0.0, show_default=True, metavar="EV", help="Above the filled band; 0 is a metal.")
+@click.option("--electrons", type=float, default=4.0, show_default=True, help="In the filled part, for each atom.")
+@click.option("--n-atoms", type=click.IntRange(1), help="Atoms of a candidate; open without it.")
+@click.option("--label", help="What the target is called; by default sketch_CENTRE_WIDTH_GAP.")
+def sketch_(centre: float, width: float, gap: float, electrons: float, n_atoms: int | None, label: str | None) -> None:
+    """Store a target that is drawn from a band's centre and width and the gap above it, and show it.
+
+    \b
+    Example:
+      aiida-dosmatgen target sketch --centre -3 --width 6 --gap 1.5 --label semiconductor
+    """
+    from ..core.sketch import sketch
+    from ..data.target import DosTargetData
+    from ..tools import nodes
+    from ..tools.curves import in_terminal
+
+    drawn = sketch(centre, width, gap, electrons=electrons, n_atoms=n_atoms)
+    source = f"sketch: centre {centre:g} eV, width {width:g} eV, gap {gap:g} eV, {electrons:g} electrons per atom"
+    node = nodes.stored_once(DosTargetData(drawn, label_source=source))
+    name_stored(node, label, f"sketch_{centre:g}_{width:g}_{gap:g}")
+    click.echo(in_terminal({node.label: drawn}, colour=sys.stdout.isatty()))
+
+
+@target.command("show")
+@click.argument("targets", type=TARGET, nargs=-1, required=True)
+@click.option("--png", type=click.Path(dir_okay=False, path_type=Path), help="Draw into this file, not into the terminal.")
+def show(targets: tuple[Any, ...], png: Path | None) -> None:
+    """Show one or more targets (labels, pks or files) as one plot: in the terminal, or as a PNG file.
+
+    \b
+    Example:
+      aiida-dosmatgen target show my_dos --png my_dos.png
+    """
+    from ..tools.curves import as_png, in_terminal
+
+    curves = {node.label or f"target {node.pk}": node.target for node in targets}
+    if png is not None:
+        as_png(curves, png)
+        click.echo(f"Wrote {png}")
+        return
+    click.echo(in_terminal(curves, colour=sys.stdout.isatty()))
+    for node in targets:
+        limit = node.base.attributes.get("complete_below", None)
+        click.echo(
+            f"{node.label or node.pk}: {_kind(node)}, from {node.base.attributes.get('label_source', None) or 'elsewhere'}, "
+            f"compared {'everywhere' if limit is None else f'up to {limit:.1f} eV'}"
+        )
+
+
+def _kind(node: Any) -> str:
+    get = node.base.attributes.get
+    if get("kind") == "total":
+        size = get("n_atoms", None)
+        return "one total curve" + (f" for {size} atoms" if size else "")
+    chosen = get("sites", None)
+    return f"curves for {get('n_sites')} sites" + (f" (atoms {', '.join(map(str, chosen))})" if chosen else "")
+
+
+@target.command("list")
+def list_() -> None:
+    """List the targets of this profile.
+
+    \b
+    Example:
+      aiida-dosmatgen target list
+    """
+    nodes_table(
+        "dosmatgen.target",
+        {
+            "what": _kind,
+            "compared below (eV)": attribute("complete_below", lambda e: f"{e:.1f}"),
+            "from": attribute("label_source"),
+        },
+        "There are no targets; import one: aiida-dosmatgen target import my_dos.csv",
+    )

@@ -1,0 +1,256 @@
+"""What a campaign needs, looked at part by part, and how to mend what is broken."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..core.errors import ContentError
+from .computer import PLUGINS, Shell, connection
+from .setup import FAMILY, MODELS
+
+if TYPE_CHECKING:
+    from aiida.orm import Computer, InstalledCode
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One part that was looked at.
+
+    :param found: what is there, or what is wrong.
+    :param mend: what to type or to do, None if the part is sound.
+    """
+
+    part: str
+    found: str
+    mend: str | None = None
+
+    @property
+    def sound(self) -> bool:
+        """Whether there is nothing to mend."""
+        return self.mend is None
+
+
+def examine(computers: Iterable[str] = ()) -> Iterator[Finding]:
+    """Look at everything, in the order in which parts depend on each other, and go on where something is broken.
+
+    :param computers: labels of those to look at; by default all that have a code ``dosmatgen``.
+    """
+    yield look_at_versions()
+    yield look_at_profile()
+    yield from look_at_daemon()
+    yield from look_at_computers(list(computers))
+    yield look_at_pseudopotentials()
+    yield from look_at_models()
+
+
+# --- parts -------------------------------------------------------------------------------------------------------------------
+
+
+def look_at_versions() -> Finding:
+    """Look whether the package is installed as it should be."""
+    import aiida
+    from aiida.plugins.entry_point import ENTRY_POINT_GROUP_FACTORY_MAPPING, get_entry_point_names, load_entry_point
+
+    broken, count = [], 0
+    for group in ENTRY_POINT_GROUP_FACTORY_MAPPING:
+        for name in get_entry_point_names(group):
+            if name.startswith("dosmatgen."):
+                count += 1
+                try:
+                    load_entry_point(group, name)
+                except Exception as exception:  # whatever an import raises
+                    broken.append(f"{name} ({exception})")
+    if broken or not count:
+        what = f"entry points that cannot be loaded: {', '.join(broken)}" if broken else "no entry points are registered"
+        return Finding("installation", what, "pip install --force-reinstall aiida-dosmatgen, then verdi daemon restart")
+    return Finding("installation", f"aiida-dosmatgen {__version__} with {count} entry points, aiida-core {aiida.__version__}")
+
+
+def look_at_profile() -> Finding:
+    """Look at the profile."""
+    from aiida.manage import get_manager
+    from aiida.orm import QueryBuilder, User
+
+    manager = get_manager()
+    profile = manager.get_profile()
+    found = f"{profile.name}, {profile.storage_backend}"
+    if QueryBuilder().append(User).count() == 0:
+        return Finding("profile", f"{found}, without a user", f"verdi -p {profile.name} user configure")
+    return Finding("profile", f"{found}, broker {profile.process_control_backend or 'none'}")
+
+
+def look_at_daemon() -> Iterator[Finding]:
+    """Look whether the daemon is at work."""
+    from aiida.engine.daemon.client import get_daemon_client
+    from aiida.manage import get_manager
+
+    from ..tools import daemon
+
+    profile = get_manager().get_profile()
+    if profile.process_control_backend is None:
+        yield Finding(
+            "daemon",
+            "the profile has no broker, so that nothing can be submitted",
+            f"verdi profile configure-broker {profile.name}",
+        )
+        return
+    problem = daemon.problem()
+    if problem:
+        what, _, how = problem.rpartition(": ")
+        yield Finding("daemon", what, how)
+        return
+    client = get_daemon_client()
+    workers = client.get_numprocesses().get("numprocesses", "?")
+    yield Finding("daemon", f"at work with {workers} {'worker' if workers == 1 else 'workers'}")
+
+
+def look_at_computers(labels: list[str]) -> Iterator[Finding]:
+    """Look at computers and their codes.
+
+    :param labels: of those to look at; by default all that have a code ``dosmatgen``.
+    """
+    from aiida.orm import Computer, InstalledCode, QueryBuilder
+
+    query = QueryBuilder().append(Computer, tag="computer", filters={"label": {"in": labels}} if labels else {})
+    if not labels:
+        query.append(InstalledCode, with_computer="computer", filters={"label": "dosmatgen"})
+    query.add_projection("computer", "*")
+    computers = {computer.label: computer for computer in query.all(flat=True)}
+    for label in labels:
+        if label not in computers:
+            yield Finding(
+                f"computer {label}", "there is none of this name", "aiida-dosmatgen setup computer, or setup localhost"
+            )
+    if not computers and not labels:
+        how = "aiida-dosmatgen setup localhost, or aiida-dosmatgen setup computer for a cluster"
+        yield Finding("computer", "none has a code dosmatgen", how)
+    for label in sorted(computers):
+        yield from _computer(computers[label])
+
+
+def _computer(computer: Computer) -> Iterator[Finding]:
+    from aiida.orm import User
+
+    part, again = f"computer {computer.label}", _again(computer)
+    if not computer.is_configured:
+        yield Finding(part, "is not configured", again)
+        return
+    user = User.collection.get_default()
+    if not computer.is_user_enabled(user):
+        yield Finding(part, "is disabled", f"verdi computer enable {computer.label} {user.email}")
+        return
+    codes = _codes(computer)
+    try:
+        with connection(computer) as shell:
+            scheduler = _scheduler_problem(computer, shell)
+            if scheduler:
+                yield Finding(part, *scheduler)
+            else:
+                where = f"{computer.transport_type}, {computer.scheduler_type}, jobs in {computer.get_workdir()}"
+                yield Finding(part, where)
+            for label in PLUGINS:
+                if label in codes:
+                    yield _code(codes[label], shell)
+                else:
+                    yield Finding(f"code {label}@{computer.label}", "there is none", again)
+    except ContentError as exception:
+        yield Finding(part, str(exception), again)
+
+
+def _scheduler_problem(computer: Computer, shell: Shell) -> tuple[str, str] | None:
+    needed = {"core.slurm": "sbatch", "core.direct": "ps", "core.pbspro": "qsub", "core.sge": "qsub", "core.lsf": "bsub"}
+    command = needed.get(computer.scheduler_type)
+    if command is None or shell.run(f"command -v {command}")[0] == 0:
+        return None
+    package = "install it (Debian: procps)" if command == "ps" else "check the scheduler of the computer, or log in by hand"
+    return f"{computer.scheduler_type} needs {command}, which is not there", package
+
+
+def _codes(computer: Computer) -> dict[str, InstalledCode]:
+    from aiida.orm import InstalledCode, QueryBuilder
+
+    query = QueryBuilder().append(
+        InstalledCode, filters={"dbcomputer_id": computer.pk, "label": {"in": list(PLUGINS)}}, tag="code"
+    )
+    return {code.label: code for code in query.order_by({"code": {"id": "asc"}}).all(flat=True)}
+
+
+def _code(code: InstalledCode, shell: Shell) -> Finding:
+    path = str(code.filepath_executable)
+    prepared = "\n".join(filter(None, [code.computer.get_prepend_text(), code.prepend_text]))
+    again = _again(code.computer)
+    part = f"code {code.full_label}"
+    status, found = shell.run(f"{prepared}\ncommand -v '{path}'")
+    if status != 0:
+        return Finding(part, f"{path} is not there", f"install it, then {again}")
+    if code.label != "dosmatgen":
+        return Finding(part, found)
+    status, version = shell.run(f"{prepared}\n'{path}' --version")
+    if status != 0:
+        return Finding(part, f"{path} does not run: {version}", f"install aiida-dosmatgen[engine] there, then {again}")
+    if version.split()[-1:] != [__version__]:
+        return Finding(part, f"{path} is {version}, here is {__version__}", f"pip install aiida-dosmatgen=={__version__} there")
+    look = "import torch; print(torch.__version__, torch.cuda.is_available())"
+    # the first line of the script names the Python that the package is installed for
+    status, torch = shell.run(f"{prepared}\n\"$(head -1 '{path}' | sed 's/^#!//')\" -c '{look}'")
+    if status != 0:
+        return Finding(part, f"{version}, but its Python has no torch: {torch}", "pip install aiida-dosmatgen[engine] there")
+    number, gpu = torch.split()
+    return Finding(part, f"{version}, torch {number}, {'sees a GPU' if gpu == 'True' else 'no GPU seen from here'}")
+
+
+def _again(computer: Computer) -> str:
+    if computer.transport_type == "core.local":
+        return "aiida-dosmatgen setup localhost"
+    return f"aiida-dosmatgen setup computer --config YOUR-FILE.yaml (label: {computer.label})"
+
+
+def look_at_pseudopotentials() -> Finding:
+    """Look at the pseudopotential families."""
+    from aiida.orm import QueryBuilder
+    from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily
+
+    families = QueryBuilder().append(CutoffsPseudoPotentialFamily).all(flat=True)
+    family = next((family for family in families if family.label == FAMILY), None)
+    others = ", ".join(sorted(f.label for f in families if f.label != FAMILY))
+    if family is None:
+        also = f"; there are {others}, which a campaign takes with --override validate.pseudo_family=LABEL" if others else ""
+        return Finding("pseudopotentials", f"no family {FAMILY}{also}", "aiida-dosmatgen setup localhost")
+    if not family.get_cutoff_stringencies():
+        return Finding("pseudopotentials", f"{FAMILY} has no cutoffs", "aiida-dosmatgen setup localhost")
+    found = f"{FAMILY}: {' '.join(sorted(family.elements))}; cutoffs {' '.join(family.get_cutoff_stringencies())}"
+    return Finding("pseudopotentials", f"{found}{'; also ' + others if others else ''}")
+
+
+def look_at_models() -> Iterator[Finding]:
+    """Look whether the shipped models are there and whole."""
+    from aiida.orm import QueryBuilder
+    from aiida.plugins import DataFactory
+
+    for label, (_, entry_point) in MODELS.items():
+        node = QueryBuilder().append(DataFactory(entry_point), filters={"label": label}).first(flat=True)
+        if node is None:
+            yield Finding(f"model {label}", "is not in this profile", "aiida-dosmatgen setup localhost")
+            continue
+        stated, actual = node.base.attributes.get("sha256"), _sha256(node)
+        if stated != actual:
+            yield Finding(
+                f"model {label}",
+                f"the file of node {node.pk} has been damaged: its sha256 is {actual[:8]}…, it was {stated[:8]}…",
+                f"verdi node delete {node.pk}, then aiida-dosmatgen setup localhost; or restore the repository from a backup",
+            )
+        else:
+            yield Finding(f"model {label}", f"node {node.pk}, sha256 {stated[:8]}…")
+
+
+def _sha256(node: Any) -> str:
+    digest = hashlib.sha256()
+    name = node.base.repository.list_object_names()[0]
+    with node.base.repository.open(name, "rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""How all commands behave: one line for what was refused, a profile that is loaded first, suggestions for mistyped names."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from aiida.cmdline.groups.verdi import VerdiCommand, VerdiCommandGroup
+from aiida.cmdline.params import options, types
+from aiida.common import exceptions, log
+
+from ..core.errors import ContentError
+
+REFUSALS = (
+    ContentError,
+    ValueError,  # what the builders and the tools raise, with one line
+    exceptions.ValidationError,
+    exceptions.NotExistent,
+    exceptions.MultipleObjectsError,
+    exceptions.InvalidOperation,
+)
+"""What means "this cannot be done with what you gave me", and not "this program is wrong"."""
+
+
+class Refusal(click.ClickException):
+    """One line that says what was wrong, where, and what to do; the exit status is 2."""
+
+    exit_code = 2
+
+
+class Command(VerdiCommand):
+    """A command whose refusals are one line. With ``--verbosity debug`` the traceback is shown instead."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except REFUSALS as exception:
+            if (log.CLI_LOG_LEVEL or "").upper() == "DEBUG":
+                raise
+            raise Refusal(_named(ctx, str(exception))) from None
+
+
+class Group(VerdiCommandGroup):
+    """A group in the manner of ``verdi``. Every command has ``--profile`` and ``--verbosity``."""
+
+    command_class = Command
+
+    @staticmethod
+    def add_verbosity_option(cmd: click.Command) -> click.Command:
+        """Add it to commands only: where a group has it too, AiiDA does not look at that of the command any more."""
+        return cmd if isinstance(cmd, click.Group) else VerdiCommandGroup.add_verbosity_option(cmd)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command with the options that all of them have."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None and not isinstance(command, click.Group) and "profile" not in [p.name for p in command.params]:
+            # eager: arguments that name nodes are looked up in this profile
+            add = options.PROFILE(
+                type=types.ProfileParamType(load_profile=True),
+                default=None,
+                expose_value=False,
+                is_eager=True,
+                callback=_ensure_loaded,
+            )
+            command = add(command)
+        return command
+
+    def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
+        """Run, with errors in one line and their exit status; what commands return is the exit status too."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kwargs)
+        try:
+            status = super().main(*args, standalone_mode=False, **kwargs)
+        except click.UsageError as exception:
+            line = exception.format_message().rstrip(".")
+            if exception.ctx is not None:
+                line = _named(exception.ctx, f"{line}; {exception.ctx.command_path} --help shows how")
+            click.echo(_one_line(line), err=True)
+            sys.exit(exception.exit_code)
+        except click.ClickException as exception:
+            click.echo(exception.format_message(), err=True)
+            sys.exit(exception.exit_code)
+        except click.Abort:
+            click.echo("Stopped.", err=True)
+            sys.exit(130)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _ensure_loaded(ctx: click.Context, _: click.Parameter, __: Any) -> None:
+    """Load the default profile, unless one is loaded, and its storage."""
+    if ctx.resilient_parsing:
+        return
+    from aiida.cmdline.utils.decorators import load_backend_if_not_loaded
+
+    try:
+        load_backend_if_not_loaded()
+    except exceptions.AiidaException as exception:
+        missing = "there is no AiiDA profile; make one: aiida-dosmatgen setup localhost"
+        raise Refusal(_named(ctx, str(exception) if ctx.obj.config.profile_names else missing)) from None
+
+
+def _named(ctx: click.Context, text: str) -> str:
+    """Return one line that begins with the name of the command."""
+    _, _, name = ctx.command_path.partition(" ")
+    return _one_line(f"{name or ctx.command_path}: {text}")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

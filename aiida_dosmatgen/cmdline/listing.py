@@ -1,0 +1,65 @@
+"""Tables of nodes, and cards of single ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import click
+import yaml
+from aiida.cmdline.utils import echo
+
+
+def nodes_table(entry_point: str, columns: Mapping[str, Callable[[Any], Any]], empty: str) -> None:
+    """Print all nodes of a class, oldest first.
+
+    :param entry_point: of the class.
+    :param columns: what stands beside pk and label, by its heading.
+    :param empty: what is said if there are none.
+    """
+    from aiida.orm import QueryBuilder
+    from aiida.plugins import DataFactory
+
+    query = QueryBuilder().append(DataFactory(entry_point), tag="node").order_by({"node": {"id": "asc"}})
+    rows: list[Sequence[Any]] = []
+    for node in query.all(flat=True):
+        cells = [column(node) for column in columns.values()]
+        rows.append([node.pk, node.label or "–", *("–" if cell is None else cell for cell in cells)])
+    if rows:
+        echo.echo_tabulate(rows, headers=["pk", "label", *columns])
+    else:
+        click.echo(empty)
+
+
+def attribute(name: str, convert: Callable[[Any], Any] = lambda value: value) -> Callable[[Any], Any]:
+    """Return what reads an attribute of a node."""
+
+    def read(node: Any) -> Any:
+        value = node.base.attributes.get(name, None)
+        return None if value is None else convert(value)
+
+    return read
+
+
+def short_hash(value: str) -> str:
+    """Return the beginning of a hash."""
+    return value[:8]
+
+
+def card(node: Any, leave_out: Sequence[str] = ()) -> str:
+    """Return what a node says of itself, as YAML."""
+    attributes = {
+        name: value for name, value in sorted(node.base.attributes.items()) if name not in {"filename", "content", *leave_out}
+    }
+    head = {"pk": node.pk, "uuid": node.uuid, "label": node.label, "stored": f"{node.ctime:%Y-%m-%d %H:%M}"}
+    return yaml.safe_dump(
+        {**head, **attributes}, sort_keys=False, allow_unicode=True, default_flow_style=None, width=100
+    ).rstrip()
+
+
+def name_stored(node: Any, label: str | None, default: str = "") -> None:
+    """Give a stored node a label, and say where it is. A label that it has stays, unless another is asked for."""
+    wanted = label or node.label or default
+    if node.label != wanted:
+        node.label = wanted
+    click.echo(f"{type(node).__name__}<{node.pk}> {node.label or node.uuid}")

@@ -1,0 +1,32 @@
+"""A campaign as one HTML file that opens anywhere, without a network."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from aiida import orm
+
+from .content import content_of
+from .page import render
+
+
+def write(node: orm.WorkChainNode, path: str | Path) -> Path:
+    """Write the page of a campaign: funnel, crystals with their curves and structures, lineage, settings and hashes.
+
+    The page is a function of the campaign alone: in whatever profile it is written, it is the same, byte by byte. It asks
+    nothing of any network.
+
+    :param path: of the HTML file; one that is there is replaced.
+    :return: the path.
+    :raises ValueError: in one line, if the node is no campaign, or has no ranking (yet).
+    """
+    path = Path(path).expanduser()
+    text = render(content_of(node))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)  # whoever looks at the file sees the page before or the new one
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,208 @@
+"""What stands on the page of a campaign, as plain values: strings, numbers, lists. How it looks is for :mod:`.page`."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from aiida import orm
+
+from ..core.crystals import CrystalSet
+from ..core.target import DosTarget
+from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
+from .curves import packed_crystal, packed_target, sparkline
+from .origin import origins
+from .settings import dft_energies, made_by, reproduction
+
+_CRITERIA = {
+    "candidates": "sampled",
+    "valid": "valid crystals",
+    "converged": "relaxed",
+    "formation energy": "energy within limits",
+    "hull": "close to the hull",
+    "predicted": "DOS predicted",
+    "close": "predicted close to it",
+    "certain": "certain enough",
+    "unique": "unlike better ones",
+    "novel": "not known before",
+}
+_SYMPREC = 0.05  # Å; relaxed candidates are symmetric to some hundredths
+
+
+def content_of(campaign: orm.WorkChainNode) -> dict[str, Any]:
+    """Return all that the page of a campaign says.
+
+    :raises ValueError: in one line, if the node is no campaign, or has no ranking (yet).
+    """
+    results = results_of(campaign)
+    several = len(results.targets) > 1
+    scores = scores_of([crystal.row["validation"] for crystal in results.crystals if crystal.validated])
+    energies = dft_energies(campaign)
+    nodes, trees, _ = origins(scores.values())
+    tree_of = dict(zip(scores, trees, strict=True))
+    rows, crystals = [], []
+    for place, crystal in enumerate(results.crystals):
+        target, row = results.targets[crystal.target], crystal.row
+        validation = row.get("validation") if crystal.validated else None
+        rows.append(_table_row(place, target, crystal))
+        crystals.append(
+            {
+                "key": f"{crystal.target}-{row['candidate']}",
+                "target": crystal.target,
+                "candidate": row["candidate"],
+                "formula": row["formula"],
+                "status": row["status"],
+                "validated": crystal.validated,
+                "mae": (row.get("dft") or {}).get("mae"),
+                "facts": _facts(crystal, energies.get(validation or "")),
+                "cif": cif_of(crystal.crystal, f"{row['formula']}_candidate_{row['candidate']}"),
+                "curves": packed_crystal(target, crystal),
+                "tree": tree_of.get(validation or ""),
+            }
+        )
+    return {
+        "title": campaign.label or f"Campaign of {campaign.ctime:%d %B %Y}",
+        "description": campaign.description,
+        "uuid": campaign.uuid,
+        "begun": f"{campaign.ctime:%Y-%m-%d %H:%M} UTC",
+        "state": _state(campaign),
+        "several": several,
+        "totals": _totals(results),
+        "funnels": [_funnel(name, results) for name in sorted(results.targets)],
+        "rows": rows,
+        "n_validated": sum(crystal.validated for crystal in results.crystals),
+        "reproduction": reproduction(campaign),
+        "sources": {
+            name: node.base.attributes.get("label_source", None) or "" for name, node in target_nodes(campaign).items()
+        },
+        "payload": {
+            "targets": {name: packed_target(target) for name, target in results.targets.items()},
+            "crystals": crystals,
+            "nodes": nodes,
+            "made": made_by(campaign),
+        },
+    }
+
+
+def cif_of(crystal: CrystalSet, name: str) -> str:
+    """Return one crystal as a CIF, all atoms of the cell listed."""
+    import ase.io
+
+    stream = io.BytesIO()
+    ase.io.write(stream, crystal.to_ase(), format="cif")
+    return stream.getvalue().decode("ascii").replace("data_image0", f"data_{name}", 1)
+
+
+def _state(campaign: orm.WorkChainNode) -> str:
+    if campaign.is_finished_ok:
+        return "finished"
+    return f"ended with exit status {campaign.exit_status}: {campaign.exit_message or campaign.exception or ''}".rstrip(": ")
+
+
+def _totals(results: CampaignResults) -> dict[str, Any]:
+    validated = [crystal for crystal in results.crystals if crystal.validated]
+    scored = [crystal for crystal in validated if crystal.row["dft"].get("mae") is not None]
+    best = min(scored, key=lambda crystal: crystal.row["dft"]["mae"], default=None)
+    return {
+        "candidates": sum(funnel.get("candidates", 0) for funnel in results.funnels.values()),
+        "ranked": len(results.crystals),
+        "computed": sum(crystal.row["status"] in ("validated", "failed") for crystal in results.crystals),
+        "validated": len(validated),
+        "best": None
+        if best is None
+        else {"mae": best.row["dft"]["mae"], "formula": best.row["formula"], "place": results.crystals.index(best)},
+    }
+
+
+def _funnel(name: str, results: CampaignResults) -> dict[str, Any]:
+    crystals = [crystal for crystal in results.crystals if crystal.target == name]
+    steps = [(_CRITERIA.get(key, key), left) for key, left in results.funnels.get(name, {}).items()]
+    steps.append(("computed by DFT", sum(crystal.row["status"] in ("validated", "failed") for crystal in crystals)))
+    steps.append(("validated", sum(crystal.validated for crystal in crystals)))
+    first = max(steps[0][1], 1)
+    reasons = sorted(results.rejected.get(name, {}).items(), key=lambda pair: (-pair[1], pair[0]))
+    lost: dict[str, int] = {}
+    for crystal in crystals:
+        if crystal.row["status"] == "failed":
+            reason = f"DFT failed: {crystal.row.get('reason', '')}"
+            lost[reason] = lost.get(reason, 0) + 1
+    return {
+        "target": name,
+        "failed": results.failed.get(name),
+        "steps": [{"name": step, "left": left, "share": left / first} for step, left in steps],
+        "reasons": [*reasons, *lost.items()],
+    }
+
+
+def _table_row(place: int, target: DosTarget, crystal: RankedCrystal) -> dict[str, Any]:
+    row, dft = crystal.row, crystal.row.get("dft") or {}
+    return {
+        "place": place,
+        "target": crystal.target,
+        "rank": row["rank"],
+        "formula": row["formula"],
+        "candidate": row["candidate"],
+        "formation_energy": row.get("formation_energy"),
+        "predicted": row.get("predicted_distance"),
+        "mae": dft.get("mae"),
+        "mae_window": dft.get("mae_window"),
+        "wasserstein": dft.get("wasserstein"),
+        "score": row.get("score"),
+        "status": row["status"],
+        "validated": crystal.validated,
+        "reason": row.get("reason", ""),
+        "sparkline": sparkline(target, crystal) if crystal.dft is not None else None,
+    }
+
+
+def _facts(crystal: RankedCrystal, dft_energy: float | None) -> list[list[str]]:
+    """Return name, value and unit of what is known of a crystal."""
+    row, dft = crystal.row, crystal.row.get("dft") or {}
+    one, n_atoms = crystal.crystal, len(crystal.crystal.numbers)
+    lengths, angles = _cell(one.lattices[0])
+    facts = [
+        ("DFT distance", _number(dft.get("mae"), 4), "states/eV/atom"),
+        ("DFT distance, ±3 eV", _number(dft.get("mae_window"), 4), "states/eV/atom"),
+        ("DFT distance, totals", _number(dft.get("mae_total"), 4), "states/eV/atom"),
+        ("DFT shift (Wasserstein)", _number(dft.get("wasserstein"), 3), "eV"),
+        ("Predicted distance", _number(row.get("predicted_distance"), 4), "states/eV/atom"),
+        ("Its expected error", _number(row.get("uncertainty"), 4), "states/eV/atom"),
+        ("Score", _number(row.get("score"), 4), ""),
+        ("Formation energy", _number(row.get("formation_energy"), 3), "eV/atom"),
+        ("Energy above the hull", _number(row.get("hull_distance"), 3), "eV/atom"),
+        ("Energy, force field", _number(crystal.energy, 4), "eV/atom"),
+        ("Energy, DFT", _number(None if dft_energy is None else dft_energy / n_atoms, 4), "eV/atom"),
+        ("Space group", _space_group(one) if crystal.validated else "", ""),
+        ("Atoms in the cell", str(n_atoms), ""),
+        ("Cell lengths", " · ".join(f"{length:.3f}" for length in lengths), "Å"),
+        ("Cell angles", " · ".join(f"{angle:.1f}" for angle in angles), "°"),
+        ("Volume", _number(float(one.volumes[0]) / n_atoms, 2), "Å³/atom"),
+        ("Chosen for DFT because", row.get("selected") or "", ""),
+        ("Failed because", row.get("reason") or "", ""),
+        ("Structure", row.get("structure") or "", ""),
+        ("Validation", row.get("validation") or "", ""),
+    ]
+    return [[name, value, unit] for name, value, unit in facts if value]
+
+
+def _cell(lattice: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return lengths in Å and angles in degrees."""
+    lengths = np.linalg.norm(lattice, axis=1)
+    pairs = ((1, 2), (0, 2), (0, 1))
+    cosines = [lattice[i] @ lattice[j] / (lengths[i] * lengths[j]) for i, j in pairs]
+    return lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+
+
+def _space_group(crystal: CrystalSet) -> str:
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
+
+    try:
+        found = SpacegroupAnalyzer(crystal.to_pymatgen()[0], symprec=_SYMPREC)
+        return f"{found.get_space_group_symbol()} ({found.get_space_group_number()}), to {_SYMPREC:g} Å"
+    except (SymmetryUndeterminedError, TypeError):  # spglib gives up on some distorted cells
+        return ""
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}".replace("-", "−")

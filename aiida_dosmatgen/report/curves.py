@@ -1,0 +1,71 @@
+"""Curves in few bytes, and as small drawings."""
+
+from __future__ import annotations
+
+import base64
+
+import numpy as np
+
+from ..core.target import DosTarget
+from ..tools.campaign import RankedCrystal, compared
+
+_LEVELS = 65535
+_WIDTH, _HEIGHT, _POINTS = 126, 34, 64
+
+
+def packed(curve: np.ndarray) -> list:
+    """Return a curve as [base64 of 16-bit integers, value of one step]: to 1/65535 of its largest value.
+
+    :param curve: not negative, shape (n,).
+    """
+    step = max(float(np.max(curve)), 1e-12) / _LEVELS
+    steps = np.round(np.clip(curve, 0, None) / step).astype("<u2")
+    return [base64.b64encode(steps.tobytes()).decode("ascii"), float(f"{step:.6g}")]
+
+
+def packed_target(target: DosTarget) -> dict:
+    """Return a target's energies in eV and its curves in states/eV/atom, the total and those of the sites."""
+    return {
+        "emin": target.grid.emin,
+        "emax": target.grid.emax,
+        "n": target.grid.n,
+        "limit": min(target.complete_below, target.grid.emax),
+        "total": packed(target.total),
+        "sites": [packed(curve) for curve in target.curves] if target.kind == "sites" else [],
+        "atoms": [atom + 1 for atom in target.atoms],
+    }
+
+
+def packed_crystal(target: DosTarget, crystal: RankedCrystal) -> dict:
+    """Return the curves of a crystal that belong to those of its target: ``predicted`` and ``dft``, as far as there are any.
+
+    Curves of the single sites are given for validated crystals only, that have an atom for each curve of the target.
+    """
+    found: dict = {"limit": min(crystal.complete_below, target.grid.emax)}
+    for name, dos in (("predicted", crystal.predicted), ("dft", crystal.dft)):
+        if dos is None:
+            continue
+        curves = compared(target, crystal, dos)
+        found[name] = {"total": packed(curves.mean(0)), "sites": []}
+        if crystal.validated and target.kind == "sites" and len(curves) == len(target.curves):
+            found[name]["sites"] = [packed(curve) for curve in curves]
+    return found
+
+
+def sparkline(target: DosTarget, crystal: RankedCrystal) -> dict:
+    """Return the target and the DFT curve as paths of a small SVG drawing, with its size."""
+    assert crystal.dft is not None
+    limit = min(target.complete_below, crystal.complete_below, target.grid.emax)
+    energies = np.linspace(target.grid.emin, limit, _POINTS)
+    wanted, got = (
+        np.interp(energies, target.grid.points, curve)
+        for curve in (target.total, compared(target, crystal, crystal.dft).mean(0))
+    )
+    top = 1.05 * max(wanted.max(), got.max())
+    line, area = (_path(curve / top) for curve in (got, wanted))
+    return {"line": line, "area": f"{area}V{_HEIGHT}H0Z", "width": _WIDTH, "height": _HEIGHT}
+
+
+def _path(shares: np.ndarray) -> str:
+    x = np.linspace(0, _WIDTH, len(shares))
+    return "M" + "L".join(f"{a:.0f} {b:.1f}" for a, b in zip(x, _HEIGHT * (1 - shares), strict=True))

@@ -1,0 +1,88 @@
+"""Targets as pictures: in the terminal, and as a PNG file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..core.errors import ContentError
+from ..core.target import DosTarget
+
+_MARKERS = ("braille", "+", "o", "x", "*")
+_X, _Y = "energy (eV), 0 is the highest occupied level", "DOS (states/eV/atom)"
+
+
+def curves_of(name: str, target: DosTarget) -> dict[str, tuple[list[float], list[float]]]:
+    """Return energies and values of each curve by what it is called in a legend, as far up as it is compared.
+
+    Sites with the same curve have one in common.
+    """
+    shown = target.grid.points <= target.complete_below
+    energies = target.grid.points[shown].tolist()
+    if target.kind == "total":
+        return {name: (energies, target.total[shown].tolist())}
+    alike: dict[bytes, list[int]] = {}
+    for atom, curve in zip(target.atoms, target.curves, strict=True):
+        alike.setdefault(np.round(curve, 4).tobytes(), []).append(atom)
+    curves = dict(zip(target.atoms, target.curves, strict=True))
+    return {
+        f"{name}, {'site' if len(atoms) == 1 else 'sites'} {', '.join(map(str, atoms))}": (
+            energies,
+            curves[atoms[0]][shown].tolist(),
+        )
+        for atoms in alike.values()
+    }
+
+
+def in_terminal(targets: Mapping[str, DosTarget], width: int | None = None, height: int = 24, colour: bool = True) -> str:
+    """Return the plot of targets as text.
+
+    :param width: columns; by default those of the terminal, 100 at most.
+    """
+    import plotext
+
+    figure = plotext.figure
+    figure.clear()
+    figure.theme("simple" if colour else "colorless")
+    figure.plot_size(width or min(100, shutil.get_terminal_size((100, 24)).columns), height)
+    every = [curve for name, target in targets.items() for curve in curves_of(name, target).items()]
+    for number, (label, (energies, values)) in enumerate(every):
+        # without colours curves are told apart by what they are drawn with
+        marker = "braille" if colour else _MARKERS[number % len(_MARKERS)]
+        figure.draw(figure.signal(energies, values, marker=marker).lines().label(label))
+    # room above the curves for the legend, which would hide them
+    highest = max(max(values) for _, (_, values) in every)
+    figure.ruler("y").lim(0, highest * height / max(height - 7 - 2 * len(every), 4))
+    figure.line(0, "vertical", style="dotted", pixel=("gray", None, None))
+    figure.label(_X, "lower")
+    figure.title(_Y)
+    return figure.build().string(colorless=not colour)
+
+
+def as_png(targets: Mapping[str, DosTarget], path: Path) -> None:
+    """Draw targets into a PNG file; what lies beyond the energy up to which a curve is compared is shaded.
+
+    :raises ContentError: if the file cannot be written.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.0, 3.6))
+    panel = figure.subplots()
+    for name, target in targets.items():
+        for label, (energies, values) in curves_of(name, target).items():
+            panel.plot(energies, values, label=label, lw=1.4)
+    grid = next(iter(targets.values())).grid
+    limit = min(target.complete_below for target in targets.values())
+    if limit < grid.emax:
+        panel.axvspan(limit, grid.emax, color="0.93", label="not compared")
+    panel.axvline(0, color="0.5", lw=0.6)
+    panel.set(xlim=(grid.emin, grid.emax), ylim=(0, None), xlabel=_X, ylabel=_Y)
+    panel.legend(frameon=False, fontsize=9)
+    figure.tight_layout()
+    try:
+        figure.savefig(path, dpi=150, format="png")
+    except OSError as exception:
+        raise ContentError(f"{path} cannot be written: {exception.strerror}") from None

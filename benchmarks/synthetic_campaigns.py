@@ -1,0 +1,493 @@
+"""Campaigns that no computer has run: the graph that the work chains leave, with made-up crystals and curves, in bulk.
+
+For what depends on size: queries on large databases, pages of large campaigns. Crystals, curves and distances are drawn by
+chance; the kinds of nodes, links and attributes are those of a real campaign.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import struct
+import uuid
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.manage import get_manager
+from aiida.orm.entities import EntityTypes
+
+from aiida_dosmatgen.core import seal
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.elements import SYMBOLS
+from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.data.base import storable
+from aiida_dosmatgen.data.checkpoint import CheckpointData
+from aiida_dosmatgen.data.crystals import CrystalSetData
+from aiida_dosmatgen.data.forcefield import ForceFieldData
+from aiida_dosmatgen.data.target import DosTargetData
+
+ELEMENTS = [5, 6, 7, 13, 14, 15, 31, 32, 33, 49, 50, 51]
+_CALC, _WORK = LinkType.INPUT_CALC.value, LinkType.INPUT_WORK.value
+_CREATE, _RETURN = LinkType.CREATE.value, LinkType.RETURN.value
+_CALLS = {"calc": LinkType.CALL_CALC.value, "work": LinkType.CALL_WORK.value}
+_REJECTED = ("relaxation: max steps", "formation energy too high", "atoms too close", "duplicate")
+_FAILURE = "the bands could not be computed: PwBaseWorkChain failed with exit status 410"
+
+
+def shared_nodes(folder: Path) -> dict[str, orm.Node]:
+    """Store what campaigns have in common: models without weights, codes, a pseudopotential.
+
+    :param folder: where their files are written first.
+    """
+    from aiida_pseudo.data.pseudo.upf import UpfData
+
+    upf, model = folder / "Si.pbe.upf", folder / "mace.model"
+    upf.write_text('<UPF version="2.0.1">\n<PP_HEADER element="Si" z_valence="4.0"/>\n</UPF>\n')
+    with zipfile.ZipFile(model, "w") as archive:
+        for name, content in (("mace/data.pkl", b"\x80\x02K\x01."), ("mace/version", b"3\n")):
+            archive.writestr(zipfile.ZipInfo(name), content)  # without the time of now: the same file each time
+    computer = orm.Computer("localhost", "localhost", "", "core.local", "core.direct", str(folder)).store()
+    nodes = {
+        "checkpoint": CheckpointData(_checkpoint(folder / "denoiser.safetensors", "denoiser"), label="a denoiser"),
+        "predictor": CheckpointData(_checkpoint(folder / "predictor.safetensors", "predictor"), label="a predictor"),
+        "force_field": ForceFieldData.from_file(model),
+        "pseudo": UpfData(upf),
+        **{
+            name: orm.InstalledCode(computer, f"/opt/{name}", label=f"synthetic-{name}")
+            for name in ("dosmatgen", "pw", "projwfc")
+        },
+    }
+    return {name: node.store() for name, node in nodes.items()}
+
+
+def _checkpoint(path: Path, kind: str) -> Path:
+    """Write a checkpoint with a header and a few bytes for weights."""
+    header = {
+        "format": "dosmatgen-checkpoint",
+        "version": 2,
+        "kind": kind,
+        "architecture": {"width": 16},
+        "elements": [SYMBOLS[z] for z in ELEMENTS],
+        "grid": {"emin": -10.0, "emax": 10.0, "n": 400},
+        "sigma": 0.3,
+        "training": {
+            "dataset_sha256": "0" * 64,
+            "n_crystals": 3,
+            "seed": 1,
+            "epochs": 2,
+            "parameters": {},
+            "parent_sha256": None,
+        },
+        "metrics": {},
+        "engine_version": "0",
+    }
+    metadata = {"dosmatgen": json.dumps(header), seal.KEY: seal.UNSEALED}
+    text = json.dumps({"__metadata__": metadata, "weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
+    path.write_bytes(seal.seal(struct.pack("<Q", len(text)) + text + bytes(16)))
+    return path
+
+
+class Graph:
+    """Nodes and links that are collected, and stored all at once.
+
+    :param shared: stored nodes that campaigns have in common, by name: ``checkpoint``, ``predictor``, ``force_field``,
+        ``dosmatgen``, ``pw``, ``projwfc`` and ``pseudo``.
+    :param seed: of all that is drawn.
+    """
+
+    def __init__(self, shared: dict[str, orm.Node], seed: int = 0) -> None:
+        self.shared = shared
+        self.rng = np.random.default_rng(seed)
+        self.time = datetime(2026, 1, 1, tzinfo=timezone.utc)
+        self._nodes: list[dict[str, Any]] = []
+        self._links: list[tuple[int, int, str, str]] = []  # nodes by their place, stored ones by minus their key
+        self._files: dict[str, str] = {}
+
+    def node(self, node_type: str, attributes: dict[str, Any] | None = None, process: str | None = None, **fields: Any) -> int:
+        """Collect one node, and return its place.
+
+        :param process: the entry point of a process, with its group.
+        """
+        self.time += timedelta(seconds=1)
+        row = {
+            "uuid": str(uuid.UUID(int=int.from_bytes(self.rng.bytes(16), "big"), version=4)),
+            "node_type": node_type,
+            "process_type": process,
+            "label": "",
+            "description": "",
+            "ctime": self.time,
+            "mtime": self.time,
+            "attributes": attributes or {},
+            "extras": {},
+            "repository_metadata": {},
+            "user_id": orm.User.collection.get_default().pk,
+            "dbcomputer_id": None,
+            **fields,
+        }
+        self._nodes.append(row)
+        return len(self._nodes)
+
+    def process(
+        self, kind: str, label: str, entry_point: str, inputs: dict, outputs: dict, caller: Any = None, **more: Any
+    ) -> int:
+        """Collect a process that ended, with its links.
+
+        :param kind: ``calcjob``, ``calcfunction`` or ``workchain``.
+        :param inputs: places of nodes by name; for stored nodes minus their key.
+        :param caller: (place, name of the call), if another process called it.
+        """
+        work = kind == "workchain"
+        group = "workflow.workchain.WorkChainNode" if work else f"calculation.{kind}.{_CLASSES[kind]}"
+        attributes = {"process_label": label, "process_state": "finished", "exit_status": 0, "sealed": True}
+        place = self.node(
+            f"process.{group}.", attributes | {"version": {"core": "2.9.4", "plugin": "0.1.0"}} | more, process=entry_point
+        )
+        for name, other in inputs.items():
+            self._links.append((other, place, name, _WORK if work else _CALC))
+        for name, other in outputs.items():
+            self._links.append((place, other, name, _RETURN if work else _CREATE))
+        if caller:
+            self._links.append((caller[0], place, caller[1], _CALLS["work" if work else "calc"]))
+        return place
+
+    def job(self, label: str, inputs: dict, outputs: dict, caller: Any) -> int:
+        """Collect a job of ``dosmatgen`` or Quantum ESPRESSO."""
+        group = "quantumespresso" if label in ("Pw", "Projwfc") else "dosmatgen"
+        return self.process(
+            "calcjob", f"{label}Calculation", f"aiida.calculations:{group}.{label.lower()}", inputs, outputs, caller
+        )
+
+    def function(self, name: str, inputs: dict, outputs: dict, caller: Any) -> int:
+        """Collect a calcfunction."""
+        return self.process("calcfunction", name, f"aiida_dosmatgen.calculations.functions.{name}", inputs, outputs, caller)
+
+    def dict(self, **content: Any) -> int:
+        """Collect a ``Dict``."""
+        return self.node("data.core.dict.Dict.", storable(content))
+
+    def int(self, value: int) -> int:
+        """Collect an ``Int``."""
+        return self.node("data.core.int.Int.", {"value": value})
+
+    def file(self, cls: type, content: CrystalSet | DosTarget, attributes: dict[str, Any]) -> int:
+        """Collect a node with a file; equal files are kept once."""
+        stream = io.BytesIO()
+        content.save(stream)
+        data = stream.getvalue()
+        sha256 = hashlib.sha256(data).hexdigest()
+        if sha256 not in self._files:
+            repository = get_manager().get_profile_storage().get_repository()
+            self._files[sha256] = repository.put_object_from_filelike(io.BytesIO(data))
+        name = cls.DEFAULT_FILENAME
+        return self.node(
+            cls.class_node_type,
+            storable({"filename": name, "sha256": sha256, **attributes}),
+            repository_metadata={"o": {name: {"k": self._files[sha256]}}},
+        )
+
+    def crystals(self, crystals: CrystalSet) -> int:
+        """Collect a set of crystals."""
+        return self.file(CrystalSetData, crystals, CrystalSetData.describe_crystals(crystals))
+
+    def use(self, name: str) -> int:
+        """Return how links name a shared node."""
+        return -self.shared[name].pk
+
+    def uuid(self, place: int) -> str:
+        """Return the uuid of a collected node."""
+        return self._nodes[place - 1]["uuid"]
+
+    @staticmethod
+    def stored(uuid: str) -> int:
+        """Return the key of a node that was stored before."""
+        return orm.QueryBuilder().append(orm.Node, filters={"uuid": uuid}, project="id").first(flat=True)
+
+    def store(self) -> None:
+        """Store all that was collected."""
+        backend = get_manager().get_profile_storage()
+        with backend.transaction():
+            keys: list[int] = []
+            for rows in _batches(self._nodes):
+                keys += backend.bulk_insert(EntityTypes.NODE, rows)
+
+            def key(place: int) -> int:
+                return -place if place < 0 else keys[place - 1]
+
+            links = (
+                {"input_id": key(a), "output_id": key(b), "label": label, "type": link} for a, b, label, link in self._links
+            )
+            for rows in _batches(links):
+                backend.bulk_insert(EntityTypes.LINK, rows)
+        self._nodes, self._links = [], []
+
+
+_CLASSES = {"calcjob": "CalcJobNode", "calcfunction": "CalcFunctionNode"}
+
+
+def made_up(rng: np.random.Generator, count: int, largest: int = 8, with_curves: bool = True) -> CrystalSet:
+    """Return crystals as the screening leaves them: random atoms in random cells, and curves of a few Gaussians.
+
+    :param largest: number of atoms; the smallest is 2.
+    """
+    n_atoms = rng.integers(2, largest + 1, count)
+    total = int(n_atoms.sum())
+    pairs = np.stack([rng.choice(ELEMENTS, 2, replace=False) for _ in range(count)])
+    numbers = np.concatenate([np.resize(pair, n) for pair, n in zip(pairs, n_atoms, strict=True)])
+    lattices = np.cbrt(18.0 * n_atoms)[:, None, None] * (np.eye(3) + rng.normal(0, 0.08, (count, 3, 3)))
+    crystals = CrystalSet(n_atoms, numbers, rng.random((total, 3)), lattices).with_columns(
+        crystal={
+            "candidate": np.arange(count),
+            "energy": rng.normal(-5, 1, count) * n_atoms,
+            "predicted_dos_uncertainty": rng.uniform(0.02, 0.1, count),
+        }
+    )
+    return crystals.with_columns(atom={"predicted_dos": curves(rng, total)}) if with_curves else crystals
+
+
+def curves(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Return curves in states/eV, shape (count, n)."""
+    centres, heights = rng.uniform(-9, 8, (2, count, 6, 1))
+    peaks = np.exp(-0.5 * ((DEFAULT_GRID.points - centres) / 0.8) ** 2) * np.abs(heights) / 12
+    return peaks.sum(1).astype(np.float32)
+
+
+def campaign(
+    graph: Graph,
+    target: int,
+    name: str = "target",
+    n_candidates: int = 1000,
+    n_ranked: int | None = None,
+    n_validated: int = 50,
+    n_failed: int = 2,
+    crystals: CrystalSet | None = None,
+    label: str = "",
+) -> str:
+    """Collect one campaign, and return its uuid.
+
+    :param target: place of its ``DosTargetData``.
+    :param n_ranked: how many candidates pass the screening, all by default.
+    :param n_failed: how many validations fail, besides those that do not.
+    :param crystals: that pass, ``n_ranked`` of them; if none are given they are drawn, with curves.
+    """
+    rng, n_ranked = graph.rng, n_candidates if n_ranked is None else n_ranked
+    crystals = made_up(rng, n_ranked) if crystals is None else crystals
+    formulas, columns = crystals.formulas, crystals.crystal_columns
+    distances = np.sort(rng.gamma(4, 0.03, n_ranked))
+    candidates = columns["candidate"].tolist()
+    ranking = [
+        {
+            "rank": i + 1,
+            "candidate": candidates[i],
+            "index": i,
+            "formula": formulas[i],
+            "n_atoms": int(crystals.n_atoms[i]),
+            "formation_energy": float(rng.normal(0, 0.2)),
+            "hull_distance": None,
+            "predicted_distance": float(distances[i]),
+            "predicted_distance_total": float(0.8 * distances[i]),
+            "wasserstein": float(rng.gamma(2, 0.2)),
+            "uncertainty": float(rng.uniform(0.02, 0.1)),
+            "known": None,
+            "status": "converged",
+            "score": float(distances[i]),
+        }
+        for i in range(n_ranked)
+    ]
+    left_out = np.array_split(np.arange(n_ranked, n_candidates), len(_REJECTED))
+    report_content = {
+        "funnel": {"candidates": n_candidates, "valid": n_candidates - len(left_out[2]), "unique": n_ranked},
+        "ranking": ranking,
+        "rejected": {reason: group.tolist() for reason, group in zip(_REJECTED, left_out, strict=True) if len(group)},
+    }
+    use = graph.use
+    parameters, seed, top_k = graph.dict(sampler="ode", steps=30), graph.int(int(rng.integers(1e6))), graph.int(n_validated)
+    relaxation, criteria = graph.dict(fmax=0.05), graph.dict(max_formation_energy=0.5)
+    models = {"candidates__checkpoint": use("checkpoint"), "candidates__predictor": use("predictor")}
+    shared = {**models, "candidates__force_field": use("force_field"), "candidates__seed": seed}
+    shared |= {"candidates__n_candidates": graph.int(n_candidates), "candidates__criteria": criteria, "top_k": top_k}
+    shared |= {"candidates__sample__code": use("dosmatgen"), "candidates__sample__parameters": parameters}
+    shared |= {"validate__pseudos__Si": use("pseudo"), "validate__pdos__scf__pw__code": use("pw")}
+    top = graph.process(
+        "workchain", "CampaignWorkChain", "aiida.workflows:dosmatgen.campaign", {f"targets__{name}": target, **shared}, {}
+    )
+    graph._nodes[top - 1]["label"] = label
+
+    made = {step: graph.crystals(crystals) for step in ("sampled", "relaxed", "predicted", "screened")}
+    report, references = graph.dict(**report_content), graph.dict(energies={SYMBOLS[z]: -4.0 for z in ELEMENTS})
+    inner = graph.process(
+        "workchain",
+        "CandidatesWorkChain",
+        "aiida.workflows:dosmatgen.candidates",
+        {"target": target, "checkpoint": use("checkpoint"), "seed": seed},
+        {"crystals": made["screened"], "report": report, "predicted": made["predicted"]},
+        (top, f"candidates_{name}"),
+    )
+    code = {"code": use("dosmatgen")}
+    inputs = {"checkpoint": use("checkpoint"), "target": target, "seed": seed, "parameters": parameters}
+    graph.job("Sample", code | inputs, {"crystals": made["sampled"]}, (inner, "sample"))
+    inputs = {"crystals": made["sampled"], "force_field": use("force_field"), "parameters": relaxation}
+    graph.job("Relax", code | inputs, {"crystals": made["relaxed"]}, (inner, "relax"))
+    inputs = {"crystals": made["relaxed"], "checkpoint": use("predictor")}
+    graph.job("Predict", code | inputs, {"crystals": made["predicted"]}, (inner, "predict"))
+    inputs = {"crystals": made["predicted"], "references": references, "criteria": criteria, "target": target}
+    graph.function("screen", inputs, {"crystals": made["screened"], "report": report}, (inner, "screen"))
+
+    scores, links, failures = {}, {}, {}
+    for i in range(n_validated + n_failed):
+        failed = i >= n_validated
+        found = _validation(graph, top, name, target, made["screened"], crystals[i], candidates[i], distances[i], failed)
+        links[candidates[i]] = {"structure": graph.uuid(found["structure"]), "validation": graph.uuid(found["validation"])}
+        if failed:
+            failures[candidates[i]] = _FAILURE
+        else:
+            scores[candidates[i]] = found
+    rows = [
+        {**row, "status": "validated", "dft": scores[row["candidate"]]["content"], **links[row["candidate"]]}
+        for row in ranking
+        if row["candidate"] in scores
+    ]
+    rows.sort(key=lambda row: row["dft"]["mae"])
+    rows += [{**row, "status": "not validated"} for row in ranking if row["candidate"] not in links]
+    rows += [
+        {**row, "status": "failed", "reason": failures[row["candidate"]], **links[row["candidate"]]}
+        for row in ranking
+        if row["candidate"] in failures
+    ]
+    rows = [{**row, "rank": i} for i, row in enumerate(rows, 1)]
+    one = graph.dict(ranking=rows)
+    inputs = {"report": report, "failures": graph.dict(**{str(key): reason for key, reason in failures.items()})}
+    inputs |= {f"candidate_{candidate}": found["score"] for candidate, found in scores.items()}
+    graph.function("rank", inputs, {"result": one}, (top, f"rank_{name}"))
+    ranked = graph.dict(targets={name: rows}, failed={})
+    graph.function("collect_rankings", {name: one}, {"result": ranked}, (top, "collect_rankings"))
+    for label, place in {"ranking": ranked, f"reports__{name}": report, f"candidates__{name}": made["screened"]}.items():
+        graph._links.append((top, place, label, _RETURN))
+    return graph.uuid(top)
+
+
+def _validation(
+    graph: Graph,
+    top: int,
+    name: str,
+    target: int,
+    screened: int,
+    crystal: CrystalSet,
+    candidate: int,
+    near: float,
+    failed: bool,
+) -> dict[str, Any]:
+    rng, n = graph.rng, len(crystal.numbers)
+    structure = graph.node("data.core.structure.StructureData.", _structure(crystal), label=crystal.formulas[0])
+    inputs = {"crystals": screened, "candidate": graph.int(candidate)}
+    graph.function("extract_candidate", inputs, {"result": structure}, (top, f"extract_{name}_{candidate}"))
+    outcome: dict[str, Any] = {}
+    if failed:
+        outcome = {"exit_status": 302, "exit_message": _FAILURE}
+    chain = graph.process(
+        "workchain",
+        "ValidateWorkChain",
+        "aiida.workflows:dosmatgen.validate",
+        {"structure": structure, "target": target, "pseudos__Si": graph.use("pseudo")},
+        {},
+        (top, f"validate_{name}_{candidate}"),
+        **outcome,
+    )
+    pdos = graph.process(
+        "workchain",
+        "PdosWorkChain",
+        "aiida.workflows:quantumespresso.pdos",
+        {"structure": structure},
+        {},
+        (chain, "pdos_1"),
+        exit_status=404 if failed else 0,
+    )
+    common = {"code": graph.use("pw"), "structure": structure, "pseudos__Si": graph.use("pseudo")}
+    remote = None
+    for step in ("scf", "nscf"):
+        base = graph.process(
+            "workchain",
+            "PwBaseWorkChain",
+            "aiida.workflows:quantumespresso.pw.base",
+            {"pw__structure": structure},
+            {},
+            (pdos, step),
+        )
+        inputs = common | {"parameters": graph.dict(CONTROL={"calculation": step}), "kpoints": _kpoints(graph)}
+        if remote is not None:
+            inputs["parent_folder"] = remote
+        remote = graph.node("data.core.remote.RemoteData.", {"remote_path": f"/scratch/{structure}/{step}"})
+        parameters = graph.dict(
+            energy=float(-110.0 * n), number_of_electrons=4.0 * n, creator_name="pw.x", creator_version="7.4.1"
+        )
+        outputs = {"remote_folder": remote, "output_parameters": parameters}
+        if step == "nscf":
+            bands = graph.node("data.core.array.bands.BandsData.", {"array|bands": [10, 8 * n], "units": "eV"})
+            outputs["output_band"] = bands
+        graph.job("Pw", inputs, outputs, (base, "iteration_01"))
+        graph._links.append((base, parameters, "output_parameters", _RETURN))
+        if failed:
+            return {"structure": structure, "validation": chain}
+    projections = graph.node("data.core.array.projection.ProjectionData.", {"array|proj_array_0": [10, 8 * n]})
+    graph.job(
+        "Projwfc", {"code": graph.use("projwfc"), "parent_folder": remote}, {"projections": projections}, (pdos, "projwfc")
+    )
+    dos = graph.crystals(
+        CrystalSet(crystal.n_atoms, crystal.numbers, crystal.fractional, crystal.lattices).with_columns(
+            crystal={
+                "complete_below": np.array([float(rng.uniform(5, 9))]),
+                "n_electrons": np.array([4.0 * n]),
+                "projected_electrons": np.array([4.0 * n]),
+            },
+            atom={"dos": curves(rng, n)} if "predicted_dos" in crystal.atom_columns else {"dos": np.ones((n, 1), np.float32)},
+        )
+    )
+    inputs = {"structure": structure, "bands": bands, "projections": projections, "parameters": parameters}
+    graph.function("projected_dos", inputs, {"result": dos}, (chain, "projected_dos_1"))
+    mae = float(near * rng.uniform(0.7, 1.6))
+    content = {"mae": mae, "mae_window": 1.2 * mae, "mae_total": 0.8 * mae, "wasserstein": 5 * mae, "compared_below": 6.0}
+    content |= {"n_electrons": 4.0 * n, "projected_electrons": 4.0 * n, "n_atoms": n, "formula": crystal.formulas[0]}
+    score = graph.dict(**content)
+    graph.function("score_dos", {"dos": dos, "target": target}, {"result": score}, (chain, "score_dos"))
+    for label, place in {"structure": structure, "dos": dos, "score": score}.items():
+        graph._links.append((chain, place, label, _RETURN))
+    return {"structure": structure, "validation": chain, "score": score, "content": content}
+
+
+def _kpoints(graph: Graph) -> int:
+    return graph.node("data.core.array.kpoints.KpointsData.", {"mesh": [6, 6, 6], "offset": [0.0, 0.0, 0.0]})
+
+
+def _structure(crystal: CrystalSet) -> dict[str, Any]:
+    symbols = [SYMBOLS[z] for z in crystal.numbers]
+    positions = np.mod(crystal.fractional, 1.0) @ crystal.lattices[0]
+    return {
+        "cell": crystal.lattices[0].tolist(),
+        "pbc1": True,
+        "pbc2": True,
+        "pbc3": True,
+        "kinds": [{"name": s, "symbols": [s], "weights": [1.0], "mass": 1.0} for s in dict.fromkeys(symbols)],
+        "sites": [{"kind_name": s, "position": p.tolist()} for s, p in zip(symbols, positions, strict=True)],
+    }
+
+
+def target(graph: Graph, label_source: str = "synthetic.csv", sites: int | None = None) -> int:
+    """Collect a target, a total curve or one of sites, and return its place."""
+    values = curves(graph.rng, sites or 1)
+    made = DosTarget(values, "total" if sites is None else "sites", None if sites is None else sites, 8.0)
+    attributes = {"kind": made.kind, "n_sites": len(values), "sites": None, "n_atoms": made.n_atoms, "complete_below": 8.0}
+    return graph.file(DosTargetData, made, {**attributes, "label_source": label_source})
+
+
+def _batches(rows: Any, size: int = 5000) -> Iterator[list[Any]]:
+    iterator = iter(rows)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

@@ -1,0 +1,112 @@
+"""``aiida-dosmatgen target``: from files and processes to nodes, pictures and lists."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from aiida import orm
+
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.data.target import DosTargetData
+
+E = DEFAULT_GRID.points
+CURVE = np.exp(-0.5 * (E + 2) ** 2)
+
+
+def stored(output) -> DosTargetData:
+    """Return the node that a command says it stored."""
+    return orm.load_node(int(re.match(r"DosTargetData<(\d+)>", output)[1]))
+
+
+@pytest.fixture
+def total_csv(tmp_path):
+    path = tmp_path / "my_dos.csv"
+    path.write_text("energy,dos\n" + "\n".join(f"{e:.4f},{8 * d:.6f}" for e, d in zip(E, CURVE, strict=True)))
+    return path
+
+
+def test_a_total_curve(run, total_csv):
+    assert "needs n_atoms" in run("target", "import", total_csv, status=2)
+    node = stored(run("target", "import", total_csv, "--n-atoms", "8"))
+    assert (node.label, node.target.kind, node.target.n_atoms) == ("my_dos", "total", 8)
+    np.testing.assert_allclose(node.target.total, CURVE, atol=1e-4)
+    again = run("target", "import", total_csv, "--n-atoms", "8", "--label", "mine")
+    assert again.split() == [f"DosTargetData<{node.pk}>", "mine"]  # stored once, under its new label
+    per_atom = stored(run("target", "import", total_csv, "--per-atom", "--complete-below", "3"))
+    assert per_atom.target.complete_below == 3 and per_atom.target.n_atoms is None
+
+
+def test_curves_for_sites(run, tmp_path):
+    path = tmp_path / "sites.csv"
+    path.write_text("\n".join(f"{e},{d},{2 * d}" for e, d in zip(E, CURVE, strict=True)))
+    assert stored(run("target", "import", path)).target.n_atoms == 2
+    chosen = stored(run("target", "import", path, "--sites", "0,3", "--n-atoms", "4"))
+    assert chosen.target.sites == (0, 3)
+    assert "'0;3' is not a list of atoms" in run("target", "import", path, "--sites", "0;3", status=2)
+    record = tmp_path / "sites.json"
+    record.write_text(json.dumps({"energies": E.tolist(), "sites": [CURVE.tolist()] * 2}))
+    assert stored(run("target", "import", record, "--label", "json")).label == "json"
+
+
+def test_a_complete_dos_of_pymatgen(run, tmp_path, complete_dos_json):
+    path = tmp_path / "complete.json"
+    path.write_text(json.dumps(complete_dos_json))
+    node = stored(run("target", "import", path))
+    assert node.target.n_atoms == 2 and "CompleteDos" in node.base.attributes.get("label_source")
+    middle = (E > -5) & (E < -1)
+    np.testing.assert_allclose(node.target.curves[:, middle], [[1.0] * middle.sum(), [2.0] * middle.sum()], rtol=0.02)
+    assert "leave out n_atoms" in run("target", "import", path, "--n-atoms", "2", status=2)
+    cut = tmp_path / "cut.json"
+    cut.write_text(json.dumps({name: value for name, value in complete_dos_json.items() if name != "structure"}))
+    assert "cut.json is no whole CompleteDos" in run("target", "import", cut, status=2)
+
+
+def test_what_is_no_target_is_refused(run, tmp_path):
+    assert run("target", "import", tmp_path / "gone.csv", status=2).endswith("gone.csv does not exist")
+    assert "neither a file here nor the pk or uuid of a process" in run("target", "import", "999999", status=2)
+    bad = tmp_path / "bad.csv"
+    bad.write_text("-1,0.1\n0,nonsense\n1,0.1\n2,0.2\n")
+    assert "bad.csv, line 2" in run("target", "import", bad, status=2)
+    workchain = orm.WorkChainNode().store()
+    assert "has not finished well" in run("target", "import", workchain.pk, status=2)
+    number = orm.Int(1).store()
+    assert "is no PdosWorkChain" in run("target", "import", number.pk, status=2)
+
+
+def test_a_sketch_is_stored_and_shown(run):
+    output = run("target", "sketch", "--centre", "-3", "--width", "6", "--gap", "1.5", "--label", "drawn")
+    node = stored(output)
+    assert node.label == "drawn" and node.base.attributes.get("label_source").startswith("sketch: centre -3 eV, width 6 eV")
+    assert node.target.complete_below == 4.5
+    assert "drawn" in output and "energy (eV)" in output and "⠤" in output  # a line of braille
+    assert "\x1b" not in output  # no colours where there is no terminal
+
+
+def test_targets_are_shown_in_the_terminal_and_as_a_picture(run, total_csv, tmp_path):
+    from PIL import Image
+
+    stored(run("target", "import", total_csv, "--per-atom", "--label", "shown"))
+    output = run("target", "show", "shown")
+    assert "one total curve, from my_dos.csv, compared everywhere" in output
+    # a file will do as well: it is stored first
+    record = tmp_path / "other.json"
+    record.write_text(json.dumps({"energies": E.tolist(), "total": CURVE.tolist(), "per_atom": True, "complete_below": 2.0}))
+    assert "compared up to 2.0 eV" in run("target", "show", "shown", record)
+    picture = tmp_path / "shown.png"
+    assert run("target", "show", "shown", "--png", picture) == f"Wrote {picture}\n"
+    with Image.open(picture) as image:
+        assert image.format == "PNG" and image.width > 800 and len(set(image.convert("L").resize((60, 40)).getdata())) > 5
+    assert "cannot be written" in run("target", "show", "shown", "--png", tmp_path / "no" / "folder.png", status=2)
+
+
+def test_the_list(aiida_profile_clean, run, total_csv):
+    assert run("target", "list").startswith("There are no targets; import one: ")
+    run("target", "import", total_csv, "--per-atom")
+    assert re.search(r"\d+  my_dos +one total curve +– +my_dos.csv", run("target", "list"))
+
+
+def test_a_label_that_two_nodes_have_is_refused(run, total_csv):
+    for arguments in (["--per-atom"], ["--n-atoms", "3"]):
+        run("target", "import", total_csv, *arguments, "--label", "twice")
+    assert "several nodes are called 'twice'; give the pk of one" in run("target", "show", "twice", status=2)
