@@ -116,6 +116,7 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
         "best_epoch": outcome.best_epoch,
         "metrics": metrics,
         "parent_sha256": parent_sha256,
+        "pseudolabelled_sha256": pseudolabelled_sha256,
     }
     return results(
         job, folder, clock, output=job.output, done=fitted + outcome.epochs, of=passes + parameters.epochs,
