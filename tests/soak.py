@@ -202,9 +202,12 @@ def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
     while time.monotonic() < deadline:
         began, here = time.monotonic(), Counter()
         campaign = start(models)
-        next_fault = began + chance.uniform(*PAUSE)
+        next_fault, next_look = began + chance.uniform(*PAUSE), began
         while not campaign.is_terminated and time.monotonic() - began < LONGEST:
             time.sleep(0.2)
+            if time.monotonic() > next_look:
+                cluster.resume_node()
+                next_look = time.monotonic() + 10
             if next_fault < time.monotonic() < deadline:
                 kind = chance.choice(faults.kinds)
                 here[kind] += bool(getattr(faults, kind)(campaign))

@@ -104,6 +104,15 @@ class LoopbackCluster:
         self.start_program("slurmd", "-D", "-N", "node1", "-f", str(self.slurm_configuration))
         self.wait_for(lambda: self._answers("slurmd"), "slurmd")
 
+    def resume_node(self) -> None:
+        """Take the node back if Slurm has drained it, as an operator does.
+
+        A controller that is killed may forget its last job and give that number again, which drains the node.
+        """
+        state = self._control("show", "node", "node1").stdout
+        if "DRAIN" in state:
+            self._control("update", "nodename=node1", "state=resume")
+
     def start_sshd(self) -> None:
         """Start the login service."""
         Path("/run/sshd").mkdir(exist_ok=True)  # its fixed place for privilege separation
@@ -263,6 +272,10 @@ class LoopbackCluster:
             env={**os.environ, "SLURM_CONF": str(self.slurm_configuration), **(environment or {})},
             start_new_session=True,
         )
+
+    def _control(self, *arguments: str) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "SLURM_CONF": str(self.slurm_configuration)}
+        return subprocess.run([which("scontrol"), *arguments], capture_output=True, text=True, env=environment, timeout=60)
 
     def _answers(self, name: str) -> bool:
         if self.processes[name].poll() is not None:
