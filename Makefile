@@ -41,7 +41,7 @@ setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiD
 	@mkdir -p $(AIIDA_PATH)
 	@python -m aiida_dosmatgen.cmdline.setup
 
-test: $(VENV)/.installed-tests system-packages-for-tests lint ## lint, then all tests, with real pw.x and a real daemon
+test: $(VENV)/.installed-tests system-packages-for-tests lint docs ## lint, the documentation, then all tests, with real pw.x and a real daemon
 	OMP_NUM_THREADS=1 python -m pytest
 
 MINUTES ?= 10
