@@ -11,7 +11,7 @@ from pathlib import Path
 warnings.filterwarnings("ignore", message="Creating AiiDA configuration folder")
 os.environ["AIIDA_PATH"] = tempfile.mkdtemp(prefix="dosmatgen-docs-")
 
-from aiida.manage.configuration import create_profile, get_config, load_profile
+from aiida.manage.configuration import create_profile, get_config, load_profile  # noqa: E402
 
 create_profile(
     get_config(create=True), name="docs", email="docs@localhost", storage_backend="core.sqlite_temp", storage_config={}
