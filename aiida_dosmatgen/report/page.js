@@ -4,7 +4,11 @@
   const { targets, crystals, nodes, made } = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const table = $("table");
-  if (!table) return;
+  const ready = () => { document.documentElement.dataset.ready = String(Math.round(performance.now())); };
+  if (!table) { // no crystal passed the screening
+    ready();
+    return;
+  }
   const rows = [...table.tBodies[0].rows];
   const rowOf = new Map(rows.map((row) => [Number(row.dataset.place), row]));
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -321,5 +325,5 @@
   filter();
   const scored = crystals.map((crystal, i) => [crystal.mae ?? Infinity, i]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   open(asked() ?? scored[0][1], asked() !== null);
-  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+  ready();
 })();

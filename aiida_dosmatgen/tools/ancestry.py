@@ -53,7 +53,10 @@ class Branch:
 
 def ancestors(uuids: Iterable[str]) -> dict[int, Ancestor]:
     """Return nodes and all they come from, by their keys; training sets end the way back."""
-    query = orm.QueryBuilder().append(orm.Node, filters={"uuid": {"in": list(uuids)}}, project=_PROJECTED)
+    given = list(uuids)
+    if not given:
+        return {}
+    query = orm.QueryBuilder().append(orm.Node, filters={"uuid": {"in": given}}, project=_PROJECTED)
     found = {row[0]: _ancestor(row) for row in query.iterall()}
     front = list(found)
     for _ in range(_MAX_STEPS):
