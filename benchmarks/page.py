@@ -1,9 +1,9 @@
 """How large the page of a large campaign is, how long it takes to write, and to open in a browser.
 
-    python benchmarks/page.py --json       # 1,000 candidates, all ranked, 50 validated: a minute
+    python benchmarks/page.py --json   # 1,000 candidates, all ranked, 50 validated: a minute
 
-The campaign is one of ``synthetic_campaigns.py`` in a temporary AiiDA profile, its page is opened in headless Chromium, each time
-with an empty profile. The last line is JSON: ``size_mb`` (10⁶ bytes), ``write_s`` and ``open_s``: from the navigation until
+The campaign is one of ``synthetic_campaigns.py`` in a temporary AiiDA profile; its page is opened in headless Chromium, each
+time with an empty profile. The last line is JSON: ``size_mb`` (10⁶), ``write_s``, and ``open_s`` from the navigation until
 curves, table and lineage are drawn, the median of all. Both are by the clock, which other work on the machine lengthens;
 ``write_cpu_s`` and ``open_cpu_s`` are those of the processor, the latter of the process that draws the page.
 """
