@@ -1,7 +1,7 @@
 """Take the pictures of docs/report.md from the page of a campaign: ``python docs/make_screenshots.py campaign.html``.
 
-Needs selenium and Chromium, as the tests do. The pictures in the repository are of a campaign of ``examples/submit_campaign.py``
-with all three targets of ``examples/targets``, and TOP_K of 4.
+Needs selenium and Chromium, as the tests do. The pictures in the repository show a campaign of
+``examples/submit_campaign.py`` with all three targets of ``examples/targets``, and TOP_K of 4.
 """
 
 from __future__ import annotations
