@@ -1,7 +1,7 @@
-"""Draw the pictures of the command line, and of a campaign's page: ``make screenshots``.
+"""Draw the pictures of the command line: ``make screenshots``.
 
-The commands run for real, in the default profile, which must hold a target ``my_dos`` and a campaign (``make campaign``, and
-the tutorial). What they print becomes an SVG by rich; the page is photographed by Chromium, if there is one.
+The commands run for real, in the default profile, which must hold a target ``my_dos`` and a campaign, as the first tutorial
+leaves it. What they print becomes an SVG by rich.
 """
 
 import io
@@ -9,8 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 from rich.console import Console
@@ -50,25 +48,11 @@ def draw(output: str, command: str, path: Path) -> None:
     console.save_svg(str(path), title="aiida-dosmatgen", unique_id=path.stem)
 
 
-def photograph(path: Path) -> None:
-    """Write the page of the newest campaign as a picture."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        print("no Chromium here: the page is not photographed", file=sys.stderr)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "campaign.html"
-        run("report", "-o", str(page))
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=8000", "--window-size=1280,1400"]
-        subprocess.run([chromium, *options, f"--screenshot={path}", page.as_uri()], check=True, capture_output=True)
-
-
 def main() -> None:
     """Draw them all."""
     for name, arguments in SHOTS.items():
         draw(run(*arguments), " ".join(["aiida-dosmatgen", *arguments]), IMAGES / name)
         print(IMAGES / name)
-    photograph(IMAGES / "campaign-page.png")
 
 
 if __name__ == "__main__":
