@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 _Result = TypeVar("_Result")
 
 
-def patiently(look: Callable[[], _Result], attempts: int = 10, pause: float = 1.0) -> _Result:
+def patiently(look: Callable[[], _Result], attempts: int = 30, pause: float = 1.0) -> _Result:
     """Return what a look at the database gives; where that is locked (sqlite, while the daemon writes), look again.
 
     :param attempts: after which the error is raised.
