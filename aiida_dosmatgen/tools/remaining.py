@@ -2,8 +2,8 @@
 
 For ``candidates`` chains, that is what earlier ones with the same code took: the seconds that the executable says it computed
 grow with the number of candidates, the rest (queue, transfers, start) does not. For validations it is the mean of those of this
-campaign that have ended, or of earlier ones with the same ``pw.x``. Nothing is asked of the machines where jobs run. Queries are
-read to their end at once: ``iterall`` holds a transaction open, for which writers to sqlite would have to wait.
+campaign that have ended, or of earlier ones with the same ``pw.x``. Nothing is asked of the machines where jobs run. Queries
+are read to their end at once: ``iterall`` holds a transaction open, for which writers to sqlite would have to wait.
 """
 
 from __future__ import annotations
