@@ -41,7 +41,7 @@ setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiD
 	@mkdir -p $(AIIDA_PATH)
 	@python -m aiida_dosmatgen.cmdline.setup
 
-test: $(VENV)/.installed-tests system-packages-for-tests lint ## lint, then all tests, with real pw.x and a real daemon
+test: $(VENV)/.installed-tests system-packages-for-tests lint docs ## lint, the documentation, then all tests, with real pw.x and a real daemon
 	OMP_NUM_THREADS=1 python -m pytest
 
 MINUTES ?= 10
@@ -58,8 +58,11 @@ docs: $(VENV)/.installed-docs ## the documentation, in docs/_build/html
 	sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-screenshots: $(VENV)/.installed-docs ## draw the pictures of the command line again, from the newest campaign of make campaign
-	python docs/make_screenshots.py
+screenshots: $(VENV)/.installed-docs ## draw the pictures of the documentation again, from the newest campaign (see the first tutorial)
+	python docs/make_terminal_pictures.py
+	@mkdir -p build
+	aiida-dosmatgen report -o build/campaign.html
+	python docs/make_screenshots.py build/campaign.html
 
 wheel: $(VENV)/.installed-tests ## build dist/*.whl, and try it in a fresh environment of every Python from 3.10 to 3.13 that is here
 	scripts/try-wheel

@@ -238,6 +238,8 @@ def made_up(rng: np.random.Generator, count: int, largest: int = 8, with_curves:
 
     :param largest: number of atoms; the smallest is 2.
     """
+    if count == 0:
+        return made_up(rng, 1, largest, with_curves)[[]]
     n_atoms = rng.integers(2, largest + 1, count)
     total = int(n_atoms.sum())
     pairs = np.stack([rng.choice(ELEMENTS, 2, replace=False) for _ in range(count)])

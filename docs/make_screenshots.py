@@ -1,74 +1,61 @@
-"""Draw the pictures of the command line, and of a campaign's page: ``make screenshots``.
+"""Take the pictures of docs/report.md from the page of a campaign: ``python docs/make_screenshots.py campaign.html``.
 
-The commands run for real, in the default profile, which must hold a target ``my_dos`` and a campaign (``make campaign``, and
-the tutorial). What they print becomes an SVG by rich; the page is photographed by Chromium, if there is one.
+Needs selenium and Chromium, as the tests do. The pictures in the repository show a campaign of
+``examples/submit_campaign.py`` with all three targets of ``examples/targets``, and TOP_K of 4.
 """
 
-import io
-import os
-import re
-import shutil
-import subprocess
-import sys
+from __future__ import annotations
+
+import argparse
+import base64
 import tempfile
+import time
 from pathlib import Path
 
-from rich.console import Console
-from rich.text import Text
+from selenium import webdriver
+from selenium.webdriver.chrome.options import Options
+from selenium.webdriver.chrome.service import Service
 
-IMAGES = Path(__file__).with_name("images")
-COLUMNS = 110
-SHOTS = {
-    "cli-target.svg": ["target", "show", "my_dos"],
-    "cli-status.svg": ["status", "--once"],
-    "cli-doctor.svg": ["setup", "doctor"],
-}
-
-
-def run(*arguments: str) -> str:
-    """Return what the command prints into a terminal of some width, colours included."""
-    command = shutil.which("aiida-dosmatgen")
-    line = " ".join([str(command), *arguments])
-    environment = {**os.environ, "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
-    # script gives it a terminal, without which there are no colours
-    done = subprocess.run(
-        ["script", "-qec", f"stty cols {COLUMNS} && {line}", "/dev/null"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    # AiiDA turns a wheel while it loads the profile, by going back one character
-    return re.sub(".\x08", "", done.stdout.replace("\r", "")).replace("\x08", "").lstrip()
-
-
-def draw(output: str, command: str, path: Path) -> None:
-    """Write what a command printed as a picture of a terminal."""
-    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    console.print(Text(f"$ {command}", style="bold"))
-    console.print(Text.from_ansi(output.rstrip()))
-    console.save_svg(str(path), title="aiida-dosmatgen", unique_id=path.stem)
-
-
-def photograph(path: Path) -> None:
-    """Write the page of the newest campaign as a picture."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        print("no Chromium here: the page is not photographed", file=sys.stderr)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        page = Path(folder) / "campaign.html"
-        run("report", "-o", str(page))
-        options = ["--headless", "--no-sandbox", "--hide-scrollbars", "--virtual-time-budget=8000", "--window-size=1280,1400"]
-        subprocess.run([chromium, *options, f"--screenshot={path}", page.as_uri()], check=True, capture_output=True)
+IMAGES = Path(__file__).parent / "images"
+SWITCHES = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-unsafe-swiftshader", "--hide-scrollbars")
+PICTURES = {"report-light.png": (1400, "light", 0, 1900), "report-dark-phone.png": (400, "dark", 0, 2600)}
+"""Width of the window, colour scheme, and from where to where of the page, in pixels."""
 
 
 def main() -> None:
-    """Draw them all."""
-    for name, arguments in SHOTS.items():
-        draw(run(*arguments), " ".join(["aiida-dosmatgen", *arguments]), IMAGES / name)
-        print(IMAGES / name)
-    photograph(IMAGES / "campaign-page.png")
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("page", type=Path)
+    page = parser.parse_args().page.resolve()
+    options = Options()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        for switch in (*SWITCHES, f"--user-data-dir={folder}"):
+            options.add_argument(switch)
+        driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
+        try:
+            for name, (width, scheme, top, bottom) in PICTURES.items():
+                (IMAGES / name).write_bytes(picture(driver, page, width, scheme, top, bottom))
+        finally:
+            driver.quit()
+
+
+def picture(driver: webdriver.Chrome, page: Path, width: int, scheme: str, top: int, bottom: int) -> bytes:
+    """Return a part of the page as PNG, the structure drawn."""
+    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    driver.get("about:blank")
+    driver.get(page.as_uri())
+    while not driver.execute_script("return document.documentElement.dataset.ready"):
+        time.sleep(0.05)
+    driver.execute_script("document.getElementById('structure').scrollIntoView({behavior: 'instant'})")
+    while not driver.execute_script("return document.getElementById('elements').childElementCount"):
+        time.sleep(0.05)
+    driver.execute_script("scrollTo({top: 0, behavior: 'instant'})")
+    clip = {"x": 0, "y": top, "width": width, "height": bottom - top, "scale": 1}
+    taken = driver.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True, "clip": clip})
+    return base64.b64decode(taken["data"])
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ RUN_ELSEWHERE = {
     ("docs/how-to/results.md", "python aiida"): "tests/integration/test_tutorials.py",
     ("docs/how-to/targets.md", "bash"): "tests/cmdline/test_targets_page.py",
     ("docs/queries.md", "python"): "tests/tools/test_campaign.py",
+    ("docs/report.md", "python"): "tests/tools/test_exchange.py",
 }
 """Blocks that run, by page and kind, and where."""
 

@@ -69,7 +69,9 @@ def newest_campaign() -> Any:
 
     :raises ContentError: if there is none.
     """
-    found = campaigns(limit=1)
+    from ..tools.patience import patiently
+
+    found = patiently(lambda: campaigns(limit=1))
     if not found:
         raise ContentError(
             "there is no campaign in this profile; start one: aiida-dosmatgen launch campaign --target my_dos.csv"

@@ -41,10 +41,15 @@ def watch(process: Any, once: bool = False, wait: bool = True, interval: float =
     from rich.live import Live
 
     from ..tools import daemon
+    from ..tools.patience import patiently
     from ..tools.progress import wait as wait_for
 
     console = Console(highlight=False)
-    view = _campaign if is_campaign(process) else _process
+    draw = _campaign if is_campaign(process) else _process
+
+    def view(node: Any) -> Any:
+        return patiently(lambda: draw(node))
+
     if not once and wait and not console.is_terminal:
         wait_for(process, interval, sys.stdout, daemon.problem)
     if once or not console.is_terminal:
@@ -52,7 +57,7 @@ def watch(process: Any, once: bool = False, wait: bool = True, interval: float =
     else:
         try:
             with Live(view(process), console=console, auto_refresh=False, transient=True) as live:
-                while not process.is_terminated:
+                while not patiently(lambda: process.is_terminated):
                     time.sleep(interval)
                     live.update(view(process), refresh=True)
         except KeyboardInterrupt:

@@ -9,6 +9,7 @@ import click
 from aiida.cmdline.groups.verdi import VerdiCommand, VerdiCommandGroup
 from aiida.cmdline.params import options, types
 from aiida.common import exceptions, log
+from sqlalchemy.exc import OperationalError
 
 from ..core.errors import ContentError
 
@@ -40,6 +41,9 @@ class Command(VerdiCommand):
             if (log.CLI_LOG_LEVEL or "").upper() == "DEBUG":
                 raise
             raise Refusal(_named(ctx, str(exception))) from None
+        except OperationalError as exception:
+            line = f"the database does not answer ({exception.orig}); try again, and see aiida-dosmatgen setup doctor"
+            raise Refusal(_named(ctx, line)) from None
 
 
 class Group(VerdiCommandGroup):

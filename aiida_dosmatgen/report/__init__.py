@@ -14,8 +14,8 @@ from .page import render
 def write(node: orm.WorkChainNode, path: str | Path) -> Path:
     """Write the page of a campaign: funnel, crystals with their curves and structures, lineage, settings and hashes.
 
-    The page is a function of the campaign alone: in whatever profile it is written, it is the same, byte by byte. It asks
-    nothing of any network.
+    The page is a function of the campaign and of this package's version: in whatever profile it is written, it is the same,
+    byte by byte. It asks nothing of any network.
 
     :param path: of the HTML file; one that is there is replaced.
     :return: the path.

@@ -86,7 +86,8 @@ def _detail(node: Ancestor) -> str:
     if node.type in ("Int", "Float", "Bool", "Str"):
         parts.append(str(get("value")))
     elif node.type == "CrystalSetData":
-        parts.append(f"{get('n_crystals')} crystals")
+        count = get("n_crystals")
+        parts.append("1 crystal" if count == 1 else f"{count} crystals")
     elif node.type == "UpfData":
         parts.append(f"{get('filename')}, md5 {get('md5')}")
     elif node.type in ("InstalledCode", "ContainerizedCode"):

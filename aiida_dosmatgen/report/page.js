@@ -4,7 +4,11 @@
   const { targets, crystals, nodes, made } = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
   const table = $("table");
-  if (!table) return;
+  const ready = () => { document.documentElement.dataset.ready = String(Math.round(performance.now())); };
+  if (!table) { // no crystal passed the screening
+    ready();
+    return;
+  }
   const rows = [...table.tBodies[0].rows];
   const rowOf = new Map(rows.map((row) => [Number(row.dataset.place), row]));
   const dark = matchMedia("(prefers-color-scheme: dark)");
@@ -40,12 +44,13 @@
     return found;
   };
 
+  let printing = false; // paper has another width than the window, and nothing says which: A4 and Letter hold 640 pixels
   const plot = () => {
     const crystal = crystals[current];
     const target = targets[crystal.target];
     const curves = curvesOf(crystal, $("site").value || "total");
     const limit = Math.min(target.limit, crystal.curves.limit);
-    const narrow = $("plot").clientWidth < 500;
+    const narrow = !printing && $("plot").clientWidth < 500;
     const line = (y, name, style, more) => ({
       x: curves.energies, y, name, mode: "lines", line: style, hovertemplate: "%{y:.4f}", connectgaps: false, ...more,
     });
@@ -63,6 +68,7 @@
     const top = 1.08 * Math.max(...["target", "predicted", "dft"].flatMap((name) => (curves[name] || [])
       .filter((value, i) => value !== null && curves.energies[i] <= shown[1])));
     const layout = {
+      autosize: true, width: printing ? 640 : undefined,
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 52, r: 8, t: 26, b: 46 },
       font: { family: getComputedStyle(document.body).fontFamily, size: narrow ? 11 : 12.5, color: colour("text") },
       xaxis: { ...axis, range: shown, title: { text: narrow ? "energy (eV)" : "energy relative to the highest occupied level (eV)", standoff: 8 } },
@@ -162,16 +168,17 @@
     const title = element("span", "title");
     title.append(element("i", "mark"), element("b", "", depth ? name.replaceAll("__", " ").replaceAll("_", " ") : "score"));
     const what = repeated ? `${node.what}, shown above` : node.what;
-    if (depth && what !== name.replaceAll("_", " ")) title.append(element("span", "detail", what));
+    if (depth && what !== name.replaceAll("_", " ") && !node.detail.includes(what.slice(0, -1))) title.append(element("span", "detail", what));
     if (node.detail && !repeated) title.append(element("span", "detail", node.detail));
-    if (process === null) {
-      const leaf = element("div", "leaf");
+    const maker = nodes[process];
+    if (!below.length) {
+      const leaf = element("div", maker ? "leaf made" : "leaf");
+      if (maker) title.append(element("span", "detail", `of the same ${maker.what}`));
+      if (!repeated) title.append(element("span", "uuid", node.uuid.slice(0, 8)));
       leaf.append(title);
-      if (!repeated) leaf.append(element("span", "uuid", node.uuid.slice(0, 8)));
       item.append(leaf);
       return item;
     }
-    const maker = nodes[process];
     const details = element("details");
     const summary = element("summary");
     title.append(element("span", "via", maker.what + (maker.detail ? ` · ${maker.detail}` : "")), element("span", "uuid", node.uuid.slice(0, 8)));
@@ -309,17 +316,19 @@
       all[i].fill?.();
       all[i].open = true;
     }
+    printing = true;
     if (current === null) return;
     plot();
     view();
   });
   addEventListener("afterprint", () => {
     for (const details of folded) details.open = false;
+    printing = false;
     if (current !== null) plot();
   });
 
   filter();
   const scored = crystals.map((crystal, i) => [crystal.mae ?? Infinity, i]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   open(asked() ?? scored[0][1], asked() !== null);
-  document.documentElement.dataset.ready = String(Math.round(performance.now()));
+  ready();
 })();

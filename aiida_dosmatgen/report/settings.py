@@ -68,16 +68,11 @@ def _versions(campaign: orm.WorkChainNode) -> list[tuple[str, str]]:
         "aiida-dosmatgen": {versions.get("plugin")},
         "this page by aiida-dosmatgen": {__version__},
     }
-    for label, keys in (
-        ("results", ("engine_version", "torch_version")),
-        ("output_parameters", ("creator_name", "creator_version")),
-    ):
-        for name, version in _of_jobs(campaign, label, keys):
-            if label == "results":
-                found.setdefault("dosmatgen, on the compute node", set()).add(name)
-                found.setdefault("torch", set()).add(version)
-            else:
-                found.setdefault(f"Quantum ESPRESSO ({name.lower()})", set()).add(version)
+    for engine, torch in _of_jobs(campaign, "results", ("engine_version", "torch_version")):
+        found.setdefault("dosmatgen, on the compute node", set()).add(engine)
+        found.setdefault("torch", set()).add(torch)
+    for program, version in _of_jobs(campaign, "output_parameters", ("creator_name", "creator_version")):
+        found.setdefault(f"Quantum ESPRESSO ({program.lower()})", set()).add(version)
     return [(name, ", ".join(sorted(str(one) for one in some if one))) for name, some in found.items() if any(some)]
 
 

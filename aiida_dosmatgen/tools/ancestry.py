@@ -42,6 +42,7 @@ class Branch:
     :param node: key of the data.
     :param process: key of the process that created it; None if nothing did, or ``repeated``.
     :param repeated: whether it stands elsewhere in the tree, nearer to the root, with all that is below it.
+    :param below: the inputs of the process; empty if they stand below something else that it created.
     """
 
     name: str
@@ -53,7 +54,10 @@ class Branch:
 
 def ancestors(uuids: Iterable[str]) -> dict[int, Ancestor]:
     """Return nodes and all they come from, by their keys; training sets end the way back."""
-    query = orm.QueryBuilder().append(orm.Node, filters={"uuid": {"in": list(uuids)}}, project=_PROJECTED)
+    given = list(uuids)
+    if not given:
+        return {}
+    query = orm.QueryBuilder().append(orm.Node, filters={"uuid": {"in": given}}, project=_PROJECTED)
     found = {row[0]: _ancestor(row) for row in query.iterall()}
     front = list(found)
     for _ in range(_MAX_STEPS):
@@ -70,17 +74,18 @@ def ancestors(uuids: Iterable[str]) -> dict[int, Ancestor]:
 
 
 def tree(nodes: Mapping[int, Ancestor], root: int) -> Branch:
-    """Return what a node comes from as a tree, in which each node is unfolded where it is nearest to the root.
+    """Return what a node comes from as a tree, in which each node and process is unfolded where it is nearest to the root.
 
     :param nodes: of :func:`ancestors`.
     """
     top = Branch("", root, nodes[root].inputs.get("created by"), False, [])
-    seen, front = {root}, [top]
+    seen, unfolded, front = {root}, set(), [top]
     while front:
         after = []
         for branch in front:
-            if branch.process is None:
+            if branch.process is None or branch.process in unfolded:
                 continue
+            unfolded.add(branch.process)
             for name, key in sorted(nodes[branch.process].inputs.items()):
                 repeated = key in seen and bool(nodes[key].inputs)
                 seen.add(key)

@@ -127,11 +127,13 @@ def _of_namespace(node: orm.Node, link: LinkType, namespace: str) -> dict[str, A
 
 def _computed(validations: list[str]) -> dict[str, CrystalSet]:
     """Return by the uuid of each validation the crystal that DFT computed, with its DOS."""
+    if not validations:
+        return {}
     query = orm.QueryBuilder()
     query.append(orm.WorkChainNode, filters={"uuid": {"in": validations}}, project="uuid", tag="validation")
     edge = {"type": LinkType.RETURN.value, "label": "dos"}
     query.append(CrystalSetData, with_incoming="validation", edge_filters=edge, project="*")
-    return {uuid: node.crystals for uuid, node in query.all()} if validations else {}
+    return {uuid: node.crystals for uuid, node in query.all()}
 
 
 def _ranked(
@@ -168,9 +170,11 @@ def target_nodes(campaign: orm.WorkChainNode) -> dict[str, DosTargetData]:
 
 def scores_of(validations: list[str]) -> dict[str, str]:
     """Return the uuid of the score of each validation, in the given order, by the validation's uuid."""
+    if not validations:
+        return {}
     query = orm.QueryBuilder()
     query.append(orm.WorkChainNode, filters={"uuid": {"in": validations}}, project="uuid", tag="validation")
     edge = {"type": LinkType.RETURN.value, "label": "score"}
     query.append(orm.Dict, with_incoming="validation", edge_filters=edge, project="uuid")
-    found = dict(query.all()) if validations else {}
+    found = dict(query.all())
     return {uuid: found[uuid] for uuid in validations if uuid in found}

@@ -55,8 +55,9 @@ def in_terminal(targets: Mapping[str, DosTarget], width: int | None = None, heig
         figure.draw(figure.signal(energies, values, marker=marker).lines().label(label))
     # room above the curves for the legend, which would hide them
     highest = max(max(values) for _, (_, values) in every)
-    figure.ruler("y").lim(0, highest * height / max(height - 7 - 2 * len(every), 4))
-    figure.line(0, "vertical", style="dotted", pixel=("gray", None, None))
+    top = highest * height / max(height - 7 - 2 * len(every), 4)
+    figure.ruler("y").lim(0, top)
+    figure.draw(figure.segment((0, 0), (0, top), marker="┊"))
     figure.label(_X, "lower")
     figure.title(_Y)
     return figure.build().string(colorless=not colour)

@@ -10,6 +10,8 @@ from typing import TextIO
 
 from aiida import orm
 
+from .patience import patiently
+
 STAGES = {
     "SampleCalculation": "sampling",
     "RelaxCalculation": "relaxing",
@@ -56,8 +58,8 @@ def wait(
     """
     begin, last, shown, problem = time.monotonic(), "", 0.0, None
     try:
-        while not campaign.is_terminated:
-            line, now = progress(campaign), time.monotonic()
+        while not patiently(lambda: campaign.is_terminated):
+            line, now = patiently(lambda: progress(campaign)), time.monotonic()
             trouble = still_possible()
             if trouble and trouble != problem:
                 print(trouble, file=stream, flush=True)

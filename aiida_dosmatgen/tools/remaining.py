@@ -2,7 +2,8 @@
 
 For ``candidates`` chains, that is what earlier ones with the same code took: the seconds that the executable says it computed
 grow with the number of candidates, the rest (queue, transfers, start) does not. For validations it is the mean of those of this
-campaign that have ended, or of earlier ones with the same ``pw.x``. Nothing is asked of the machines where jobs run.
+campaign that have ended, or of earlier ones with the same ``pw.x``. Nothing is asked of the machines where jobs run. Queries
+are read to their end at once: ``iterall`` holds a transaction open, for which writers to sqlite would have to wait.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def _of_candidates(campaign: orm.WorkChainNode) -> float | None:
     """Return the seconds that a ``candidates`` chain of this campaign takes as a whole."""
     query = _with_code(campaign.inputs.candidates.sample.code, "dosmatgen.candidates")
     query.append(orm.Int, with_outgoing="chain", edge_filters={"label": "n_candidates"}, project="attributes.value")
-    earlier = {pk: ((end - begin).total_seconds(), count) for begin, end, pk, count in query.iterall()}
+    earlier = {pk: ((end - begin).total_seconds(), count) for begin, end, pk, count in query.all()}
     if not earlier:
         return None
     computed = _computed(list(earlier))
@@ -92,7 +93,7 @@ def _computed(chains: list[int]) -> dict[int, float]:
     query.append(orm.CalcJobNode, with_incoming="base", tag="job")
     query.append(orm.Dict, with_incoming="job", edge_filters={"label": "results"}, project="attributes.seconds")
     sums: dict[int, float] = {}
-    for pk, seconds in query.iterall():
+    for pk, seconds in query.all():
         sums[pk] = sums.get(pk, 0.0) + seconds
     return sums
 
@@ -102,7 +103,7 @@ def _of_a_validation(campaign: orm.WorkChainNode, here: list[Process]) -> float 
     if ended:
         return mean(ended)
     query = _with_code(campaign.inputs.validate.pdos.nscf.pw.code, "dosmatgen.validate")
-    return _mean((end - begin).total_seconds() for begin, end, _ in query.iterall())
+    return _mean((end - begin).total_seconds() for begin, end, _ in query.all())
 
 
 def _with_code(code: orm.AbstractCode, entry_point: str) -> orm.QueryBuilder:

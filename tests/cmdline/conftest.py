@@ -30,7 +30,7 @@ def run(aiida_profile, monkeypatch):
 
 @pytest.fixture
 def complete_dos_json(crystals) -> dict:
-    """The JSON of pymatgen's CompleteDos of SiC: a band from -5 to 1 eV, of which 2 eV is the Fermi energy, and one above 3 eV."""
+    """The JSON of pymatgen's CompleteDos of SiC: bands from -5 to 1 eV and above 3 eV, the Fermi energy at 2 eV."""
     from monty.json import MontyEncoder
     from pymatgen.core import Structure
     from pymatgen.electronic_structure.core import Orbital, Spin

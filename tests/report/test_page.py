@@ -331,6 +331,20 @@ def test_a_campaign_of_several_targets_of_which_one_failed(page, synthetic, shar
     assert page.column("Rank") == []
 
 
+@pytest.mark.parametrize("ranked", [6, 0])
+def test_a_campaign_in_which_nothing_was_validated(page, make_campaign, tmp_path, ranked):
+    campaign = make_campaign(n_candidates=9, n_ranked=ranked, n_validated=0, n_failed=min(ranked, 2))
+    page.open(report.write(campaign, tmp_path / "none.html"))
+    assert [one.text for one in page.all(".tiles b")] == ["9", str(ranked), str(min(ranked, 2)), "0"]
+    if ranked:
+        assert len(page.column("Rank")) == ranked
+        page.click("#table tbody tr:last-child a")
+        page.wait(lambda: "failed" in page.find("#crystal-title").text)
+        assert "the bands could not be computed" in page.find("#facts").text
+    else:
+        assert "No candidate passed the screening" in page.find("#crystals").text
+
+
 def test_what_is_no_finished_campaign_is_refused(make_campaign, synthetic, shared_nodes, tmp_path):
     path = tmp_path / "page.html"
     with pytest.raises(ValueError, match="^Int<.*> is no campaign; give a CampaignWorkChain$"):

@@ -75,16 +75,19 @@ def test_the_ancestors_are_those_of_the_graph(campaign):
     query.append(orm.Node, with_descendants="score", project="uuid")
     assert {node.uuid for node in nodes.values()} == {score.uuid, *query.distinct().all(flat=True)}
     key = next(key for key, node in nodes.items() if node.uuid == score.uuid)
-    met, repeated, front = set(), set(), [tree(nodes, key)]
+    met, repeated, unfolded, front = set(), set(), [], [tree(nodes, key)]
     while front:
         branch = front.pop()
         (repeated if branch.repeated else met).add(branch.node)
         if branch.process is not None:
-            met.add(branch.process)
-            assert {below.node for below in branch.below} == set(nodes[branch.process].inputs.values())
+            unfolded.append(branch.process)
+            if branch.below:
+                met.add(branch.process)
+                assert {below.node for below in branch.below} == set(nodes[branch.process].inputs.values())
         front += branch.below
     assert met == set(nodes)  # each is unfolded somewhere
     assert repeated <= met
+    assert len(unfolded) > len(set(unfolded))  # pw.x made bands, parameters and a work directory, and is unfolded once
 
 
 def test_validated_crystals_of_a_checkpoint(recipes, make_campaign, shared_nodes):

@@ -1,6 +1,8 @@
 """A campaign elsewhere: in another profile, and without AiiDA."""
 
 import json
+import re
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -15,6 +17,8 @@ from pymatgen.io.optimade import OptimadeStructureAdapter
 from aiida_dosmatgen import report
 from aiida_dosmatgen.tools.campaign import compared, results_of
 from aiida_dosmatgen.tools.exchange import export_archive, write_extxyz, write_optimade
+
+PAGE = Path(__file__).parents[2] / "docs" / "report.md"
 
 
 @pytest.fixture
@@ -66,6 +70,16 @@ def test_optimade_entries_are_valid_and_hold_the_results(campaign, tmp_path):
     assert there["dos_energies"] == {"emin": -10.0, "emax": 10.0, "n": 400, "unit": "eV"}
     ids = [entry["id"] for entry in content["data"]]
     assert len(set(ids)) == len(ids) and all(campaign.uuid in one for one in ids)
+
+
+def test_what_the_documentation_reads_can_be_read(campaign, tmp_path, monkeypatch):
+    write_optimade(campaign, tmp_path / "results.json")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[1], names)
+    assert len(names["structures"]) == 3
+    best = min(names["best"], key=lambda entry: entry["attributes"]["_dosmatgen_dft_mae"])
+    assert best["attributes"]["_dosmatgen_candidate"] == campaign.tools.best()["candidate"]
 
 
 def test_extxyz_is_read_back(campaign, tmp_path):

@@ -1,0 +1,27 @@
+"""Reading a database that is written to at the same time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from aiida.manage import get_manager
+from sqlalchemy.exc import OperationalError
+
+_Result = TypeVar("_Result")
+
+
+def patiently(look: Callable[[], _Result], attempts: int = 30, pause: float = 1.0) -> _Result:
+    """Return what a look at the database gives; where that is locked (sqlite, while the daemon writes), look again.
+
+    :param attempts: after which the error is raised.
+    :param pause: seconds between two of them.
+    """
+    for _ in range(attempts - 1):
+        try:
+            return look()
+        except OperationalError:
+            get_manager().get_profile_storage().get_session().rollback()  # or the session refuses everything from now on
+            time.sleep(pause)
+    return look()
