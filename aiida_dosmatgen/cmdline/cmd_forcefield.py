@@ -25,10 +25,12 @@ def forcefield() -> None:
 @forcefield.command("import")
 @click.argument("source")
 @click.option("--label", help="What the force field is called; by default the name of the file or model.")
-def import_(source: str, label: str | None) -> None:
+@click.option("--trusted-sha256", help="The hash of a model file that you trust; loading such a file runs the code in it.")
+def import_(source: str, label: str | None, trusted_sha256: str | None) -> None:
     """Store a force field: a MACE model file, mace:NAME for a foundation model, or module:callable for an ASE calculator.
 
-    A model file is stored and hashed, and never loaded here. A named model must be known where the jobs run.
+    A model file is stored and hashed, and never loaded here; jobs load it once its hash is trusted. A named model must be known
+    where the jobs run.
 
     \b
     Example:
@@ -47,7 +49,23 @@ def import_(source: str, label: str | None) -> None:
         name_stored(nodes.stored_once(ForceFieldData.from_calculator(source), "name"), label, source.rpartition(":")[2])
         return
     node = nodes.force_field(source)
+    if trusted_sha256 is not None:
+        node.trust(trusted_sha256)
     name_stored(node, label, Path(node.name).stem)
+
+
+@forcefield.command("trust")
+@click.argument("forcefield", type=FORCE_FIELD)
+@click.argument("sha256")
+def trust(forcefield: Any, sha256: str) -> None:
+    """Say that a model file with this hash may be loaded in this profile, which runs the code in it.
+
+    \b
+    Example:
+      aiida-dosmatgen forcefield trust my-forcefield e5ede0c7ae40a0acb879f3a7634462641f3db6d36ef61bddc309975177882aed
+    """
+    forcefield.trust(sha256)
+    click.echo(f"{forcefield.name} is trusted in this profile")
 
 
 @forcefield.command("list")

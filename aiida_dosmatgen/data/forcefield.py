@@ -169,10 +169,14 @@ def validate_trust(force_field: ForceFieldData | None, _: Any) -> str | None:
     """Refuse a model file that nobody trusts."""
     if force_field is None or force_field.is_trusted:
         return None
-    node = f"load_node('{force_field.uuid}')" if force_field.is_stored else "the node"
+    how = (
+        f"forcefield trust {force_field.pk}"
+        if force_field.is_stored
+        else f"forcefield import {force_field.name} --trusted-sha256"
+    )
     return (
-        f"the force field {force_field.name} is a pickle: loading it runs the code in it. If you trust the file, say so once, "
-        f"in `verdi shell`: {node}.trust('{force_field.sha256}')"
+        f"the force field {force_field.name} is a pickle: loading it runs the code in it. If you trust the file, say so once: "
+        f"aiida-dosmatgen {how} {force_field.sha256}"
     )
 
 

@@ -30,6 +30,7 @@ def stored(aiida_profile_clean, codes, checkpoint_file, model_file, target, labe
     }
     for label, node in nodes.items():
         node.store().label = label
+    nodes["dosmatgen-forcefield"].trust(nodes["dosmatgen-forcefield"].sha256)
     return nodes
 
 

@@ -19,7 +19,7 @@ GROUPS = {
     "setup": {"localhost", "computer", "doctor"},
     "target": {"import", "sketch", "show", "list"},
     "checkpoint": {"import", "list", "show"},
-    "forcefield": {"import", "list", "show"},
+    "forcefield": {"import", "list", "show", "trust"},
     "dataset": {"import", "list", "show"},
     "launch": {"sample", "relax", "candidates", "validate", "campaign", "train", "label"},
 }

@@ -5,8 +5,10 @@ import json
 import numpy as np
 import pytest
 import yaml
+from aiida import orm
 
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.data.forcefield import ForceFieldData
 
 
 def test_a_checkpoint(aiida_profile_clean, run, checkpoint_file):
@@ -27,6 +29,11 @@ def test_a_force_field(aiida_profile_clean, run, model_file):
     assert run("forcefield", "import", "mace:medium-mpa-0").split()[1] == "medium-mpa-0"
     assert run("forcefield", "import", "ase.calculators.emt:EMT", "--label", "emt").split()[1] == "emt"
     listed = run("forcefield", "list")
+    field = ForceFieldData.from_file(model_file)
+    assert "not to " + "0" * 64 in run("forcefield", "trust", "mace", "0" * 64, status=2)
+    assert not orm.load_node(label="mace").is_trusted
+    assert "trusted" in run("forcefield", "trust", "mace", field.sha256)
+    assert orm.load_node(label="mace").is_trusted
     assert all(kind in listed for kind in ("mace-file", "foundation", "calculator"))
     assert yaml.safe_load(run("forcefield", "show", "emt"))["name"] == "ase.calculators.emt:EMT"
     assert "'nothing' is no file; give" in run("forcefield", "import", "nothing", status=2)

@@ -385,7 +385,7 @@ def test_a_template_that_is_not_used_is_not_looked_at(template):
 
 
 def test_the_documented_examples_are_valid():
-    page = (Path(__file__).parents[2] / "docs" / "constraints.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "constraints.md").read_text()
     examples = re.findall(r"^\|[^|]*\| `(\{.*\})` \|$", page, re.MULTILINE)
     assert len(examples) == 11
     for example in examples:

@@ -74,7 +74,7 @@ def test_a_model_file_is_trusted_by_its_hash_and_in_this_profile_only(model_file
     node = ForceFieldData.from_file(model_file).store()
     assert not node.is_trusted
     refusal = validate_trust(node, None)
-    assert "loading it runs the code in it" in refusal and f"load_node('{node.uuid}').trust('{node.sha256}')" in refusal
+    assert "loading it runs the code in it" in refusal and f"forcefield trust {node.pk} {node.sha256}" in refusal
     node.base.extras.set("dosmatgen_trusted_in", ["the profile of whoever sent an archive"])
     assert not node.is_trusted
     with pytest.raises(ValidationError, match=f"hashes to {node.sha256}, not to {'0' * 64}"):
