@@ -14,6 +14,7 @@ from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.commands import pseudolabel
 from aiida_dosmatgen.engine.dataset import load_labelled
 from aiida_dosmatgen.engine.predictors import Predictor, predict
+from aiida_dosmatgen.engine.prototypes import generate
 from aiida_dosmatgen.engine.pseudolabels import most_certain, thinned
 from aiida_dosmatgen.engine.splits import assign, systems_of
 
@@ -72,6 +73,19 @@ def test_elements_that_the_predictor_does_not_know(folder):
     job = PseudolabelJob.model_validate(json.loads((folder / "job.json").read_text()) | {"elements": ["C", "Au"]})
     with pytest.raises(ContentError, match="does not know Au; it knows C Si Ge"):
         pseudolabel.run(job, folder)
+
+
+def test_nothing_is_left(folder):
+    given = json.loads((folder / "job.json").read_text()) | {"elements": ["C", "Si"], "count": 40}
+    crystals = generate(["C", "Si"], 40, 2, 4)
+    pure = int((np.array(systems_of(crystals)) != "C-Si").sum())
+    given |= {"split": {"system_fraction": 0.99, "prototype_fraction": 0.99, "seed": 1}}
+    job = PseudolabelJob.model_validate(given)
+    kept = thinned(crystals, 100, (0.99, 0.99, 1))
+    assert len(kept) == pure > 0  # elements are never kept for tests
+    none = job.model_copy(update={"count": 1, "elements": ["C"], "most_of_system": 0})
+    with pytest.raises(ContentError, match="none of the 1 crystals is left"):
+        pseudolabel.run(none, folder)
 
 
 def test_systems_are_thinned_and_tests_left_out():

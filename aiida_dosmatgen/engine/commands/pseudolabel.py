@@ -22,7 +22,7 @@ def kept(job: PseudolabelJob) -> list[str]:
 def run(job: PseudolabelJob, folder: Path) -> Results:
     """Make, relax and predict the crystals of a job; a part that is done is never computed again.
 
-    :raises ContentError: if the force field or the predictor cannot be used.
+    :raises ContentError: if the force field or the predictor cannot be used, or nothing is left to predict.
     """
     import torch
 
@@ -40,6 +40,10 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
         raise ContentError(f"elements: the predictor does not know {' '.join(unknown)}; it knows {' '.join(header.elements)}")
     split = None if job.split is None else (job.split.system_fraction, job.split.prototype_fraction, job.split.seed)
     crystals = thinned(generate(job.elements, job.count, job.seed, job.max_atoms), job.most_of_system, split)
+    if not len(crystals):
+        raise ContentError(
+            f"none of the {job.count} crystals is left: all are kept for tests; raise count, or lower the fractions of split"
+        )
     parts, progress, done = folder / job.directory, Progress("crystals", len(crystals)), 0
     parts.mkdir(exist_ok=True)
     found: list[CrystalSet] = []
