@@ -17,6 +17,14 @@ from . import campaigns
 from .loopback import LoopbackCluster, why_not
 
 
+def pytest_collection_modifyitems(items):
+    """Put the tests that empty the profile behind those that need what is in it."""
+    here = [index for index, item in enumerate(items) if item.path.parent == Path(__file__).parent]
+    ordered = sorted((items[index] for index in here), key=lambda item: "aiida_profile_clean" in item.fixturenames)
+    for index, item in zip(here, ordered, strict=True):
+        items[index] = item
+
+
 @pytest.fixture(scope="session")
 def cluster():
     """A running cluster with the engine installed for its account."""
