@@ -17,7 +17,7 @@ from ..core.screening import ScreenCriteria
 from .splits import assign, systems_of
 
 LABELLED_SHARE = 0.3
-"""Labelled crystals are repeated until they are at least this share of what is trained on."""
+"""Labelled crystals are repeated until they are about this share of what is trained on."""
 
 _SOUND = ScreenCriteria()
 
