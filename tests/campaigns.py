@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 
 import psutil
 from aiida import orm
-from aiida.engine import submit
+from aiida.engine import ProcessState, submit
 from aiida.engine.daemon.client import get_daemon_client
 from aiida.manage import get_manager
 
@@ -104,6 +102,17 @@ def wait_for_running(campaign: orm.WorkChainNode, label: str) -> None:
     assert not campaign.is_terminated, what_failed(campaign)
 
 
+def wait_for_rest(campaign: orm.WorkChainNode) -> None:
+    """Wait until each work chain of a campaign waits for its children: one killed in the middle of a step takes it again."""
+
+    def rests() -> bool:
+        chains = [campaign, *(node for node in campaign.called_descendants if isinstance(node, orm.WorkChainNode))]
+        return all(node.is_terminated or node.process_state is ProcessState.WAITING for node in chains)
+
+    wait_for(rests, "rest of the work chains")
+    time.sleep(0.5)  # a checkpoint is written just after the state
+
+
 def count(*classes: type[orm.Node], **filters: Any) -> int:
     """Count nodes."""
     return orm.QueryBuilder().append(list(classes), filters=filters).count()
@@ -149,7 +158,7 @@ def kill_daemon() -> None:
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
     psutil.wait_procs(processes, timeout=20)
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 

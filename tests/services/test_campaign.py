@@ -58,6 +58,7 @@ def campaign(profile, tmp_path_factory, postgres, rabbitmq):
         rabbitmq.start()  # the workers find it again by themselves
 
         campaigns.wait_for_running(node, "RelaxCalculation")
+        campaigns.wait_for_rest(node)
         get_manager().reset_profile_storage()  # of this process; the workers are hit in the middle of what they do
         del node
         postgres.kill()
@@ -66,9 +67,10 @@ def campaign(profile, tmp_path_factory, postgres, rabbitmq):
         repair(profile.name)
         node = orm.load_node(uuid)
 
-        # of both validations: a step that is killed in its middle is taken again
+        # of both validations
         campaigns.wait_for(lambda: len(campaigns.jobs(node, "PwCalculation")) >= campaigns.TOP_K, "runs of pw.x")
         campaigns.wait_for_running(node, "PwCalculation")
+        campaigns.wait_for_rest(node)
         campaigns.kill_daemon()
         campaigns.start_daemon_again(WORKERS)
 

@@ -39,7 +39,10 @@ def process(cls, label, process_type="", inputs=None, caller=None, call="", stat
 
 @pytest.fixture
 def codes(aiida_profile_clean, aiida_localhost, aiida_code_installed):
-    return {name: aiida_code_installed(label=name, filepath_executable=f"/opt/{name}") for name in ("dosmatgen", "pw")}
+    # the profile is shared, and other tests take a code by its label
+    return {
+        name: aiida_code_installed(label=f"status-{name}", filepath_executable=f"/opt/{name}") for name in ("dosmatgen", "pw")
+    }
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Windows of children, with real jobs, in this process and through a daemon that is killed."""
 
 import contextlib
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -66,7 +64,7 @@ def kill_daemon() -> None:
     processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
     psutil.wait_procs(processes, timeout=20)
     setup.ensure_daemon()
     get_manager().reset_runner()
