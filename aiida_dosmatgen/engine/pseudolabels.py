@@ -16,7 +16,7 @@ from ..core.crystals import CrystalSet
 from ..core.screening import ScreenCriteria
 from .splits import assign, systems_of
 
-LABELLED_SHARE = 0.3
+LABELLED_SHARE = 0.2
 """Labelled crystals are repeated until they are about this share of what is trained on."""
 
 _SOUND = ScreenCriteria()

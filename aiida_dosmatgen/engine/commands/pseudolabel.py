@@ -39,25 +39,27 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
     if unknown:
         raise ContentError(f"elements: the predictor does not know {' '.join(unknown)}; it knows {' '.join(header.elements)}")
     split = None if job.split is None else (job.split.system_fraction, job.split.prototype_fraction, job.split.seed)
-    crystals = thinned(generate(job.elements, job.count, job.seed, job.max_atoms), job.most_of_system, split)
-    if not len(crystals):
+    seeds = range(job.seed, job.seed + job.rounds)
+    made = [thinned(generate(job.elements, job.count, seed, job.max_atoms), job.most_of_system, split) for seed in seeds]
+    of = sum(map(len, made))
+    if not of:
         raise ContentError(
             f"none of the {job.count} crystals is left: all are kept for tests; raise count, or lower the fractions of split"
         )
-    parts, progress, done = folder / job.directory, Progress("crystals", len(crystals)), 0
+    parts, progress, done = folder / job.directory, Progress("crystals", of), 0
     parts.mkdir(exist_ok=True)
     found: list[CrystalSet] = []
     key = _key(job, folder)
-    for start in range(0, len(crystals), _AT_ONCE):
-        path = parts / f"{key}-{start}.npz"
+    pieces = [(seed, start, crystals) for seed, crystals in zip(seeds, made, strict=True) for start in _starts(crystals)]
+    for seed, start, crystals in pieces:
+        path = parts / f"{key}-{seed}-{start}.npz"
+        piece = crystals[start : start + _AT_ONCE]
         if not path.is_file():
             if found and not clock.allows(1.3 * clock.seconds / max(1, len(found))):
                 break
-            rng = np.random.default_rng([job.seed, start])
-            part = _part(crystals[start : start + _AT_ONCE], job, evaluator, model, header, rng)
-            part.save(path)
+            _part(piece, job, evaluator, model, header, np.random.default_rng([seed, start])).save(path)
         found.append(CrystalSet.load(path))
-        done = min(start + _AT_ONCE, len(crystals))
+        done += len(piece)
         progress(done)
     output = most_certain(CrystalSet.concatenate(found), job.left_out)
     output.save(folder / job.output)
@@ -66,7 +68,11 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
         "predictor_sha256": sha256_of(folder / job.predictor),
         "force_field_sha256": evaluator.sha256,
     }
-    return results(job, folder, clock, output=job.output, done=done, of=len(crystals), device=device, details=details)
+    return results(job, folder, clock, output=job.output, done=done, of=of, device=device, details=details)
+
+
+def _starts(crystals: CrystalSet) -> range:
+    return range(0, len(crystals), _AT_ONCE)
 
 
 def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, rng: np.random.Generator) -> CrystalSet:
@@ -95,5 +101,5 @@ def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, r
 def _key(job: PseudolabelJob, folder: Path) -> str:
     """Return a hash of all that a part depends on."""
     files = [sha256_of(folder / name) for name in job.input_files()]
-    content = [job.model_dump(mode="json", exclude={"runtime", "directory", "output", "left_out"}), files]
+    content = [job.model_dump(mode="json", exclude={"runtime", "directory", "output", "left_out", "seed", "rounds"}), files]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
