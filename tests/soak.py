@@ -27,6 +27,7 @@ from .cluster.loopback import LoopbackCluster, why_not
 LONGEST = 1200  # seconds for one campaign, faults and all
 WORKERS = 1  # of the daemon; with two, sqlite can answer that the database is locked
 PAUSE = (4.0, 20.0)  # seconds between two faults
+PATIENCE = 45.0  # seconds that a fault waits for something that it can happen to
 
 
 class Faults:
@@ -35,11 +36,18 @@ class Faults:
     def __init__(self, cluster: LoopbackCluster, chance: random.Random) -> None:
         self.cluster = cluster
         self.chance = chance
+        self._deck: list[str] = []
 
     @property
     def kinds(self) -> list[str]:
         """Names of all faults."""
-        return sorted(name for name in vars(Faults) if not name.startswith("_") and name != "kinds")
+        return sorted(name for name in vars(Faults) if not name.startswith("_") and name not in ("kinds", "draw"))
+
+    def draw(self) -> str:
+        """Return the name of the next fault: each of them once, in random order, before any comes again."""
+        if not self._deck:
+            self._deck = self.chance.sample(self.kinds, len(self.kinds))
+        return self._deck.pop()
 
     def executable_killed(self, campaign) -> bool:
         """``kill -9`` of dosmatgen, pw.x or projwfc.x."""
@@ -202,16 +210,17 @@ def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
     while time.monotonic() < deadline:
         began, here = time.monotonic(), Counter()
         campaign = start(models)
-        next_fault, next_look = began + chance.uniform(*PAUSE), began
+        next_fault, next_look, kind = began + chance.uniform(*PAUSE), began, faults.draw()
         while not campaign.is_terminated and time.monotonic() - began < LONGEST:
             time.sleep(0.2)
             if time.monotonic() > next_look:
                 cluster.resume_node()
                 next_look = time.monotonic() + 10
             if next_fault < time.monotonic() < deadline:
-                kind = chance.choice(faults.kinds)
-                here[kind] += bool(getattr(faults, kind)(campaign))
-                next_fault = time.monotonic() + chance.uniform(*PAUSE)
+                happened = getattr(faults, kind)(campaign)
+                here[kind] += happened
+                if happened or time.monotonic() > next_fault + PATIENCE:
+                    next_fault, kind = time.monotonic() + chance.uniform(*PAUSE), faults.draw()
         lost, wrong = compare(campaign, reference)
         result["campaigns"] += 1
         result["lost"] += lost is not None
