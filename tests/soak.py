@@ -26,7 +26,7 @@ from .cluster.loopback import LoopbackCluster, why_not
 
 LONGEST = 1200  # seconds for one campaign, faults and all
 WORKERS = 1  # of the daemon; with two, sqlite can answer that the database is locked
-PAUSE = (4.0, 20.0)  # seconds between two faults
+PAUSE = (0.02, 0.1)  # between two faults, of what an undisturbed campaign takes: a slow machine is not hit more often
 PATIENCE = 45.0  # seconds that a fault waits for something that it can happen to
 
 
@@ -205,12 +205,17 @@ def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
     wait_for(lambda: reference.is_terminated, "the end of the undisturbed campaign", LONGEST)
     if not reference.is_finished_ok:
         raise RuntimeError(f"the undisturbed campaign failed: {reference.exit_message}")
-    print(f"undisturbed: {time.monotonic() - begin:.0f} s", flush=True)
+    undisturbed = time.monotonic() - begin
+    print(f"undisturbed: {undisturbed:.0f} s", flush=True)
+
+    def pause() -> float:
+        return undisturbed * chance.uniform(*PAUSE)
+
     deadline = time.monotonic() + 60 * minutes
     while time.monotonic() < deadline:
         began, here = time.monotonic(), Counter()
         campaign = start(models)
-        next_fault, next_look, kind = began + chance.uniform(*PAUSE), began, faults.draw()
+        next_fault, next_look, kind = began + pause(), began, faults.draw()
         while not campaign.is_terminated and time.monotonic() - began < LONGEST:
             time.sleep(0.2)
             if time.monotonic() > next_look:
@@ -220,7 +225,7 @@ def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
                 happened = getattr(faults, kind)(campaign)
                 here[kind] += happened
                 if happened or time.monotonic() > next_fault + PATIENCE:
-                    next_fault, kind = time.monotonic() + chance.uniform(*PAUSE), faults.draw()
+                    next_fault, kind = time.monotonic() + pause(), faults.draw()
         lost, wrong = compare(campaign, reference)
         result["campaigns"] += 1
         result["lost"] += lost is not None

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
         return _run_job(given)
     except ContentError as exception:
-        print(f"dosmatgen: {' '.join(str(exception).split())}", file=sys.stderr)
+        print(f"dosmatgen: error: {' '.join(str(exception).split())}", file=sys.stderr)
         return 2
     except OSError as exception:
         if exception.errno not in _STORAGE:

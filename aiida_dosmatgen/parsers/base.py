@@ -18,7 +18,7 @@ from ..core.errors import ContentError
 from ..core.job import Results, sha256_of
 from ..data.base import storable
 
-_REFUSAL = re.compile(r"dosmatgen(?: \w+)?: (?:error: )?(?!interrupted)(.*)")  # its own line, or argparse's
+_REFUSAL = re.compile(r"dosmatgen(?: \w+)?: error: (.*)")  # its own line, or argparse's; its other lines are notes
 _LONGEST_LINE = 400
 
 _ENDED_BY_SCHEDULER = {

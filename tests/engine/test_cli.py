@@ -140,7 +140,7 @@ def test_bad_input_is_one_line_and_status_2(folder, capsys, changes, message):
     write(folder, **changes)
     assert main(["sample", str(folder / "job.json")]) == 2
     captured = capsys.readouterr()
-    assert captured.err.startswith("dosmatgen: ") and captured.err.count("\n") == 1
+    assert captured.err.startswith("dosmatgen: error: ") and captured.err.count("\n") == 1
     assert message in captured.err
 
 
