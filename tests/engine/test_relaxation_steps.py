@@ -127,6 +127,12 @@ def test_springs_leave_kept_cells_and_large_crystals_alone(crystals, monkeypatch
     np.testing.assert_allclose(some[0, -7:], vectors[0, -7:] / springs._WITHOUT_MODEL)
 
 
+def test_springs_of_atoms_on_one_spot_are_finite(crystals):
+    crystal = crystals[3].replace(fractional=crystals[3].fractional[[0, 0, 2, 3]])
+    vectors = np.random.default_rng(6).normal(size=(1, 7, 3))
+    assert np.isfinite(Springs(crystal, np.eye(3)[None], np.array([4.0])).solve(vectors)).all()
+
+
 def test_springs_save_steps(crystals, monkeypatch):
     emt = load(ForceField(calculator="ase.calculators.emt:EMT"), Path())
     metals = crystals[[0, 2, 3]]

@@ -215,8 +215,8 @@ def _lowest(rise: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
     :param rise: energy at the end less that at the start, in eV.
     :param start: derivative by the part of the step at its start, in eV, as ``end`` at its end.
     """
-    d1 = start + end - 3 * rise
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        d1 = start + end - 3 * rise
         d2 = np.sqrt(d1 * d1 - start * end)
         part = 1 - (end + d2 - d1) / (end - start + 2 * d2)
     return np.where(np.isfinite(part), part, 0.25)

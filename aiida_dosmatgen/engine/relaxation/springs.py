@@ -1,10 +1,10 @@
 """A model of how the energy of a crystal curves: springs between its atoms, which the cell stretches too.
 
 Quasi-Newton methods start from a guess of the second derivatives. Springs that grow stiffer exponentially as atoms come closer
-know which atoms are bonded, how strain and positions couple, and which motions are soft: after R. Lindh, A. Bernhardsson,
-G. Karlström & P.-Å. Malmqvist, Chem. Phys. Lett. 241, 423 (1995), eq. 3, and D. Packwood, J. Kermode, L. Mones, N. Bernstein,
-J. Woolley, N. Gould, C. Ortner & G. Csányi, J. Chem. Phys. 144, 164109 (2016), eqs. 6 and 7. The model costs a small part of a
-call of a force field, so that it is made anew at each step, where the crystal is then.
+know which atoms are bonded, how strain and positions couple, and which motions are soft: after the model function of R. Lindh,
+A. Bernhardsson, G. Karlström & P.-Å. Malmqvist, Chem. Phys. Lett. 241, 423 (1995), and the preconditioner "Exp" of D. Packwood,
+J. Kermode, L. Mones, N. Bernstein, J. Woolley, N. Gould, C. Ortner & G. Csányi, J. Chem. Phys. 144, 164109 (2016). The model
+costs a small part of a call of a force field, so that it is made anew at each step, where the crystal is then.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def _sums(crystals: CrystalSet, deformations: np.ndarray, cell_scale: np.ndarray
     crystal = crystals.crystal_of_atom[atom]
     stiffness = STIFFNESS * np.exp(-_DECAY * (np.maximum(lengths[1], _SHORTEST) - 1))
     stiffness -= STIFFNESS * np.exp(-_DECAY * (_REACH - 1))  # so that it ends at zero, and no spring appears at once
-    unit = vectors / lengths[0][:, None]
+    unit = vectors / np.maximum(lengths[0], 1e-6)[:, None]  # of atoms on one spot it has no direction, and holds across alone
     matrices = (1 - _ACROSS) * unit[:, _ROWS] * unit[:, _COLUMNS] + _ACROSS * (_ROWS == _COLUMNS)
     matrices *= stiffness[:, None]
     bonds = np.einsum("pi,pji->pj", vectors, np.linalg.inv(deformations)[crystal]) / cell_scale[crystal][:, None]
