@@ -127,16 +127,16 @@ def settle(rows: dict[str, dict]) -> dict[str, dict]:
 
 
 def near_minima(relaxed: CrystalSet, count: int, evaluator, calculator, parameters: RelaxParameters, seed: int) -> dict:
-    """Compare energies of ours and of ASE's BFGS from starts within 0.1 Å of minima."""
-    minima = relaxed[np.flatnonzero(relaxed.crystal_columns["status"] == "converged")[:count]]
+    """Compare energies of ours and of ASE's BFGS from starts within 0.1 Å of minima.
+
+    Prototypes often relax to saddle points, where their symmetry holds them. So they are displaced and relaxed by ours first,
+    and those ends, which have no symmetry to keep, are the minima.
+    """
     rng = np.random.default_rng(seed)
-    moves = rng.normal(size=minima.fractional.shape)
-    moves *= rng.uniform(0, 0.1, (len(moves), 1)) / np.linalg.norm(moves, axis=1, keepdims=True)
-    inverse = np.linalg.inv(minima.lattices)[minima.crystal_of_atom]
-    starts = CrystalSet(
-        minima.n_atoms, minima.numbers, minima.fractional + np.einsum("ni,nij->nj", moves, inverse), minima.lattices
-    )
     tight = parameters.model_copy(update={"fmax": 0.02, "smax": 0.2})
+    ends = relaxed[np.flatnonzero(relaxed.crystal_columns["status"] == "converged")[:count]]
+    _, minima = batched(_displaced(ends, rng), evaluator, tight, None)
+    starts = _displaced(minima, rng)
     ours, _ = batched(starts, evaluator, tight, None)
     theirs = one_by_one(BFGS, starts, calculator, tight)
     difference = 1000 * np.abs(ours["energies"] - theirs["energies"])
@@ -148,6 +148,15 @@ def near_minima(relaxed: CrystalSet, count: int, evaluator, calculator, paramete
         "largest_difference_mev_per_atom": round(float(difference.max()), 3),
         "converged": [ours["converged"], theirs["converged"]],
     }
+
+
+def _displaced(crystals: CrystalSet, rng: np.random.Generator) -> CrystalSet:
+    """Move each atom by less than 0.1 Å."""
+    moves = rng.normal(size=crystals.fractional.shape)
+    moves *= rng.uniform(0, 0.1, (len(moves), 1)) / np.linalg.norm(moves, axis=1, keepdims=True)
+    inverse = np.linalg.inv(crystals.lattices)[crystals.crystal_of_atom]
+    fractional = crystals.fractional + np.einsum("ni,nij->nj", moves, inverse)
+    return CrystalSet(crystals.n_atoms, crystals.numbers, fractional, crystals.lattices)
 
 
 def main() -> None:
