@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 
@@ -14,13 +15,12 @@ class ManyLBFGS:
     and each can join, leave or start afresh at any time.
 
     :param memory: pairs of steps and gradient changes that are kept.
-    :param curvature: guess of the second derivative before there is a history (eV/Å² if the variables are Å).
     """
 
-    def __init__(self, memory: int = 20, curvature: float = 70.0) -> None:
-        self.curvature = curvature
+    def __init__(self, memory: int = 10) -> None:
         self.rows = np.zeros(0, dtype=np.int64)
-        self._scale = np.zeros(0)
+        self._curvature = np.zeros(0)  # along the last step that was learnt, as an inner product; 0 without one
+        self._change = np.zeros((0, 3))  # of the gradient in that step
         self._pairs: deque[tuple[np.ndarray, np.ndarray, np.ndarray]] = deque(maxlen=memory)
 
     def dot(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -33,8 +33,9 @@ class ManyLBFGS:
         """Append problems with so many rows each."""
         new, total = len(rows), int(np.sum(rows))
         self.rows = np.concatenate([self.rows, rows]).astype(np.int64)
-        self._scale = np.concatenate([self._scale, np.full(new, 1 / self.curvature)])
         blank = np.zeros((total, 3))
+        self._curvature = np.concatenate([self._curvature, np.zeros(new)])
+        self._change = np.concatenate([self._change, blank])
         for k, (s, y, rho) in enumerate(self._pairs):
             self._pairs[k] = (np.concatenate([s, blank]), np.concatenate([y, blank]), np.concatenate([rho, np.zeros(new)]))
 
@@ -43,13 +44,13 @@ class ManyLBFGS:
         rows = np.repeat(problems, self.rows)
         for k, (s, y, rho) in enumerate(self._pairs):
             self._pairs[k] = (s[rows], y[rows], rho[problems])
-        self.rows, self._scale = self.rows[problems], self._scale[problems]
+        self.rows, self._curvature, self._change = self.rows[problems], self._curvature[problems], self._change[rows]
 
     def forget(self, problems: np.ndarray) -> None:
         """Clear the history of the selected problems (P,) bool."""
         for _, _, rho in self._pairs:
             rho[problems] = 0.0
-        self._scale[problems] = 1 / self.curvature
+        self._curvature[problems] = 0.0
 
     def update(self, steps: np.ndarray, changes: np.ndarray, problems: np.ndarray) -> None:
         """Learn from steps taken and the changes of the gradient along them, both (R, 3).
@@ -59,18 +60,27 @@ class ManyLBFGS:
         curvature, squared = self.dot(steps, changes), self.dot(changes, changes)
         good = problems & (curvature > 1e-10 * np.sqrt(squared * self.dot(steps, steps))) & (squared > 0)
         rho = np.where(good, 1 / np.where(good, curvature, 1.0), 0.0)
-        self._scale = np.where(good, curvature / np.where(good, squared, 1.0), self._scale)
         rows = np.repeat(good, self.rows)[:, None]
+        self._curvature = np.where(good, curvature, self._curvature)
+        self._change = np.where(rows, changes, self._change)
         self._pairs.append((np.where(rows, steps, 0.0), np.where(rows, changes, 0.0), rho))
 
-    def directions(self, gradients: np.ndarray) -> np.ndarray:
-        """Return the quasi-Newton steps −H·g, (R, 3) -> (R, 3)."""
+    def directions(self, gradients: np.ndarray, solve: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+        """Return the quasi-Newton steps −H·g, (R, 3) -> (R, 3).
+
+        :param solve: multiplies by the inverse of a guess of each problem's Hessian, (K, R, 3) -> (K, R, 3). The guess is
+            scaled to agree with what was learnt last (Nocedal & Wright, Numerical Optimization, 2nd ed., eq. 7.20, for the unit
+            matrix).
+        """
         q, alphas = gradients.copy(), []
         for s, y, rho in reversed(self._pairs):
             alpha = rho * self.dot(s, q)
             q -= np.repeat(alpha, self.rows)[:, None] * y
             alphas.append(alpha)
-        q *= np.repeat(self._scale, self.rows)[:, None]
+        q, change = solve(np.stack([q, self._change]))
+        learnt = self._curvature > 0
+        scale = np.where(learnt, self._curvature / np.where(learnt, self.dot(self._change, change), 1.0), 1.0)
+        q *= np.repeat(scale, self.rows)[:, None]
         for (s, y, rho), alpha in zip(self._pairs, reversed(alphas), strict=True):
             q += np.repeat(alpha - rho * self.dot(y, q), self.rows)[:, None] * s
         return -q

@@ -7,11 +7,12 @@ import numpy as np
 from ...core.crystals import CrystalSet
 from ..forcefields import Evaluation
 from .lbfgs import ManyLBFGS
+from .springs import Springs
 
 GPA = 1 / 160.21766208  # eV/Å³
 
-LARGEST_STEP = 0.2  # Å, of any atom
-_STRAIN_PER_STEP = 0.2  # largest entry of the change of the deformation gradient, per Å of the bound on atoms
+LARGEST_STEP = 0.3  # Å, of any atom
+_STRAIN_PER_STEP = 0.3  # largest entry of the change of the deformation gradient, per Å of the bound on atoms
 _SMALLEST_TRUST = 2e-3  # Å; below it the noise of the force field decides, and the step is taken
 _RISE = 1e-3  # eV/atom by which the energy may rise in an accepted step
 
@@ -27,7 +28,7 @@ class Pool:
     :param memory: length of the L-BFGS histories.
     """
 
-    def __init__(self, cell: bool = True, memory: int = 20) -> None:
+    def __init__(self, cell: bool = True, memory: int = 10) -> None:
         self.cell = cell
         self.optimizer = ManyLBFGS(memory)
         self.index = np.zeros(0, dtype=np.int64)
@@ -131,7 +132,8 @@ class Pool:
     def take(self, evaluation: Evaluation) -> None:
         """Accept or refuse the trial points, given what the force field says of them.
 
-        A point is refused if the energy is not finite, or rose: the crystal goes back and tries a shorter step.
+        A point is refused if the energy is not finite, or rose: the crystal goes back and tries a shorter step. The history
+        learns from refused points too, if they are finite.
         """
         energies, forces, stresses = evaluation
         crystal_of_atom = np.repeat(np.arange(len(self)), self.n_atoms)
@@ -140,37 +142,46 @@ class Pool:
         first = np.isnan(self.energies)
         risen = energies > self.energies + _RISE * self.n_atoms
         accepted = finite & (first | ~risen | (self.trust < _SMALLEST_TRUST))
+        refused = ~accepted & ~first
         self.failures = np.where(finite, 0, self.failures + 1)
 
+        known = np.repeat(finite, self.n_atoms + 3)[:, None]
         gradients = self._gradients(forces, np.where(finite[:, None, None], stresses, 0.0))
-        moved = np.repeat(accepted, self.n_atoms + 3)[:, None]
-        gradients = np.where(moved, gradients, self.gradients)
-        self.optimizer.update(self.trial - self.variables, gradients - self.gradients, accepted & ~first)
-        refused = ~accepted & ~first
-        self.optimizer.forget(refused)
-        stuck = self.trust < _SMALLEST_TRUST
-        self.trust = np.where(refused, self.trust * 0.25, np.where(stuck, 0.02, np.minimum(self.trust * 1.5, LARGEST_STEP)))
+        gradients = np.where(known, gradients, self.gradients)
+        steps = self.trial - self.variables
+        slopes = self.optimizer.dot(steps, self.gradients), self.optimizer.dot(steps, gradients)
+        self.optimizer.update(steps, gradients - self.gradients, finite & ~first)
+        length = self._length(steps)
+        shorter = length * np.clip(_lowest(energies - self.energies, *slopes), 0.1, 0.5)
+        longer = np.where((length > 0.9 * self.trust) & (slopes[1] < 0), 1.5 * self.trust, self.trust)
+        longer = np.where(self.trust < _SMALLEST_TRUST, 0.02, np.minimum(longer, LARGEST_STEP))
+        self.trust = np.where(first, self.trust, np.where(refused, shorter, longer))
 
-        self.variables, self.gradients = np.where(moved, self.trial, self.variables), gradients
+        moved = np.repeat(accepted, self.n_atoms + 3)[:, None]
+        self.variables, self.gradients = np.where(moved, self.trial, self.variables), np.where(moved, gradients, self.gradients)
         self.energies = np.where(accepted, energies, self.energies)
         self.stresses = np.where(accepted[:, None, None], stresses, self.stresses)
         self.forces = np.where(accepted[crystal_of_atom][:, None], forces, self.forces)
 
     def step(self) -> None:
         """Choose the next trial points: quasi-Newton steps, bounded for atoms and for strain."""
-        direction = self.optimizer.directions(self.gradients)
-        uphill = self.optimizer.dot(direction, self.gradients) >= 0
+        springs = Springs(
+            self.crystals(self.variables), self._deformation(self.variables), _cell_scale(self.n_atoms), self.cell
+        )
+        direction = self.optimizer.directions(self.gradients, springs.solve)
+        uphill = self.optimizer.dot(direction, self.gradients) >= 0  # rounding, at worst: the history is positive definite
         if uphill.any():
             self.optimizer.forget(uphill)
-            rows = np.repeat(uphill, self.n_atoms + 3)[:, None]
-            direction = np.where(rows, -self.gradients / self.optimizer.curvature, direction)
-        atom_rows = _atom_rows(self.n_atoms)
-        starts = np.cumsum(self.n_atoms) - self.n_atoms
-        longest = np.maximum.reduceat(np.linalg.norm(direction[atom_rows], axis=1), starts)
-        strain = np.abs(self._deformation(direction)).max((1, 2))
-        shrink = np.maximum(longest, strain / _STRAIN_PER_STEP) / self.trust
+            direction = self.optimizer.directions(self.gradients, springs.solve)
+        shrink = self._length(direction) / self.trust
         self.trial = self.variables + direction / np.repeat(np.maximum(shrink, 1.0), self.n_atoms + 3)[:, None]
         self.steps = self.steps + 1
+
+    def _length(self, steps: np.ndarray) -> np.ndarray:
+        """How far steps (Σ(n+3), 3) go: Å of the atom that moves most, or what corresponds to the strain, shape (B,)."""
+        starts = np.cumsum(self.n_atoms) - self.n_atoms
+        longest = np.maximum.reduceat(np.linalg.norm(steps[_atom_rows(self.n_atoms)], axis=1), starts)
+        return np.maximum(longest, np.abs(self._deformation(steps)).max((1, 2)) / _STRAIN_PER_STEP)
 
     def _gradients(self, forces: np.ndarray, stresses: np.ndarray) -> np.ndarray:
         deformation = self._deformation(self.trial)
@@ -194,3 +205,18 @@ def _atom_rows(n_atoms: np.ndarray) -> np.ndarray:
     """Tell the rows of atoms from those of cells, shape (Σ(n+3),) bool."""
     pattern = np.tile([True, False], len(n_atoms))
     return np.repeat(pattern, np.stack([n_atoms, np.full_like(n_atoms, 3)], 1).reshape(-1))
+
+
+def _lowest(rise: np.ndarray, start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Part of each step at which the cubic through energies and slopes at both ends is lowest, (B,) each -> (B,).
+
+    (Nocedal & Wright, Numerical Optimization, 2nd ed., eq. 3.59.) A quarter where it has no minimum, or values are not finite.
+
+    :param rise: energy at the end less that at the start, in eV.
+    :param start: derivative by the part of the step at its start, in eV, as ``end`` at its end.
+    """
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        d1 = start + end - 3 * rise
+        d2 = np.sqrt(d1 * d1 - start * end)
+        part = 1 - (end + d2 - d1) / (end - start + 2 * d2)
+    return np.where(np.isfinite(part), part, 0.25)

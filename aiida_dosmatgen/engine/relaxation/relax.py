@@ -60,8 +60,8 @@ def relax(
 ) -> Iterator[Relaxed]:
     """Relax crystals, and yield each as soon as it ends; every one is yielded exactly once.
 
-    Positions and cells are relaxed together by L-BFGS, each crystal on its own; the force field is called for the whole batch.
-    A crystal that ends leaves the batch and the next one enters.
+    Positions and cells are relaxed together by L-BFGS with a model of springs, each crystal on its own; the force field is
+    called for the whole batch. A crystal that ends leaves the batch and the next one enters.
 
     :param crystals: any crystals, also such as :meth:`CrystalSet.defect` refuses.
     :param batch_size: crystals at a time; None goes by the number of atoms.

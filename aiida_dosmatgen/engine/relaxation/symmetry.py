@@ -1,7 +1,7 @@
 """Space groups that a relaxation keeps: found once, then imposed on forces and stresses.
 
-An optimiser that starts from a symmetric point and sees symmetric gradients only takes symmetric steps: linear combinations of
-them are all that L-BFGS makes.
+An optimiser that starts from a symmetric point and sees symmetric gradients only takes symmetric steps: L-BFGS makes linear
+combinations of them, and the springs that it starts from have the symmetry too.
 """
 
 from __future__ import annotations
