@@ -15,7 +15,9 @@ from ..campaigns import candidates_of, jobs, kill_daemon, rows_of, start_daemon_
 from .campaigns import has_parts, processes_of, start
 from .loopback import ACCOUNT
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+TWO_MINUTES = 120
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(1800)]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,7 @@ def test_a_campaign_survives_what_happens_to_clusters(undisturbed, cluster):
 
     wait_for(lambda: processes_of("dosmatgen", " relax "), "the relaxation")
     cluster.kill("sshd")
-    time.sleep(10)
+    time.sleep(TWO_MINUTES)
     cluster.start_sshd()
 
     wait_for(lambda: campaign.is_terminated or processes_of("pw.x"), "a run of pw.x")
