@@ -97,7 +97,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed-tests
 	@touch $@
 
 DATASET := aiida_dosmatgen/datasets/debian-pbe
-models: $(VENV)/.installed ## train the shipped models again on the shipped data set (an hour on one core)
+models: $(VENV)/.installed ## train the shipped models again on the shipped data set (two hours on one core)
 	cd $(DATASET) && for job in forcefield classifier predictor; do dosmatgen train $$job.json --threads 1; \
 	    mv results.json ../../models/$${job}_card.json; done
 	cd $(DATASET) && mv classifier.safetensors predictor.safetensors forcefield.model ../../models/
