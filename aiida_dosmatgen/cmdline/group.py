@@ -106,7 +106,7 @@ def _refusals(ctx: click.Context) -> Iterator[None]:
         elif isinstance(exception, OperationalError):
             line = (
                 f"the database does not answer ({exception.orig}); try again, and if that goes on: "
-                "verdi daemon stop, then verdi daemon start"
+                "verdi daemon stop, then verdi process repair, then verdi daemon start"
             )
         raise Refusal(_named(ctx, line)) from None
 
