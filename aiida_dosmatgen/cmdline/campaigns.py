@@ -24,6 +24,15 @@ class WorkChainType(types.WorkflowParamType):
 
     name = "work chain"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the node."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as exception:
+            if "multiple" in str(exception).lower():
+                self.fail(f"several nodes are called {value!r}; give the pk of one", param, ctx)
+            self.fail(f"{value!r} is not the pk, uuid or label of a {self.name}; verdi process list -a shows them", param, ctx)
+
     @with_dbenv()
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         """Offer the campaigns, newest first."""

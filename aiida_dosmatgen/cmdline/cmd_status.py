@@ -113,6 +113,8 @@ def _campaign(campaign: Any) -> Any:
     lines: list[Any] = [Text(headline, style="bold"), table]
     if not now.ended:
         left = "not known yet" if now.seconds_left is None else f"about {_duration(now.seconds_left)}"
+        if now.seconds_left is not None and now.seconds_left < 1:
+            left = "not known any more, this takes longer than what came before"
         lines += [Text(f"jobs under way: {jobs or 'none, between two steps'}"), Text(f"time left: {left}")]
     return Lines(*lines)
 

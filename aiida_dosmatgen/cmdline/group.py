@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -33,17 +35,15 @@ class Refusal(click.ClickException):
 class Command(VerdiCommand):
     """A command whose refusals are one line. With ``--verbosity debug`` the traceback is shown instead."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, for which the profile is loaded and nodes are looked up."""
+        with _refusals(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
-        try:
+        with _refusals(ctx):
             return super().invoke(ctx)
-        except REFUSALS as exception:
-            if (log.CLI_LOG_LEVEL or "").upper() == "DEBUG":
-                raise
-            raise Refusal(_named(ctx, str(exception))) from None
-        except OperationalError as exception:
-            line = f"the database does not answer ({exception.orig}); try again, and see aiida-dosmatgen setup doctor"
-            raise Refusal(_named(ctx, line)) from None
 
 
 class Group(VerdiCommandGroup):
@@ -90,6 +90,25 @@ class Group(VerdiCommandGroup):
             click.echo("Stopped.", err=True)
             sys.exit(130)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+@contextlib.contextmanager
+def _refusals(ctx: click.Context) -> Iterator[None]:
+    """Turn what means "this cannot be done" into one line."""
+    try:
+        yield
+    except (*REFUSALS, OSError, OperationalError) as exception:
+        if (log.CLI_LOG_LEVEL or "").upper() == "DEBUG" or (isinstance(exception, OSError) and exception.filename is None):
+            raise
+        line = str(exception)
+        if isinstance(exception, OSError):
+            line = f"{exception.filename}: {exception.strerror}"
+        elif isinstance(exception, OperationalError):
+            line = (
+                f"the database does not answer ({exception.orig}); try again, and if that goes on: "
+                "verdi daemon stop, then verdi process repair, then verdi daemon start"
+            )
+        raise Refusal(_named(ctx, line)) from None
 
 
 def _ensure_loaded(ctx: click.Context, _: click.Parameter, __: Any) -> None:

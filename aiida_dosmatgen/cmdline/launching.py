@@ -115,7 +115,7 @@ def protocol_options(function: Callable) -> Callable:
             type=click.Choice(["fast", "balanced", "stringent"]),
             default="balanced",
             show_default=True,
-            help="How many candidates, how precise.",
+            help="How much, and how precise.",
         ),
     ):
         wrapped = option(wrapped)

@@ -46,8 +46,16 @@ class NodeOrFile(types.DataParamType):
             return super().convert(value, param, ctx)
         except click.BadParameter as exception:
             if "multiple" in str(exception).lower():
-                self.fail(f"several nodes are called {value!r}; give the pk of one", param, ctx)
+                self.fail(f"several nodes are called {value!r}; give the pk of one: {self._called(value)}", param, ctx)
             self.fail(f"{value!r} is neither a file here nor the label, pk or uuid of a {self._what}", param, ctx)
+
+    def _called(self, label: str) -> str:
+        """Return the pks of all nodes with a label, the newest last."""
+        from aiida.orm import QueryBuilder
+
+        classes = tuple(entry_point.load() for entry_point in self._entry_points)
+        query = QueryBuilder().append(classes, filters={"label": label}, project="id")
+        return ", ".join(map(str, sorted(query.all(flat=True))))
 
     @with_dbenv()
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:

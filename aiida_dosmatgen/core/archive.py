@@ -55,9 +55,9 @@ def load_arrays(path: str | Path | BinaryIO, kind: str, version: int) -> tuple[d
     except FileNotFoundError:
         raise ContentError(f"{name} does not exist") from None
     except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError, SyntaxError) as exception:
-        raise ContentError(
-            f"{name} is not a whole {kind} file (truncated, or of another kind): {str(exception).splitlines()[0]}"
-        ) from None
+        said = str(exception).splitlines()[0] if str(exception) else type(exception).__name__
+        why = "" if "pickle" in said else f": {said}"  # what numpy does not know it calls a pickle
+        raise ContentError(f"{name} is not a whole {kind} file (truncated, or of another kind){why}") from None
     except Exception as exception:  # zlib.error and friends have no common base class
         raise ContentError(f"{name} is damaged and cannot be read: {exception}") from None
     if _HEADER not in arrays:

@@ -165,7 +165,10 @@ def resample(energies: np.ndarray, values: np.ndarray, grid: EnergyGrid = DEFAUL
             )
     if energies.size < 2 or (np.diff(energies) <= 0).any():
         where = int(np.argmax(np.diff(energies) <= 0)) + 1 if energies.size > 1 else 0
-        raise ContentError(f"energies must increase strictly; they do not at index {where}")
+        raise ContentError(
+            f"energies must increase strictly; they do not at index {where}"
+            + (f", where {energies[where]:g} eV follows {energies[where - 1]:g} eV" if where else "")
+        )
     curves = values.reshape(-1, energies.size)
     out = np.stack([np.interp(grid.points, energies, c, left=0.0, right=0.0) for c in curves])
     return out.reshape(*values.shape[:-1], grid.n)

@@ -306,7 +306,10 @@ class DosTarget:
             return cls(curves, "sites", n_atoms, limit, grid)
         if not per_atom:
             if n_atoms is None:
-                raise ContentError("a total DOS needs n_atoms (the atoms of the cell it belongs to), or per_atom=True")
+                raise ContentError(
+                    "a total DOS needs n_atoms (the atoms of the cell it belongs to), or per_atom=True; on the command line: "
+                    "aiida-dosmatgen target import FILE --n-atoms N, or --per-atom"
+                )
             curves = curves / n_atoms
         return cls(curves, "total", n_atoms, limit, grid)
 
@@ -342,7 +345,7 @@ class DosTarget:
             if "total" in record and record.get("site_indices") is not None:
                 raise ContentError(f"{name}: a total DOS belongs to no site; give site_indices with sites, not with total")
             stated = {k: record[k] for k in _STATED if k in record}
-            return cls.from_curves(energies, values, **{**stated, **options})
+            return cls._of_file(name, energies, values, {**stated, **options})
         rows: list[list[float]] = []
         for number, line in enumerate(text.splitlines(), 1):
             line = line.split("#")[0].strip()
@@ -358,10 +361,20 @@ class DosTarget:
             if len(rows[-1]) != len(rows[0]) or len(rows[-1]) < 2:
                 raise ContentError(f"{name}, line {number}: {len(rows[-1])} columns, expected {max(len(rows[0]), 2)}")
         if len(rows) < 2:
-            raise ContentError(f"{name} has no table of numbers; the first column is the energy in eV, the others the DOS")
+            raise ContentError(
+                f"{name} has no table of numbers (two lines or more); the first column is the energy in eV, the others the DOS"
+            )
         table = np.array(rows)
         values = table[:, 1] if table.shape[1] == 2 else table[:, 1:].T
-        return cls.from_curves(table[:, 0], values, **options)
+        return cls._of_file(name, table[:, 0], values, options)
+
+    @classmethod
+    def _of_file(cls, name: str, energies: np.ndarray, values: np.ndarray, options: dict[str, Any]) -> DosTarget:
+        """Make a target from curves; what is wrong with them is said with the name of the file."""
+        try:
+            return cls.from_curves(energies, values, **options)
+        except ContentError as exception:
+            raise ContentError(f"{name}: {exception}") from None
 
 
 def _indices(given: Any) -> tuple[int, ...]:

@@ -317,6 +317,7 @@
       all[i].open = true;
     }
     printing = true;
+    document.documentElement.classList.add("paper"); // the curves take their colours before those of print hold
     if (current === null) return;
     plot();
     view();
@@ -324,6 +325,7 @@
   addEventListener("afterprint", () => {
     for (const details of folded) details.open = false;
     printing = false;
+    document.documentElement.classList.remove("paper");
     if (current !== null) plot();
   });
 

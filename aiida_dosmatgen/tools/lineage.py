@@ -124,7 +124,8 @@ def lineage(node: orm.Node) -> Lineage:
     extract = _nearest(start, "extract_candidate")
     if extract is None:
         raise ValueError(
-            f"{type(node).__name__}<{node.pk}> does not come from a candidate: no extract_candidate on the way back"
+            f"{type(node).__name__}<{node.pk}> does not come from a candidate; give a campaign, a validation, or the "
+            "structure, DOS or score of a validated crystal"
         )
     jobs, crystals = {}, _input(extract, "crystals")
     for step, process in (("screen", "screen"), ("predict", "PredictCalculation"), ("relax", "RelaxCalculation")):

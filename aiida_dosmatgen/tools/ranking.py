@@ -35,7 +35,10 @@ def ranking_node(campaign: orm.WorkChainNode) -> orm.Dict:
         return campaign.base.links.get_outgoing(link_type=LinkType.RETURN).get_node_by_label("ranking")
     except NotExistent:
         state = campaign.process_state.value if campaign.process_state else "unknown"
-        raise ValueError(f"{campaign.process_label}<{campaign.pk}> has no ranking; its state is {state}") from None
+        how = f"verdi process report {campaign.pk}" if campaign.is_terminated else f"aiida-dosmatgen status {campaign.pk}"
+        raise ValueError(
+            f"{campaign.process_label}<{campaign.pk}> has no ranking; its state is {state}: {how} says more"
+        ) from None
 
 
 def best_of(campaign: orm.WorkChainNode) -> dict[str, Any] | None:

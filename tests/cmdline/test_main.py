@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 import pytest
 from aiida import orm
 from aiida.common import log
+from sqlalchemy.exc import OperationalError
 
 from aiida_dosmatgen.cmdline.main import main
 
@@ -122,3 +124,24 @@ def test_the_shell_completes_commands_and_labels(aiida_profile_clean, checkpoint
     assert values(["launch", "campaign"], "--tar") == ["--target"]
     assert "my-denoiser" in values(["launch", "campaign", "--checkpoint"], "my")
     assert orm.QueryBuilder().append(CheckpointData).count() == 1
+
+
+def test_what_is_no_work_chain_is_refused(run, aiida_profile_clean):
+    node = orm.Int(1).store()
+    for command in ("status", "report", "export"):
+        for given in (node.pk, 999999, "nobody"):
+            assert f"'{given}' is not the pk, uuid or label of a " in run(command, given, status=2)
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["aiida.cmdline.utils.decorators.load_backend_if_not_loaded", "aiida_dosmatgen.cmdline.cmd_status.newest_campaign"],
+)
+def test_a_database_that_is_locked_is_said_in_one_line(run, aiida_profile, monkeypatch, place):
+    """While the profile is loaded, and later."""
+
+    def locked(*_):
+        raise OperationalError("SELECT 1", {}, sqlite3.OperationalError("database is locked"))
+
+    monkeypatch.setattr(place, locked)
+    assert run("status", status=2).startswith("status: the database does not answer (database is locked); try again")

@@ -68,6 +68,12 @@ def test_what_is_no_target_is_refused(run, tmp_path):
     bad = tmp_path / "bad.csv"
     bad.write_text("-1,0.1\n0,nonsense\n1,0.1\n2,0.2\n")
     assert "bad.csv, line 2" in run("target", "import", bad, status=2)
+    bad.write_text("0,0.1\n-1,0.1\n1,0.1\n")
+    assert "bad.csv: energies must increase" in run("target", "import", bad, "--per-atom", status=2)
+    assert "Is a directory" in run("target", "import", f"{tmp_path}/.", "--per-atom", status=2)
+    foreign = tmp_path / "foreign.npz"
+    foreign.write_bytes(b"no archive at all")
+    assert run("target", "import", foreign, status=2).endswith("(truncated, or of another kind)")
     workchain = orm.WorkChainNode().store()
     assert "has not finished well" in run("target", "import", workchain.pk, status=2)
     number = orm.Int(1).store()
@@ -107,6 +113,9 @@ def test_the_list(aiida_profile_clean, run, total_csv):
 
 
 def test_a_label_that_two_nodes_have_is_refused(run, total_csv):
-    for arguments in (["--per-atom"], ["--n-atoms", "3"]):
-        run("target", "import", total_csv, *arguments, "--label", "twice")
-    assert "several nodes are called 'twice'; give the pk of one" in run("target", "show", "twice", status=2)
+    pks = [
+        stored(run("target", "import", total_csv, *arguments, "--label", "twice")).pk
+        for arguments in (["--per-atom"], ["--n-atoms", "3"])
+    ]
+    refusal = run("target", "show", "twice", status=2)
+    assert f"several nodes are called 'twice'; give the pk of one: {min(pks)}, {max(pks)}; " in refusal

@@ -353,7 +353,7 @@ def test_what_is_no_finished_campaign_is_refused(make_campaign, synthetic, share
     running.set_process_type("aiida.workflows:dosmatgen.campaign")
     running.set_process_label("CampaignWorkChain")
     running.set_process_state("running")
-    with pytest.raises(ValueError, match="^CampaignWorkChain<.*> has no ranking; its state is running$"):
+    with pytest.raises(ValueError, match="^CampaignWorkChain<.*> has no ranking; its state is running: aiida-dosmatgen status"):
         report.write(running.store(), path)
     campaign = make_campaign(n_candidates=10, n_validated=1)
     validation = next(node for node in campaign.called if node.process_label == "ValidateWorkChain")
