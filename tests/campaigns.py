@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +170,15 @@ def start_daemon_again(workers: int = 1) -> None:
     setup.ensure_daemon(workers)
     get_manager().reset_runner()
     get_manager().reset_broker()  # its broker may be a new one, of which this process knows nothing
+
+
+def revive(workers: int = 1) -> None:
+    """What docs/troubleshooting.md says to do about tasks that were lost with a worker."""
+    stop_daemon()
+    profile = get_manager().get_profile()
+    assert profile is not None
+    subprocess.run([str(shutil.which("verdi")), "-p", profile.name, "process", "repair"], input=b"y\n", check=True, timeout=180)
+    start_daemon_again(workers)
 
 
 def stop_daemon() -> None:

@@ -3,8 +3,8 @@
 A first campaign runs undisturbed, on a cluster of its own on this machine (Slurm and sshd on loopback, so as root). All later
 ones are disturbed, at random moments and until the time is over, and must end with the same candidates and the same ranking.
 The last line is JSON: the number of disturbed ``campaigns``, the ``faults`` by kind, and how many campaigns were ``lost``
-(did not end well, or lack something) or ended with something ``wrong`` (other crystals, energies or scores). The seed repeats
-the choice of faults, not their moments.
+(did not end well, or lack something) or ended with something ``wrong`` (other crystals, energies or scores); ``revived`` counts
+how often AiiDA had to be told of lost tasks. The seed repeats the choice of faults, not their moments.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from .cluster.loopback import LoopbackCluster, why_not
 LONGEST = 1200  # seconds for one campaign, faults and all
 WORKERS = 1  # of the daemon; with two, sqlite can answer that the database is locked
 PAUSE = (0.02, 0.1)  # between two faults, of what an undisturbed campaign takes: a slow machine is not hit more often
+FORGOTTEN = 120.0  # seconds after which a job that no worker asks for is taken for forgotten, as docs/troubleshooting.md has it
 PATIENCE = 45.0  # seconds that a fault waits for something that it can happen to
 
 
@@ -193,9 +194,12 @@ def prepare(folder: Path, cluster: LoopbackCluster):
 
 def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
     """Run campaigns until the time is over."""
-    from .campaigns import wait_for
+    from aiida_dosmatgen.tools import daemon
+
+    from .campaigns import revive, wait_for
     from .cluster.campaigns import start
 
+    revived = 0
     chance = random.Random(seed)
     faults = Faults(cluster, chance)
     counts: Counter[str] = Counter()
@@ -218,8 +222,11 @@ def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
         next_fault, next_look, kind = began + pause(), began, faults.draw()
         while not campaign.is_terminated and time.monotonic() - began < LONGEST:
             time.sleep(0.2)
-            if time.monotonic() > next_look:
+            if time.monotonic() > next_look:  # what an operator does
                 cluster.resume_node()
+                if daemon.forgotten(FORGOTTEN):
+                    revived += 1
+                    revive()
                 next_look = time.monotonic() + 10
             if next_fault < time.monotonic() < deadline:
                 happened = getattr(faults, kind)(campaign)
@@ -233,7 +240,7 @@ def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
         counts.update(+here)
         said = lost or wrong or "as undisturbed"
         print(f"campaign {result['campaigns']}: {time.monotonic() - began:.0f} s, {dict(+here)}: {said}", flush=True)
-    return {**result, "faults": dict(sorted(counts.items()))}
+    return {**result, "faults": dict(sorted(counts.items())), "revived": revived}
 
 
 def main() -> int:

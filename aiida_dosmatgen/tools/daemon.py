@@ -1,8 +1,12 @@
 """Whether the daemon is really there, and at work."""
 
+from datetime import datetime
 from pathlib import Path
 
+from aiida import orm
 from aiida.brokers.zeromq import ZeromqBroker
+from aiida.common.datastructures import CalcJobState
+from aiida.common.timezone import now
 from aiida.engine.daemon.client import (
     DaemonException,
     DaemonNotRunningException,
@@ -10,6 +14,9 @@ from aiida.engine.daemon.client import (
     get_daemon_client,
 )
 from aiida.manage import get_config, get_manager
+
+PATIENCE = 600.0
+"""Seconds after which a job that no worker looks at is forgotten; AiiDA's own pauses after failed connections are shorter."""
 
 
 def is_running(timeout: float = 10) -> bool:
@@ -37,6 +44,29 @@ def has_lost_its_tasks() -> bool:
     return bool(status.get("pending_tasks")) and not status.get("task_subscribers")
 
 
+def forgotten(patience: float = PATIENCE) -> list[int]:
+    """Return the pks of jobs in the hands of a scheduler that no worker asks for any more.
+
+    A worker does so again and again until a job ends. The tasks of a worker that was killed go to the next one, but not always:
+    a broker may go on believing that the old one works on them.
+
+    :param patience: seconds since the last question, besides three of the pauses between two that the computer wants.
+    """
+    query = orm.QueryBuilder().append(
+        orm.CalcJobNode,
+        filters={"attributes.state": CalcJobState.WITHSCHEDULER.value, "attributes.paused": {"!==": True}},
+        tag="job",
+        project=["id", "mtime", "attributes.scheduler_lastchecktime"],
+    )
+    query.append(orm.Computer, with_node="job", project="*")
+    found = []
+    for pk, changed, asked, computer in query.all():
+        last = datetime.fromisoformat(asked) if asked else changed
+        if (now() - last).total_seconds() > patience + 3 * computer.get_minimum_job_poll_interval():
+            found.append(pk)
+    return sorted(found)
+
+
 def forget_a_killed_broker() -> None:
     """Remove the address that a killed ZeroMQ broker has left behind, so that new workers wait for the new one."""
     broker = get_manager().get_broker()
@@ -54,4 +84,10 @@ def problem() -> str | None:
         return f"The daemon does not answer ({' '.join(str(exception).split())}); restart it: verdi daemon restart"
     if has_lost_its_tasks():
         return "The daemon's workers do not hear of their tasks; if this is still so in a minute: verdi daemon restart"
+    if jobs := forgotten():
+        others = f" (nor for {len(jobs) - 1} more)" if jobs[1:] else ""
+        return (
+            f"No worker has asked for job {jobs[0]}{others} for minutes: its task was lost with a worker; if this is still so in a "
+            "minute: verdi daemon stop, verdi process repair, verdi daemon start"
+        )
     return None

@@ -4,10 +4,13 @@ import datetime
 
 import pytest
 from aiida import orm
+from aiida.common.datastructures import CalcJobState
 from aiida.common.links import LinkType
+from aiida.schedulers.datastructures import JobState
 
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.tools.daemon import forgotten
 from aiida_dosmatgen.tools.remaining import seconds_left
 from aiida_dosmatgen.tools.status import Process, processes_below, status
 
@@ -137,6 +140,27 @@ def test_the_processes_of_all_levels_are_found_once(campaign, codes):
     assert [p.name for p in found] == ["CandidatesWorkChain", "SampleBaseWorkChain", "SampleCalculation"]
     assert found[0].pk == chain.pk and found[0].caller == campaign.pk and found[0].call == "candidates_gap"
     assert [p.is_job for p in found] == [False, False, True] and all(p.ended_well for p in found)
+
+
+def test_jobs_that_no_worker_asks_for(campaign, codes):
+    """Only those in the hands of a scheduler, not paused, and not asked for since longer than computer and patience allow."""
+    jobs = [process(orm.CalcJobNode, "PwCalculation", caller=campaign, state="waiting") for _ in range(5)]
+    old = (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=2 * HOUR)).isoformat()
+    for job in jobs:
+        job.set_state(CalcJobState.WITHSCHEDULER)
+        job.base.attributes.set(orm.CalcJobNode.SCHEDULER_LAST_CHECK_TIME_KEY, old)
+    lost, asked, paused, retrieved, new = jobs
+    asked.set_scheduler_state(JobState.RUNNING)
+    paused.pause()
+    retrieved.set_state(CalcJobState.RETRIEVING)
+    new.base.attributes.delete(orm.CalcJobNode.SCHEDULER_LAST_CHECK_TIME_KEY)  # submitted a moment ago
+    assert forgotten() == [lost.pk]
+    assert forgotten(patience=3 * HOUR) == []
+    lost.computer.set_minimum_job_poll_interval(2 * HOUR)
+    try:
+        assert forgotten() == []
+    finally:
+        lost.computer.set_minimum_job_poll_interval(0)
 
 
 # --- time left; in hours, beside which what the test itself takes is nothing ---------------------------------
