@@ -87,7 +87,7 @@ def problem() -> str | None:
     if jobs := forgotten():
         others = f" (nor for {len(jobs) - 1} more)" if jobs[1:] else ""
         return (
-            f"No worker has asked for job {jobs[0]}{others} for minutes: its task was lost with a worker; if this is still so in a "
-            "minute: verdi daemon stop, verdi process repair, verdi daemon start"
+            f"No worker has asked for job {jobs[0]}{others} for minutes: its task was lost with a worker; if this is still so "
+            "in a minute: verdi daemon stop, verdi process repair, verdi daemon start"
         )
     return None
