@@ -76,9 +76,9 @@ def start(parts: dict[str, Any], steps: int = 25, **options: Any) -> orm.WorkCha
     return submit(builder)
 
 
-def start_here(parts: dict[str, Any]) -> orm.WorkChainNode:
+def start_here(parts: dict[str, Any], steps: int = 25) -> orm.WorkChainNode:
     """Submit a campaign to this machine."""
-    return start(parts, options={"threads": 1}, dft_options={"withmpi": False})
+    return start(parts, steps, options={"threads": 1}, dft_options={"withmpi": False})
 
 
 # --- what it is doing ---------------------------------------------------------------------------------------------------
