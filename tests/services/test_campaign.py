@@ -49,11 +49,12 @@ def campaign(profile, tmp_path_factory, postgres, rabbitmq):
     setup.ensure_daemon(WORKERS)
     assert len(get_daemon_client().get_worker_info()["info"]) == WORKERS
     try:
-        # so long that the broker does not go in the moment in which it ends, which excepts it
+        # it samples for so long that the broker does not go in the moment in which it ends
         node = campaigns.start_here(parts, steps=500)
         uuid = node.uuid
 
         campaigns.wait_for_running(node, "SampleCalculation")
+        campaigns.wait_for_rest(node)  # a process that begins or ends without a broker is excepted
         rabbitmq.kill()
         time.sleep(AWAY)
         rabbitmq.start()  # the workers find it again by themselves
