@@ -4,15 +4,14 @@ import contextlib
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node, submit
 from aiida.engine.daemon.client import get_daemon_client
-from aiida.manage import get_manager
 
 from aiida_dosmatgen.cmdline import setup
 
+from ..campaigns import kill_daemon, start_daemon_again
 from .windowed import WindowedWorkChain
 
 SECONDS = 200
@@ -58,19 +57,6 @@ def wait_for(condition) -> None:
         time.sleep(0.2)
 
 
-def kill_daemon() -> None:
-    """``kill -9`` of the daemon, its workers and its broker."""
-    pid = get_daemon_client().get_daemon_pid()
-    processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
-    psutil.wait_procs(processes, timeout=20)
-    setup.ensure_daemon()
-    get_manager().reset_runner()
-    get_manager().reset_broker()
-
-
 @pytest.mark.integration
 @pytest.mark.timeout(2 * SECONDS)
 def test_a_window_survives_the_daemon(tmp_path, aiida_config_factory, aiida_profile_factory, monkeypatch):
@@ -93,6 +79,7 @@ def test_a_window_survives_the_daemon(tmp_path, aiida_config_factory, aiida_prof
             wait_for(lambda: node.is_terminated or len(node.called) == 4)
             wait_for(lambda: node.is_terminated or node.process_state.value == "waiting")
             kill_daemon()
+            start_daemon_again()
             gate.touch()
             wait_for(lambda: node.is_terminated)
             assert node.is_finished_ok, node.exit_message or node.exception
