@@ -93,6 +93,8 @@ def train_force_field(
     """
     crystals = _trainable(crystals)
     training, held_out = split_by_system(crystals, parameters.validation_fraction, seed)
+    # the trainer leaves out a last batch that is not full
+    parameters = parameters.model_copy(update={"batch_size": min(parameters.batch_size, len(training))})
     work = folder / WORK_FOLDER
     work.mkdir(exist_ok=True)
     _write_frames(crystals[training], work / "training.xyz")

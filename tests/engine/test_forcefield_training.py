@@ -1,6 +1,8 @@
 """Force fields: mace's own trainer, run on labels of ours; the file is one that mace's calculator loads."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -53,6 +55,39 @@ def test_time_runs_out(tmp_path, crystals):
     again = train.run(job(results.done + 2), tmp_path)
     assert again.finished and again.details["best_epoch"] <= again.done == results.done + 2
     assert json.loads((tmp_path / "history.json").read_text())["epoch"] == list(range(1, again.done + 1))
+
+
+SHORT_OF_MEMORY = """
+import logging, resource, sys
+from pathlib import Path
+from aiida_dosmatgen.core.job import TrainJob
+from aiida_dosmatgen.engine.commands import train
+
+logging.basicConfig(level=logging.WARNING)
+import mace.cli.run_train  # what the trainer needs before it begins
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmPeak"))
+resource.setrlimit(resource.RLIMIT_AS, (int(peak.split()[1]) * 1024 + 500_000_000, resource.RLIM_INFINITY))
+folder = Path(sys.argv[1])
+print(train.run(TrainJob.model_validate_json((folder / "job.json").read_text()), folder).done)
+"""
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(tmp_path):
+    """Its process may take 500 MB more than at its beginning, where the whole batch needs half as much again."""
+    labelled(400).save(tmp_path / "data.npz")
+    parameters = {"model": "forcefield", "epochs": 1, "batch_size": 300, "architecture": {"width": 32}}
+    (tmp_path / "job.json").write_text(TrainJob(dataset="data.npz", seed=1, parameters=parameters).model_dump_json())
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "out of memory with 300 crystals at a time; going on with 150" in done.stderr
+    assert done.stdout.split()[-1] == "1"
+    assert (tmp_path / "forcefield.model").is_file() and not (tmp_path / WORK_FOLDER).exists()
+
+
+def test_a_batch_larger_than_the_set_is_the_set(tmp_path, crystals):
+    crystals[:30].save(tmp_path / "data.npz")
+    parameters = {"model": "forcefield", "epochs": 1, "batch_size": 64, "architecture": {"width": 8}}
+    assert train.run(TrainJob(dataset="data.npz", seed=1, parameters=parameters), tmp_path).done == 1
 
 
 def test_what_is_refused(tmp_path, crystals):
