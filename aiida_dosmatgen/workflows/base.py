@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from aiida import orm
-from aiida.engine import BaseRestartWorkChain, CalcJob, ProcessHandlerReport, process_handler, while_
+from aiida.engine import BaseRestartWorkChain, CalcJob, ExitCode, ProcessHandlerReport, process_handler, while_
 
 from ..calculations.base import STDERR_FILE, DosmatgenCalculation
 from ..calculations.predict import PredictCalculation
@@ -14,6 +14,7 @@ from ..calculations.references import ReferencesCalculation
 from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation
 from ..calculations.train import TrainCalculation
+from .failures import failure
 
 _JOB = DosmatgenCalculation.exit_codes
 STOPPED_EARLY = _JOB.ERROR_STOPPED_EARLY.status
@@ -75,6 +76,15 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
         self.ctx.done = self.ctx.seen = -1
         self.ctx.interrupted = 0
 
+    def inspect_process(self) -> ExitCode | None:
+        """Repeat a job that an exception of AiiDA ended, which a plain restart work chain gives up; else call the handlers."""
+        node = self.ctx.children[self.ctx.iteration - 1]
+        if not node.is_excepted or self._interrupted_too_often(node):
+            return super().inspect_process()
+        self.report(f"{failure(node)}; going on from what it has done")
+        self._continue_from(node)
+        return None
+
     @process_handler(priority=500, exit_codes=[_JOB.ERROR_STOPPED_EARLY])
     def go_on(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Go on where the time limit stopped a run, as long as each run gets further than the one before."""
@@ -98,11 +108,7 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
         """Repeat what was killed or damaged from outside: scancel, node failure, time or memory limits of the scheduler."""
         if node.exit_status not in INTERRUPTED:
             return None
-        kept = progress(node)
-        self.ctx.interrupted = 1 if kept > self.ctx.seen else self.ctx.interrupted + 1
-        self.ctx.seen = max(self.ctx.seen, kept)
-        if self.ctx.interrupted >= _IN_A_ROW:
-            self.report(f"{self.ctx.interrupted} runs in a row were interrupted and got no further; giving up")
+        if self._interrupted_too_often(node):
             return None
         if node.exit_status == CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status:
             options = self.ctx.inputs.metadata.options
@@ -110,6 +116,16 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
             self.report(f"the scheduler ended the job for its memory; going on with batches of {options['batch_size']}")
         self._continue_from(node)
         return ProcessHandlerReport(do_break=True)
+
+    def _interrupted_too_often(self, node: orm.CalcJobNode) -> bool:
+        """Count an interrupted run, and say whether there were too many in a row that got no further."""
+        kept = progress(node)
+        self.ctx.interrupted = 1 if kept > self.ctx.seen else self.ctx.interrupted + 1
+        self.ctx.seen = max(self.ctx.seen, kept)
+        if self.ctx.interrupted < _IN_A_ROW:
+            return False
+        self.report(f"{self.ctx.interrupted} runs in a row were interrupted and got no further; giving up")
+        return True
 
     def _continue_from(self, node: orm.CalcJobNode) -> None:
         if "remote_folder" in node.outputs:

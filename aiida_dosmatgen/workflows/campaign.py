@@ -21,6 +21,7 @@ from ..data.target import DosTargetData
 from .candidates import CandidatesWorkChain
 from .failures import failure
 from .functions import collect_rankings
+from .interruptions import broken_off
 from .protocols.utils import StrictProtocolMixin, checked, problem_with
 from .validate import ValidateWorkChain
 from .windows import SlidingWindowWorkChain, at_least_one
@@ -212,6 +213,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     def setup(self) -> None:
         """Begin with the first target. The context holds names, numbers and stored nodes: it survives the daemon."""
         self.ctx.names = sorted(self.inputs.targets)
+        self.ctx.order = list(self.ctx.names)  # in which targets are begun; interrupted ones come again at its end
         self.ctx.next_target = 0
         self.ctx.candidates = AttributeDict()
         self.ctx.outcomes = {name: {"failed": None, "validations": {}} for name in self.ctx.names}
@@ -226,11 +228,11 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
 
     def may_start_target(self) -> bool:
         """Say whether the next target can be begun."""
-        return self.ctx.next_target < len(self.ctx.names) and self.has_room()
+        return self.ctx.next_target < len(self.ctx.order) and self.has_room()
 
     def run_candidates(self) -> None:
         """Start on the next target."""
-        name = self.ctx.names[self.ctx.next_target]
+        name = self.ctx.order[self.ctx.next_target]
         self.ctx.next_target += 1
         inputs = AttributeDict(self.exposed_inputs(CandidatesWorkChain, "candidates"))
         inputs.target = self.inputs.targets[name]
@@ -242,6 +244,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     def inspect_candidates(self) -> ExitCode | None:
         """Queue the best of a target for validation, in turn, so that no target waits for another."""
         for name, node in self.let_out().items():
+            if self._broke_off(node) and self.another_try(name, node):
+                self.ctx.order.append(name)
+                continue
             if "report" in node.outputs:
                 self.out(f"reports.{name}", node.outputs.report)
             if not node.is_finished_ok:
@@ -300,6 +305,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Note why validations failed, and where the final structures of the others are."""
         for key, node in self.let_out().items():
             name, candidate = key.rsplit("_", 1)
+            if self._broke_off(node) and self.another_try(key, node):
+                self.ctx.queue.append([len(self.ctx.queue), name, int(candidate)])
+                continue
             if not node.is_finished_ok or "score" not in node.outputs:
                 reason = (node.exit_message if node.is_finished else None) or failure(node)
                 self.ctx.failures[name][candidate] = reason
@@ -335,6 +343,11 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         return None
 
     # --- helpers ----------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _broke_off(node: orm.WorkChainNode) -> bool:
+        """Say whether AiiDA itself failed with a work chain; jobs that it failed with were repeated further down."""
+        return isinstance(broken_off(node), orm.WorkChainNode)
 
     def _scores(self, name: str) -> dict[str, orm.Dict]:
         """Return the DFT scores of a target's candidates."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from aiida import orm
-from aiida.common.links import LinkType
-from aiida.engine import Process
 
 from .remedies import last_words
 
@@ -16,20 +14,6 @@ def failure(node: orm.ProcessNode) -> str:
         if child.is_terminated and not child.is_finished_ok:
             return f"{own} [{failure(child)}]" if isinstance(child, orm.CalcJobNode) else failure(child)
     return own
-
-
-def outputs_were_lost(node: orm.WorkChainNode) -> bool:
-    """Tell whether a work chain failed only because AiiDA lost sight of outputs that are there.
-
-    If the daemon is killed after a base restart work chain has attached its outputs and before its end, the chain finds them
-    attached when it goes on, does not register them again, and ends with exit status 11.
-    """
-    lost = Process.exit_codes.ERROR_MISSING_OUTPUT.status
-    return any(
-        child.exit_status == lost and bool(child.base.links.get_outgoing(link_type=LinkType.RETURN).first())
-        for child in node.called_descendants
-        if isinstance(child, orm.WorkChainNode)
-    )
 
 
 def _own_failure(node: orm.ProcessNode) -> str:

@@ -22,6 +22,7 @@ from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
 from .failures import failure
 from .functions import label_report, prepare_label
+from .interruptions import was_interrupted
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .timing import computed_in_this_run
@@ -132,6 +133,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     def setup(self) -> None:
         """Begin with the first crystal."""
         self.ctx.next = 0
+        self.ctx.again = []  # rows whose self-consistent run was interrupted
         self.ctx.projectable = []  # rows whose self-consistent run has finished, and whose projections are next
         self.ctx.jobs = {}  # the uuids of a row's jobs
         self.ctx.failures = {}
@@ -144,12 +146,14 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     def may_start(self) -> bool:
         """Say whether another job can be submitted. A crystal goes on to its projections before the next one begins."""
         total = self.inputs.crystals.base.attributes.get("n_crystals")
-        return self.has_room() and (bool(self.ctx.projectable) or self.ctx.next < total)
+        return self.has_room() and (bool(self.ctx.projectable or self.ctx.again) or self.ctx.next < total)
 
     def start_next(self) -> None:
         """Submit the projections of a crystal, or the self-consistent run of the next."""
         if self.ctx.projectable:
             self._run_projwfc(self.ctx.projectable.pop(0))
+        elif self.ctx.again:
+            self._run_pw(self.ctx.again.pop(0))
         else:
             self.ctx.next += 1
             self._run_pw(self.ctx.next - 1)
@@ -158,6 +162,11 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Note which crystals are done, and empty their work directories."""
         for key, node in self.let_out().items():
             step, row = key.split("_")
+            if not node.is_finished_ok and was_interrupted(node) and self.another_try(key, node):
+                self.ctx.jobs[row].pop()
+                self._empty(node)
+                (self.ctx.again if step == "pw" else self.ctx.projectable).append(int(row))
+                continue
             if not node.is_finished_ok:
                 self.ctx.failures[row] = failure(node)
             elif step == "pw":
@@ -224,12 +233,16 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             return
         jobs = self._jobs(row)
         for node in jobs:
-            if "remote_folder" in node.outputs:
-                clean_calcjob_remote(node)
+            self._empty(node)
         if row not in self.ctx.finished:
             # taken from the cache, these would have nothing left for projwfc.x to read
             for node in [jobs[0], *jobs[0].base.caching.get_all_same_nodes()]:
                 node.base.caching.is_valid_cache = False
+
+    def _empty(self, job: orm.CalcJobNode) -> None:
+        """Empty the work directory of a job if asked for."""
+        if self.inputs.clean_workdir.value and "remote_folder" in job.outputs:
+            clean_calcjob_remote(job)
 
     def _pw_inputs(self, row: int) -> AttributeDict | None:
         """Return the inputs of a crystal's self-consistent run, or None after noting why there are none."""

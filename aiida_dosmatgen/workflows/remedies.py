@@ -28,27 +28,22 @@ def last_words(job: orm.CalcJobNode) -> str | None:
     return " ".join(found[0].split()) if found else None
 
 
-def was_interrupted(node: orm.ProcessNode | None) -> bool:
-    """Tell whether a job, or the last job of a work chain, was stopped from outside.
-
-    It said neither that it is done, nor why not.
-    """
-    job = _last_job(node)
-    if job is None or not job.is_finished or job.is_finished_ok or last_words(job) is not None:
-        return False
-    return _DONE not in _output(job)
+def printed_done(job: orm.CalcJobNode) -> bool:
+    """Tell whether an executable said at its end that all went well."""
+    return _DONE in _output(job)
 
 
 def remedy(node: orm.ProcessNode | None) -> str | None:
     """Return what helps against the failure of a job, or of the last job of a work chain, or None."""
-    job = _last_job(node)
+    job = last_job(node)
     if job is None or not job.is_finished or job.is_finished_ok:
         return None
     words = last_words(job) or ""
     return next((cure for sign, cure in _REMEDIES.items() if sign in words), None)
 
 
-def _last_job(node: orm.ProcessNode | None) -> orm.CalcJobNode | None:
+def last_job(node: orm.ProcessNode | None) -> orm.CalcJobNode | None:
+    """Return a job, or the last job of a work chain, or None."""
     if isinstance(node, orm.WorkChainNode):
         jobs = [job for job in node.called_descendants if isinstance(job, orm.CalcJobNode)]
         return max(jobs, key=lambda job: job.pk, default=None)

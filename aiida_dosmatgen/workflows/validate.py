@@ -20,11 +20,12 @@ from ..core.errors import ContentError
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
-from .failures import failure, outputs_were_lost
+from .failures import failure
+from .interruptions import outputs_were_lost, was_interrupted
 from .protocols.utils import StrictProtocolMixin, checked, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .qe_inputs import pdos_inputs, relax_inputs
-from .remedies import MORE_BANDS, WITHOUT_SYMMETRY, remedy, was_interrupted
+from .remedies import MORE_BANDS, WITHOUT_SYMMETRY, remedy
 
 _IN_A_ROW = 4  # runs that were interrupted at the same step: then something is wrong with the job after all
 
@@ -265,7 +266,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
             self.ctx.repeated = self.ctx.again = True
             self.report("the daemon was stopped while outputs were attached, and they were lost; computing the bands again")
             return None
-        if self._interrupted(*parts):
+        if self._interrupted(*parts, self.ctx.pdos if self.ctx.pdos.is_excepted else None):
             self.ctx.again = True
             return None
         if "dos" in self.ctx:

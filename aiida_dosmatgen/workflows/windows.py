@@ -10,6 +10,10 @@ from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ProcessState, WorkChain
 
+from .failures import failure
+
+_TRIES = 3
+
 
 def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
     """Return a validator that refuses numbers below one."""
@@ -52,6 +56,7 @@ class SlidingWindowWorkChain(WorkChain):
     def open_window(self) -> None:
         """Begin with no child inside."""
         self.ctx.running = AttributeDict()
+        self.ctx.interrupted = {}
 
     def has_room(self) -> bool:
         """Say whether another child may be let in."""
@@ -74,6 +79,16 @@ class SlidingWindowWorkChain(WorkChain):
         for key in ended:
             del self.ctx.running[key]
         return ended
+
+    def another_try(self, key: str, node: orm.ProcessNode) -> bool:
+        """Say whether a child that was interrupted may be let in again, and count it.
+
+        :param key: its name in the window.
+        """
+        self.ctx.interrupted[key] = self.ctx.interrupted.get(key, 0) + 1
+        again = self.ctx.interrupted[key] < _TRIES
+        self.report(f"{failure(node)}; it was interrupted, {'running it again' if again else 'too often: giving up'}")
+        return again
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 

@@ -141,6 +141,28 @@ def test_interruptions_do_not_count_as_long_as_runs_get_further(chain):
     assert chain.repeat_interrupted(ended(301, stderr="8/24 candidates\n")) is None
 
 
+def excepted(words):
+    """Return a stored job that an exception of AiiDA ended when it was on the computer already."""
+    node = orm.CalcJobNode(computer=orm.load_computer("localhost"))
+    node.set_process_state("excepted")
+    node.set_exception(words)
+    node.store()
+    remote = orm.RemoteData(computer=node.computer, remote_path="/nowhere")
+    remote.base.links.add_incoming(node, link_type=LinkType.CREATE, link_label="remote_folder")
+    remote.store()
+    return node
+
+
+def test_a_job_that_aiida_failed_with_is_repeated(chain):
+    chain.ctx.children = [excepted("aiormq.exceptions.ChannelInvalidStateError: no active transport") for _ in range(5)]
+    for iteration in range(1, 5):
+        chain.ctx.iteration = iteration
+        assert chain.inspect_process() is None and not chain.ctx.is_finished
+        assert chain.ctx.inputs.parent_folder.uuid == chain.ctx.children[iteration - 1].outputs.remote_folder.uuid
+    chain.ctx.iteration = 5
+    assert chain.inspect_process().status == SampleBaseWorkChain.exit_codes.ERROR_SUB_PROCESS_EXCEPTED.status
+
+
 def test_less_memory_is_used_after_the_scheduler_ended_a_job_for_it(chain):
     chain.repeat_interrupted(ended(110))
     assert chain.ctx.inputs.metadata.options.batch_size == 2

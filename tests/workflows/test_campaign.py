@@ -126,6 +126,31 @@ def test_why_validations_failed_is_noted_by_target_and_candidate(build, process,
     assert chain.ctx.failures == {"a_b": {"12": "the bands could not be computed"}}
 
 
+def test_a_chain_that_aiida_failed_with_is_begun_again(build, process, target_node):
+    def broken():
+        node = orm.WorkChainNode().store()
+        node.set_process_state("excepted")
+        node.set_exception("aio_pika.exceptions.ConnectionClosed")
+        return node
+
+    chain = process(build(targets={"a": target_node, "b": target_node}))
+    chain.setup()
+    chain.open_window()
+    chain.ctx.next_target = 2
+    for order in (["a", "b", "a"], ["a", "b", "a", "a"]):
+        chain.let_in("a", broken())
+        assert chain.inspect_candidates() is None
+        assert chain.ctx.order == order and chain.may_start_target() and chain.ctx.outcomes["a"]["failed"] is None
+    chain.let_in("a", broken())
+    chain.inspect_candidates()
+    assert chain.ctx.order == order and "excepted: aio_pika.exceptions.ConnectionClosed" in chain.ctx.outcomes["a"]["failed"]
+
+    chain.ctx.queue, chain.ctx.next_validation = [[0, "b", 4]], 1
+    chain.let_in("b_4", broken())
+    chain.inspect_validations()
+    assert chain.ctx.queue[1:] == [[1, "b", 4]] and chain.may_start_validation() and chain.ctx.failures["b"] == {}
+
+
 def test_a_campaign_in_which_nothing_was_found_still_says_why(build, process):
     chain = process(build())
     chain.setup()

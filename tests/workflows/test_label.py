@@ -111,6 +111,28 @@ def test_a_crystal_goes_on_before_the_next_one_begins(build, process):
     assert list(chain.ctx.running) == ["projwfc_0"] and chain.ctx.next == 1
 
 
+def test_a_job_that_aiida_failed_with_is_repeated(build, process):
+    chain = process(build(max_concurrent=1))
+    chain.setup()
+    chain.open_window()
+    chain.ctx.next = 1
+    began = []
+    chain._run_pw = lambda row: began.append(("pw", row))
+    chain._run_projwfc = lambda row: began.append(("projwfc", row))
+    for step, again in (("pw", True), ("pw", True), ("pw", False), ("projwfc", True)):
+        job = orm.CalcJobNode()
+        job.set_process_state("excepted")
+        job.store()
+        chain.ctx.jobs["0"] = [job.uuid]
+        chain.let_in(f"{step}_0", job)
+        chain.inspect()
+        assert (chain.ctx.failures == {}) is again
+        if again:
+            chain.start_next()
+            assert began.pop() == (step, 0) and chain.ctx.next == 1 and chain.ctx.jobs["0"] == []
+        chain.ctx.failures.clear()
+
+
 # --- with the real pw.x and projwfc.x ---------------------------------------------------------------------------------------
 
 QUICK = {"kpoints_distance": 0.8}

@@ -139,6 +139,35 @@ def test_outputs_that_a_killed_daemon_lost_are_computed_again(build, process, co
     assert chain.inspect_pdos().status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
 
 
+@pytest.mark.parametrize("what", ["pdos", "scf", "job"])
+def test_bands_that_aiida_failed_with_are_computed_again(build, process, codes, what):
+    def broken():
+        nodes = {"pdos": orm.WorkChainNode(), "scf": orm.WorkChainNode(), "job": orm.CalcJobNode()}
+        links = {"pdos": None, "scf": ("pdos", LinkType.CALL_WORK, "scf"), "job": ("scf", LinkType.CALL_CALC, "iteration_01")}
+        for name, node in nodes.items():
+            if links[name]:
+                caller, kind, label = links[name]
+                node.base.links.add_incoming(nodes[caller], kind, label)
+            node.store()
+            if name == what:
+                node.set_process_state("excepted")
+                node.set_exception("aio_pika.exceptions.ConnectionClosed")
+                break
+            node.set_process_state("finished")
+            node.set_exit_status(301)
+        return nodes["pdos"]
+
+    chain = process(build())
+    chain.setup()
+    for _ in range(3):
+        chain.ctx.pdos, chain.ctx.again = broken(), False
+        assert chain.inspect_pdos() is None and chain.should_run_pdos()
+    chain.ctx.pdos = broken()
+    exit_code = chain.inspect_pdos()
+    assert exit_code.status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
+    assert "excepted: aio_pika.exceptions.ConnectionClosed" in exit_code.message
+
+
 def chain_class(name):
     from aiida.plugins import WorkflowFactory
 

@@ -66,5 +66,5 @@ class CampaignOfGivenCandidates(CampaignWorkChain):
         spec.input("given", valid_type=orm.Str)
 
     def run_candidates(self):
-        self.let_in(self.ctx.names[self.ctx.next_target], orm.load_node(self.inputs.given.value))
+        self.let_in(self.ctx.order[self.ctx.next_target], orm.load_node(self.inputs.given.value))
         self.ctx.next_target += 1
