@@ -89,6 +89,7 @@ def test_a_run_whose_projections_failed_is_not_taken_from_the_cache(build, proce
     chain.ctx.jobs = {str(row): [node.uuid for node in nodes] for row, nodes in runs.items()}
     for row, (_, projwfc) in runs.items():
         chain.let_in(f"projwfc_{row}", projwfc)
+    chain.ctx.interrupted = {"projwfc_1": 2}  # it was tried before
     chain.inspect()  # neither has a work directory, as a job that could not be submitted
     assert chain.ctx.finished == [0] and list(chain.ctx.failures) == ["1"]
     assert runs[0][0].base.caching.is_valid_cache and not runs[1][0].base.caching.is_valid_cache
