@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
+from aiida.common.links import LinkType
 from aiida.engine import BaseRestartWorkChain, CalcJob, ExitCode, ProcessHandlerReport, process_handler, while_
 
 from ..calculations.base import STDERR_FILE, DosmatgenCalculation
@@ -116,6 +118,12 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
             self.report(f"the scheduler ended the job for its memory; going on with batches of {options['batch_size']}")
         self._continue_from(node)
         return ProcessHandlerReport(do_break=True)
+
+    def _attach_outputs(self, node: orm.CalcJobNode) -> Mapping[str, orm.Node]:
+        """Attach the outputs of a run; those that are attached already, from before the daemon was stopped, are registered."""
+        for entry in self.node.base.links.get_outgoing(link_type=LinkType.RETURN).all():
+            self.out(entry.link_label, entry.node)
+        return super()._attach_outputs(node)
 
     def _interrupted_too_often(self, node: orm.CalcJobNode) -> bool:
         """Count an interrupted run, and say whether there were too many in a row that got no further."""

@@ -14,7 +14,7 @@ def was_interrupted(node: orm.ProcessNode | None) -> bool:
 
     Such a job said neither that it is done, nor why not.
     """
-    if broken_off(node) is not None:
+    if node is not None and (broken_off(node) is not None or outputs_were_lost(node)):
         return True
     job = last_job(node)
     if job is None or not job.is_finished or job.is_finished_ok or last_words(job) is not None:
@@ -22,20 +22,24 @@ def was_interrupted(node: orm.ProcessNode | None) -> bool:
     return not printed_done(job)
 
 
-def broken_off(node: orm.ProcessNode | None) -> orm.ProcessNode | None:
-    """Return the process that AiiDA itself failed with, by an exception: this one, or the last one that it called; or None.
+def broken_off(node: orm.ProcessNode) -> orm.ProcessNode | None:
+    """Return the process that AiiDA itself failed with, by an exception: this one, or one that made it fail; or None.
 
     So it is when the broker, the database or the computer goes away in the moment in which a process begins or ends.
+    Of the jobs of a work chain only the last counts: those before it were repeated.
     """
-    if node is None or node.is_excepted:
+    if node.is_excepted:
         return node
     if not isinstance(node, orm.WorkChainNode) or node.is_finished_ok:
         return None
-    return broken_off(max(node.called, key=lambda child: child.pk, default=None))
+    called = sorted(node.called, key=lambda child: child.pk, reverse=True)
+    jobs = [child for child in called if isinstance(child, orm.CalcJobNode)][:1]
+    chains = [child for child in called if isinstance(child, orm.WorkChainNode)]
+    return next((found for child in (*jobs, *chains) if (found := broken_off(child)) is not None), None)
 
 
-def outputs_were_lost(node: orm.WorkChainNode) -> bool:
-    """Tell whether a work chain failed only because AiiDA lost sight of outputs that are there.
+def outputs_were_lost(node: orm.ProcessNode) -> bool:
+    """Tell whether a work chain, or one that it called, failed only because AiiDA lost sight of outputs that are there.
 
     If the daemon is killed after a base restart work chain has attached its outputs and before its end, the chain finds them
     attached when it goes on, does not register them again, and ends with exit status 11.
@@ -43,6 +47,6 @@ def outputs_were_lost(node: orm.WorkChainNode) -> bool:
     lost = Process.exit_codes.ERROR_MISSING_OUTPUT.status
     return any(
         child.exit_status == lost and bool(child.base.links.get_outgoing(link_type=LinkType.RETURN).first())
-        for child in node.called_descendants
+        for child in (node, *node.called_descendants)
         if isinstance(child, orm.WorkChainNode)
     )

@@ -21,7 +21,7 @@ from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
 from .failures import failure
-from .interruptions import outputs_were_lost, was_interrupted
+from .interruptions import was_interrupted
 from .protocols.utils import StrictProtocolMixin, checked, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .qe_inputs import pdos_inputs, relax_inputs
@@ -166,7 +166,6 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         self.ctx.iteration = 0
         self.ctx.again = True
         self.ctx.remedies = []
-        self.ctx.repeated = False
         self.ctx.interrupted = 0
         self.ctx.charge_density = None
         missing = sorted({kind.symbol for kind in self.inputs.structure.kinds} - set(self.inputs.pseudos))
@@ -261,10 +260,6 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         """
         _, nscf, projwfc = parts
         if self.ctx.charge_density is not None and self._try(remedy(projwfc) or remedy(nscf), failure(self.ctx.pdos)):
-            return None
-        if not self.ctx.repeated and outputs_were_lost(self.ctx.pdos):
-            self.ctx.repeated = self.ctx.again = True
-            self.report("the daemon was stopped while outputs were attached, and they were lost; computing the bands again")
             return None
         if self._interrupted(*parts, self.ctx.pdos if self.ctx.pdos.is_excepted else None):
             self.ctx.again = True

@@ -163,6 +163,16 @@ def test_a_job_that_aiida_failed_with_is_repeated(chain):
     assert chain.inspect_process().status == SampleBaseWorkChain.exit_codes.ERROR_SUB_PROCESS_EXCEPTED.status
 
 
+def test_outputs_that_were_attached_before_the_daemon_was_killed_are_registered(chain):
+    job = ended(0, 24)
+    chain.ctx.children, kept = [job], {}
+    for label in ("results", "remote_folder"):
+        kept[label] = job.base.links.get_outgoing().get_node_by_label(label)
+        kept[label].base.links.add_incoming(chain.node, LinkType.RETURN, label)
+    chain.results()
+    assert {label: node.uuid for label, node in chain.outputs.items()} == {label: node.uuid for label, node in kept.items()}
+
+
 def test_less_memory_is_used_after_the_scheduler_ended_a_job_for_it(chain):
     chain.repeat_interrupted(ended(110))
     assert chain.ctx.inputs.metadata.options.batch_size == 2

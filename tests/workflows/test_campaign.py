@@ -1,11 +1,13 @@
 import pytest
 from aiida import orm
+from aiida.common.links import LinkType
 
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
+from aiida_dosmatgen.workflows.interruptions import broken_off
 
 from .conftest import FAMILY
 
@@ -149,6 +151,33 @@ def test_a_chain_that_aiida_failed_with_is_begun_again(build, process, target_no
     chain.let_in("b_4", broken())
     chain.inspect_validations()
     assert chain.ctx.queue[1:] == [[1, "b", 4]] and chain.may_start_validation() and chain.ctx.failures["b"] == {}
+
+
+def test_which_of_the_processes_of_a_failed_chain_aiida_failed_with(aiida_profile):
+    def chain(*ends):
+        parent = orm.WorkChainNode().store()
+        parent.set_process_state("finished")
+        parent.set_exit_status(305)
+        children = []
+        for k, (kind, state, status) in enumerate(ends):
+            child = kind()
+            link = LinkType.CALL_CALC if kind is orm.CalcJobNode else LinkType.CALL_WORK
+            child.base.links.add_incoming(parent, link, f"child_{k}")
+            child.store()
+            child.set_process_state(state)
+            if status is not None:
+                child.set_exit_status(status)
+            children.append(child)
+        return parent, children
+
+    broken, fine = (orm.WorkChainNode, "excepted", None), (orm.WorkChainNode, "finished", 0)
+    broken_job, failed_job = (orm.CalcJobNode, "excepted", None), (orm.CalcJobNode, "finished", 310)
+    parent, children = chain(broken, fine)  # a later one that went well does not hide it
+    assert broken_off(parent).uuid == children[0].uuid
+    assert broken_off(chain(fine)[0]) is None
+    parent, children = chain(failed_job, broken_job)
+    assert broken_off(parent).uuid == children[1].uuid
+    assert broken_off(chain(broken_job, failed_job)[0]) is None  # it was repeated, and failed by itself
 
 
 def test_a_campaign_in_which_nothing_was_found_still_says_why(build, process):
