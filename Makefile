@@ -45,8 +45,10 @@ test: $(VENV)/.installed-tests system-packages-for-tests lint docs ## lint, the 
 	OMP_NUM_THREADS=1 python -m pytest
 
 MINUTES ?= 10
+# --services: on PostgreSQL and RabbitMQ, which are killed, too
+SOAK ?=
 soak: $(VENV)/.installed-tests system-packages-for-tests ## repeat a small campaign under random faults for MINUTES
-	OMP_NUM_THREADS=1 python -m tests.soak --minutes $(MINUTES)
+	OMP_NUM_THREADS=1 python -m tests.soak --minutes $(MINUTES) $(SOAK)
 
 lint: $(VENV)/.installed-tests ## style, import contracts, types
 	ruff check .

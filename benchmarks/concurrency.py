@@ -184,6 +184,7 @@ def main() -> None:
         chain, inputs = build(given.count, given.max_concurrent, Path(name), given.slots, workers, profile_settings)
         from aiida.engine import submit
         from aiida.engine.daemon.client import get_daemon_client
+        from aiida.manage import get_manager
 
         try:
             watch = Watch(int(get_daemon_client().get_daemon_pid() or 0))
@@ -209,6 +210,7 @@ def main() -> None:
             print(json.dumps(result))
         finally:
             stop_daemon()
+            get_manager().reset_profile_storage()  # before its database goes
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ ones are disturbed, at random moments and until the time is over, and must end w
 The last line is JSON: the number of disturbed ``campaigns``, the ``faults`` by kind, and how many campaigns were ``lost``
 (did not end well, or lack something) or ended with something ``wrong`` (other crystals, energies or scores); ``revived`` counts
 how often AiiDA had to be told of lost tasks. The seed repeats the choice of faults, not their moments.
+
+With ``--services`` AiiDA has its database in PostgreSQL and its tasks in RabbitMQ, and two workers; all are killed, too.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ from collections import Counter
 from pathlib import Path
 
 from .cluster.loopback import LoopbackCluster, why_not
+from .services import postgres, rabbitmq
 
 LONGEST = 1200  # seconds for one campaign, faults and all
-WORKERS = 1  # of the daemon; with two, sqlite can answer that the database is locked
 PAUSE = (0.02, 0.1)  # between two faults, of what an undisturbed campaign takes: a slow machine is not hit more often
 FORGOTTEN = 120.0  # seconds after which a job that no worker asks for is taken for forgotten, as docs/troubleshooting.md has it
 PATIENCE = 45.0  # seconds that a fault waits for something that it can happen to
@@ -33,6 +35,8 @@ PATIENCE = 45.0  # seconds that a fault waits for something that it can happen t
 
 class Faults:
     """What can happen to a campaign; each method does it once, and says whether there was something to do it to."""
+
+    workers = 1  # of the daemon; with two, sqlite can answer that the database is locked
 
     def __init__(self, cluster: LoopbackCluster, chance: random.Random) -> None:
         self.cluster = cluster
@@ -42,7 +46,8 @@ class Faults:
     @property
     def kinds(self) -> list[str]:
         """Names of all faults."""
-        return sorted(name for name in vars(Faults) if not name.startswith("_") and name not in ("kinds", "draw"))
+        methods = {name for kind in type(self).__mro__ for name, value in vars(kind).items() if callable(value)}
+        return sorted(name for name in methods if not name.startswith("_") and name != "draw")
 
     def draw(self) -> str:
         """Return the name of the next fault: each of them once, in random order, before any comes again."""
@@ -114,7 +119,7 @@ class Faults:
         from .campaigns import kill_daemon, start_daemon_again
 
         kill_daemon()
-        start_daemon_again(WORKERS)
+        start_daemon_again(self.workers)
         return True
 
     def submitted_twice(self, campaign) -> bool:
@@ -140,6 +145,68 @@ class Faults:
             part = self.chance.choice(parts)
             os.truncate(part, part.stat().st_size // 2)
         return True
+
+
+class FaultsOfServices(Faults):
+    """The same with PostgreSQL and RabbitMQ, which are killed, too."""
+
+    workers = 2
+
+    def __init__(self, cluster: LoopbackCluster, chance: random.Random, services: Services) -> None:
+        super().__init__(cluster, chance)
+        self.services = services
+
+    def broker_killed(self, campaign) -> bool:
+        """``kill -9`` of RabbitMQ; it comes back."""
+        self.services.rabbitmq.kill()
+        time.sleep(self.chance.uniform(0, 5))
+        self.services.rabbitmq.start()
+        return True
+
+    def database_killed(self, campaign) -> bool:
+        """``kill -9`` of PostgreSQL; it comes back, and then what docs/services.md says is done."""
+        from aiida.manage import get_manager
+
+        from .campaigns import revive
+
+        get_manager().reset_profile_storage()  # of this process; the workers are hit in the middle of what they do
+        self.services.postgres.kill()
+        time.sleep(self.chance.uniform(0, 5))
+        self.services.postgres.start()
+        revive(self.workers)
+        return True
+
+
+class Services:
+    """A PostgreSQL and a RabbitMQ of the soak's own."""
+
+    def __init__(self) -> None:
+        with contextlib.ExitStack() as stack:
+            self.postgres = postgres.PrivatePostgres()
+            stack.callback(self.postgres.close)
+            self.rabbitmq = rabbitmq.PrivateRabbitMQ()
+            stack.callback(self.rabbitmq.close)
+            self._stack = stack.pop_all()
+
+    def create_profile(self, name: str) -> None:
+        """Make a profile of AiiDA that uses them."""
+        from aiida.manage.configuration import create_profile, get_config
+
+        storage = {**self.postgres.create_database(name), "repository_uri": (self.postgres.folder / "files").as_uri()}
+        create_profile(
+            get_config(create=True),
+            name=name,
+            email="aiida@localhost",
+            storage_backend="core.psql_dos",
+            storage_config=storage,
+            broker_backend="core.rabbitmq",
+            broker_config=self.rabbitmq.configuration,
+        )
+        get_config().store()
+
+    def close(self) -> None:
+        """End both, and remove what they have."""
+        self._stack.close()
 
 
 def compare(campaign, reference) -> tuple[str | None, str | None]:
@@ -168,8 +235,8 @@ def compare(campaign, reference) -> tuple[str | None, str | None]:
     return None, None
 
 
-def prepare(folder: Path, cluster: LoopbackCluster):
-    """Start the cluster, and make a profile that has it as a computer; return the models' nodes."""
+def prepare(folder: Path, cluster: LoopbackCluster, services: Services | None, workers: int) -> None:
+    """Start the cluster, and make a profile that has it as a computer."""
     from aiida.manage.configuration import get_config
 
     from aiida_dosmatgen.cmdline import setup
@@ -181,59 +248,61 @@ def prepare(folder: Path, cluster: LoopbackCluster):
     engine = cluster.install_engine()
     (folder / "home" / ".ssh").mkdir(parents=True, mode=0o700)
     shutil.copy(cluster.keys / "config", folder / "home" / ".ssh" / "config")
+    if services is not None:
+        services.create_profile("soak")
     profile = setup.ensure_profile("soak")
     config = get_config()
     config.set_option("transport.task_retry_initial_interval", 2, scope=profile.name)
     config.store()
     set_up(ComputerSettings.model_validate(answers(cluster, engine)))
     setup.ensure_pseudo_family()
-    models = setup.ensure_models()
-    setup.ensure_daemon(WORKERS)
-    return models
+    setup.ensure_models()
+    setup.ensure_daemon(workers)
 
 
-def soak(minutes: float, seed: int, cluster: LoopbackCluster, models) -> dict:
-    """Run campaigns until the time is over."""
+def soak(minutes: float, faults: Faults) -> dict:
+    """Run campaigns until the time is over. Nodes are loaded again and again: the database may have been away."""
+    from aiida import orm
+
+    from aiida_dosmatgen.cmdline.setup import ensure_models
     from aiida_dosmatgen.tools import daemon
 
     from .campaigns import revive, wait_for
     from .cluster.campaigns import start
 
     revived = 0
-    chance = random.Random(seed)
-    faults = Faults(cluster, chance)
     counts: Counter[str] = Counter()
     result = {"campaigns": 0, "faults": counts, "lost": 0, "wrong": 0}
     begin = time.monotonic()
-    reference = start(models)
+    reference = start(ensure_models())
     wait_for(lambda: reference.is_terminated, "the end of the undisturbed campaign", LONGEST)
     if not reference.is_finished_ok:
         raise RuntimeError(f"the undisturbed campaign failed: {reference.exit_message}")
-    undisturbed = time.monotonic() - begin
+    undisturbed, expected = time.monotonic() - begin, reference.uuid
     print(f"undisturbed: {undisturbed:.0f} s", flush=True)
 
     def pause() -> float:
-        return undisturbed * chance.uniform(*PAUSE)
+        return undisturbed * faults.chance.uniform(*PAUSE)
 
     deadline = time.monotonic() + 60 * minutes
     while time.monotonic() < deadline:
         began, here = time.monotonic(), Counter()
-        campaign = start(models)
+        uuid = start(ensure_models()).uuid
         next_fault, next_look, kind = began + pause(), began, faults.draw()
-        while not campaign.is_terminated and time.monotonic() - began < LONGEST:
+        while not (campaign := orm.load_node(uuid)).is_terminated and time.monotonic() - began < LONGEST:
             time.sleep(0.2)
             if time.monotonic() > next_look:  # what an operator does
-                cluster.resume_node()
+                faults.cluster.resume_node()
                 if daemon.forgotten(FORGOTTEN):
                     revived += 1
-                    revive()
+                    revive(faults.workers)
                 next_look = time.monotonic() + 10
             if next_fault < time.monotonic() < deadline:
                 happened = getattr(faults, kind)(campaign)
                 here[kind] += happened
                 if happened or time.monotonic() > next_fault + PATIENCE:
                     next_fault, kind = time.monotonic() + pause(), faults.draw()
-        lost, wrong = compare(campaign, reference)
+        lost, wrong = compare(campaign, orm.load_node(expected))
         result["campaigns"] += 1
         result["lost"] += lost is not None
         result["wrong"] += wrong is not None
@@ -248,8 +317,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--services", action="store_true", help="on PostgreSQL and RabbitMQ, which are killed, too")
     given = parser.parse_args()
-    reason = why_not()
+    reason = why_not() or (given.services and (postgres.why_not() or rabbitmq.why_not()))
     if reason:
         print(f"soak: {reason}", file=sys.stderr)
         return 2
@@ -258,14 +328,18 @@ def main() -> int:
     private = folder / "private"
     os.environ |= {"AIIDA_PATH": str(private), "HOME": str(private / "home")}
     cluster = LoopbackCluster(folder / "cluster")
-    result = None
+    chance, result, services = random.Random(given.seed), None, Services() if given.services else None
+    faults = FaultsOfServices(cluster, chance, services) if services else Faults(cluster, chance)
     try:
-        result = soak(given.minutes, given.seed, cluster, prepare(private, cluster))
+        prepare(private, cluster, services, faults.workers)
+        result = soak(given.minutes, faults)
     finally:
         from .campaigns import stop_daemon
 
         stop_daemon()
         cluster.stop()
+        if services:
+            services.close()
         if result is not None and not result["lost"] and not result["wrong"]:
             shutil.rmtree(folder, ignore_errors=True)
         else:
