@@ -1,0 +1,132 @@
+"""Jobs that train a model."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from ..strict import Strict
+from .base import Job, Written
+
+
+class Architecture(Strict):
+    """The size of a network."""
+
+    width: int = Field(192, ge=8)
+    layers: int = Field(5, ge=1)
+    frequencies: int = Field(8, ge=1)
+    members: int = Field(1, ge=1)
+
+
+_SUITED: dict[str, dict[str, Any]] = {
+    "denoiser": {
+        "architecture": {"width": 128, "layers": 4},
+        "epochs": 300,
+        "batch_size": 16,
+    },
+    "classifier": {
+        "architecture": {"width": 128, "layers": 3},
+        "epochs": 100,
+        "batch_size": 16,
+        "learning_rate": 3e-3,
+        "weight_decay": 0.01,
+    },
+    "predictor": {
+        "architecture": {"width": 128, "layers": 2, "members": 4},
+        "epochs": 40,
+        "batch_size": 16,
+        "learning_rate": 2e-3,
+        "weight_decay": 0.01,
+        "ema": 0.99,
+    },
+    "forcefield": {
+        "architecture": {"width": 32, "layers": 2},
+        "epochs": 100,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "weight_decay": 5e-7,
+        "ema": 0.99,
+    },
+}
+"""Where the defaults of a model differ from the general ones; measured on some hundred crystals."""
+
+
+class TrainParameters(Strict):
+    """How a model is trained. Defaults depend on the model: those that suit it go before the general ones.
+
+    :param model: ``denoiser``, ``classifier`` (per-atom DOS of noised crystals, to guide with), ``predictor`` (per-atom DOS
+        and formation energy of crystals) or ``forcefield`` (MACE).
+    :param epochs: passes over the training crystals.
+    :param learning_rate: peak of the schedule, for Adam.
+    :param weight_decay: of AdamW.
+    :param ema: decay of the exponential moving average of the weights.
+    :param drop_crystal: probability that a crystal's whole condition is dropped.
+    :param drop_site: probability that single sites lose theirs, in crystals that keep a site condition.
+    :param total_only: probability that a crystal shows only its total curve.
+    :param validation_fraction: crystals held out, chosen by their chemical system.
+    :param patience: epochs without a better validation loss after which training stops; None never stops early.
+    :param keep: which weights a training leaves: those of the epoch with the least validation loss, or of the last epoch. A
+        denoiser's elements overfit while its coordinates still learn, so that the best sum of losses is not the best sampler.
+    :param precision: ``bfloat16`` is mixed precision: matrix products in bfloat16, weights and the rest in float32.
+    :param tight_binding_epochs: passes over the training crystals for the fit of the tight binding that a predictor builds on.
+    """
+
+    model: Literal["denoiser", "classifier", "predictor", "forcefield"] = "denoiser"
+    architecture: Architecture = Architecture()
+    epochs: int = Field(500, ge=1)
+    batch_size: int = Field(64, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    ema: float = Field(0.999, ge=0, lt=1)
+    drop_crystal: float = Field(0.15, ge=0, le=1)
+    drop_site: float = Field(0.2, ge=0, le=1)
+    total_only: float = Field(0.15, ge=0, le=1)
+    validation_fraction: float = Field(0.1, ge=0, lt=1)
+    patience: int | None = Field(None, ge=1)
+    keep: Literal["best", "last"] = "best"
+    precision: Literal["float32", "bfloat16"] = "float32"
+    tight_binding_epochs: int = Field(10, ge=0)
+
+    @model_validator(mode="after")
+    def _one_end(self) -> TrainParameters:
+        if self.keep == "last" and self.patience is not None:
+            raise ValueError("patience waits for a better epoch, but keep 'last' takes none; leave one of them out")
+        return self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _suit_the_model(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        suited = _SUITED.get(given.get("model", "denoiser"), {})
+        merged = {**suited, **given}
+        if isinstance(given.get("architecture"), dict):
+            merged["architecture"] = {**suited.get("architecture", {}), **given["architecture"]}
+        return merged
+
+
+class TrainJob(Job):
+    """Train a model on labelled crystals, from scratch or from a parent checkpoint.
+
+    :param pseudolabelled: crystals with predicted curves (``dosmatgen pseudolabel``), which a denoiser sees besides.
+    """
+
+    kind: Literal["train"] = "train"
+    dataset: str
+    pseudolabelled: str | None = None
+    parameters: TrainParameters = TrainParameters()
+    seed: int = Field(ge=0)
+    parent: str | None = None
+    output: Written = "checkpoint.safetensors"
+    history: Written = "history.json"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_the_output(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "output" not in given:
+            parameters = given.get("parameters", {})
+            model = parameters.get("model") if isinstance(parameters, dict) else getattr(parameters, "model", None)
+            if model == "forcefield":
+                return {**given, "output": "forcefield.model"}
+        return given
