@@ -77,7 +77,7 @@ def test_screen_may_leave_nothing(predicted, target):
 def test_screen_names_an_unknown_criterion(predicted, target):
     _, node = screened(predicted, target, max_energy=1.0)
     assert node.exit_status == BAD_CONTENT
-    assert node.exit_message == "criteria: max_energy: unknown key"
+    assert node.exit_message == "criteria: max_energy: unknown key, did you mean 'max_formation_energy'?"
 
 
 def test_the_graph_keeps_function_and_source(predicted, target):
@@ -121,7 +121,7 @@ def test_selection_refuses_what_does_not_belong_together(predicted, target):
     _, node = select_candidates.run_get_node(CrystalSetData(predicted), result["report"], Int(1), Dict({}))
     assert node.exit_message == "the report ranks 2 candidates, but there are 3 crystals"
     _, node = select_candidates.run_get_node(result["crystals"], result["report"], Int(1), Dict({"novelty": 1}))
-    assert node.exit_message == "weights: novelty: unknown key"
+    assert node.exit_message == "weights: novelty: unknown key, known here: uncertainty, diversity"
 
 
 def test_extract_candidate_by_number(predicted):

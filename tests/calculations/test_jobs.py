@@ -154,7 +154,7 @@ def test_defaults(make_job, inputs):
 
 
 REFUSED = [
-    ("sample", {"parameters": {"step": 7}}, "step: unknown key"),
+    ("sample", {"parameters": {"step": 7}}, "step: unknown key, did you mean 'steps'"),
     ("sample", {"parameters": {"steps": 0}}, "steps: Input should be greater than or equal to 1"),
     ("sample", {"candidates": [5, 5]}, r"\[5, 5\] is no range of candidates"),
     ("sample", {"candidates": [5]}, r"\[5\] is no range of candidates"),
@@ -178,7 +178,7 @@ REFUSED = [
         r"constraints: composition \(Si2 C1\) has 3 atoms, but the crystal has 2",
     ),
     ("sample", {"parameters": {"constraints": {"composition": {"Si": 1, "Ga": 1}}}}, "Ga, but the checkpoint generates only"),
-    ("sample", {"parameters": {"constraints": {"latice": {}}}}, "constraints.latice: unknown key"),
+    ("sample", {"parameters": {"constraints": {"latice": {}}}}, "constraints.latice: unknown key, did you mean 'lattice'"),
     ("sample", {"parameters": {"n_atoms": 3}}, "the target is for crystals of 2 atoms, but n_atoms is 3; leave n_atoms out"),
     ("relax", {"parameters": {"fmax": 0}}, "fmax: Input should be greater than 0"),
     ("train", {"parameters": {"model": "denoiser"}}, "the parent is a predictor, but a denoiser is to be trained"),

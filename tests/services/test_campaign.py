@@ -49,13 +49,11 @@ def campaign(profile, tmp_path_factory, postgres, rabbitmq):
     setup.ensure_daemon(WORKERS)
     assert len(get_daemon_client().get_worker_info()["info"]) == WORKERS
     try:
-        # it samples for so long that the broker does not go in the moment in which it ends
         node = campaigns.start_here(parts, steps=500)
         uuid = node.uuid
 
         campaigns.wait_for_running(node, "SampleCalculation")
-        campaigns.wait_for_rest(node)  # a process that begins or ends without a broker is excepted
-        rabbitmq.kill()
+        rabbitmq.kill()  # whatever begins or ends in this moment
         time.sleep(AWAY)
         rabbitmq.start()  # the workers find it again by themselves
 
@@ -100,13 +98,14 @@ def test_the_campaign_ends_with_a_ranking(campaign):
 
 
 def test_nothing_was_lost(campaign):
-    """Each job and each step is there as often as an undisturbed campaign has it, or more often, and finished.
+    """Each job and each step is there and finished as often as an undisturbed campaign has it, or more often.
 
     More often, because RabbitMQ hands out again what was not acknowledged when it went, and a worker that still has it goes on.
+    What AiiDA failed with, because it began or ended without a broker, was begun again.
     """
     assert orm.QueryBuilder().append(orm.WorkChainNode, filters={"id": campaign.pk}).count() == 1
-    assert [node.process_label for node in campaign.called_descendants if not node.is_finished_ok] == []
-    found = Counter(node.process_label for node in campaign.called_descendants)
+    assert [node.process_label for node in campaign.called_descendants if node.is_finished and not node.is_finished_ok] == []
+    found = Counter(node.process_label for node in campaign.called_descendants if node.is_finished_ok)
     once = ("SampleCalculation", "ReferencesCalculation", "RelaxCalculation", "PredictCalculation", "screen", "rank")
     each = {"PwCalculation": 2, "DosCalculation": 1, "ProjwfcCalculation": 1, "score_dos": 1}  # scf and nscf
     expected = Counter(dict.fromkeys(once, 1) | {name: n * campaigns.TOP_K for name, n in each.items()})
