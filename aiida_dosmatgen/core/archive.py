@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from .errors import ContentError
+from .files import replacing, write_synced
 
 _HEADER = "__header__"
 
@@ -29,16 +29,8 @@ def save_arrays(path: str | Path | BinaryIO, header: Mapping[str, Any], arrays: 
     if not isinstance(path, str | Path):
         path.write(buffer.getvalue())
         return
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with open(partial, "wb") as stream:
-            stream.write(buffer.getvalue())
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)  # on a full disk every byte counts
+    with replacing(path) as partial:
+        write_synced(partial, buffer.getvalue())
 
 
 def load_arrays(path: str | Path | BinaryIO, kind: str, version: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,15 @@ from torch import nn
 from ..core import seal
 from ..core.checkpoint_header import CheckpointHeader, open_checkpoint, read_header
 from ..core.errors import ContentError
+from ..core.files import replacing, write_synced
 
 
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file with its hash inside (:mod:`..core.seal`); it appears whole or not at all."""
-    path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with open(partial, "wb") as stream:
-        stream.write(seal.seal(_in_order(safetensors.torch.save(contiguous, {**metadata, seal.KEY: seal.UNSEALED}))))
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
+    content = seal.seal(_in_order(safetensors.torch.save(contiguous, {**metadata, seal.KEY: seal.UNSEALED})))
+    with replacing(path) as partial:
+        write_synced(partial, content)
 
 
 def _in_order(content: bytes) -> bytes:

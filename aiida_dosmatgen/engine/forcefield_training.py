@@ -25,6 +25,7 @@ import torch
 
 from ..core.crystals import CrystalSet
 from ..core.errors import ContentError
+from ..core.files import replacing
 from ..core.job import TrainParameters
 from ..core.labels import GPA
 from ..core.thermo import elemental_references, formation_energy
@@ -115,9 +116,8 @@ def train_force_field(
     model = work / f"{_NAME}.model"
     if process.returncode != 0 or not model.is_file():
         raise ContentError(f"mace failed: {_last_line(work / 'trainer.log')}; see {work / 'trainer.log'}")
-    partial = output.with_name(f".{output.name}.partial")
-    shutil.copyfile(model, partial)
-    partial.replace(output)
+    with replacing(output) as partial:
+        shutil.copyfile(model, partial)
     history = _history(record)
     _write_json(history_path, history)
     best = history["epoch"].index(_best_epoch(work))
@@ -255,9 +255,8 @@ def _best_epoch(work: Path) -> int:
 
 
 def _write_json(path: Path, content: dict) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(content), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _lacked_memory(path: Path) -> bool:

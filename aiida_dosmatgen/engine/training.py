@@ -24,6 +24,7 @@ from torch_geometric.loader import DataLoader
 
 from ..core import seal
 from ..core.errors import ContentError
+from ..core.files import replacing
 from .checkpoint import save_tensors
 from .dataset import LabelledDataset, SizeBuckets
 from .memory import halving
@@ -330,6 +331,5 @@ def _note(record: dict[str, Any]) -> str:
 def _write_history(path: Path | None, history: dict[str, list]) -> None:
     if path is None:
         return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(history), encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(history), encoding="utf-8")

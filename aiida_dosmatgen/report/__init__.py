@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from aiida import orm
 
+from ..core.files import replacing
 from .content import content_of
 from .page import render
 
@@ -23,10 +23,6 @@ def write(node: orm.WorkChainNode, path: str | Path) -> Path:
     """
     path = Path(path).expanduser()
     text = render(content_of(node))
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-        partial.replace(path)  # whoever looks at the file sees the page before or the new one
-    finally:
-        partial.unlink(missing_ok=True)
     return path

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ from aiida import orm
 from aiida.tools.archive import create_archive
 
 from .. import __version__
+from ..core.files import replacing
 from ..core.target import DosTarget
 from .campaign import RankedCrystal, check_campaign, compared, results_of
 
@@ -51,7 +49,7 @@ def export_archive(node: orm.WorkChainNode, path: str | Path) -> Path:
     :raises ValueError: in one line, if the node is no campaign, or has no ranking (yet).
     """
     check_campaign(node)
-    with _replacing(path) as partial:
+    with replacing(Path(path).expanduser()) as partial:
         create_archive(
             [node],
             filename=partial,
@@ -97,7 +95,7 @@ def write_optimade(node: orm.WorkChainNode, path: str | Path) -> Path:
             f"{_PREFIX}targets": {name: _curve_of(target) for name, target in results.targets.items()},
         },
     }
-    with _replacing(path) as partial:
+    with replacing(Path(path).expanduser()) as partial:
         partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
     return Path(path).expanduser()
 
@@ -119,21 +117,9 @@ def write_extxyz(node: orm.WorkChainNode, path: str | Path) -> Path:
         frame = crystal.crystal.to_ase()[0]
         frame.info = {name: value for name, value in _values(node, crystal).items() if value is not None}
         frames.append(frame)
-    with _replacing(path) as partial:
+    with replacing(Path(path).expanduser()) as partial:
         ase.io.write(partial, frames, format="extxyz")
     return Path(path).expanduser()
-
-
-@contextmanager
-def _replacing(path: str | Path) -> Iterator[Path]:
-    """Give the path of a new file, that takes the place of an old one when it is whole."""
-    path = Path(path).expanduser()
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _entry(campaign: orm.WorkChainNode, crystal: RankedCrystal, target: DosTarget) -> dict[str, Any]:

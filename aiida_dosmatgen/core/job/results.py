@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ContentError
+from ..files import replacing
 from ..strict import explain
 
 
@@ -40,9 +41,8 @@ class Results(BaseModel):
 
     def save(self, path: Path) -> None:
         """Write atomically."""
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(self.model_dump_json(indent=1), encoding="utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, text: str) -> Results:
