@@ -15,8 +15,6 @@ from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.engine.dataset import load_labelled, with_formation_energies
 
 GPA = 1 / 160.21766208  # eV/Å³
-LARGEST_FORCE = 1.0  # eV/Å; below it, and below the pressure, a crystal is near to equilibrium
-LARGEST_PRESSURE = 10.0  # GPa
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +63,15 @@ def chemical_systems(crystals: CrystalSet) -> list[str]:
     return ["-".join(sorted({SYMBOLS[z] for z in crystals.numbers[a:b]})) for a, b in itertools.pairwise(offsets)]
 
 
-def near_equilibrium(crystals: CrystalSet) -> np.ndarray:
-    """Tell which labelled crystals have forces below 1 eV/Å and a pressure below 10 GPa, shape (N,) bool."""
+def near_equilibrium(crystals: CrystalSet, largest_force: float = 1.0, largest_pressure: float = 10 * GPA) -> np.ndarray:
+    """Tell which labelled crystals have forces and a pressure below these limits by their labels, shape (N,) bool.
+
+    :param largest_force: in eV/Å; ``largest_pressure`` in eV/Å³.
+    """
     force = np.zeros(len(crystals))
     np.maximum.at(force, crystals.crystal_of_atom, np.linalg.norm(crystals.atom_columns["forces"], axis=1))
-    pressure = np.abs(np.trace(crystals.crystal_columns["stress"], axis1=1, axis2=2)) / 3 / GPA
-    return (force < LARGEST_FORCE) & (pressure < LARGEST_PRESSURE)
+    pressure = np.abs(np.trace(crystals.crystal_columns["stress"], axis1=1, axis2=2)) / 3
+    return (force < largest_force) & (pressure < largest_pressure)
 
 
 def choose(crystals: CrystalSet, count: int, seed: int, elements: list[str], max_atoms: int) -> np.ndarray:
