@@ -5,8 +5,8 @@
 
 Crystals whose pressure by pw.x is below 3 GPa and whose forces are below 0.3 eV/Å are relaxed as a campaign relaxes its
 candidates. A force field as good as pw.x moves them little: their volumes stay within some per cent. The last line is JSON, for
-each split: ``median_change`` of the volume, the shares ``within_10_percent`` and ``swollen`` (by more than 30 %), and how far the
-predicted DOS is from that of pw.x before and after, in states/eV/atom.
+each split: ``median_change`` of the volume, the shares ``within_10_percent`` and ``swollen`` (by more than 30 %), and how far
+the predicted DOS is from that of pw.x before and after, in states/eV/atom.
 """
 
 from __future__ import annotations
