@@ -127,9 +127,9 @@ def jobs(campaign: orm.WorkChainNode, label: str | None = None) -> list[orm.Calc
 
 
 def candidates_of(campaign: orm.WorkChainNode) -> orm.WorkChainNode:
-    """Return the work chain that made the candidates of a campaign."""
-    (chain,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
-    return chain
+    """Return the work chain that made the candidates of a campaign; before it there are those that AiiDA failed with."""
+    chains = [node for node in campaign.called if node.process_label == "CandidatesWorkChain" and node.is_finished_ok]
+    return max(chains, key=lambda node: node.pk)
 
 
 def rows_of(campaign: orm.WorkChainNode) -> list[dict]:

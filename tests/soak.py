@@ -334,11 +334,14 @@ def main() -> int:
         prepare(private, cluster, services, faults.workers)
         result = soak(given.minutes, faults)
     finally:
+        from aiida.manage import get_manager
+
         from .campaigns import stop_daemon
 
         stop_daemon()
         cluster.stop()
         if services:
+            get_manager().reset_profile_storage()  # before its database goes
             services.close()
         if result is not None and not result["lost"] and not result["wrong"]:
             shutil.rmtree(folder, ignore_errors=True)
