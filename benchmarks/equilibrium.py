@@ -13,47 +13,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import sampling
-from quality_report.judging import distances
-from quality_report.ranking import displacements, protocol, relaxed
-from quality_report.targets import GPA, near_equilibrium
+from quality_report.equilibrium import at_rest, compare
+from quality_report.judging import Judge
+from quality_report.ranking import protocol
 
-from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import ForceField, sha256_of
-from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.dataset import load_labelled
-from aiida_dosmatgen.engine.predictors import predict
 
 ROOT = Path(__file__).parents[1]
-LARGEST_PRESSURE, LARGEST_FORCE = 3.0, 0.3  # GPa, eV/Å
-
-
-def compare(crystals: CrystalSet, force_field: ForceField, predictor: Path, threads: int | None) -> dict[str, Any]:
-    """Relax labelled crystals, and say how far they went."""
-    bare = crystals.replace(crystal_columns={}, atom_columns={})
-    with tempfile.TemporaryDirectory() as folder:
-        after, _ = relaxed(bare, force_field, protocol().relax, Path(folder), threads)
-    model, header = load_model(predictor, kind="predictor")
-    targets, wanted = sampling.targets_of(crystals), np.arange(len(crystals))
-    before_and_after = [
-        np.nanmean(distances(these, predict(model, header, these).atom_columns["predicted_dos"], wanted, targets))
-        for these in (bare, after.replace(crystal_columns={}, atom_columns={}))
-    ]
-    ratio = after.volumes / crystals.volumes
-    return {
-        "n": len(crystals),
-        "median_change": float(np.median(np.abs(ratio - 1))),
-        "within_10_percent": float((np.abs(ratio - 1) <= 0.1).mean()),
-        "swollen": float((ratio > 1.3).mean()),
-        "displacement_median": float(np.median(displacements(bare, after))),
-        "dos_distance_before": float(before_and_after[0]),
-        "dos_distance_after": float(before_and_after[1]),
-    }
 
 
 def main() -> None:
@@ -65,13 +38,14 @@ def main() -> None:
     parser.add_argument("--threads", type=int, help="of torch; default torch's own")
     given = parser.parse_args()
     crystals = load_labelled(given.dataset)
-    rest = near_equilibrium(crystals, LARGEST_FORCE, LARGEST_PRESSURE * GPA)
+    crystals = crystals[at_rest(crystals)]
     force_field = ForceField(file=str(given.force_field.resolve()), sha256=sha256_of(given.force_field))
-    split = crystals.crystal_columns["split"]
-    found = {
-        str(name): compare(crystals[np.flatnonzero(rest & (split == name))], force_field, given.predictor, given.threads)
-        for name in np.unique(split)
-    }
+    split, found = crystals.crystal_columns["split"], {}
+    with tempfile.TemporaryDirectory() as folder:
+        judge = Judge(given.predictor, sha256_of(given.predictor), Path(folder), os.cpu_count() or 1)
+        for name in np.unique(split):
+            some = crystals[np.flatnonzero(split == name)]
+            found[str(name)] = compare(some, force_field, protocol().relax, judge, Path(folder), given.threads)
     print(json.dumps(sampling.rounded(found)))
 
 

@@ -26,7 +26,7 @@ from aiida_dosmatgen.engine.dataset import type_indices
 from aiida_dosmatgen.engine.forcefields import load
 from aiida_dosmatgen.engine.sampler import precision
 
-from . import accuracy, figures, judging, ranking, validation
+from . import accuracy, equilibrium, figures, judging, ranking, validation
 from .candidates import Models, candidates_of
 from .figures import Figure
 from .modes import START_TIME, modes
@@ -248,6 +248,7 @@ class Report:
         self.add("converged", "relaxations that converge", row["converged"], row["n"], "candidates", bar=0.95, below=False)
         self.add("rmsd", "RMS displacement of the atoms in converged relaxations, Å", row["rmsd_mean"],
                  row["statuses"].get("converged", 0), "candidates")  # fmt: skip
+        self._keep_at_rest()
         means = {
             route: float(np.mean([b.distance for b in self.picks[f"conditional, {route}"].values()] or [np.inf]))
             for route in ("relaxed", "unrelaxed")
@@ -260,6 +261,19 @@ class Report:
             "targets_without_a_pick": {name: len(self.targets) - len(picks) for name, picks in self.picks.items()},
             "lenient_picks": {name: sum(b.lenient for b in picks.values()) for name, picks in self.picks.items()},
         }
+
+    def _keep_at_rest(self) -> None:
+        held_out = self.data.held_out[self.given.split]
+        rest = held_out[equilibrium.at_rest(held_out)]
+        if not len(rest):
+            return
+        with self.stage("relaxation"):
+            kept = equilibrium.compare(
+                rest, self.force_field, self.protocol.relax, self.judge, self.given.work / "relaxed", self.given.threads
+            )
+        self.result["at_rest"] = kept
+        self.add("volume_kept", "crystals at rest by pw.x that stay within 10 % of their volume when relaxed",
+                 kept["within_10_percent"], kept["n"], "held-out crystals", below=False)  # fmt: skip
 
     def validate(self) -> None:
         """Compute the best candidates by DFT."""
