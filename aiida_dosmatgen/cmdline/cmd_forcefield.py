@@ -62,7 +62,7 @@ def trust(forcefield: Any, sha256: str) -> None:
 
     \b
     Example:
-      aiida-dosmatgen forcefield trust my-forcefield e5ede0c7ae40a0acb879f3a7634462641f3db6d36ef61bddc309975177882aed
+      aiida-dosmatgen forcefield trust my-forcefield de7b3f1a3c393cf0b49affa1d48e5d4611987d00faa8f0d6eb911f8b3f379ca5
     """
     forcefield.trust(sha256)
     click.echo(f"{forcefield.name} is trusted in this profile")

@@ -215,8 +215,8 @@ def _at_rest(kept: dict[str, Any] | None) -> str:
     stay, swell = share(kept["within_10_percent"]), share(kept["swollen"])
     before, after = number(kept["dos_distance_before"]), number(kept["dos_distance_after"])
     return (
-        f"Of {kept['n']} held-out crystals that are at rest by pw.x (below 3 GPa and 0.3 eV/Å), {stay} keep their volume within "
-        f"10 %, and {swell} swell by more than 30 %; the distance of their predicted DOS from that of pw.x is {before} "
+        f"Of {kept['n']} held-out crystals that are at rest by pw.x (below 3 GPa and 0.3 eV/Å), {stay} keep their volume "
+        f"within 10 %, and {swell} swell by more than 30 %; the distance of their predicted DOS from that of pw.x is {before} "
         f"states/eV/atom before the relaxation and {after} after it (`python benchmarks/equilibrium.py`).\n"
     )
 
