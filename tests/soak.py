@@ -260,10 +260,21 @@ def prepare(folder: Path, cluster: LoopbackCluster, services: Services | None, w
     setup.ensure_daemon(workers)
 
 
-def soak(minutes: float, faults: Faults) -> dict:
-    """Run campaigns until the time is over. Nodes are loaded again and again: the database may have been away."""
+def load(uuid: str):
+    """Load a node, once more if the database was away in between."""
     from aiida import orm
+    from aiida.manage import get_manager
+    from sqlalchemy.exc import OperationalError
 
+    try:
+        return orm.load_node(uuid)
+    except OperationalError:
+        get_manager().reset_profile_storage()
+        return orm.load_node(uuid)
+
+
+def soak(minutes: float, faults: Faults) -> dict:
+    """Run campaigns until the time is over."""
     from aiida_dosmatgen.cmdline.setup import ensure_models
     from aiida_dosmatgen.tools import daemon
 
@@ -289,7 +300,7 @@ def soak(minutes: float, faults: Faults) -> dict:
         began, here = time.monotonic(), Counter()
         uuid = start(ensure_models()).uuid
         next_fault, next_look, kind = began + pause(), began, faults.draw()
-        while not (campaign := orm.load_node(uuid)).is_terminated and time.monotonic() - began < LONGEST:
+        while not (campaign := load(uuid)).is_terminated and time.monotonic() - began < LONGEST:
             time.sleep(0.2)
             if time.monotonic() > next_look:  # what an operator does
                 faults.cluster.resume_node()
@@ -302,7 +313,7 @@ def soak(minutes: float, faults: Faults) -> dict:
                 here[kind] += happened
                 if happened or time.monotonic() > next_fault + PATIENCE:
                     next_fault, kind = time.monotonic() + pause(), faults.draw()
-        lost, wrong = compare(campaign, orm.load_node(expected))
+        lost, wrong = compare(campaign, load(expected))
         result["campaigns"] += 1
         result["lost"] += lost is not None
         result["wrong"] += wrong is not None
