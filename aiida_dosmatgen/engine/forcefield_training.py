@@ -170,8 +170,8 @@ def _write_frames(crystals: CrystalSet, path: Path) -> None:
 def _arguments(parameters: TrainParameters, seed: int, device: str) -> list[str]:
     """Return the trainer's arguments, but for the number of epochs.
 
-    Energies weigh less than forces and stresses: those of new compositions are what a small set teaches least, and the volumes of
-    relaxed crystals need the others. The loss on few held-out crystals chooses the epoch, so another weight may give an early one.
+    Energies weigh less than forces and stresses: those of new compositions are what a small set teaches least, and volumes of
+    relaxed crystals need the others. The loss on few held-out crystals chooses the epoch: another weight may give an early one.
     """
     size = parameters.architecture
     options = {
