@@ -36,6 +36,13 @@ def kpoints_mesh(lattice: np.ndarray, distance: float) -> tuple[int, int, int]:
     return tuple(max(1, int(np.ceil(round(n, 5)))) for n in lengths / distance)  # type: ignore[return-value]
 
 
+ALMOST_SYMMETRIC = "d_matrix"
+"""The routine in which projwfc.x stops, as it doesn't take for rotations what pw.x found in a cell that is off by 1e-7."""
+
+NO_SYMMETRY = {"nosym": True, "noinv": True}
+"""What pw.x is told then, in the namelist SYSTEM."""
+
+
 def label_namelists(
     n_electrons: float,
     n_atoms: int,
@@ -43,11 +50,13 @@ def label_namelists(
     smearing: str,
     degauss: float,
     max_seconds: float | None = None,
+    symmetry: bool = True,
 ) -> dict[str, dict]:
     """Return the namelists of the self-consistent run behind a label: forces, stress, and bands enough for the DOS.
 
     :param cutoffs: (ecutwfc, ecutrho) in Ry.
     :param degauss: smearing in Ry.
+    :param symmetry: whether pw.x uses the symmetry that it finds (:data:`ALMOST_SYMMETRIC`).
     """
     control: dict = {"calculation": "scf", "tprnfor": True, "tstress": True}
     if max_seconds is not None:
@@ -61,6 +70,7 @@ def label_namelists(
             "occupations": "smearing",
             "smearing": smearing,
             "degauss": degauss,
+            **({} if symmetry else NO_SYMMETRY),
         },
         "ELECTRONS": {"conv_thr": 2e-9 * n_atoms, "mixing_beta": 0.4, "electron_maxstep": 80},
     }

@@ -21,7 +21,7 @@ import numpy as np
 import spglib
 
 from ..core.crystals import CrystalSet
-from ..core.dft import kpoints_mesh, label_namelists, n_bands
+from ..core.dft import ALMOST_SYMMETRIC, kpoints_mesh, label_namelists, n_bands
 from ..core.dos import check_electrons, project
 from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
@@ -57,7 +57,9 @@ def estimated_cost(crystal: CrystalSet, settings: LabelSettings) -> float:
     return 1e-6 * len(np.unique(mapping)) * float(crystal.volumes[0]) * ecutwfc**1.5 * bands * (1 + bands / 40)
 
 
-def pw_input(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path], folder: Path) -> tuple[str, float]:
+def pw_input(
+    crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path], folder: Path, symmetry: bool = True
+) -> tuple[str, float]:
     """Return the input of pw.x for one crystal, and its number of electrons."""
     symbols = [SYMBOLS[z] for z in crystal.numbers]
     species = sorted(set(symbols))
@@ -67,8 +69,9 @@ def pw_input(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Pa
     ecutwfc, ecutrho = cutoffs(species, settings.stringency)
     electrons = sum(valence_electrons(pseudos[s]) for s in symbols)
     mesh = kpoints_mesh(crystal.lattices[0], settings.kpoints_distance)
+    seconds = 0.9 * settings.max_seconds_per_crystal
     namelists = label_namelists(
-        electrons, len(symbols), (ecutwfc, ecutrho), settings.smearing, settings.degauss, 0.9 * settings.max_seconds_per_crystal
+        electrons, len(symbols), (ecutwfc, ecutrho), settings.smearing, settings.degauss, seconds, symmetry
     )
     namelists["CONTROL"] |= {"outdir": str(folder), "pseudo_dir": str(next(iter(pseudos.values())).parent)}
     namelists["SYSTEM"] |= {"ibrav": 0, "nat": len(symbols), "ntyp": len(species)}
@@ -94,16 +97,25 @@ def _fortran(value: object) -> str:
 
 
 def label_one(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path]) -> CrystalSet:
-    """Compute one crystal, and return it with its labels.
+    """Compute one crystal, and return it with its labels. One that is only almost symmetric is computed without symmetry.
 
     :raises LabelFailure: with the reason, if it cannot be labelled.
     """
+    try:
+        return _label(crystal, settings, pseudos, symmetry=True)
+    except LabelFailure as exception:
+        if ALMOST_SYMMETRIC not in str(exception):
+            raise
+    return _label(crystal, settings, pseudos, symmetry=False)
+
+
+def _label(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path], symmetry: bool) -> CrystalSet:
     defect = crystal.defect()
     if defect:
         raise LabelFailure(defect)
     folder = Path(tempfile.mkdtemp(prefix="label-"))
     try:
-        text, electrons = pw_input(crystal, settings, pseudos, folder)
+        text, electrons = pw_input(crystal, settings, pseudos, folder, symmetry)
         _run(settings.pw_command, text, folder, settings.max_seconds_per_crystal)
         eigenvalues, weights, labels = _read_pw(folder / "pwscf.save" / "data-file-schema.xml", len(crystal.numbers))
         projection_input = f"&PROJWFC\n outdir='{folder}'\n filproj='proj'\n ngauss=0\n degauss=0.01\n DeltaE=1.0\n/\n"

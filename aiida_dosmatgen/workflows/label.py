@@ -25,6 +25,7 @@ from .functions import label_report, prepare_label
 from .interruptions import was_interrupted
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
+from .remedies import WITHOUT_SYMMETRY, remedy
 from .timing import computed_in_this_run
 from .windows import SlidingWindowWorkChain, at_least_one
 
@@ -133,9 +134,10 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     def setup(self) -> None:
         """Begin with the first crystal."""
         self.ctx.next = 0
-        self.ctx.again = []  # rows whose self-consistent run was interrupted
+        self.ctx.again = []  # rows whose self-consistent run has to be repeated
         self.ctx.projectable = []  # rows whose self-consistent run has finished, and whose projections are next
         self.ctx.jobs = {}  # the uuids of a row's jobs
+        self.ctx.without_symmetry = []  # rows that are only almost symmetric, and are computed once more
         self.ctx.failures = {}
         self.ctx.finished = []
 
@@ -166,6 +168,13 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
                 self.ctx.jobs[row].pop()
                 self._empty(node)
                 (self.ctx.again if step == "pw" else self.ctx.projectable).append(int(row))
+                continue
+            if remedy(node) == WITHOUT_SYMMETRY and int(row) not in self.ctx.without_symmetry:
+                self.report(f"crystal {row}: {failure(node)}; computing it again, {WITHOUT_SYMMETRY}")
+                self._clean_up(int(row))
+                self.ctx.jobs[row].clear()
+                self.ctx.without_symmetry.append(int(row))
+                self.ctx.again.append(int(row))
                 continue
             if not node.is_finished_ok:
                 self.ctx.failures[row] = failure(node)
@@ -279,6 +288,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
                 parameters.smearing,
                 parameters.degauss,
                 _SHARE_OF_WALLTIME * walltime if walltime else None,
+                symmetry=row not in self.ctx.without_symmetry,
             )
         )
         return inputs

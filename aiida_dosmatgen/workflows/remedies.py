@@ -6,6 +6,8 @@ import re
 
 from aiida import orm
 
+from ..core.dft import ALMOST_SYMMETRIC
+
 _ERROR = re.compile(r"^ %{40,}\n(.*?)^ %{40,}$", re.MULTILINE | re.DOTALL)
 
 _DONE = "JOB DONE"
@@ -17,8 +19,7 @@ _REMEDIES = {
     # more electrons than the bands hold, seen by the tetrahedron method
     "bad Fermi energy": MORE_BANDS,
     "too few bands": MORE_BANDS,
-    # pw.x takes a cell that is off by 1e-7 for symmetric, projwfc.x does not take its rotations for orthogonal
-    "d_matrix": WITHOUT_SYMMETRY,
+    ALMOST_SYMMETRIC: WITHOUT_SYMMETRY,
 }
 
 

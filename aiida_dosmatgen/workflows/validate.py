@@ -15,7 +15,7 @@ from aiida_quantumespresso.workflows.pdos import PdosWorkChain, clean_workchain_
 from aiida_quantumespresso.workflows.pw.relax import PwRelaxWorkChain
 
 from ..calculations.functions import ELECTRONS_MISSING, projected_dos, score_dos
-from ..core.dft import ValidationSettings, highest_cutoffs, more_bands, n_bands
+from ..core.dft import NO_SYMMETRY, ValidationSettings, highest_cutoffs, more_bands, n_bands
 from ..core.errors import ContentError
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
@@ -340,7 +340,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
             if MORE_BANDS in self.ctx.remedies:  # what was given did not suffice
                 system["nbnd"] = max(system["nbnd"], more_bands(n_electrons, len(symbols)))
             if WITHOUT_SYMMETRY in self.ctx.remedies:
-                system["nosym"] = system["noinv"] = True
+                system |= NO_SYMMETRY
         pw.parameters = orm.Dict(parameters)
 
     def _part(self, name: str) -> orm.ProcessNode | None:

@@ -20,6 +20,11 @@ def silicon(displacement: float = 0.0) -> CrystalSet:
     return CrystalSet.from_ase(atoms)
 
 
+def nearly(crystal: CrystalSet) -> CrystalSet:
+    strain = 1e-7 * np.array([[0.3, -0.9, 0.4], [-0.9, -1.2, 0.7], [0.4, 0.7, 0.8]])
+    return crystal.replace(lattices=crystal.lattices @ (np.eye(3) + strain))
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Silicon, xenon (no pseudopotential) and displaced silicon, labelled in one run."""
@@ -102,6 +107,15 @@ def test_pw_refusing_its_input_is_recorded_with_its_words(tmp_path):
     ((_, status),) = label(CrystalSet.from_ase(atoms), CHEAP, tmp_path)
     assert status.startswith("pw.x: ")
     assert "\n" not in status
+
+
+def test_a_nearly_symmetric_crystal_is_labelled_without_symmetry(tmp_path):
+    """pw.x finds 48 operations in a cell that is off by 1e-7, and projwfc.x stops at the first of them."""
+    crystals = CrystalSet.concatenate([nearly(silicon()), silicon()])
+    assert dict(label(crystals, CHEAP, tmp_path)) == {0: "ok", 1: "ok"}
+    labelled, _ = gather(crystals, CHEAP, tmp_path)
+    np.testing.assert_allclose(*labelled.crystal_columns["energy"], atol=1e-4)
+    np.testing.assert_allclose(*labelled.atom_columns["dos"].reshape(2, 2, -1), atol=0.02)
 
 
 def test_a_defective_crystal_is_recorded(tmp_path):

@@ -6,8 +6,10 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 from aiida.manage.caching import disable_caching, enable_caching
+from ase.build import bulk
 
 from aiida_dosmatgen.cmdline.setup import ensure_pseudo_family
+from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dft import n_bands
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.data.crystals import CrystalSetData
@@ -190,3 +192,22 @@ def test_a_second_run_computes_only_what_is_missing_and_says_so(label_for_real, 
     np.testing.assert_allclose(labelled.crystal_columns["stress"], twin.crystal_columns["stress"], atol=1e-5)
     np.testing.assert_allclose(labelled.atom_columns["forces"], twin.atom_columns["forces"], atol=1e-4)
     np.testing.assert_allclose(labelled.atom_columns["dos"], twin.atom_columns["dos"], atol=0.01)
+
+
+def test_a_nearly_symmetric_crystal_is_computed_without_symmetry(label_for_real, tmp_path):
+    """pw.x finds 48 operations in a cell that is off by 1e-7, and projwfc.x stops at the first of them."""
+    silicon = CrystalSet.from_ase(bulk("Si"))
+    strain = 1e-7 * np.array([[0.3, -0.9, 0.4], [-0.9, -1.2, 0.7], [0.4, 0.7, 0.8]])
+    silicon = silicon.replace(lattices=silicon.lattices @ (np.eye(3) + strain))
+    with disable_caching():
+        node = label_for_real(silicon)
+    assert node.is_finished_ok, node.exit_message
+    first, second = (job for job in node.called_descendants if job.process_type.endswith("quantumespresso.projwfc"))
+    assert "d_matrix" in first.outputs.retrieved.base.repository.get_object_content("aiida.out")
+    assert second.is_finished_ok and node.outputs.report["failed"] == {}
+    assert node.outputs.report["computed_in_this_run"]["jobs"] == 2  # those that the label is from
+
+    settings = LabelSettings(**QUICK)
+    assert dict(label(silicon, settings, tmp_path)) == {0: "ok"}
+    twin, _ = gather(silicon, settings, tmp_path)
+    np.testing.assert_allclose(node.outputs.crystals.crystals.atom_columns["dos"], twin.atom_columns["dos"], atol=0.01)
