@@ -55,7 +55,7 @@ class Clock(Protocol):
 class ForceFieldOutcome:
     """What a training leaves, besides the model file.
 
-    :param best_epoch: epoch whose weights the model has, counted from one.
+    :param best_epoch: epoch whose weights the model has, counted from one; the last one if those are to be kept.
     :param epochs: epochs done.
     :param finished: False if time ran out.
     :param metrics: errors on the held-out crystals.
@@ -188,6 +188,8 @@ def _arguments(parameters: TrainParameters, seed: int, device: str) -> list[str]
         "patience": parameters.patience or parameters.epochs + 1, "plot": False, "pin_memory": False,
     }  # fmt: skip
     flags = ["--pair_repulsion", "--ema", "--amsgrad", "--save_cpu", "--restart_latest"]
+    if parameters.keep == "last":  # its model has the weights of its last checkpoint
+        flags.append("--save_all_checkpoints")
     return [*flags, *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
 
 
@@ -222,6 +224,8 @@ def _watch(process: subprocess.Popen, record: Path, work: Path, clock: Clock, pr
         if history["epoch"] and history["epoch"][-1] > shown:
             shown = history["epoch"][-1]
             progress(shown, f"validation {history['validation_loss'][-1]:.4g}")
+            for path in _checkpoints(work)[:-2]:
+                path.unlink()
         # without a checkpoint there would be nothing to write a model from
         if not clock.allows(_SECONDS_TO_WRITE) and any((work / "checkpoints").glob("*.pt")):
             process.send_signal(signal.SIGTERM)
@@ -255,7 +259,15 @@ def _history(record: Path) -> dict[str, list]:
 
 def _best_epoch(work: Path) -> int:
     """Return the epoch of the weights that the trainer writes, counted from one: its last checkpoint's."""
-    return 1 + max(int(path.stem.rpartition("-")[2]) for path in (work / "checkpoints").glob(f"{_NAME}_run-*_epoch-*.pt"))
+    return 1 + _epoch_of(_checkpoints(work)[-1])
+
+
+def _checkpoints(work: Path) -> list[Path]:
+    return sorted((work / "checkpoints").glob(f"{_NAME}_run-*_epoch-*.pt"), key=_epoch_of)
+
+
+def _epoch_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem.rpartition("-")[2])
 
 
 def _write_json(path: Path, content: dict) -> None:

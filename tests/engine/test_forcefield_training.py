@@ -84,6 +84,22 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(tmp_path):
     assert (tmp_path / "forcefield.model").is_file() and not (tmp_path / WORK_FOLDER).exists()
 
 
+def test_the_last_epoch_is_kept_on_request(tmp_path, crystals):
+    """Forces that mean nothing are learnt by heart, so that the last epoch is not the best."""
+    noise = np.random.default_rng(0).normal(scale=5, size=(len(crystals.numbers), 3))
+    crystals.with_columns(atom={"forces": noise}).save(tmp_path / "data.npz")
+    parameters = {"model": "forcefield", "epochs": 8, "batch_size": 4, "architecture": {"width": 8}, "validation_fraction": 0.3}
+    epochs, hashes = {}, set()
+    for keep in ("best", "last"):
+        results = train.run(TrainJob(dataset="data.npz", seed=1, parameters={**parameters, "keep": keep}), tmp_path)
+        loss = json.loads((tmp_path / "history.json").read_text())["validation_loss"]
+        epochs[keep] = results.details["best_epoch"], 1 + int(np.argmin(loss)), len(loss)
+        hashes.add(results.output_sha256)
+        (tmp_path / "forcefield.model").unlink()
+    assert epochs["best"][0] == epochs["best"][1] == epochs["last"][1] < epochs["last"][0] == 8
+    assert len(hashes) == 2
+
+
 def test_a_batch_larger_than_the_set_is_the_set(tmp_path, crystals):
     crystals[:30].save(tmp_path / "data.npz")
     parameters = {"model": "forcefield", "epochs": 1, "batch_size": 64, "architecture": {"width": 8}}
