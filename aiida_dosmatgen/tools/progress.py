@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from aiida import orm
+from aiida.common.links import LinkType
 
 from .patience import patiently
 
@@ -34,7 +35,9 @@ def progress(campaign: orm.WorkChainNode) -> str:
         if isinstance(node, orm.CalcJobNode) and not node.is_terminated
     )
     parts = [f"{stage} ({count} {'job' if count == 1 else 'jobs'})" for stage, count in running.items()]
-    validations = [node for node in processes if node.process_label == "ValidateWorkChain"]
+    calls = sorted(campaign.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all(), key=lambda link: link.node.pk)
+    latest = {link.link_label: link.node for link in calls}  # the last of each call: others were interrupted and begun again
+    validations = [node for node in latest.values() if node.process_label == "ValidateWorkChain"]
     if validations:
         ended = sum(node.is_terminated for node in validations)
         failed = sum(node.is_terminated and not node.is_finished_ok for node in validations)

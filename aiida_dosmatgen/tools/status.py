@@ -90,7 +90,7 @@ class CampaignStatus:
 def status(campaign: orm.WorkChainNode) -> CampaignStatus:
     """Return how far a campaign is."""
     own = campaign.process_state.value if campaign.process_state else "created"
-    below = processes_below(campaign)
+    below = latest(processes_below(campaign))
     end = campaign.mtime if own in _ENDED else now()
     return CampaignStatus(
         pk=campaign.pk,
@@ -130,6 +130,11 @@ def processes_below(campaign: orm.ProcessNode) -> list[Process]:
         found += rows
         front = [process.pk for process in rows]
     return found
+
+
+def latest(processes: list[Process]) -> list[Process]:
+    """Return the last process of each call: what was interrupted and begun again counts once."""
+    return list({(process.caller, process.call): process for process in processes}.values())
 
 
 def _process(row: dict[str, dict[str, Any]]) -> Process:

@@ -11,6 +11,7 @@ from aiida.schedulers.datastructures import JobState
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.tools.daemon import forgotten
+from aiida_dosmatgen.tools.progress import progress
 from aiida_dosmatgen.tools.remaining import seconds_left
 from aiida_dosmatgen.tools.status import Process, processes_below, status
 
@@ -123,6 +124,19 @@ def test_while_candidates_are_validated(campaign, codes, crystals):
     assert (first.to_validate, first.validated, first.failed, first.running) == (3, 1, 1, 0)
     assert (second.to_validate, second.validated, second.failed, second.running) == (2, 0, 0, 1)
     assert second.stage == "validating" and now.jobs == {"pw.x": 1}
+
+
+def test_what_is_begun_again_counts_once(campaign, codes, crystals):
+    candidates(campaign, "gap", codes, state="excepted")
+    candidates(campaign, "gap", codes, state="waiting")
+    assert status(campaign).targets[0].stage == "sampling"
+    candidates(campaign, "gap_2", codes)
+    report(campaign, "gap_2", crystals, 2)
+    validation(campaign, "gap_2", 4, exit_status=302)
+    validation(campaign, "gap_2", 4, state="waiting")
+    again = status(campaign).targets[1]
+    assert (again.stage, again.validated, again.failed, again.running) == ("validating", 0, 0, 1)
+    assert progress(campaign).endswith("validations: 0 of 1 started ones ended")
 
 
 def test_a_target_without_candidates_and_the_end(campaign, codes):
