@@ -24,18 +24,18 @@ import torch
 from torch import Tensor, nn
 
 from ...core.crystals import CrystalSet
-from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, project
-from ...core.errors import ContentError
+from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from ..dataset import type_indices
 from ..environment import neighbours
 from ..precision import full_precision
+from .bloch import BlochSum, Pairs
 from .elements import valence
 from .overlap import CHANNEL_OF_ORBITAL, N_ORBITALS, SHELL, bond_frames, two_centre
-from .spectrum import inverse_square_root, projected_dos
+from .spectrum import Spectrum, inverse_square_root, projected_dos
 
 CUTOFF = 6.5
 """Å; overlaps go to zero over the last 1.5 Å."""
-KPOINTS_DISTANCE = 0.45
+KPOINTS_DISTANCE = 0.35
 """1/Å, of the mesh that curves are computed on."""
 
 _BONDS = {bond: index for index, bond in enumerate([
@@ -47,6 +47,7 @@ _EMBEDDING, _RADIAL, _HIDDEN = 6, 8, 48
 _MOST_KPOINTS = 4096
 _MOST_NEIGHBOURS = 60_000
 _AT_ONCE = 2_000_000  # entries of matrices that are diagonalised together
+_SHIFT = (0.52, 0.51, 0.53)  # steps; on symmetric points degenerate levels would have no slopes of their own
 _FEWEST_KPOINTS_DISTANCE, _MOST_KPOINTS_FITTED = 0.5, 40
 
 
@@ -56,14 +57,6 @@ class _Surroundings(NamedTuple):
     energies: Tensor
     exponents: Tensor
     factors: Tensor
-
-
-class _Pairs(NamedTuple):
-    """Neighbours of one or more crystals: sender and receiver (P,), and vectors between them in Å (P, 3)."""
-
-    i: Tensor
-    j: Tensor
-    vectors: Tensor
 
 
 class TightBinding(nn.Module):
@@ -113,7 +106,7 @@ class TightBinding(nn.Module):
 
     # --- from a crystal to its matrices -------------------------------------------------------------------------------------
 
-    def _surroundings(self, types: Tensor, pairs: _Pairs) -> _Surroundings:
+    def _surroundings(self, types: Tensor, pairs: Pairs) -> _Surroundings:
         i, j, distance = pairs.i, pairs.j, pairs.vectors.norm(dim=1).to(self.reach)
         relative = distance / (self.radii[types[i]] + self.radii[types[j]])
         near = torch.exp(-self.reach.clamp(1, 8) * (relative - 1)).clamp_max(3)
@@ -137,7 +130,7 @@ class TightBinding(nn.Module):
         )
         return _Surroundings(energies, torch.exp(self.exponent[types] + 0.3 * exponents), 0.3 * factors)
 
-    def _blocks(self, types: Tensor, pairs: _Pairs, atoms: _Surroundings) -> tuple[Tensor, Tensor]:
+    def _blocks(self, types: Tensor, pairs: Pairs, atoms: _Surroundings) -> tuple[Tensor, Tensor]:
         """Return Hamiltonian and overlap between the orbitals of each pair, shape (P, 9, 9) each."""
         i, j, distance = pairs.i, pairs.j, pairs.vectors.norm(dim=1)
         a, b = types[i], types[j]
@@ -169,43 +162,20 @@ class TightBinding(nn.Module):
                     matrix[chosen, SHELL[l], SHELL[k]] = torch.einsum("pam,pm,pbm->pab", left, values[:, order], right)
         return hamiltonian, overlap
 
-    def _matrices(
-        self, types: Tensor, pairs: _Pairs, blocks: tuple[Tensor, Tensor], energies: Tensor, kpoints: Tensor
+    @staticmethod
+    def _orthogonalised(
+        bloch: BlochSum, blocks: tuple[Tensor, Tensor], energies: Tensor, kpoints: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the Hamiltonians of one crystal in Löwdin's basis, (K, n, n), and the atom of each orbital, (n,).
+        """Return the Hamiltonians of one crystal in Löwdin's basis, and the S^(−1/2) that lead there, shape (K, n, n) each.
 
+        :param energies: of the shells of each atom in eV, shape (n_atoms, 3).
         :param kpoints: 1/Å, shape (K, 3).
         """
-        n_atoms, per_atom = len(types), N_ORBITALS if bool(self.present[types, 2].any()) else 4
-        group = pairs.i * n_atoms + pairs.j
-        order = torch.argsort(group, stable=True)
-        counts = torch.bincount(group, minlength=n_atoms**2)
-        widest = max(1, int(counts.max()))
-        first = torch.cumsum(counts, 0) - counts
-        slots = group[order] * widest + torch.arange(len(order)) - first[group[order]]
-        phases = pairs.vectors[order] @ kpoints.T
-
-        def spread(values: Tensor) -> Tensor:
-            """Sort by pair of atoms, and pad to the pair with most images: (n_atoms², widest, …)."""
-            padded = values.new_zeros(n_atoms**2 * widest, *values.shape[1:]).index_copy(0, slots, values)
-            return padded.view(n_atoms**2, widest, -1)
-
-        cosines, sines = spread(torch.cos(phases)).mT, spread(torch.sin(phases)).mT
-        valid = self.present[types].repeat_interleave(torch.tensor([1, 3, 5]), 1)[:, :per_atom].reshape(-1).nonzero()[:, 0]
-
-        def bloch(block: Tensor) -> Tensor:
-            real = spread(block[order][:, :per_atom, :per_atom].flatten(1))
-            matrices = torch.complex(cosines @ real, sines @ real).view(n_atoms, n_atoms, -1, per_atom, per_atom)
-            matrices = matrices.permute(2, 0, 3, 1, 4).reshape(-1, n_atoms * per_atom, n_atoms * per_atom)
-            matrices = matrices[:, valid][:, :, valid]
-            return 0.5 * (matrices + matrices.mH)
-
-        on_site = energies.to(kpoints).repeat_interleave(torch.tensor([1, 3, 5]), 1)[:, :per_atom].reshape(-1)[valid]
-        identity = torch.eye(len(valid), dtype=kpoints.dtype)
-        hamiltonian, overlap = (bloch(block) for block in blocks)
-        root = inverse_square_root(overlap + identity)
+        hamiltonian, overlap = (bloch.matrices(block, kpoints) for block in blocks)
+        on_site = bloch.per_orbital(energies.to(kpoints))[bloch.orbitals]
+        root = inverse_square_root(overlap + torch.eye(len(on_site), dtype=kpoints.dtype))
         orthogonal = root @ (hamiltonian + torch.diag(on_site)) @ root
-        return 0.5 * (orthogonal + orthogonal.mH), torch.div(valid, per_atom, rounding_mode="floor")
+        return 0.5 * (orthogonal + orthogonal.mH), root
 
     # --- for a fit ----------------------------------------------------------------------------------------------------------
 
@@ -223,11 +193,11 @@ class TightBinding(nn.Module):
 
         :param types: element indices, shape (B, N).
         :param points: energies relative to the highest occupied level in eV, shape (m,).
-        :param generator: shifts the k-points at random; without it they are those of :meth:`curves`.
+        :param generator: shifts the k-points at random; without it they are those of :meth:`curves`, each standing for itself.
         """
         _, i, j, vectors = neighbours(fractional.double(), lattices.double(), mask, CUTOFF)
         index = torch.cumsum(mask.flatten(), 0) - 1  # of atoms without padding
-        pairs, flat = _Pairs(index[i], index[j], vectors), types[mask]
+        pairs, flat = Pairs(index[i], index[j], vectors), types[mask]
         atoms = self._surroundings(flat, pairs)
         blocks = self._blocks(flat, pairs, atoms)
         out = fractional.new_zeros(*mask.shape, len(points)).double()
@@ -235,13 +205,12 @@ class TightBinding(nn.Module):
         crystal_of_pair = torch.repeat_interleave(torch.arange(len(mask)), mask.sum(1))[pairs.i]
         for crystal, n in enumerate(mask.sum(1).tolist()):
             chosen, own = crystal_of_pair == crystal, slice(first, first + n)
-            kpoints = _kpoints(lattices[crystal].double(), generator)
-            part = _Pairs(pairs.i[chosen] - first, pairs.j[chosen] - first, pairs.vectors[chosen])
-            matrices, owner = self._matrices(
-                flat[own], part, (blocks[0][chosen], blocks[1][chosen]), atoms.energies[own], kpoints
-            )
+            kpoints, _ = _mesh(lattices[crystal].double(), generator)
+            part = Pairs(pairs.i[chosen] - first, pairs.j[chosen] - first, pairs.vectors[chosen])
+            bloch = BlochSum(part, self.present[flat[own]])
+            matrices, _ = self._orthogonalised(bloch, (blocks[0][chosen], blocks[1][chosen]), atoms.energies[own], kpoints)
             electrons = float(self.electrons[flat[own]].sum())
-            out[crystal, :n] = projected_dos(matrices, electrons, points.double(), DEFAULT_SIGMA, owner, n)
+            out[crystal, :n] = projected_dos(matrices, electrons, points.double(), DEFAULT_SIGMA, bloch.atoms, n)
             first += n
         return out
 
@@ -260,67 +229,63 @@ class TightBinding(nn.Module):
         for index, crystal in enumerate(crystals):
             atoms = slice(offsets[index], offsets[index + 1])
             if crystal.defect() is None and (types[atoms] >= 0).all():
-                dos = self._one(torch.from_numpy(types[atoms]), crystal)
+                dos = self.curve(*(torch.from_numpy(x) for x in (types[atoms], crystal.fractional, crystal.lattices[0])))
                 if dos is not None and np.isfinite(dos).all():
                     curves[atoms] = dos
         return curves
 
+    @torch.no_grad()
     @full_precision
-    def _one(self, types: Tensor, crystal: CrystalSet) -> np.ndarray | None:
-        lattice = torch.tensor(crystal.lattices[0], dtype=torch.float64)
-        fractional = torch.tensor(crystal.fractional, dtype=torch.float64)
+    def curve(self, types: Tensor, fractional: Tensor, lattice: Tensor) -> np.ndarray | None:
+        """Return what :meth:`curves` does of one crystal, shape (N, n); None if it cannot be treated."""
+        fractional, lattice = fractional.double(), lattice.double()
         if torch.linalg.inv(lattice).norm(dim=0).max() * CUTOFF > 20:  # a cell so flat has thousands of images
             return None
         mask = torch.ones(1, len(types), dtype=torch.bool)
         _, i, j, vectors = neighbours(fractional[None], lattice[None], mask, CUTOFF)
-        kpoints = _kpoints(lattice)
+        kpoints, steps = _mesh(lattice)
         if len(i) > _MOST_NEIGHBOURS or len(kpoints) > _MOST_KPOINTS:
             return None
-        model, pairs = self.to("cpu"), _Pairs(i, j, vectors)
+        model, pairs = self.to("cpu"), Pairs(i, j, vectors)
         atoms = model._surroundings(types, pairs)
         blocks = model._blocks(types, pairs, atoms)
-        levels, weights = [], []
+        bloch = BlochSum(pairs, model.present[types])
+        parts = []
         for some in _chunks(kpoints, (N_ORBITALS * len(types)) ** 2):
-            matrices, owner = model._matrices(types, pairs, blocks, atoms.energies, some)
+            matrices, root = model._orthogonalised(bloch, blocks, atoms.energies, some)
             try:
-                values, states = torch.linalg.eigh(matrices)
+                levels, states = torch.linalg.eigh(matrices)
             except torch.linalg.LinAlgError:
                 return None
-            shares = values.new_zeros(len(some), len(types), values.shape[1])
-            levels.append(values)
-            weights.append(shares.index_add(1, owner, states.abs().square()))
+            # Hellmann & Feynman, in the basis that is not orthogonal
+            energy, overlap = (bloch.slopes(block, some)(root @ states) for block in blocks)
+            parts.append(Spectrum(levels, states, (energy - levels[..., None] * overlap) @ steps.T))
+        spectrum = Spectrum(*(torch.cat(part) for part in zip(*parts, strict=True)))
         electrons = float(model.electrons[types].sum())
-        projections = torch.cat(weights).transpose(0, 1).numpy()
-        try:
-            found = project(
-                torch.cat(levels).numpy(), np.ones(len(kpoints)), projections, electrons, DEFAULT_GRID, DEFAULT_SIGMA
-            )
-        except ContentError:
-            return None
-        return found.dos
+        return spectrum.dos(electrons, torch.tensor(DEFAULT_GRID.points), DEFAULT_SIGMA, bloch.atoms, len(types)).numpy()
 
 
 def _envelope(distance: Tensor) -> Tensor:
     return 0.5 * (1 + torch.cos(math.pi * ((distance - CUTOFF + 1.5) / 1.5).clamp(0, 1)))
 
 
-def _kpoints(lattice: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Return k-points in 1/Å, shape (K, 3).
+def _mesh(lattice: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Return k-points in 1/Å, shape (K, 3), and the steps of their mesh as rows, shape (3, 3).
 
     Without a generator half of a regular mesh that avoids Γ, the other half being its inverse; with one some points of a
     coarser mesh that is shifted at random, so that a fit sees all of the zone in time.
     """
     reciprocal = 2 * math.pi * torch.linalg.inv(lattice).T
     distance = KPOINTS_DISTANCE if generator is None else _FEWEST_KPOINTS_DISTANCE
-    mesh = torch.ceil(reciprocal.norm(dim=1) / distance).clamp_min(1).long().tolist()
-    shift = [0.5] * 3 if generator is None else torch.rand(3, generator=generator).tolist()
-    axes = [(torch.arange(m, dtype=lattice.dtype) + s) / m for m, s in zip(mesh, shift, strict=True)]
+    mesh = torch.ceil(reciprocal.norm(dim=1) / distance).clamp_min(1)
+    shift = _SHIFT if generator is None else torch.rand(3, generator=generator).tolist()
+    axes = [(torch.arange(m, dtype=lattice.dtype) + s) / m for m, s in zip(mesh.tolist(), shift, strict=True)]
     points = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
     if generator is None:
         points = points[: (len(points) + 1) // 2]
     elif len(points) > _MOST_KPOINTS_FITTED:
         points = points[torch.randperm(len(points), generator=generator)[:_MOST_KPOINTS_FITTED]]
-    return points @ reciprocal
+    return points @ reciprocal, reciprocal / mesh[:, None]
 
 
 def _chunks(kpoints: Tensor, entries: int) -> Iterator[Tensor]:

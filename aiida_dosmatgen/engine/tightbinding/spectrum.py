@@ -1,4 +1,4 @@
-"""Functions of Hermitian matrices with derivatives that survive degenerate levels.
+"""Densities of states from Hermitian matrices: with derivatives that survive degenerate levels, or from few k-points.
 
 The derivative of a matrix function is made of divided differences of the function (Daleckii & Krein, 1965), which stay finite
 where levels meet; those of single eigenvectors, which automatic differentiation would go through, do not.
@@ -7,13 +7,14 @@ where levels meet; those of single eigenvectors, which automatic differentiation
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 _SMALLEST_OVERLAP = 0.03  # eigenvalue; below it orbitals are all but linearly dependent
 _SAME_LEVEL = 1e-4  # eV
+_FINER = 4  # subdivisions of each axis of a mesh, to find the highest occupied level
 _SHARED_TOP = 0.05  # eV; levels this near to the highest occupied one move it, too
 
 
@@ -87,6 +88,44 @@ def projected_dos(matrices: Tensor, n_electrons: float, points: Tensor, sigma: f
     :return: shape (n_atoms, m).
     """
     return _ProjectedDOS.apply(matrices, n_electrons, points, sigma, atoms, n_atoms)
+
+
+class Spectrum(NamedTuple):
+    """Eigenstates of Hamiltonians at K k-points that stand for cells of a mesh.
+
+    :param levels: eV, shape (K, n).
+    :param states: in columns, shape (K, n, n).
+    :param changes: of each level over a step along each axis of the mesh, eV, shape (K, n, 3).
+    """
+
+    levels: Tensor
+    states: Tensor
+    changes: Tensor
+
+    def top(self, n_electrons: float) -> Tensor:
+        """Return the highest occupied level, as a mesh :data:`_FINER` times as fine in each direction would have it."""
+        places = (torch.arange(_FINER, dtype=self.levels.dtype) + 0.5) / _FINER - 0.5
+        finer = (self.levels[..., None] + self.changes @ torch.cartesian_prod(places, places, places).T).flatten()
+        filled = math.ceil(n_electrons * len(finer) / (2 * self.levels.shape[1]) - 1e-6)
+        return finer.kthvalue(min(max(filled, 1), len(finer))).values
+
+    def dos(self, n_electrons: float, points: Tensor, sigma: float, atoms: Tensor, n_atoms: int) -> Tensor:
+        """Return the density of states of each atom in states/eV, shape (n_atoms, m); see :func:`projected_dos`.
+
+        Within the cell of a k-point levels are linear (Gilat & Raubenheimer, Phys. Rev. 144, 390, 1966), so that each covers
+        a range of energies; a Gaussian of the same variance comes to the broadening (adaptive broadening: Yates, Wang,
+        Vanderbilt & Souza, Phys. Rev. B 75, 195121, 2007).
+
+        :param points: relative to the highest occupied level in eV, shape (m,).
+        :param sigma: standard deviation of the broadening, eV.
+        :param atoms: the atom of each orbital, shape (n,).
+        """
+        k, n = self.levels.shape
+        widths = (sigma**2 + self.changes.square().sum(-1) / 12).sqrt().flatten()
+        z = (points[:, None] - (self.levels.flatten() - self.top(n_electrons))) / widths
+        gaussians = torch.exp(-0.5 * z.square()) / (widths * math.sqrt(2 * math.pi))
+        shares = self.levels.new_zeros(k, n_atoms, n).index_add(1, atoms, self.states.abs().square())
+        return 2 / k * torch.einsum("kan,ekn->ae", shares, gaussians.view(-1, k, n))
 
 
 def _hermitian(matrices: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from aiida_dosmatgen.engine import tightbinding
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.dataset import LabelledDataset, niggli, to_dense
 from aiida_dosmatgen.engine.tightbinding import TightBinding, TightBindingObjective
+from aiida_dosmatgen.engine.tightbinding.bloch import BlochSum
 from aiida_dosmatgen.engine.tightbinding.overlap import two_centre
 
 from ..labelled import ELEMENTS, labelled
@@ -78,11 +79,30 @@ def test_the_cell_and_its_orientation_do_not_matter(model, crystals):
     np.testing.assert_allclose(model.curves(other), model.curves(crystals), atol=1e-4)
 
 
+def test_few_kpoints_give_what_many_do(monkeypatch):
+    """Their levels are extrapolated; without it curves are farther from those of many k-points."""
+    model = load_model(MODELS / "predictor.safetensors")[0].tight_binding
+    bulk = [
+        ase.build.bulk(*given) for given in (("Cu",), ("Rh",), ("Ge",), ("GaAs", "zincblende", 5.65), ("CuI", "rocksalt", 5.7))
+    ]
+    crystals = CrystalSet.from_ase(bulk)
+    few = model.curves(crystals)
+    with monkeypatch.context() as changed:
+        changed.setattr(tightbinding.model, "KPOINTS_DISTANCE", 0.17)
+        many = model.curves(crystals)
+    monkeypatch.setattr(BlochSum, "slopes", lambda *_: lambda states: torch.zeros(*states.shape[::2], 3).double())
+    alone = model.curves(crystals)
+    errors = [np.abs(curves - many).mean() / many.mean() for curves in (few, alone)]
+    assert errors[0] < 0.12 and errors[0] < 0.8 * errors[1], errors
+
+
 def test_the_batch_gives_what_one_crystal_gives(model, crystals):
-    dense = to_dense(Batch.from_data_list(list(LabelledDataset(crystals, ELEMENTS))))
+    """Where no level depends on the wave vector, k-points stand for more than themselves in vain."""
+    apart = crystals.replace(lattices=3 * crystals.lattices, fractional=crystals.fractional / 3)
+    dense = to_dense(Batch.from_data_list(list(LabelledDataset(apart, ELEMENTS))))
     with torch.no_grad():
         dos = model(dense.types, dense.fractional, dense.lattices, dense.mask, torch.tensor(POINTS))
-    np.testing.assert_allclose(dos[dense.mask].numpy(), model.curves(crystals), atol=1e-3)
+    np.testing.assert_allclose(dos[dense.mask].numpy(), model.curves(apart), atol=1e-3)
     assert not dos[~dense.mask].any()
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, project
-from aiida_dosmatgen.engine.tightbinding.spectrum import inverse_square_root, projected_dos
+from aiida_dosmatgen.engine.tightbinding.spectrum import Spectrum, inverse_square_root, projected_dos
 
 POINTS = torch.tensor(DEFAULT_GRID.points)
 ATOMS = torch.tensor([0, 0, 1, 1, 1])
@@ -71,3 +71,38 @@ def test_inverse_square_roots_and_their_derivatives():
 def test_dependent_orbitals_do_not_blow_up():
     s = torch.ones(1, 2, 2, dtype=torch.complex128)
     assert inverse_square_root(s).abs().max() < 1 / math.sqrt(0.03) + 1
+
+
+def chain(n_kpoints: int, slopes: bool) -> Spectrum:
+    """The band −2·cos k of a chain of atoms at half of the zone, with or without its slopes."""
+    step = math.pi / n_kpoints
+    k = step * (torch.arange(n_kpoints, dtype=torch.float64) + 0.5)
+    changes = torch.zeros(n_kpoints, 1, 3, dtype=torch.float64)
+    changes[:, 0, 0] = 2 * torch.sin(k) * step * slopes
+    return Spectrum(-2 * torch.cos(k)[:, None], torch.ones(n_kpoints, 1, 1, dtype=torch.complex128), changes)
+
+
+def test_few_kpoints_with_slopes_know_the_band_of_a_chain():
+    """Highest occupied levels and curves, on average over fillings of the band."""
+    errors = {}
+    for slopes in (True, False):
+        few, many = chain(9, slopes), chain(2000, slopes)
+        found = []
+        for filling in np.arange(0.4, 1.6, 0.03):
+            exact = -2 * math.cos(math.pi * filling / 2)  # of a chain without end
+            assert float(many.top(filling)) == pytest.approx(exact, abs=5e-3)
+            curves = [s.dos(filling, POINTS, 0.1, torch.tensor([0]), 1) for s in (few, many)]
+            found.append([abs(float(few.top(filling)) - exact), float((curves[0] - curves[1]).abs().sum())])
+        errors[slopes] = np.mean(found, axis=0)
+    assert (errors[True] < 0.5 * errors[False]).all(), errors
+
+
+def test_slopes_spread_a_level_and_lose_nothing_of_it():
+    """A level that rises by 2 eV over each of two steps covers what a Gaussian of the same variance does."""
+    flat = Spectrum(torch.zeros(1, 1).double(), torch.ones(1, 1, 1).to(torch.complex128), torch.zeros(1, 1, 3).double())
+    steep = flat._replace(changes=torch.tensor([[[2.0, 2.0, 0.0]]]).double())
+    assert float(steep.top(1.0)) == pytest.approx(0, abs=0.3) and float(steep.top(2.0)) == pytest.approx(1.5)
+    weights = steep.dos(2.0, POINTS, 0.3, torch.tensor([0]), 1)[0] * DEFAULT_GRID.spacing / 2
+    assert float(weights.sum()) == pytest.approx(1, abs=1e-6)
+    assert float(weights @ POINTS) == pytest.approx(-1.5, abs=1e-6)
+    assert float(weights @ (POINTS + 1.5).square()) == pytest.approx(0.3**2 + 8 / 12, abs=1e-5)
