@@ -62,7 +62,7 @@ def trust(forcefield: Any, sha256: str) -> None:
 
     \b
     Example:
-      aiida-dosmatgen forcefield trust my-forcefield de7b3f1a3c393cf0b49affa1d48e5d4611987d00faa8f0d6eb911f8b3f379ca5
+      aiida-dosmatgen forcefield trust my-forcefield 4659ff379c5b9623887e6211d292c19b84b79fefe7ff0174eed881933c9b5e18
     """
     forcefield.trust(sha256)
     click.echo(f"{forcefield.name} is trusted in this profile")
