@@ -38,6 +38,8 @@ WORK_FOLDER = "mace"
 _NAME = "forcefield"
 _CUTOFF = 5.0  # Å
 
+_SECOND_STAGE = 0.6  # share of the epochs after which energies weigh more
+
 _SECONDS_TO_WRITE = 45.0  # to start the trainer once more and let it write the model
 _HIGHEST_ENERGY = 10.0
 """eV/atom above the elements. Crystals beyond are squeezed to thousands of GPa; no relaxation comes near them, and a small
@@ -84,7 +86,9 @@ def train_force_field(
     """Train a ScaleShiftMACE on energies, forces and stresses, with screened nuclear repulsion (ZBL) at short distances.
 
     ``architecture.width`` is the number of scalar channels, ``architecture.layers`` the number of interactions. Crystals that
-    are far above their elements in energy are left out.
+    are far above their elements in energy are left out. Forces and stresses lead in the first stage; in the second, the last
+    two fifths of the epochs, energies weigh more and the learning rate is constant and small. ``patience`` ends the first
+    stage, then the training. The model is of the second stage, if the training has reached it.
 
     :param crystals: with the columns ``energy`` (eV), ``stress`` (eV/Å³) and ``forces`` (eV/Å).
     :param folder: where the trainer works, in :data:`WORK_FOLDER`; the folder of a stopped training is taken up, and removed
@@ -103,7 +107,7 @@ def train_force_field(
     record = work / "results" / f"{_NAME}_run-{seed}_train.txt"
     while True:
         arguments = _arguments(parameters, seed, device)
-        with _trainer([*arguments, "--max_num_epochs", str(parameters.epochs)], work) as process:
+        with _trainer(arguments, work) as process:
             stopped = _watch(process, record, work, clock, progress)
         if stopped or process.returncode == 0 or parameters.batch_size == 1 or not _lacked_memory(work / "trainer.log"):
             break
@@ -111,9 +115,9 @@ def train_force_field(
         logger.warning("out of memory with %d crystals at a time; going on with %d", parameters.batch_size, half)
         parameters = parameters.model_copy(update={"batch_size": half})
     if stopped:  # the trainer writes the model when it has nothing left to do
-        with _trainer([*arguments, "--max_num_epochs", "1"], work) as process:
+        with _trainer(_nothing_left(arguments, work), work) as process:
             process.wait()
-    model = work / f"{_NAME}.model"
+    model = work / f"{_NAME}{'_stagetwo' if _checkpoints(work, second=True) else ''}.model"
     if process.returncode != 0 or not model.is_file():
         raise ContentError(f"mace failed: {_last_line(work / 'trainer.log')}; see {work / 'trainer.log'}")
     with replacing(output) as partial:
@@ -168,10 +172,10 @@ def _write_frames(crystals: CrystalSet, path: Path) -> None:
 
 
 def _arguments(parameters: TrainParameters, seed: int, device: str) -> list[str]:
-    """Return the trainer's arguments, but for the number of epochs.
+    """Return the trainer's arguments.
 
-    Energies weigh less than forces and stresses: those of new compositions are what a small set teaches least, and volumes of
-    relaxed crystals need the others. The loss on few held-out crystals chooses the epoch: another weight may give an early one.
+    Volumes of relaxed crystals come from forces and stresses: with energies that weigh much from the beginning they are lost,
+    and with energies that weigh little throughout those stay underfitted even on the crystals trained on.
     """
     size = parameters.architecture
     options = {
@@ -181,16 +185,26 @@ def _arguments(parameters: TrainParameters, seed: int, device: str) -> list[str]
         "model": "ScaleShiftMACE", "hidden_irreps": f"{size.width}x0e", "num_interactions": size.layers,
         "r_max": _CUTOFF, "max_ell": 2, "correlation": 2, "num_radial_basis": 8, "MLP_irreps": "16x0e",
         "loss": "universal", "energy_weight": 1, "forces_weight": 10, "stress_weight": 100, "compute_stress": True,
+        "start_swa": max(1, int(_SECOND_STAGE * parameters.epochs)), "swa_lr": 0.1 * parameters.learning_rate,
+        "swa_energy_weight": 30, "swa_forces_weight": 10, "swa_stress_weight": 100,
         "error_table": "PerAtomMAE", "ema_decay": parameters.ema, "lr": parameters.learning_rate,
         "weight_decay": parameters.weight_decay, "scheduler": "ExponentialLR",
         "lr_scheduler_gamma": 0.02 ** (1 / max(2, parameters.epochs)),
         "batch_size": parameters.batch_size, "valid_batch_size": 4 * parameters.batch_size,
-        "patience": parameters.patience or parameters.epochs + 1, "plot": False, "pin_memory": False,
+        "patience": parameters.patience or parameters.epochs + 1, "max_num_epochs": parameters.epochs,
+        "plot": False, "pin_memory": False,
     }  # fmt: skip
-    flags = ["--pair_repulsion", "--ema", "--amsgrad", "--save_cpu", "--restart_latest"]
+    flags = ["--swa", "--pair_repulsion", "--ema", "--amsgrad", "--save_cpu", "--restart_latest"]
     if parameters.keep == "last":  # its model has the weights of its last checkpoint
         flags.append("--save_all_checkpoints")
     return [*flags, *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
+
+
+def _nothing_left(arguments: list[str], work: Path) -> list[str]:
+    """Return arguments with which the trainer, taking up a training in a folder, has no epoch left to do."""
+    second = bool(_checkpoints(work, second=True))
+    # the last of an option's values counts; a second stage has to begin before the last epoch
+    return [*arguments, "--start_swa", "0", "--max_num_epochs", "1"] if second else [*arguments, "--max_num_epochs", "0"]
 
 
 @contextlib.contextmanager
@@ -224,8 +238,9 @@ def _watch(process: subprocess.Popen, record: Path, work: Path, clock: Clock, pr
         if history["epoch"] and history["epoch"][-1] > shown:
             shown = history["epoch"][-1]
             progress(shown, f"validation {history['validation_loss'][-1]:.4g}")
-            for path in _checkpoints(work)[:-2]:
-                path.unlink()
+            for second in (False, True):  # the trainer reads one of each stage at its end
+                for path in _checkpoints(work, second)[:-2]:
+                    path.unlink()
         # without a checkpoint there would be nothing to write a model from
         if not clock.allows(_SECONDS_TO_WRITE) and any((work / "checkpoints").glob("*.pt")):
             process.send_signal(signal.SIGTERM)
@@ -259,15 +274,18 @@ def _history(record: Path) -> dict[str, list]:
 
 def _best_epoch(work: Path) -> int:
     """Return the epoch of the weights that the trainer writes, counted from one: its last checkpoint's."""
-    return 1 + _epoch_of(_checkpoints(work)[-1])
+    last = [*_checkpoints(work, second=False), *_checkpoints(work, second=True)][-1]
+    return 1 + _epoch_of(last)
 
 
-def _checkpoints(work: Path) -> list[Path]:
-    return sorted((work / "checkpoints").glob(f"{_NAME}_run-*_epoch-*.pt"), key=_epoch_of)
+def _checkpoints(work: Path, second: bool) -> list[Path]:
+    """Return the checkpoints of one of the two stages, the latest last."""
+    found = (work / "checkpoints").glob(f"{_NAME}_run-*_epoch-*.pt")
+    return sorted((path for path in found if path.stem.endswith("_swa") == second), key=_epoch_of)
 
 
 def _epoch_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.rpartition("-")[2])
+    return int(checkpoint.stem.removesuffix("_swa").rpartition("-")[2])
 
 
 def _write_json(path: Path, content: dict) -> None:

@@ -9,10 +9,11 @@ import pytest
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.job import ForceField, TrainJob
+from aiida_dosmatgen.core.job import ForceField, TrainJob, sha256_of
 from aiida_dosmatgen.engine import forcefields
 from aiida_dosmatgen.engine.commands import train
-from aiida_dosmatgen.engine.forcefield_training import WORK_FOLDER
+from aiida_dosmatgen.engine.forcefield_training import WORK_FOLDER, train_force_field
+from aiida_dosmatgen.engine.splits import split_by_system
 
 from .labelled import labelled
 
@@ -93,11 +94,67 @@ def test_the_last_epoch_is_kept_on_request(tmp_path, crystals):
     for keep in ("best", "last"):
         results = train.run(TrainJob(dataset="data.npz", seed=1, parameters={**parameters, "keep": keep}), tmp_path)
         loss = json.loads((tmp_path / "history.json").read_text())["validation_loss"]
-        epochs[keep] = results.details["best_epoch"], 1 + int(np.argmin(loss)), len(loss)
+        epochs[keep] = results.details["best_epoch"], 5 + int(np.argmin(loss[4:])), len(loss)  # four are the first stage's
         hashes.add(results.output_sha256)
         (tmp_path / "forcefield.model").unlink()
     assert epochs["best"][0] == epochs["best"][1] == epochs["last"][1] < epochs["last"][0] == 8
     assert len(hashes) == 2
+
+
+def test_energies_weigh_more_in_the_second_stage(tmp_path, crystals):
+    """The model is of that stage, even where an epoch of the first had a smaller loss by its own weights."""
+    crystals.save(tmp_path / "data.npz")
+    results = train.run(job(10), tmp_path)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert results.details["best_epoch"] > 6
+    assert history["validation_loss"][6] > history["validation_loss"][5]  # the same errors, weighed anew
+    energy = history["validation_energy_mae"][results.details["best_epoch"] - 1]
+    assert results.details["metrics"]["energy_mae"] == energy
+
+    evaluator = forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), tmp_path)
+    _, held_out = split_by_system(crystals, 0.1, 1)
+    held_out = crystals[held_out]
+    error = evaluator.evaluate(held_out).energies - held_out.crystal_columns["energy"]
+    assert np.abs(error / held_out.counts).mean() == pytest.approx(energy, rel=1e-3)
+
+
+class Until:
+    """A clock that has time until an epoch is done."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.done = epoch, 0
+
+    def progress(self, done: int, note: str) -> None:
+        self.done = done
+
+    def allows(self, seconds: float = 0.0) -> bool:
+        return self.done < self.epoch
+
+
+@pytest.mark.parametrize("stop", [2, 26], ids=["first stage", "second stage"])
+def test_a_training_is_taken_up_in_the_stage_that_it_had_reached(tmp_path, crystals, stop):
+    parameters, output = job(40).parameters, tmp_path / "forcefield.model"
+    epochs = []
+    for clock in (Until(stop), Until(41)):
+        outcome = train_force_field(
+            crystals, parameters, 1, tmp_path, output, tmp_path / "history.json", clock=clock, progress=clock.progress
+        )
+        assert outcome.finished == (clock.epoch == 41)
+        epochs.append((outcome.best_epoch, outcome.epochs, sha256_of(output)))
+    assert stop <= epochs[0][1] < 40 == epochs[1][1]
+    assert (epochs[0][0] > 24) == (stop > 24) and epochs[1][0] > 24
+    assert epochs[0][2] != epochs[1][2]
+    assert outcome.history["epoch"] == list(range(1, 41))
+
+
+def test_patience_ends_the_first_stage_and_then_the_training(tmp_path, crystals):
+    noise = np.random.default_rng(0).normal(scale=5, size=(len(crystals.numbers), 3))
+    crystals.with_columns(atom={"forces": noise}).save(tmp_path / "data.npz")
+    parameters = {**job(60).parameters.model_dump(), "validation_fraction": 0.3, "patience": 2}
+    results = train.run(TrainJob(dataset="data.npz", seed=1, parameters=parameters), tmp_path)
+    epochs = json.loads((tmp_path / "history.json").read_text())["epoch"]
+    assert results.finished and results.details["best_epoch"] > 36
+    assert len(epochs) < 40 and set(epochs) - set(range(1, 37))
 
 
 def test_a_batch_larger_than_the_set_is_the_set(tmp_path, crystals):
