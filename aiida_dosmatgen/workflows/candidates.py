@@ -26,7 +26,7 @@ from ..data.target import DosTargetData
 from .base import PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
 from .failures import failure
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
-from .references import stored_references
+from .references import reference_parameters, stored_references
 from .windows import at_least_one
 
 
@@ -240,7 +240,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         elements = set(self.inputs.checkpoint.base.attributes.get("elements"))
         if "phases" in self.inputs:
             elements |= set(self.inputs.phases.base.attributes.get("elements"))
-        inputs = self.exposed_inputs(RelaxCalculation, "relax")
+        inputs = self._relax_others()
         stored = stored_references(self.inputs.force_field, inputs.parameters.get_dict(), elements)
         if stored is not None:
             self.report(f"taking the energies of the elements from Dict<{stored.pk}>")
@@ -277,7 +277,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             inputs.update(crystals=self.ctx[f"sample{name}"].outputs.crystals, force_field=self.inputs.force_field)
             self._submit_job(RelaxBaseWorkChain, "relax", name, inputs)
         if "phases" in self.inputs:
-            phases = self.exposed_inputs(RelaxCalculation, "relax")
+            phases = self._relax_others()
             phases.update(crystals=self.inputs.phases, force_field=self.inputs.force_field)
             self.to_context(phases=self._submit(RelaxBaseWorkChain, "relax", "relax_phases", phases))
 
@@ -332,6 +332,15 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         lost = self.ctx.get("lost", [])
         shares = {f"_{i}": (start, stop) for i, (start, stop) in enumerate(itertools.pairwise(limits))}
         return {name: share for name, share in shares.items() if name not in lost}
+
+    def _relax_others(self) -> Any:
+        """Return inputs to relax elements and known phases."""
+        inputs = self.exposed_inputs(RelaxCalculation, "relax")
+        given = inputs.parameters.get_dict()
+        parameters = reference_parameters(given)
+        if parameters != given:
+            inputs.parameters = orm.Dict(parameters)
+        return inputs
 
     def _submit_job(self, process_class: Any, step: str, name: str, inputs: Any) -> None:
         label = f"{step}{name}"

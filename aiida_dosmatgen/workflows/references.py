@@ -1,4 +1,4 @@
-"""Energies of the elements that are in the database already."""
+"""How the elements are relaxed, and energies of them that are in the database already."""
 
 from __future__ import annotations
 
@@ -8,6 +8,14 @@ from aiida import orm
 
 from ..core.job import RelaxParameters
 from ..data.forcefield import ForceFieldData
+
+
+def reference_parameters(parameters: Mapping) -> dict:
+    """Return with what elements and known phases are relaxed: as the candidates are, but also where those stay as sampled.
+
+    :param parameters: of the candidates, as in :class:`~aiida_dosmatgen.core.job.RelaxParameters`.
+    """
+    return {key: value for key, value in parameters.items() if key != "max_steps" or value > 0}
 
 
 def stored_references(force_field: ForceFieldData, parameters: Mapping, elements: Iterable[str]) -> orm.Dict | None:

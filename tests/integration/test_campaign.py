@@ -189,3 +189,30 @@ def test_three_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(ca
     np.testing.assert_allclose(ours.lattices, theirs.lattices, atol=1e-6)
     report, first = (chain.outputs.report.get_dict() for chain in (node, one))
     assert report["funnel"]["candidates"] == first["funnel"]["candidates"] == N_CANDIDATES
+
+
+def test_crystals_as_sampled_are_ranked_on_request(campaign):
+    """As docs/screening.md says: nothing is relaxed but the elements."""
+    (one,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
+    changes = {
+        "relax": {"parameters": {"max_steps": 0}},
+        "criteria": {"require_converged": False, "max_formation_energy": None},
+    }
+    builder = CandidatesWorkChain.get_builder_from_protocol(
+        one.inputs.sample.code,
+        **{name: getattr(one.inputs, name) for name in ("target", "checkpoint", "predictor", "force_field")},
+        protocol="fast",
+        overrides=changes,
+        options={"threads": 1},
+        seed=1,
+        n_candidates=4,
+    )
+    node = submit(builder)
+    wait_for(lambda: node.is_terminated, "the end of the candidates as sampled")
+    assert node.is_finished_ok, what_failed(node)
+    sampled, relaxed = node.outputs.sampled.crystals, node.outputs.relaxed.crystals
+    np.testing.assert_allclose(relaxed.lattices, sampled.lattices, rtol=1e-6)
+    assert set(relaxed.crystal_columns["status"]) <= {"max steps", "converged"}
+    (references,) = (child for child in node.called if child.process_label == "ReferencesBaseWorkChain")
+    assert "max_steps" not in references.inputs.references.parameters.get_dict()
+    assert all(np.isfinite(row["formation_energy"]) for row in node.outputs.report["ranking"])

@@ -3,6 +3,7 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 
+from aiida_dosmatgen.core.job import RelaxParameters
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
@@ -218,6 +219,21 @@ def test_energies_of_the_elements_are_computed_like_the_relaxation(build, proces
     assert inputs["references"].elements.get_list() == ["C", "Si"]
     options = inputs["references"].metadata.options
     assert options.max_wallclock_seconds == 77 and "parser_name" not in options
+
+
+@pytest.mark.usefixtures("aiida_profile_clean")  # nothing that earlier tests stored
+def test_elements_are_relaxed_where_candidates_stay_as_sampled(build, process, models, monkeypatch):
+    submitted = []
+    overrides = {"relax": {"parameters": {"max_steps": 0, "fmax": 0.07}}}
+    chain = process(build(overrides=overrides))
+    monkeypatch.setattr(chain, "submit", lambda _, **inputs: submitted.append(inputs) or job("ReferencesBaseWorkChain", 0))
+    chain.run_references()
+    parameters = submitted[0]["references"].parameters.get_dict()
+    assert RelaxParameters.model_validate(parameters).max_steps > 0 and parameters["fmax"] == 0.07
+    assert chain.inputs.relax.parameters["max_steps"] == 0
+    stored = references_of(models["force_field"], parameters, ["C", "Si"])
+    chain = process(build(overrides=overrides))
+    assert chain.run_references() is None and chain.ctx.reference_energies.uuid == stored.uuid
 
 
 def test_without_energies_of_the_elements_there_is_nothing_to_rank_by(build, process):
