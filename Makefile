@@ -99,7 +99,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed-tests
 	@touch $@
 
 DATASET := aiida_dosmatgen/datasets/debian-pbe
-models: $(VENV)/.installed ## train the shipped models again on the shipped data set (two and a half hours on two cores)
+models: $(VENV)/.installed ## train the shipped models again on the shipped data set (three hours on two cores)
 	cd $(DATASET) && for job in forcefield classifier predictor; do dosmatgen train $$job.json --threads 1; \
 	    mv results.json ../../models/$${job}_card.json; done
 	cd $(DATASET) && mv classifier.safetensors predictor.safetensors forcefield.model ../../models/

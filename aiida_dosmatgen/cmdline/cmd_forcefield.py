@@ -62,7 +62,7 @@ def trust(forcefield: Any, sha256: str) -> None:
 
     \b
     Example:
-      aiida-dosmatgen forcefield trust my-forcefield 4659ff379c5b9623887e6211d292c19b84b79fefe7ff0174eed881933c9b5e18
+      aiida-dosmatgen forcefield trust my-forcefield 5366e32029c02437fcf329d087ddc5eef1ffc0d64a6f89cff088bd748c84af92
     """
     forcefield.trust(sha256)
     click.echo(f"{forcefield.name} is trusted in this profile")
