@@ -115,7 +115,7 @@ def test_energies_weigh_more_in_the_second_stage(tmp_path, crystals):
     _, held_out = split_by_system(crystals, 0.1, 1)
     held_out = crystals[held_out]
     error = evaluator.evaluate(held_out).energies - held_out.crystal_columns["energy"]
-    assert np.abs(error / held_out.counts).mean() == pytest.approx(energy, rel=1e-3)
+    assert np.abs(error / held_out.n_atoms).mean() == pytest.approx(energy, rel=1e-3)
 
 
 class Until:
