@@ -61,7 +61,7 @@ class ForceFieldOutcome:
     :param epochs: epochs done.
     :param finished: False if time ran out.
     :param metrics: errors on the held-out crystals.
-    :param history: one list for each recorded quantity.
+    :param history: one list for each recorded quantity; the loss weighs its parts anew from the second stage on.
     """
 
     best_epoch: int

@@ -338,7 +338,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         inputs = self.exposed_inputs(RelaxCalculation, "relax")
         given = inputs.parameters.get_dict()
         parameters = reference_parameters(given)
-        if parameters != given:
+        if parameters != given:  # else the given node itself is linked
             inputs.parameters = orm.Dict(parameters)
         return inputs
 
