@@ -96,13 +96,14 @@ def test_step_limit(emt):
     unmoved = run(crystals, emt, TIGHT.model_copy(update={"max_steps": 0}))
     np.testing.assert_allclose(unmoved.fractional, crystals.fractional, atol=1e-12)
     np.testing.assert_allclose(unmoved.crystal_columns["energy"], emt.evaluate(crystals).energies, atol=1e-9)
+    np.testing.assert_array_equal(unmoved.crystal_columns["start_energy"], unmoved.crystal_columns["energy"])
     assert set(unmoved.crystal_columns["steps"].tolist()) == {0}
 
 
 def test_each_crystal_has_its_time(emt):
     assert set(statuses(run(displaced(), emt, TIGHT.model_copy(update={"max_seconds": 1e-9})))) == {"too slow"}
     pool = Pool()
-    pool.add(np.arange(12), displaced(), displaced().volumes, np.zeros(12, dtype=np.int64))
+    pool.add(np.arange(12), displaced(), displaced().volumes, np.zeros(12, dtype=np.int64), np.full(12, np.nan))
     pool.spend(28.0)
     pool.keep(pool.n_atoms > 1)
     pool.spend(24.0)  # what has left is not charged
@@ -123,7 +124,12 @@ def test_time_budget_keeps_what_is_done_and_continues(emt):
     )
 
     left = np.flatnonzero(late)
+    begun = np.isfinite(first.crystal_columns["start_energy"])
+    assert begun.sum() == len(crystals) - waiting.sum()
     second = run(crystals[left], emt, TIGHT, start=first[left])
+    where_it_began = first.crystal_columns["start_energy"].copy()
+    where_it_began[left] = second.crystal_columns["start_energy"]  # not where the second run took it up
+    np.testing.assert_allclose(where_it_began, emt.evaluate(crystals).energies, atol=1e-9)
     assert set(statuses(second)) == {"converged"}
     assert (second.crystal_columns["steps"] >= first.crystal_columns["steps"][left]).all()
 

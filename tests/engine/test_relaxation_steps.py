@@ -74,7 +74,7 @@ def test_springs_are_the_second_derivatives_of_their_bonds(crystals):
     """Against a Hessian put together bond by bond from finite differences of the bond by the variables."""
     rng = np.random.default_rng(3)
     pool = Pool()
-    pool.add(np.arange(4), crystals, crystals.volumes, np.zeros(4, dtype=np.int64))
+    pool.add(np.arange(4), crystals, crystals.volumes, np.zeros(4, dtype=np.int64), np.full(4, np.nan))
     pool.variables = pool.variables + rng.normal(0, 0.05, pool.variables.shape)  # so that F is not 1
     now, scale = pool.crystals(pool.variables), pool.n_atoms.astype(float)
     model = Springs(now, pool._deformation(pool.variables), scale)
@@ -162,7 +162,7 @@ def test_a_refused_step_is_learnt_from_and_shortened(crystals):
     """The gradient at a point that was refused bounds the next step, which the bound on steps alone would not."""
     crystal = crystals[3]
     pool = Pool(cell=False)
-    pool.add(np.arange(1), crystal, crystal.volumes, np.zeros(1, dtype=np.int64))
+    pool.add(np.arange(1), crystal, crystal.volumes, np.zeros(1, dtype=np.int64), np.full(1, np.nan))
 
     def evaluate(stiffness: float) -> Evaluation:
         moves = pool.crystals(pool.trial).positions - crystal.positions - 0.02

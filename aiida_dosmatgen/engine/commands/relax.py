@@ -95,12 +95,13 @@ def _start(crystals: CrystalSet, found: dict[int, Relaxed], todo: np.ndarray) ->
     """Return where the crystals that are left start: where an earlier run had to leave them, if there was one."""
     if not found:
         return None
-    pieces = []
+    unbegun, pieces = {"steps": np.array([0]), "start_energy": np.array([np.nan])}, []
     for i in todo:
         earlier = found.get(int(i))
-        steps = np.array([0]) if earlier is None else earlier.crystal.crystal_columns["steps"]
-        crystal = crystals[i] if earlier is None else earlier.crystal
-        pieces.append(crystal.replace(crystal_columns={"steps": steps}, atom_columns={}))
+        crystal, columns = (crystals[i], unbegun) if earlier is None else (earlier.crystal, earlier.crystal.crystal_columns)
+        pieces.append(
+            crystal.replace(crystal_columns={name: columns.get(name, unbegun[name]) for name in unbegun}, atom_columns={})
+        )
     return CrystalSet.concatenate(pieces)
 
 

@@ -36,6 +36,7 @@ class Pool:
         self.numbers = np.zeros(0, dtype=np.int64)
         self.undeformed = np.zeros((0, 3, 3))
         self.start_volume = np.zeros(0)
+        self.start_energy = np.zeros(0)
         self.steps = np.zeros(0, dtype=np.int64)
         self.seconds = np.zeros(0)
         self.failures = np.zeros(0, dtype=np.int64)
@@ -52,12 +53,15 @@ class Pool:
 
     # --- joining and leaving --------------------------------------------------------------------------------------------
 
-    def add(self, index: np.ndarray, crystals: CrystalSet, start_volume: np.ndarray, steps: np.ndarray) -> None:
+    def add(
+        self, index: np.ndarray, crystals: CrystalSet, start_volume: np.ndarray, steps: np.ndarray, start_energy: np.ndarray
+    ) -> None:
         """Let crystals join; they are evaluated where they are first.
 
         :param index: what the caller calls them, shape (N,).
         :param start_volume: the volumes that limits refer to, in Å³, shape (N,).
         :param steps: steps that they have made already, shape (N,).
+        :param start_energy: energies where their relaxations began, in eV, shape (N,); NaN for those that begin here.
         """
         new, rows = len(crystals), crystals.n_atoms + 3
         variables = np.zeros((int(rows.sum()), 3))
@@ -73,6 +77,7 @@ class Pool:
         join("numbers", crystals.numbers)
         join("undeformed", crystals.lattices)
         join("start_volume", start_volume)
+        join("start_energy", start_energy)
         join("steps", steps)
         join("seconds", np.zeros(new))
         join("failures", np.zeros(new, dtype=np.int64))
@@ -93,7 +98,8 @@ class Pool:
         for name in ("variables", "trial", "gradients"):
             setattr(self, name, getattr(self, name)[rows])
         for name in (
-            "index", "n_atoms", "undeformed", "start_volume", "steps", "seconds", "failures", "trust", "energies", "stresses"
+            "index", "n_atoms", "undeformed", "start_volume", "start_energy", "steps", "seconds", "failures", "trust",
+            "energies", "stresses",
         ):  # fmt: skip
             setattr(self, name, getattr(self, name)[crystals])
         self.optimizer.keep(crystals)
@@ -160,6 +166,7 @@ class Pool:
         moved = np.repeat(accepted, self.n_atoms + 3)[:, None]
         self.variables, self.gradients = np.where(moved, self.trial, self.variables), np.where(moved, gradients, self.gradients)
         self.energies = np.where(accepted, energies, self.energies)
+        self.start_energy = np.where(np.isnan(self.start_energy), self.energies, self.start_energy)
         self.stresses = np.where(accepted[:, None, None], stresses, self.stresses)
         self.forces = np.where(accepted[crystal_of_atom][:, None], forces, self.forces)
 

@@ -37,7 +37,8 @@ class Relaxed:
     """The end of one crystal's relaxation.
 
     :param index: its place in the set that was given.
-    :param crystal: one crystal with the columns ``energy``, ``stress``, ``fmax``, ``steps``, ``status``, and ``forces``.
+    :param crystal: one crystal with the columns ``energy``, ``start_energy`` (eV, where its relaxation began), ``stress``,
+        ``fmax``, ``steps``, ``status``, and ``forces``.
     """
 
     index: int
@@ -66,12 +67,13 @@ def relax(
     :param crystals: any crystals, also such as :meth:`CrystalSet.defect` refuses.
     :param batch_size: crystals at a time; None goes by the number of atoms.
     :param in_time: asked before each call of the force field; once it says no, what is not done ends as ``out of time``.
-    :param start: where to start from, if not from ``crystals``: the same crystals further on, with the column ``steps``.
-        Limits of the volume still refer to ``crystals``.
+    :param start: where to start from, if not from ``crystals``: the same crystals further on, with the columns ``steps`` and
+        ``start_energy``. Limits of the volume still refer to ``crystals``.
     """
     given = make_right_handed(crystals)
     begin = given if start is None else make_right_handed(start)
     done_steps = np.zeros(len(given), dtype=np.int64) if start is None else start.crystal_columns["steps"].astype(np.int64)
+    start_energies = np.full(len(given), np.nan) if start is None else start.crystal_columns["start_energy"]
     queue: deque[int] = deque()
     refused = _refuse(begin, evaluator)
     for i in range(len(begin)):
@@ -119,6 +121,7 @@ def relax(
                 joined,
                 np.maximum(given[entering].volumes, joined.volumes * (done_steps[entering] == 0)),
                 done_steps[entering],
+                start_energies[entering],
             )
         if not len(pool):
             continue
@@ -140,7 +143,7 @@ def relax(
     if len(pool):
         yield from _leave(pool, np.full(len(pool), "out of time"))
     for i in queue:
-        yield _untouched(i, begin[i], "out of time", int(done_steps[i]))
+        yield _untouched(i, begin[i], "out of time", int(done_steps[i]), float(start_energies[i]))
 
 
 def gather(crystals: CrystalSet, relaxed: list[Relaxed]) -> CrystalSet:
@@ -181,17 +184,24 @@ def _refuse(crystals: CrystalSet, evaluator: Evaluator) -> dict[int, str]:
     return refused
 
 
-def _untouched(index: int, crystal: CrystalSet, status: str, steps: int = 0) -> Relaxed:
-    n = int(crystal.n_atoms[0])
-    return Relaxed(index, _with_results(crystal, np.nan, np.full((3, 3), np.nan), np.full((n, 3), np.nan), status, steps))
+def _untouched(index: int, crystal: CrystalSet, status: str, steps: int = 0, start_energy: float = np.nan) -> Relaxed:
+    stress, forces = np.full((3, 3), np.nan), np.full((int(crystal.n_atoms[0]), 3), np.nan)
+    return Relaxed(index, _with_results(crystal, np.nan, start_energy, stress, forces, status, steps))
 
 
 def _with_results(
-    crystal: CrystalSet, energy: float, stress: np.ndarray, forces: np.ndarray, status: str, steps: int
+    crystal: CrystalSet,
+    energy: float,
+    start_energy: float,
+    stress: np.ndarray,
+    forces: np.ndarray,
+    status: str,
+    steps: int,
 ) -> CrystalSet:
     return crystal.replace(
         crystal_columns={
             "energy": np.array([energy]),
+            "start_energy": np.array([start_energy]),
             "stress": stress[None],
             "fmax": np.linalg.norm(forces, axis=1).max(keepdims=True),
             "steps": np.array([steps]),
@@ -233,8 +243,6 @@ def _leave(pool: Pool, statuses: np.ndarray) -> Iterator[Relaxed]:
     ended = pool.crystals(pool.variables)
     offsets = ended.offsets
     for b in np.flatnonzero(statuses != "").tolist():
-        forces = pool.forces[offsets[b] : offsets[b + 1]]
-        yield Relaxed(
-            int(pool.index[b]),
-            _with_results(ended[b], pool.energies[b], pool.stresses[b], forces, str(statuses[b]), int(pool.steps[b])),
-        )
+        energy, start_energy, stress = pool.energies[b], pool.start_energy[b], pool.stresses[b]
+        forces, status, steps = pool.forces[offsets[b] : offsets[b + 1]], str(statuses[b]), int(pool.steps[b])
+        yield Relaxed(int(pool.index[b]), _with_results(ended[b], energy, start_energy, stress, forces, status, steps))
