@@ -28,6 +28,7 @@ from aiida_dosmatgen.core import seal
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import SYMBOLS
+from aiida_dosmatgen.core.forms import FORMS
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.base import storable
 from aiida_dosmatgen.data.checkpoint import CheckpointData
@@ -289,10 +290,12 @@ def campaign(
         {
             "rank": i + 1,
             "candidate": candidates[i],
+            "form": FORMS[i % 2],
             "index": i,
             "formula": formulas[i],
             "n_atoms": int(crystals.n_atoms[i]),
             "formation_energy": float(rng.normal(0, 0.2)),
+            "strain_energy": 0.2 * (i % 2),
             "hull_distance": None,
             "predicted_distance": float(distances[i]),
             "predicted_distance_total": float(0.8 * distances[i]),

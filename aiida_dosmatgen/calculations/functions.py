@@ -20,6 +20,7 @@ from aiida.orm import BandsData, Dict, Int, List, ProjectionData
 from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
+from ..core.forms import stacked
 from ..core.screening import ScreenCriteria
 from ..core.screening import screen as screen_crystals
 from ..core.selection import SelectionWeights, select
@@ -67,6 +68,12 @@ def join_crystals(**parts: CrystalSetData) -> CrystalSetData:
 
 
 @content_function
+def stack_forms(relaxed: CrystalSetData, sampled: CrystalSetData) -> CrystalSetData:
+    """Put candidates as they were relaxed and as they were sampled into one set, with the column ``form``."""
+    return CrystalSetData(stacked(relaxed.crystals, sampled.crystals), check=False)
+
+
+@content_function
 def collect_crystals(elements: List | None = None, **parts: CrystalSetData) -> CrystalSetData:
     """Put crystals of any origin into one set, without their columns.
 
@@ -92,9 +99,9 @@ def screen(
     phases: CrystalSetData | None = None,
     known: CrystalSetData | None = None,
 ) -> dict:
-    """Keep the candidates that meet the criteria, best first.
+    """Keep the candidates that meet the criteria, best first, each in the form that is nearer to the target.
 
-    :param crystals: with energies and predictions.
+    :param crystals: with energies and predictions; relaxed, or in both forms (:func:`stack_forms`).
     :param references: ``energies`` of the elements in eV/atom, with the force field of the crystals' energies.
     :param target: what they are ranked by; without one it is their formation energy.
     :param criteria: as in :class:`~aiida_dosmatgen.core.screening.ScreenCriteria`.
@@ -119,6 +126,7 @@ def screen(
                 name: np.array([np.nan if row[name] is None else row[name] for row in ranking], dtype=np.float64)
                 for name in (
                     "formation_energy",
+                    "strain_energy",
                     "hull_distance",
                     "predicted_distance",
                     "predicted_distance_total",

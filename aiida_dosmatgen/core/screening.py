@@ -1,11 +1,11 @@
-"""Which candidates go on to DFT, in which order, and why the others do not: pure functions."""
+"""Which candidates go on to DFT, in which order and form, and why the others do not: pure functions."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -14,6 +14,7 @@ from .contacts import closest_contacts, sound_crystals
 from .crystals import CrystalSet
 from .elements import SYMBOLS
 from .errors import ContentError
+from .forms import RELAXED, SAMPLED
 from .hull import energy_above_hull
 from .matching import composition_of, duplicates, known_as, reduced_composition
 from .strict import Strict
@@ -57,6 +58,9 @@ class ScreenCriteria(Strict):
     :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
         is kept.
     :param novel: whether crystals that equal a known one (volumes scaled) are left out.
+    :param forms: in which forms a candidate is compared with the target: ``relaxed``, as ``sampled``, or the nearer of both.
+    :param max_strain_energy: how far a candidate as sampled may lie above its relaxed form in eV/atom, by the force field, for
+        its DOS as sampled to count; None accepts any.
     :param allowed_elements: chemical symbols that may occur; None allows all.
     :param allowed_formulas: formulas that may occur, e.g. ``GaAs``; multiples of them count as well. None allows all.
     :param rank_by: the weights of the score.
@@ -66,13 +70,15 @@ class ScreenCriteria(Strict):
     min_volume_per_atom: float = Field(2.0, ge=0)
     max_volume_per_atom: float = Field(100.0, gt=0)
     require_converged: bool = True
-    max_formation_energy: float | None = 0.5
+    max_formation_energy: float | None = 1.0
     min_formation_energy: float = -6.0
     max_hull_distance: float | None = None
     max_predicted_distance: float | None = Field(None, gt=0)
     max_uncertainty: float | None = Field(None, gt=0)
     unique: bool = True
     novel: bool = False
+    forms: list[Literal["relaxed", "sampled"]] = Field([RELAXED, SAMPLED], min_length=1)
+    max_strain_energy: float | None = Field(None, ge=0)
     allowed_elements: list[str] | None = None
     allowed_formulas: list[str] | None = None
     rank_by: RankWeights = RankWeights()
@@ -89,11 +95,13 @@ class ScreenCriteria(Strict):
 class Screened:
     """The outcome of :func:`screen`, JSON values only (no NaN: what is not known is None).
 
-    :param ranking: one dictionary for each candidate that is left, best first: ``rank`` (from 1), ``candidate``, ``index`` (its
-        place in the set), ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom), ``hull_distance`` (eV/atom, None without
-        known phases), ``predicted_distance`` (states/eV/atom, per site), ``predicted_distance_total`` (the same of the total
-        curve), ``wasserstein`` (eV), ``uncertainty`` (expected error of the predicted DOS, states/eV/atom), ``known`` (row of
-        the known crystal that it equals, or None), ``status``, ``score``. The distances are None if there is no target.
+    :param ranking: one dictionary for each candidate that is left, best first: ``rank`` (from 1), ``candidate``, ``form``
+        (``relaxed`` or ``sampled``, whichever is nearer to the target), ``index`` (the row of that form in the set),
+        ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom, relaxed), ``strain_energy`` (of this form above the relaxed
+        one, eV/atom), ``hull_distance`` (eV/atom, relaxed; None without known phases), ``predicted_distance``
+        (states/eV/atom, per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV),
+        ``uncertainty`` (expected error of the predicted DOS, states/eV/atom), ``known`` (row of the known crystal that it
+        equals, or None), ``status`` (of its relaxation), ``score``. The distances are None if there is no target.
     :param funnel: how many are left after each criterion, in order, the first entry being all candidates.
     :param rejected: for each reason the candidates that fell to it; each candidate is in one list or in the ranking.
     """
@@ -113,9 +121,12 @@ def screen(
 ) -> Screened:
     """Apply the criteria one after another, and rank what is left.
 
+    A candidate that is there in two forms (:func:`.forms.stacked`) is one candidate. Whether it is stable, a duplicate, or
+    known is said of its relaxed form; its DOS is that of the form that is nearer to the target, if that one is a crystal too.
+
     :param crystals: with the crystal columns ``energy`` (eV per cell) and ``status`` of the relaxation, the atom column
         ``predicted_dos`` if there is a target, and ``candidate`` if candidates have numbers of their own.
-    :param target: None ranks by formation energy.
+    :param target: None ranks by formation energy; then only relaxed forms count.
     :param references: energy per atom, in eV, of each element with the force field that gave the energies.
     :param phases: known phases with the crystal column ``energy``, of the same force field, for the hull.
     :param known: crystals that are known: the training set, earlier campaigns.
@@ -130,6 +141,8 @@ def screen(
         raise ContentError(
             "criteria: max_uncertainty needs the column 'predicted_dos_uncertainty'; use a predictor that gives it"
         )
+    if target is not None and criteria.forms == [SAMPLED] and "form" not in crystals.crystal_columns:
+        raise ContentError("criteria: candidates are to count as sampled only, but the crystals have no column 'form'")
     for name in ("energy", "status"):
         if name not in crystals.crystal_columns:
             raise ContentError(f"the crystals have no column {name!r}; relax them first")
@@ -141,8 +154,9 @@ def screen(
     energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
     status = crystals.crystal_columns["status"]
     contacts = closest_contacts(crystals)
+    left, as_sampled = _forms(crystals, names)
+    strain = {i: float(energies[j] - energies[i]) for i, j in as_sampled.items()}
     reasons: dict[int, str] = {}
-    left = list(range(len(crystals)))
     funnel = {"candidates": len(left)}
 
     def apply(criterion: str, failing: Mapping[int, str]) -> None:
@@ -160,16 +174,22 @@ def screen(
         hull[chosen] = energy_above_hull(crystals[chosen], references, phases)
     if criteria.max_hull_distance is not None:
         apply("hull", _above_hull(left, hull, criteria.max_hull_distance))
+    form = {i: i for i in left}
     distances: dict[int, dict[str, float]] = {}
     if target is not None:
-        distances = {i: d for i in left if (d := _distances(crystals, i, target)) is not None}
-        apply("predicted", {i: "no predicted density of states" for i in left if i not in distances})
+        forms = _counting(crystals, left, as_sampled, strain, contacts, criteria)
+        found = {j: d for i in left for j in forms[i] if (d := _distances(crystals, j, target)) is not None}
+        apply("predicted", {i: "no predicted density of states" for i in left if not any(j in found for j in forms[i])})
+        limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
+        for i in left:  # of two that are equally near the relaxed one, which comes first
+            form[i] = min((j for j in forms[i] if j in found), key=lambda j: (uncertainties[j] > limit, found[j]["mae"]))
+            distances[i] = found[form[i]]
     if criteria.max_predicted_distance is not None:
         limit = criteria.max_predicted_distance
         apply("close", {i: "predicted distance too large" for i in left if not distances[i]["mae"] <= limit})
     if criteria.max_uncertainty is not None:
         limit = criteria.max_uncertainty
-        apply("certain", {i: "prediction too uncertain" for i in left if not uncertainties[i] <= limit})
+        apply("certain", {i: "prediction too uncertain" for i in left if not uncertainties[form[i]] <= limit})
     scores = {i: _score(distances.get(i), energies[i], str(status[i]), criteria.rank_by) for i in left}
     left.sort(key=lambda i: (scores[i], i))
     if criteria.unique:
@@ -182,15 +202,17 @@ def screen(
         {
             "rank": rank,
             "candidate": int(names[i]),
-            "index": i,
+            "form": RELAXED if form[i] == i else SAMPLED,
+            "index": form[i],
             "formula": crystals[i].formulas[0],
             "n_atoms": int(crystals.n_atoms[i]),
             "formation_energy": _number(energies[i]),
+            "strain_energy": 0.0 if form[i] == i else _number(strain[i]),
             "hull_distance": _number(hull[i]),
             "predicted_distance": _number(distances.get(i, {}).get("mae", math.nan)),
             "predicted_distance_total": _number(distances.get(i, {}).get("mae_total", math.nan)),
             "wasserstein": _number(distances.get(i, {}).get("wasserstein", math.nan)),
-            "uncertainty": _number(float(uncertainties[i])),
+            "uncertainty": _number(float(uncertainties[form[i]])),
             "known": same.get(i),
             "status": str(status[i]),
             "score": _number(scores[i]),
@@ -201,6 +223,34 @@ def screen(
     for i in sorted(reasons):
         rejected.setdefault(reasons[i], []).append(int(names[i]))
     return Screened(ranking, funnel, rejected)
+
+
+def _forms(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int, int]]:
+    """Return the rows of the relaxed forms, and for those that are there as sampled, too, the row of that form."""
+    if "form" not in crystals.crystal_columns:
+        return list(range(len(crystals))), {}
+    forms = crystals.crystal_columns["form"]
+    relaxed = np.flatnonzero(forms == RELAXED).tolist()
+    rows = {int(names[j]): int(j) for j in np.flatnonzero(forms == SAMPLED)}
+    return relaxed, {i: rows[int(names[i])] for i in relaxed if int(names[i]) in rows}
+
+
+def _counting(
+    crystals: CrystalSet,
+    left: list[int],
+    as_sampled: Mapping[int, int],
+    strain: Mapping[int, float],
+    contacts: np.ndarray,
+    criteria: ScreenCriteria,
+) -> dict[int, list[int]]:
+    """Return the rows of each candidate's forms whose DOS counts; as sampled it has to be a crystal, and not too strained."""
+    limit, counting = criteria.max_strain_energy, {i: [i] if RELAXED in criteria.forms else [] for i in left}
+    if SAMPLED in criteria.forms:
+        near = {i: as_sampled[i] for i in left if i in as_sampled and (limit is None or strain[i] <= limit)}
+        poor = _invalid(crystals, list(near.values()), contacts, criteria)
+        for i, j in near.items():
+            counting[i] += [j] if j not in poor else []
+    return counting
 
 
 # --- the criteria: each returns the reason of every candidate that fails it --------------------------------------------------

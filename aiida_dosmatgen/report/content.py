@@ -11,6 +11,7 @@ from aiida import orm
 from ..core.crystals import CrystalSet
 from ..core.target import DosTarget
 from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
+from ..tools.ranking import FORM_NAMES
 from .curves import packed_crystal, packed_target, sparkline
 from .origin import origins
 from .settings import dft_energies, made_by, reproduction
@@ -143,6 +144,7 @@ def _table_row(place: int, target: DosTarget, crystal: RankedCrystal) -> dict[st
         "rank": row["rank"],
         "formula": row["formula"],
         "candidate": row["candidate"],
+        "form": FORM_NAMES.get(row.get("form", ""), ""),
         "formation_energy": row.get("formation_energy"),
         "predicted": row.get("predicted_distance"),
         "mae": dft.get("mae"),
@@ -169,7 +171,9 @@ def _facts(crystal: RankedCrystal, dft_energy: float | None) -> list[list[str]]:
         ("Predicted distance", _number(row.get("predicted_distance"), 4), "states/eV/atom"),
         ("Its expected error", _number(row.get("uncertainty"), 4), "states/eV/atom"),
         ("Score", _number(row.get("score"), 4), ""),
-        ("Formation energy", _number(row.get("formation_energy"), 3), "eV/atom"),
+        ("Form", FORM_NAMES.get(row.get("form", ""), ""), ""),
+        ("Formation energy, relaxed", _number(row.get("formation_energy"), 3), "eV/atom"),
+        ("Energy above the relaxed form", _number(row.get("strain_energy") or None, 3), "eV/atom"),
         ("Energy above the hull", _number(row.get("hull_distance"), 3), "eV/atom"),
         ("Energy, force field", _number(crystal.energy, 4), "eV/atom"),
         ("Energy, DFT", _number(None if dft_energy is None else dft_energy / n_atoms, 4), "eV/atom"),

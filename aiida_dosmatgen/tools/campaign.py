@@ -25,7 +25,8 @@ class RankedCrystal:
 
     :param target: the name of the target that it was made for.
     :param row: its row of the ranking, with ``status``, distances and energies.
-    :param crystal: a set of this one crystal: as DFT computed it if it was validated, as the force field left it otherwise.
+    :param crystal: a set of this one crystal: as DFT computed it if it was validated, in the form in
+        which it was ranked otherwise.
     :param predicted: predicted DOS in states/eV for each atom, shape (n_atoms, n); None if there is none.
     :param dft: the same by DFT; None if it was not validated.
     :param complete_below: energy in eV up to which the bands behind ``dft`` are complete.

@@ -11,8 +11,9 @@ from .campaign import check_campaign
 from .ranking import ranking_of
 
 COLUMNS = (
-    *("target", "rank", "candidate", "formula", "n_atoms", "status", "score", "predicted_distance", "predicted_distance_total"),
-    *("wasserstein", "uncertainty", "formation_energy", "hull_distance", "known", "dft_mae", "dft_mae_window", "dft_mae_total"),
+    *("target", "rank", "candidate", "form", "formula", "n_atoms", "status", "score", "predicted_distance"),
+    *("predicted_distance_total", "wasserstein", "uncertainty", "formation_energy", "strain_energy", "hull_distance"),
+    *("known", "dft_mae", "dft_mae_window", "dft_mae_total"),
     *("dft_wasserstein", "selected", "reason", "structure", "validation"),
 )
 _DFT = ("mae", "mae_window", "mae_total", "wasserstein")
@@ -21,10 +22,12 @@ _DFT = ("mae", "mae_window", "mae_total", "wasserstein")
 def dataframe_of(campaign: orm.WorkChainNode) -> pandas.DataFrame:
     """Return one row for each ranked crystal of each target, each target's best first.
 
-    - ``target``, ``rank``, ``candidate``, ``formula``, ``n_atoms``, ``status`` (validated, not validated, failed), ``score``;
+    - ``target``, ``rank``, ``candidate``, ``form`` (relaxed, sampled), ``formula``, ``n_atoms``, ``status`` (validated, not
+      validated, failed), ``score``;
     - by the predictor ``predicted_distance``, ``predicted_distance_total`` and ``uncertainty`` in states/eV/atom,
       ``wasserstein`` in eV;
-    - by the force field ``formation_energy`` and ``hull_distance`` in eV/atom; ``known``, the known crystal it equals;
+    - by the force field ``formation_energy`` and ``hull_distance`` of the relaxed form, and ``strain_energy``, how far this
+      form lies above it, in eV/atom; ``known``, the known crystal it equals;
     - by DFT ``dft_mae``, ``dft_mae_window`` (±3 eV) and ``dft_mae_total`` in states/eV/atom, ``dft_wasserstein`` in eV;
     - ``selected`` (why DFT computed it), ``reason`` (why that failed), and the uuids ``structure`` and ``validation``.
 
@@ -40,6 +43,8 @@ def dataframe_of(campaign: orm.WorkChainNode) -> pandas.DataFrame:
             rows.append({**row, "target": target, **{f"dft_{name}": dft.get(name) for name in _DFT}})
     frame = pandas.DataFrame(rows, columns=list(COLUMNS))
     numbers = [
-        name for name in COLUMNS if name.startswith(("dft_", "predicted", "formation", "hull", "wasser", "uncert", "score"))
+        name
+        for name in COLUMNS
+        if name.startswith(("dft_", "predicted", "formation", "hull", "wasser", "uncert", "score", "strain"))
     ]
     return frame.astype(dict.fromkeys(numbers, float))

@@ -14,6 +14,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida_pseudo.data.pseudo.upf import UpfData
 
+from ..core.forms import RELAXED
 from ..data.checkpoint import CheckpointData
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
@@ -83,6 +84,7 @@ class Lineage:
     :param structure: the structure that the candidate was extracted to.
     :param candidate: its number; candidate i is a function of checkpoint, target, classifier, template, parameters, ``seed``
         and i.
+    :param form: ``relaxed``, by the force field, or as ``sampled``.
     :param target: None if it was sampled freely, like ``target_sha256``.
     :param sampling: the parameters of the sampling.
     :param classifier: whose gradient guided the sampling, if it did.
@@ -95,6 +97,7 @@ class Lineage:
     structure: str
     formula: str
     candidate: int
+    form: str
     seed: int
     target: str | None
     target_sha256: str | None
@@ -127,15 +130,17 @@ def lineage(node: orm.Node) -> Lineage:
             f"{type(node).__name__}<{node.pk}> does not come from a candidate; give a campaign, a validation, or the "
             "structure, DOS or score of a validated crystal"
         )
+    candidate = _input(extract, "candidate").value
     jobs, crystals = {}, _input(extract, "crystals")
+    form = _form(crystals, candidate)
     for step, process in (("screen", "screen"), ("predict", "PredictCalculation"), ("relax", "RelaxCalculation")):
-        crystals = _part(crystals, _input(extract, "candidate").value)
+        crystals = _part(crystals, candidate)
         jobs[step] = _creator(crystals, process)
         if jobs[step] is not None:
-            crystals = _input(jobs[step], "crystals")
+            crystals = _relaxed(_input(jobs[step], "crystals"))
     sample = _creator(crystals, "SampleCalculation")
     if sample is None or jobs["relax"] is None:
-        raise ValueError(f"the crystals of candidate {_input(extract, 'candidate').value} were not sampled and relaxed by jobs")
+        raise ValueError(f"the crystals of candidate {candidate} were not sampled and relaxed by jobs")
     jobs["sample"] = sample
     structure, target = _output(extract, orm.StructureData), _input(sample, "target")
     dft = _jobs_between(structure, start)
@@ -144,7 +149,8 @@ def lineage(node: orm.Node) -> Lineage:
     return Lineage(
         structure=structure.uuid,
         formula=structure.get_formula(),
-        candidate=_input(extract, "candidate").value,
+        candidate=candidate,
+        form=form,
         seed=_input(sample, "seed").value,
         target=None if target is None else target.uuid,
         target_sha256=None if target is None else target.base.attributes.get("sha256"),
@@ -246,6 +252,19 @@ def _creator(node: orm.Node | None, process: str) -> orm.Node | None:
         return None
     found = _neighbours(node, {"type": LinkType.CREATE.value}, False, orm.ProcessNode, {"attributes.process_label": process})
     return found[0] if found else None
+
+
+def _form(survivors: CrystalSetData, candidate: int) -> str:
+    columns = survivors.crystals.crystal_columns
+    if "form" not in columns:
+        return RELAXED
+    return str(columns["form"][columns["candidate"] == candidate][0])
+
+
+def _relaxed(crystals: orm.Node) -> orm.Node:
+    """Return the crystals themselves, or if they are relaxed and as sampled the relaxed ones: those come from the others."""
+    stacked = _creator(crystals, "stack_forms")
+    return crystals if stacked is None else _input(stacked, "relaxed")
 
 
 def _part(crystals: orm.Node | None, candidate: int) -> orm.Node | None:

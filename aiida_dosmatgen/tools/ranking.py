@@ -9,13 +9,15 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 from aiida.common.links import LinkType
 
+from ..core.forms import RELAXED, SAMPLED
 from .lineage import Lineage, UsedModel, UsedTemplate
 
-_HEADINGS = ("rank", "candidate", "formula", "E_form eV/atom", "predicted", "DFT", "DFT ±3 eV", "shift eV", "remark")
+_HEADINGS = ("rank", "candidate", "formula", "form", "E_form eV/atom", "predicted", "DFT", "DFT ±3 eV", "shift eV", "remark")
 EXPLANATION = (
     "predicted, DFT: mean absolute difference from the target in states/eV/atom, by the predictor and by DFT; "
-    "shift: Wasserstein distance of the DFT DOS"
+    "shift: Wasserstein distance of the DFT DOS; E_form: formation energy of the relaxed form"
 )
+FORM_NAMES = {RELAXED: "relaxed", SAMPLED: "as sampled"}
 
 
 def ranking_of(campaign: orm.WorkChainNode) -> dict[str, list[dict[str, Any]]]:
@@ -88,6 +90,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         str(row["rank"]),
         str(row["candidate"]),
         str(row["formula"]),
+        str(row.get("form", "–")),
         _number(row.get("formation_energy"), 3),
         _number(row.get("predicted_distance"), 4),
         _number(dft.get("mae"), 4),
@@ -118,7 +121,10 @@ def format_lineage(lineage: Lineage) -> str:
     sampling = ", ".join(f"{key} {value}" for key, value in sorted(lineage.sampling.items()))
     lines = [
         ("structure", f"{lineage.formula}, {lineage.structure}"),
-        ("candidate", f"{lineage.candidate} of seed {lineage.seed}" + (f" ({sampling})" if sampling else "")),
+        (
+            "candidate",
+            f"{lineage.candidate} of seed {lineage.seed}, {FORM_NAMES[lineage.form]}" + (f" ({sampling})" if sampling else ""),
+        ),
         ("target", f"{lineage.target}, sha256 {lineage.target_sha256}" if lineage.target else "none, sampled freely"),
         *_model_lines("checkpoint", lineage.checkpoint),
         *(_model_lines("classifier", lineage.classifier) if lineage.classifier else []),

@@ -12,6 +12,7 @@ from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from ..calculations.functions import extract_candidate, rank, select_candidates
 from ..calculations.sampling import problem_of_sampling
+from ..core.forms import RELAXED
 from ..core.selection import SelectionWeights
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
@@ -156,7 +157,8 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
         :param dft_options: the same for the jobs of Quantum ESPRESSO.
-        :param relax: whether pw.x relaxes the candidates before their DOS is computed.
+        :param relax: whether pw.x relaxes the candidates before their DOS is computed; then only relaxed candidates are ranked,
+            unless the overrides say other ``forms`` in their criteria.
         :param template: for the candidates of all targets, like ``classifier``, ``phases`` and ``known``; see
             :class:`.CandidatesWorkChain`.
         :param n_jobs: how many jobs of each kind share the candidates of a target.
@@ -169,6 +171,8 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             raise ValueError(f"codes lacks {missing[0]!r}; it has {', '.join(sorted(codes)) or 'none'}")
         if not targets:
             raise ValueError("there are no targets; give at least one")
+        # pw.x would relax what was compared as sampled
+        for_candidates = recursive_merge({"criteria": {"forms": [RELAXED]}} if relax else {}, inputs["candidates"])
         candidates = CandidatesWorkChain.get_builder_from_protocol(
             codes["dosmatgen"],
             next(iter(targets.values())),
@@ -176,7 +180,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             predictor,
             force_field,
             protocol,
-            inputs["candidates"],
+            for_candidates,
             options,
             seed,
             n_candidates,

@@ -11,11 +11,12 @@ from aiida.engine import ExitCode, ProcessBuilder, WorkChain
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import ProcessNode
 
-from ..calculations.functions import join_crystals, screen
+from ..calculations.functions import join_crystals, screen, stack_forms
 from ..calculations.predict import PredictCalculation
 from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation, validate_kind
 from ..calculations.sampling import problem_of_sampling
+from ..core.forms import SAMPLED
 from ..core.job import RelaxParameters, SampleParameters
 from ..core.screening import ScreenCriteria
 from ..data.checkpoint import CheckpointData
@@ -57,6 +58,9 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 
 class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
     """Sample crystals for a target, relax them with a force field, predict their DOS, and screen.
+
+    A candidate's DOS is predicted as it is sampled and as it is relaxed, and it goes on in the form that is nearer to the
+    target (``forms`` of the criteria); whether it is stable is said of the relaxed one.
 
     There is one job of each kind, or ``n_jobs`` that run side by side, each with its share of the candidates; what comes out is
     the same.
@@ -156,7 +160,9 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         spec.output("report", valid_type=orm.Dict, help="How many survived each criterion, and why the others did not.")
         spec.output("sampled", valid_type=CrystalSetData, required=False, help="All candidates as sampled.")
         spec.output("relaxed", valid_type=CrystalSetData, required=False, help="All candidates after relaxation.")
-        spec.output("predicted", valid_type=CrystalSetData, required=False, help="The same, with predictions.")
+        spec.output(
+            "predicted", valid_type=CrystalSetData, required=False, help="All candidates, in their forms, with predictions."
+        )
         for status, step in ((301, "sample"), (302, "relax"), (303, "predict")):
             spec.exit_code(
                 status,
@@ -287,12 +293,23 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             return self.exit_codes.ERROR_RELAX_FAILED.format(reason=f"known phases: {failure(self.ctx.phases)}")
         return self._inspect("relax", "relaxed", self.exit_codes.ERROR_RELAX_FAILED)
 
-    def run_predict(self) -> None:
-        """Predict the DOS of all relaxed candidates."""
+    def run_predict(self) -> ExitCode | None:
+        """Predict the DOS of all candidates, in both forms if they are compared with the target as sampled, too."""
+        both = "target" in self.inputs and SAMPLED in ScreenCriteria.model_validate(self.inputs.criteria.get_dict()).forms
         for name in self._shares():
+            crystals = self.ctx[f"relax{name}"].outputs.crystals
+            if both:
+                crystals, node = stack_forms.run_get_node(
+                    relaxed=crystals,
+                    sampled=self.ctx[f"sample{name}"].outputs.crystals,
+                    metadata={"call_link_label": f"stack{name}"},
+                )
+                if not node.is_finished_ok:
+                    return self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message)
             inputs = self.exposed_inputs(PredictCalculation, "predict")
-            inputs.update(crystals=self.ctx[f"relax{name}"].outputs.crystals, checkpoint=self.inputs.predictor)
+            inputs.update(crystals=crystals, checkpoint=self.inputs.predictor)
             self._submit_job(PredictBaseWorkChain, "predict", name, inputs)
+        return None
 
     def inspect_predict(self) -> ExitCode | None:
         """Go on with the crystals there are."""

@@ -14,6 +14,7 @@ from aiida_dosmatgen.calculations.functions import (
     score_dos,
     screen,
     select_candidates,
+    stack_forms,
     target_from_labelled,
 )
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -75,9 +76,9 @@ def test_screen_may_leave_nothing(predicted, target):
 
 
 def test_screen_names_an_unknown_criterion(predicted, target):
-    _, node = screened(predicted, target, max_energy=1.0)
+    _, node = screened(predicted, target, max_formation=1.0)
     assert node.exit_status == BAD_CONTENT
-    assert node.exit_message == "criteria: max_energy: unknown key, did you mean 'max_formation_energy'?"
+    assert node.exit_message == "criteria: max_formation: unknown key, did you mean 'max_formation_energy'?"
 
 
 def test_the_graph_keeps_function_and_source(predicted, target):
@@ -102,6 +103,34 @@ def test_screen_uses_known_phases_and_known_crystals(predicted, target):
     assert [(row["candidate"], row["known"]) for row in report["ranking"]] == [(10, 1)]
     assert report["rejected"]["too far above the hull"] == [11]
     np.testing.assert_allclose(result["crystals"].crystals.crystal_columns["hull_distance"], [-0.05])
+
+
+def test_screen_returns_each_crystal_in_its_nearer_form(predicted, labelled, target):
+    dos = labelled.atom_columns["dos"] + 0.15  # crystal 0 as sampled is nearer than relaxed, crystal 1 is not
+    dos[:2] = target.curves
+    numbers = {"candidate": np.array([10, 11, 12]), "seed": np.array([4, 4, 4])}
+    moved = labelled.replace(fractional=(labelled.fractional + 0.01) % 1, crystal_columns=numbers)
+    sampled = moved.with_columns(atom={"predicted_dos": dos.astype(np.float32)})
+    started = predicted.with_columns(crystal={"start_energy": predicted.crystal_columns["energy"] + 0.6})
+    result, node = screen.run_get_node(
+        crystals=stack_forms(relaxed=CrystalSetData(started), sampled=CrystalSetData(sampled)),
+        references=Dict(REFERENCES),
+        target=DosTargetData(target),
+        criteria=Dict({}),
+    )
+    assert node.is_finished_ok, node.exit_message
+    crystals = result["crystals"].crystals
+    columns = crystals.crystal_columns
+    forms = dict(zip(columns["candidate"].tolist(), columns["form"].tolist(), strict=True))
+    assert forms == {10: "sampled", 11: "relaxed"}
+    for row, candidate in enumerate(columns["candidate"].tolist()):
+        given = (sampled if forms[candidate] == "sampled" else started)[candidate - 10]
+        np.testing.assert_array_equal(crystals[row].fractional, given.fractional)
+        np.testing.assert_array_equal(crystals[row].atom_columns["predicted_dos"], given.atom_columns["predicted_dos"])
+        assert columns["strain_energy"][row] == pytest.approx(0.3 if candidate == 10 else 0.0)
+        assert columns["energy"][row] == pytest.approx(
+            started.crystal_columns["energy"][candidate - 10] + 0.6 * (candidate == 10)
+        )
 
 
 def test_candidates_are_selected_with_a_reason_each(predicted, target):

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.forms import stacked
 from aiida_dosmatgen.core.screening import RankWeights, ScreenCriteria, screen
 from aiida_dosmatgen.core.target import DosTarget
 
@@ -45,7 +46,7 @@ REJECTED = {
     "volume too large": candidate(a=12.0),
     "relaxation: max steps": candidate(status="max steps"),
     "relaxation: exploded": candidate(status="exploded"),
-    "formation energy too high": candidate(energy=-12.0),
+    "formation energy too high": candidate(energy=-11.0),
     "formation energy too low to be true": candidate(energy=-140.0),
     "formation energy unknown": candidate(numbers=(14, 7)),
     "no predicted density of states": candidate(centre=np.nan),
@@ -189,3 +190,109 @@ def test_formulas_can_be_prescribed():
     for wrong in ("Xx2", "SiC0.5", ""):
         with pytest.raises(ValidationError, match="is not a chemical formula"):
             ScreenCriteria(allowed_formulas=[wrong])
+
+
+# --- candidates in two forms ------------------------------------------------------------------------------------------------
+
+
+def in_both_forms(relaxed: CrystalSet, sampled: CrystalSet, start_energies) -> CrystalSet:
+    columns = {"candidate": sampled.crystal_columns["candidate"]}
+    as_sampled = sampled.replace(crystal_columns=columns)
+    return stacked(relaxed.with_columns(crystal={"start_energy": np.array(start_energies, dtype=float)}), as_sampled)
+
+
+@pytest.fixture
+def two() -> CrystalSet:
+    """Candidate 100 is nearer to the target as sampled, and 0.4 eV/atom above its relaxed form; 101 is nearer relaxed."""
+    relaxed = made(candidate(centre=-2.0), candidate(a=4.8, centre=-2.9))
+    sampled = made(candidate(a=4.5, centre=-3.0), candidate(a=4.9, centre=-2.5))
+    return in_both_forms(relaxed, sampled, [-13.6, -14.3])
+
+
+def test_each_candidate_goes_on_in_its_nearer_form(two):
+    screened = screen(two, REFERENCES, TARGET)
+    assert [(row["candidate"], row["form"], row["index"]) for row in screened.ranking] == [
+        (100, "sampled", 2),
+        (101, "relaxed", 1),
+    ]
+    assert screened.funnel == {"candidates": 2, "valid": 2, "converged": 2, "formation energy": 2, "predicted": 2, "unique": 2}
+    first, second = screened.ranking
+    assert first["predicted_distance"] == pytest.approx(0, abs=1e-7)
+    assert first["strain_energy"] == pytest.approx(0.4) and second["strain_energy"] == 0
+    assert first["formation_energy"] == pytest.approx(-0.2) and first["status"] == "converged"
+
+
+def test_stability_is_that_of_the_relaxed_form(two):
+    criteria = ScreenCriteria(max_formation_energy=-0.1)  # as sampled 100 has +0.2
+    assert [row["candidate"] for row in screen(two, REFERENCES, TARGET, criteria).ranking] == [100, 101]
+    unrelaxed = two.with_columns(crystal={"status": np.array(["max steps", "converged", "as sampled", "as sampled"])})
+    screened = screen(unrelaxed, REFERENCES, TARGET)
+    assert [row["candidate"] for row in screened.ranking] == [101]
+    assert screened.rejected == {"relaxation: max steps": [100]}
+
+
+def test_strain_can_be_limited(two):
+    def forms(limit):
+        return {
+            r["candidate"]: r["form"] for r in screen(two, REFERENCES, TARGET, ScreenCriteria(max_strain_energy=limit)).ranking
+        }
+
+    assert forms(0.5) == {100: "sampled", 101: "relaxed"}
+    assert forms(0.3) == {100: "relaxed", 101: "relaxed"}
+    unknown = two.with_columns(crystal={"energy": np.array([-14.4, -14.4, np.nan, np.nan])})
+    assert screen(unknown, REFERENCES, TARGET).ranking[0]["strain_energy"] is None
+    rows = screen(unknown, REFERENCES, TARGET, ScreenCriteria(max_strain_energy=9.0)).ranking
+    assert {row["form"] for row in rows} == {"relaxed"}
+
+
+def test_forms_can_be_chosen(two):
+    def forms(*chosen, crystals=two):
+        rows = screen(crystals, REFERENCES, TARGET, ScreenCriteria(forms=chosen)).ranking
+        return {row["candidate"]: row["form"] for row in rows}
+
+    assert forms("relaxed") == {100: "relaxed", 101: "relaxed"}
+    assert forms("sampled") == {100: "sampled", 101: "sampled"}
+    assert forms("sampled", "relaxed") == {100: "sampled", 101: "relaxed"}
+    assert forms("relaxed", "sampled", crystals=made(candidate())) == {100: "relaxed"}
+    with pytest.raises(ContentError, match="as sampled only, but the crystals have no column 'form'"):
+        forms("sampled", crystals=made(candidate()))
+    for wrong in ([], ["unrelaxed"]):
+        with pytest.raises(ValidationError, match="forms"):
+            ScreenCriteria(forms=wrong)
+
+
+def test_what_is_no_crystal_as_sampled_counts_relaxed():
+    relaxed = made(candidate(centre=-2.0))
+    for sampled in (candidate(site=0.1), broken(), candidate(centre=np.nan)):
+        rows = screen(in_both_forms(relaxed, made(sampled), [-14.0]), REFERENCES, TARGET).ranking
+        assert [(row["form"], row["index"]) for row in rows] == [("relaxed", 0)]
+
+
+def test_relaxed_forms_without_a_prediction_do_not_count(two):
+    dos = two.atom_columns["predicted_dos"].copy()
+    dos[:4] = np.nan
+    rows = screen(two.with_columns(atom={"predicted_dos": dos}), REFERENCES, TARGET).ranking
+    assert [(row["candidate"], row["form"]) for row in rows] == [(100, "sampled"), (101, "sampled")]
+
+
+def test_an_uncertain_form_gives_way_to_a_certain_one(two):
+    uncertain = two.with_columns(crystal={"predicted_dos_uncertainty": np.array([0.1, 0.1, 0.5, 0.5])})
+    assert screen(uncertain, REFERENCES, TARGET).ranking[0]["uncertainty"] == 0.5
+    screened = screen(uncertain, REFERENCES, TARGET, ScreenCriteria(max_uncertainty=0.2))
+    assert {row["candidate"]: row["form"] for row in screened.ranking} == {100: "relaxed", 101: "relaxed"}
+    assert screened.funnel["certain"] == 2
+
+
+def test_candidates_that_relax_to_one_crystal_are_duplicates():
+    relaxed = made(candidate(centre=-1.0), candidate(centre=-1.0))
+    sampled = made(candidate(a=4.5, centre=-2.5), candidate(a=5.2, centre=-2.9))
+    screened = screen(in_both_forms(relaxed, sampled, [-14.0, -14.0]), REFERENCES, TARGET)
+    assert [(row["candidate"], row["form"]) for row in screened.ranking] == [(101, "sampled")]
+    assert screened.rejected == {"duplicate": [100]}
+
+
+def test_equally_near_forms_count_as_relaxed_and_free_candidates_too(two):
+    same = made(candidate())
+    assert screen(in_both_forms(same, same, [-14.4]), REFERENCES, TARGET).ranking[0]["form"] == "relaxed"
+    rows = screen(two, REFERENCES, None).ranking
+    assert [(row["form"], row["predicted_distance"]) for row in rows] == [("relaxed", None)] * 2

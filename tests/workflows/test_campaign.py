@@ -2,6 +2,7 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 
+from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
@@ -33,6 +34,15 @@ def nodes_of(inputs, found):
         elif hasattr(value, "values"):
             nodes_of(value, found)
     return list(found.values())
+
+
+def test_what_pw_x_relaxes_is_ranked_relaxed(build):
+    def forms(**kwargs):
+        return ScreenCriteria.model_validate(build(**kwargs).candidates["criteria"].get_dict()).forms
+
+    assert sorted(forms()) == ["relaxed", "sampled"]
+    assert forms(relax=True) == ["relaxed"]
+    assert forms(relax=True, overrides={"candidates": {"criteria": {"forms": ["sampled"]}}}) == ["sampled"]
 
 
 @pytest.mark.parametrize("protocol", ["fast", "balanced", "stringent"])

@@ -1,0 +1,67 @@
+"""Candidates in two forms: relaxed, and as they were sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .crystals import CrystalSet
+from .errors import ContentError
+
+RELAXED = "relaxed"
+SAMPLED = "sampled"
+FORMS = (RELAXED, SAMPLED)
+
+
+def stacked(relaxed: CrystalSet, sampled: CrystalSet) -> CrystalSet:
+    """Return both forms of candidates in one set, first all relaxed ones, with the crystal column ``form``.
+
+    A candidate that was not relaxed is left out, because nothing says whether it is stable. As sampled a candidate has the
+    energy that its relaxation started from, neither forces nor stress, and the status ``as sampled``. Numbers that only one
+    of the forms has, such as predictions, are NaN for the other.
+
+    :param relaxed: with the columns of a relaxation and, like ``sampled``, the column ``candidate``.
+    :raises ContentError: if a candidate is there twice, or has other atoms in its two forms.
+    """
+    for name, crystals in ((RELAXED, relaxed), (SAMPLED, sampled)):
+        if "candidate" not in crystals.crystal_columns:
+            raise ContentError(f"the {name} crystals have no column 'candidate', by which the two forms are put together")
+        numbers = crystals.crystal_columns["candidate"]
+        if len(np.unique(numbers)) < len(numbers):
+            raise ContentError(f"the {name} crystals hold a candidate twice; give each once")
+    _, rows, others = np.intersect1d(
+        relaxed.crystal_columns["candidate"], sampled.crystal_columns["candidate"], assume_unique=True, return_indices=True
+    )
+    order = np.argsort(rows)
+    start, other = relaxed[rows[order]], sampled[others[order]]
+    if not np.array_equal(start.n_atoms, other.n_atoms) or not np.array_equal(start.numbers, other.numbers):
+        raise ContentError("the relaxed and the sampled crystals have different atoms; they are of different candidates")
+    own = {name: start.crystal_columns[name] for name in ("start_energy",) if name in start.crystal_columns}
+    other = other.with_columns(
+        crystal={
+            **own,
+            **({"energy": own["start_energy"]} if own else {}),
+            "status": np.full(len(other), "as sampled"),
+            "form": np.full(len(other), SAMPLED),
+        }
+    )
+    relaxed = relaxed.with_columns(crystal={"form": np.full(len(relaxed), RELAXED)})
+    return CrystalSet.concatenate([_completed(relaxed, other), _completed(other, relaxed)])
+
+
+def _completed(crystals: CrystalSet, like: CrystalSet) -> CrystalSet:
+    """Return crystals with the columns that only the others have, empty: NaN, 0, or no text."""
+    empty = {"f": np.nan, "U": ""}
+
+    def missing(own: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray], rows: int) -> dict[str, np.ndarray]:
+        return {
+            name: np.full((rows, *column.shape[1:]), empty.get(column.dtype.kind, 0), column.dtype)
+            for name, column in theirs.items()
+            if name not in own
+        }
+
+    return crystals.with_columns(
+        missing(crystals.crystal_columns, like.crystal_columns, len(crystals)),
+        missing(crystals.atom_columns, like.atom_columns, len(crystals.numbers)),
+    )
