@@ -52,9 +52,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--classifier-scales", type=float, nargs="*")
     parser.add_argument("--dft", type=int, help="targets whose best candidates go to pw.x, two runs each; default 40")
     parser.add_argument(
-        "--route", choices=("auto", "relaxed", "unrelaxed", "both"), default="auto",
-        help="what goes to pw.x; auto: relaxed or not, whichever best candidates the judge puts nearer to the targets; both: "
-        "all four runs for each target",
+        "--route", choices=("campaign", "all"), default="campaign",
+        help="what goes to pw.x: the best as a campaign ranks them, or also the best relaxed ones and the best as sampled",
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=1200, help="after which a run of pw.x is given up")
     parser.add_argument("--seed", type=int, default=0)

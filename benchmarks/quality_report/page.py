@@ -83,10 +83,7 @@ def text(result: dict[str, Any], causes: dict[str, str], plotted: dict[str, str]
         "relaxed_ratio": number(result["relaxation"][result["default_mode"]].get("judge_mean_ratio")),
         "relaxation": _relaxation(result["relaxation"]),
         "at_rest": _at_rest(result.get("at_rest")),
-        "route": result["route"]["taken"],
-        "routes": ", ".join(
-            f"{name} {number(value)}" for name, value in result["route"]["judged_distance_of_the_best"].items()
-        ),
+        "n_sampled": result["route"]["picked_as_sampled"],
         "dft": _dft(result, plotted) if result.get("dft") else "Not run.\n",
         "draws": settings["bootstrap_draws"],
         "cores": machine["cores"],
@@ -221,21 +218,33 @@ def _at_rest(kept: dict[str, Any] | None) -> str:
     )
 
 
+_ROUTES = {"campaign": "**as in a campaign**", "relaxed": "relaxed", "unrelaxed": "as sampled"}
+
+
 def _dft(result: dict[str, Any], plotted: dict[str, str]) -> str:
     route, summary = result["route"], result["dft_summary"]
-    failed = [f"- {row['formula']} for {row['of']} ({row['kind']}): {row['reason']}" for row in result["dft"] if row["reason"]]
+    failed = {
+        row["run"]: f"- {row['formula']} for {row['of']} ({row['kind']}): {row['reason']}"
+        for row in result["dft"]
+        if row["reason"]
+    }
     rows = [
-        [name, str(s["targets"]), number(s["conditional"]), number(s["unconditional"]), number(s["ratio"])]
-        for name in ("relaxed", "unrelaxed")
+        [
+            title,
+            number(route["judged_distance_of_the_best"][name]),
+            *(str(s["targets"]), number(s["conditional"]), number(s["unconditional"]), number(s["ratio"])),
+        ]
+        for name, title in _ROUTES.items()
         if (s := summary.get(name))
     ]
-    lenient = [f"{n} ({name})" for name, n in route["lenient_picks"].items() if name.endswith(f", {route['taken']}")]
+    lenient = [f"{route['lenient_picks'][f'{who}, campaign']} ({who})" for who in ("conditional", "unconditional")]
     lines = [
         f"{summary['runs']} crystals, of which {summary['failed'] or 'none'} failed" + (":\n" if failed else ".\n"),
-        *failed,
+        *failed.values(),
         *([""] if failed else []),
-        _table(["candidates", "targets", "best by the ranking", "best unconditional", "ratio"], rows),
-        "Over targets where both could be computed. The training crystal of the same size that is nearest to a target by DFT "
+        _table(["candidates", "judged", "targets", "best by the ranking", "best unconditional", "ratio"], rows),
+        "*Judged* is what the predictor says of the best; the rest is by DFT, over targets where both could be computed. "
+        "The training crystal of the same size that is nearest to a target by DFT "
         f"is at {number(summary['nearest_training_crystal'])} states/eV/atom on average.",
         f"No candidate passed the campaign's criteria, so that the first of the sound ones was taken: {', '.join(lenient)}.",
         _image(plotted, "judge", "Distances from the target by the judge and by DFT"),

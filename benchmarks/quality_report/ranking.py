@@ -11,6 +11,7 @@ import yaml
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS
+from aiida_dosmatgen.core.forms import stacked
 from aiida_dosmatgen.core.job import ForceField, ReferencesJob, RelaxJob, RelaxParameters, Runtime, SampleParameters
 from aiida_dosmatgen.core.screening import ScreenCriteria, screen
 from aiida_dosmatgen.core.target import DosTarget
@@ -127,21 +128,27 @@ def best_of_targets(
     references: dict[str, float],
     targets: list[DosTarget],
     criteria: ScreenCriteria,
+    as_sampled: CrystalSet | None = None,
 ) -> dict[int, Best]:
     """Return the first of the ranking for each target, by its number.
 
     Where no candidate passes, the first of those that do not have to be converged or bound; a target without any is missing.
 
     :param candidates: relaxed, with the columns ``energy``, ``status`` and ``target``.
+    :param as_sampled: the same, not relaxed, with the column ``energy``; each candidate then goes on in its nearer form.
     """
     candidates = judge.predicted(candidates)
+    if as_sampled is not None:
+        candidates = candidates.with_columns(crystal={"start_energy": as_sampled.crystal_columns["energy"]})
+        as_sampled = judge.predicted(as_sampled)
     criteria = criteria.model_copy(update={"unique": False})  # duplicates come after the first, which is all that counts
     loose = criteria.model_copy(
         update={"require_converged": False, "max_formation_energy": None, "min_formation_energy": -np.inf}
     )
     found: dict[int, Best] = {}
     for i, target in enumerate(targets):
-        own = candidates[np.flatnonzero(candidates.crystal_columns["target"] == i)]
+        rows = np.flatnonzero(candidates.crystal_columns["target"] == i)
+        own = candidates[rows] if as_sampled is None else stacked(candidates[rows], as_sampled[rows])
         for lenient, used in ((False, criteria), (True, loose)):
             ranking = screen(own, references, target, used).ranking
             if ranking:

@@ -19,6 +19,7 @@ import torch
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.forms import SAMPLED
 from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
@@ -37,6 +38,9 @@ KEYS = (
     "valid", "judge_mean_ratio", "judge_best_ratio", "exact_composition", "judge_over_baseline", "dft_best_ratio",
     "judge_dft_rank_correlation", "converged", "energy_mae_meV", "force_mae",
 )  # fmt: skip
+ROUTES = ("campaign", "relaxed", "unrelaxed")
+"""Ways of candidates to DFT: as in a campaign, each in the form that is nearer to the target; relaxed; as sampled, with neither
+convergence nor a bound on the formation energy asked for. The first one is the report's."""
 PANELS = 6
 
 
@@ -219,7 +223,7 @@ class Report:
                  "crystals", bar=0.15)  # fmt: skip
 
     def relax(self) -> None:
-        """Relax and rank the candidates of the default mode and the unconditional ones, and decide for a route to DFT."""
+        """Relax and rank the candidates of the default mode and the unconditional ones, on each route to DFT."""
         given, unmoved = self.given, self.protocol.relax.model_copy(update={"max_steps": 0})
         asis = self.protocol.criteria.model_copy(
             update={"require_converged": False, "max_formation_energy": None, "min_formation_energy": -np.inf}
@@ -233,9 +237,12 @@ class Report:
                 still, _ = ranking.relaxed(before, self.force_field, unmoved, folder, given.threads)
             summaries[mode] = ranking.relaxation_summary(before, after)
             with self.stage("ranking"):
-                for route, crystals, criteria in (("relaxed", after, self.protocol.criteria), ("unrelaxed", still, asis)):
+                criteria = self.protocol.criteria
+                for route, crystals, used, other in (
+                    ("campaign", after, criteria, still), ("relaxed", after, criteria, None), ("unrelaxed", still, asis, None)
+                ):  # fmt: skip
                     self.picks[f"{who}, {route}"] = ranking.best_of_targets(
-                        self.judge, crystals, references, self.targets, criteria
+                        self.judge, crystals, references, self.targets, used, other
                     )
                 wanted = after.crystal_columns["target"]
                 judged[mode] = judging.judged(self.judge, after, self.crystals, self.targets)
@@ -249,15 +256,13 @@ class Report:
         self.add("rmsd", "RMS displacement of the atoms in converged relaxations, Å", row["rmsd_mean"],
                  row["statuses"].get("converged", 0), "candidates")  # fmt: skip
         self._keep_at_rest()
-        means = {
-            route: float(np.mean([b.distance for b in self.picks[f"conditional, {route}"].values()] or [np.inf]))
-            for route in ("relaxed", "unrelaxed")
-        }
-        rule = min(means, key=lambda route: means[route])
-        self.route = rule if given.route in ("auto", "both") else given.route
+        as_sampled = [b.crystal.crystal_columns["form"][0] == SAMPLED for b in self.picks["conditional, campaign"].values()]
         self.result["route"] = {
-            "taken": self.route,
-            "judged_distance_of_the_best": {name: _number(value) for name, value in means.items()},
+            "judged_distance_of_the_best": {
+                route: _number(np.mean([b.distance for b in self.picks[f"conditional, {route}"].values()] or [np.inf]))
+                for route in ROUTES
+            },
+            "picked_as_sampled": int(sum(as_sampled)),
             "targets_without_a_pick": {name: len(self.targets) - len(picks) for name, picks in self.picks.items()},
             "lenient_picks": {name: sum(b.lenient for b in picks.values()) for name, picks in self.picks.items()},
         }
@@ -281,7 +286,7 @@ class Report:
         self.result["dft"] = []
         if not given.dft:
             return
-        routes = ("relaxed", "unrelaxed") if given.route == "both" else (self.route,)
+        routes, main = (ROUTES if given.route == "all" else ROUTES[:1]), ROUTES[0]
         picks = {f"{who}, {r}": self.picks[f"{who}, {r}"] for r in routes for who in ("conditional", "unconditional")}
         settings = validation.settings_of(given.dataset, given.seconds)
         with self.stage("pw.x and projwfc.x"):
@@ -289,7 +294,7 @@ class Report:
                 picks, self.crystals, self.targets, given.dft, settings, given.work / "dft", given.workers
             )
         curves = [(row.pop("dos", None), row.pop("predicted", None)) for row in rows]
-        ours = [k for k, row in enumerate(rows) if row["kind"] == f"conditional, {self.route}" and row["distance"] is not None]
+        ours = [k for k, row in enumerate(rows) if row["kind"] == f"conditional, {main}" and row["distance"] is not None]
         order = sorted(ours, key=lambda k: rows[k]["distance"])
         shown = (
             [order[k] for k in np.unique(np.linspace(0, len(order) - 1, min(PANELS, len(order))).astype(int))] if order else []
@@ -304,7 +309,10 @@ class Report:
             for k in shown
         ]
         self.result["dft"] = rows
-        summary = self.result["dft_summary"] = {"runs": len(rows), "failed": sum(row["distance"] is None for row in rows)}
+        summary = self.result["dft_summary"] = {
+            "runs": len({row["run"] for row in rows}),
+            "failed": len({row["run"] for row in rows if row["distance"] is None}),
+        }
         for route in routes:
             paired = validation.paired(rows, f"conditional, {route}", f"unconditional, {route}")
             value, interval = figures.ratio(*paired, self.seed)
@@ -314,10 +322,10 @@ class Report:
                 "unconditional": _number(paired[1].mean() if len(paired[1]) else None),
                 "ratio": value,
             }
-            if route == self.route:
+            if route == main:
                 self.add("dft_best_ratio", f"distance by DFT of the best of {given.candidates}, over the best unconditional",
                          value, len(paired[0]), "targets with both runs", bar=0.6, interval=interval)  # fmt: skip
-        good = [row for row in rows if row["distance"] is not None]
+        good = list({(row["run"], row["target"]): row for row in rows if row["distance"] is not None}.values())
         value, interval = figures.rank_correlation(
             np.array([row["judge"] for row in good]),
             np.array([row["distance"] for row in good]),

@@ -34,26 +34,27 @@ def validate(
     folder: Path,
     workers: int,
 ) -> list[dict[str, Any]]:
-    """Compute the picks of the first ``count`` targets, and score them; records that are there are not computed again.
+    """Compute the picks of the first ``count`` targets, and score them; a crystal is computed once, whoever picked it.
 
     :param picks: by what they were asked for (``conditional …``), the best candidate of each target.
     :param crystals: those that the targets belong to.
     :return: a row for each pick, target by target: ``distance`` (states/eV/atom) by DFT, None with the ``reason`` where that
-        failed, and ``judge``, the same by the predictor.
+        failed, ``judge``, the same by the predictor, and ``run``, the same for picks that are one crystal.
     """
     chosen = [(i, kind, picks[kind][i]) for i in range(min(count, len(targets))) for kind in picks if i in picks[kind]]
     if not chosen:
         return []
     bare = [best.crystal.replace(crystal_columns={}, atom_columns={}) for _, _, best in chosen]
-    everything = CrystalSet.concatenate(bare)
-    cost = sum(_cost(crystal, settings) for crystal in bare)
-    say(f"{len(chosen)} runs of pw.x, about {cost / workers / 60:.0f} minutes in all on free cores; records are kept")
-    for done, (index, status) in enumerate(label(everything, settings, folder, workers), 1):
-        i, kind, _ = chosen[index]
-        say(f"pw.x {done}/{len(chosen)}: {bare[index].formulas[0]} for target {i}, {kind}: {status}")
+    paths = [record_path(folder, crystal, settings) for crystal in bare]
+    runs = sorted({path: k for k, path in reversed(list(enumerate(paths)))}.values())
+    cost = sum(_cost(bare[k], settings) for k in runs)
+    say(f"{len(runs)} runs of pw.x, about {cost / workers / 60:.0f} minutes in all on free cores; records are kept")
+    for done, (index, status) in enumerate(label(CrystalSet.concatenate(bare[k] for k in runs), settings, folder, workers), 1):
+        i, kind, _ = chosen[runs[index]]
+        say(f"pw.x {done}/{len(runs)}: {bare[runs[index]].formulas[0]} for target {i}, {kind}: {status}")
     return [
-        _row(i, kind, best, crystal, crystals, targets[i], settings, folder)
-        for (i, kind, best), crystal in zip(chosen, bare, strict=True)
+        {"run": paths.index(path), **_row(i, kind, best, crystal, crystals, targets[i], path)}
+        for (i, kind, best), crystal, path in zip(chosen, bare, paths, strict=True)
     ]
 
 
@@ -72,10 +73,9 @@ def _row(
     crystal: CrystalSet,
     crystals: CrystalSet,
     target: DosTarget,
-    settings: LabelSettings,
-    folder: Path,
+    record: Path,
 ) -> dict[str, Any]:
-    labelled = CrystalSet.load(record_path(folder, crystal, settings))
+    labelled = CrystalSet.load(record)
     status = str(labelled.crystal_columns["status"][0])
     row: dict[str, Any] = {
         "target": i,
@@ -83,6 +83,7 @@ def _row(
         "kind": kind,
         "formula": crystal.formulas[0],
         "candidate": int(best.crystal.crystal_columns["candidate"][0]),
+        "form": str(best.crystal.crystal_columns["form"][0]) if "form" in best.crystal.crystal_columns else None,
         "lenient": best.lenient,
         "judge": best.distance,
         "distance": None,

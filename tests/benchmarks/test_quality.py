@@ -276,9 +276,25 @@ def test_the_best_is_the_first_that_passes_or_else_the_first_that_is_sound(quali
     assert list(best) == [0] and best[0].lenient
 
 
+def test_the_best_goes_on_in_its_nearer_form(quality, crystals, tmp_path):
+    rows = np.flatnonzero((crystals.n_atoms == 2) & np.isfinite(crystals.crystal_columns["formation_energy"]))[:2]
+    targets = sys.modules["sampling"].targets_of(crystals[rows])
+    columns = {"target": np.array([0, 1]), "candidate": np.array([0, 0]), "status": np.full(2, "converged")}
+    given = crystals[rows].with_columns(crystal=columns)
+    swollen = given.replace(lattices=given.lattices * 1.3)
+    judge = quality.judging.Judge(PREDICTOR, "hash", tmp_path, 1)
+    criteria, references = ScreenCriteria(max_formation_energy=None), elemental_references(crystals)
+    for relaxed, sampled, form in ((swollen, given, "sampled"), (given, swollen, "relaxed")):
+        best = quality.ranking.best_of_targets(judge, relaxed, references, targets, criteria, sampled)
+        assert [str(best[i].crystal.crystal_columns["form"][0]) for i in (0, 1)] == [form] * 2
+        for i in (0, 1):
+            np.testing.assert_array_equal(best[i].crystal.lattices, given[i].lattices)
+
+
 def test_the_protocol_is_the_campaign_s(quality):
     found = quality.ranking.protocol()
     assert found.sample.sampler == "ode" and found.relax.fmax == 0.05 and found.criteria.require_converged
+    assert found.criteria.max_formation_energy == 1.0
 
 
 def test_picks_are_computed_once_and_failures_are_stated(quality, crystals, tmp_path):
@@ -297,6 +313,7 @@ def test_picks_are_computed_once_and_failures_are_stated(quality, crystals, tmp_
     }
     rows = quality.validation.validate(picks, two, targets, 1, QUICK, tmp_path, 1)
     assert [(r["kind"], r["target"]) for r in rows] == [("conditional, relaxed", 0), ("unconditional, relaxed", 0)]
+    assert [r["run"] for r in rows] == [0, 1]
     assert rows[0]["reason"] is None and 0 < rows[0]["distance"] < 1 and rows[0]["candidate"] == 3
     assert rows[1]["distance"] is None and "Xe" in rows[1]["reason"] and rows[1]["lenient"]
     records = {p: p.stat().st_mtime_ns for p in (tmp_path / "records").iterdir()}
@@ -380,11 +397,19 @@ def test_the_page_states_every_figure_and_every_missed_bar(quality, result, tmp_
     found["figures"]["judge_mean_ratio"] |= {"value": 0.8123, "met": False, "missed_by": 0.2123}
     dft = {"of": "BN", "formula": "BN", "lenient": False, "reason": None, "candidate": 0}
     found["dft"] = [
-        {**dft, "target": 0, "kind": "conditional, relaxed", "judge": 0.1, "distance": 0.12},
-        {**dft, "target": 0, "kind": "unconditional, relaxed", "judge": 0.2, "distance": None, "reason": "took too long"},
+        {**dft, "run": 0, "target": 0, "kind": "conditional, campaign", "judge": 0.1, "distance": 0.12},
+        {
+            **dft,
+            "run": 1,
+            "target": 0,
+            "kind": "unconditional, campaign",
+            "judge": 0.2,
+            "distance": None,
+            "reason": "took too long",
+        },
     ]
     summary = {"targets": 0, "conditional": None, "unconditional": None, "ratio": None}
-    found["dft_summary"] = {"runs": 2, "failed": 1, "relaxed": summary, "nearest_training_crystal": 0.05}
+    found["dft_summary"] = {"runs": 2, "failed": 1, "campaign": summary, "nearest_training_crystal": 0.05}
     curve, ends = [0.5] * DEFAULT_GRID.n, {"complete_below": 4.0}
     found["panels"] = [{**found["dft"][0], **ends, "target_dos": curve, "dft_dos": curve, "predicted_dos": curve}]
     results = tmp_path / "results" / "quality.json"
@@ -396,7 +421,7 @@ def test_the_page_states_every_figure_and_every_missed_bar(quality, result, tmp_
     for name in found["figures"]:
         assert f"| `{name}` |" in text
     assert "`judge_mean_ratio`: 0.812, the bar is 0.6. Too few crystals." in text and "missed by 0.21" in text
-    assert "- BN for BN (unconditional, relaxed): took too long" in text and "$" not in text
+    assert "- BN for BN (unconditional, campaign): took too long" in text and "$" not in text
     for which in ("guidance", "judge", "panels"):
         assert f"images/quality-{which}.png" in text
         assert (tmp_path / "docs" / "images" / f"quality-{which}.png").stat().st_size > 5000
