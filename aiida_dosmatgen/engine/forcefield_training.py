@@ -29,6 +29,7 @@ from ..core.files import replacing
 from ..core.job import TrainParameters
 from ..core.labels import GPA
 from ..core.thermo import elemental_references, formation_energy
+from .memory import NO_MEMORY
 from .splits import split_by_system
 
 logger = logging.getLogger(__name__)
@@ -106,8 +107,8 @@ def train_force_field(
     _write_frames(crystals[held_out] if len(held_out) else crystals[training], work / "validation.xyz")
     record = work / "results" / f"{_NAME}_run-{seed}_train.txt"
     while True:
-        arguments = _arguments(parameters, seed, device)
-        with _trainer(arguments, work) as process:
+        arguments = _arguments(parameters, seed, torch.device(device).type)
+        with _trainer(arguments, work, torch.device(device).index) as process:
             stopped = _watch(process, record, work, clock, progress)
         if stopped or process.returncode == 0 or parameters.batch_size == 1 or not _lacked_memory(work / "trainer.log"):
             break
@@ -115,7 +116,7 @@ def train_force_field(
         logger.warning("out of memory with %d crystals at a time; going on with %d", parameters.batch_size, half)
         parameters = parameters.model_copy(update={"batch_size": half})
     if stopped:  # the trainer writes the model when it has nothing left to do
-        with _trainer(_nothing_left(arguments, work), work) as process:
+        with _trainer(_nothing_left(arguments, work), work, torch.device(device).index) as process:
             process.wait()
     model = work / f"{_NAME}{'_stagetwo' if _checkpoints(work, second=True) else ''}.model"
     if process.returncode != 0 or not model.is_file():
@@ -208,10 +209,16 @@ def _nothing_left(arguments: list[str], work: Path) -> list[str]:
 
 
 @contextlib.contextmanager
-def _trainer(arguments: list[str], work: Path) -> Iterator[subprocess.Popen]:
-    """Run mace's trainer in a folder; it is gone when the context ends."""
+def _trainer(arguments: list[str], work: Path, gpu: int | None) -> Iterator[subprocess.Popen]:
+    """Run mace's trainer in a folder; it is gone when the context ends.
+
+    :param gpu: which GPU; the trainer has no option for that, and sees this one only.
+    """
     threads = str(torch.get_num_threads())
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
+    if gpu is not None:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        environment["CUDA_VISIBLE_DEVICES"] = str(gpu) if visible is None else visible.split(",")[gpu]
     with open(work / "trainer.log", "ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "mace.cli.run_train", *arguments],
@@ -296,7 +303,7 @@ def _write_json(path: Path, content: dict) -> None:
 def _lacked_memory(path: Path) -> bool:
     """Whether the trainer, which logs in a file, ended because there was no memory left."""
     last = _last_line(path)
-    return "OutOfMemoryError" in last or "MemoryError" in last or "can't allocate memory" in last
+    return any(text in last for text in NO_MEMORY)
 
 
 def _last_line(path: Path) -> str:

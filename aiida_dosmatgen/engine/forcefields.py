@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import io
 import logging
+import math
 import sys
 from collections.abc import Iterator
 from importlib.metadata import entry_points
@@ -114,6 +115,7 @@ class MaceEvaluator:
         self._index = np.full(len(SYMBOLS), -1)
         self._index[numbers] = np.arange(len(numbers))
         self._isolated = isolated.cpu().numpy()
+        self._most_atoms = math.inf
 
     @property
     def symbols(self) -> list[str]:
@@ -126,14 +128,16 @@ class MaceEvaluator:
 
     def evaluate(self, crystals: CrystalSet) -> Evaluation:
         """Compute many crystals in one call of the network; halved, and halved again, where memory does not suffice."""
-        try:
-            return self._evaluate(crystals)
-        except (RuntimeError, MemoryError) as exception:
-            if len(crystals) == 1 or not is_out_of_memory(exception):
-                raise
-        release(self.device)
         half = (len(crystals) + 1) // 2
-        logger.warning("out of memory with %d crystals at a time; going on with %d", len(crystals), half)
+        if len(crystals.numbers) <= self._most_atoms or len(crystals) == 1:
+            try:
+                return self._evaluate(crystals)
+            except (RuntimeError, MemoryError) as exception:
+                if len(crystals) == 1 or not is_out_of_memory(exception):
+                    raise
+            release(self.device)
+            logger.warning("out of memory with %d crystals at a time; going on with %d", len(crystals), half)
+            self._most_atoms = len(crystals.numbers) - 1  # later calls do not try as many again
         first, second = self.evaluate(crystals[:half]), self.evaluate(crystals[half:])
         return Evaluation(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
 

@@ -12,11 +12,15 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "OutOfMemoryError", "MemoryError")
+"""What messages say that mean it: of torch's allocator on the CPU, of CUDA and its libraries, and names of exceptions."""
+
+
 def is_out_of_memory(exception: BaseException) -> bool:
     """Say whether an exception is one of the ways in which a device or the machine has no memory left."""
     if isinstance(exception, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(exception, RuntimeError) and "can't allocate memory" in str(exception)
+    return isinstance(exception, RuntimeError) and any(text in str(exception) for text in NO_MEMORY)
 
 
 def release(device: torch.device) -> None:

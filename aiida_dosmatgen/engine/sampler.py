@@ -6,6 +6,7 @@ Candidate i depends on (model, target, parameters, template, seed, i) and on not
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from ..core.constraints import own_size, resolve, sizes_allowed
 from ..core.contacts import closest_contacts
@@ -377,14 +379,19 @@ class Sampler:
         :raises ContentError: if parameters, target, template and checkpoint contradict each other.
         """
         asked = SampleParameters(**parameters)
-        model = self.model.to(dtype=precision(asked))
-        classifier = None if self.classifier is None else self.classifier.to(dtype=precision(asked))
+        model, classifier = (None if one is None else _rounded(one, precision(asked)) for one in (self.model, self.classifier))
         parts = sample(
             model, target, asked, seed, range(start, start + n_candidates),
             classifier=classifier, template=template, batch_size=batch_size,
         )  # fmt: skip
         crystals = CrystalSet.concatenate(list(parts))
         return crystals[np.argsort(crystals.crystal_columns["candidate"])]
+
+
+def _rounded(model: nn.Module, dtype: torch.dtype) -> Any:
+    """Return a model with weights of a type; another one than it has is that of a copy, so that nothing is lost."""
+    same = all(parameter.dtype == dtype for parameter in model.parameters())
+    return model if same else copy.deepcopy(model).to(dtype=dtype)
 
 
 def precision(parameters: SampleParameters) -> torch.dtype:

@@ -316,7 +316,8 @@ class Trainer:
         states: dict[int, dict[str, Tensor]] = {}
         for name, value in part("optimizer:").items():
             index, key = name.split(":", 1)
-            states.setdefault(int(index), {})[key] = value
+            # counts of steps belong on the CPU: from a GPU each of them would be fetched at each step
+            states.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value
         self.optimizer.load_state_dict({"state": states, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.epoch, self.best_epoch = progress["epoch"], progress["best_epoch"]
         self.best_loss = math.inf if progress["best_loss"] is None else progress["best_loss"]
