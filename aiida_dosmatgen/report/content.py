@@ -9,6 +9,7 @@ import numpy as np
 from aiida import orm
 
 from ..core.crystals import CrystalSet
+from ..core.forms import SAMPLED
 from ..core.target import DosTarget
 from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
 from ..tools.ranking import FORM_NAMES
@@ -52,6 +53,7 @@ def content_of(campaign: orm.WorkChainNode) -> dict[str, Any]:
                 "key": f"{crystal.target}-{row['candidate']}",
                 "target": crystal.target,
                 "candidate": row["candidate"],
+                "as_sampled": row.get("form") == SAMPLED,
                 "formula": row["formula"],
                 "status": row["status"],
                 "validated": crystal.validated,

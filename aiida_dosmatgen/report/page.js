@@ -195,8 +195,10 @@
   };
   const lineage = (crystal) => {
     $("lineage").hidden = !crystal.tree;
-    $("made").textContent = `Candidate ${crystal.candidate} of seed ${made.seed}: sampled by ${made.checkpoint} for ${crystal.target}, ` +
-      `relaxed with ${made.force_field}, its density of states predicted by ${made.predictor}, then computed by DFT.`;
+    const then = crystal.as_sampled
+      ? `its density of states predicted as it was by ${made.predictor} and computed by DFT, and relaxed with ${made.force_field} for its formation energy.`
+      : `relaxed with ${made.force_field}, its density of states predicted by ${made.predictor}, then computed by DFT.`;
+    $("made").textContent = `Candidate ${crystal.candidate} of seed ${made.seed}: sampled by ${made.checkpoint} for ${crystal.target}, ${then}`;
     const list = element("ul");
     if (crystal.tree) list.append(drawn(crystal.tree, 0));
     $("tree").replaceChildren(list);

@@ -14,8 +14,8 @@ from .lineage import Lineage, UsedModel, UsedTemplate
 
 _HEADINGS = ("rank", "candidate", "formula", "form", "E_form eV/atom", "predicted", "DFT", "DFT ±3 eV", "shift eV", "remark")
 EXPLANATION = (
-    "predicted, DFT: mean absolute difference from the target in states/eV/atom, by the predictor and by DFT; "
-    "shift: Wasserstein distance of the DFT DOS; E_form: formation energy of the relaxed form"
+    "predicted, DFT: mean absolute difference from the target in states/eV/atom, by the predictor and by DFT\n"
+    "form: relaxed, or as sampled; E_form: formation energy of the relaxed one; shift: Wasserstein distance by DFT"
 )
 FORM_NAMES = {RELAXED: "relaxed", SAMPLED: "as sampled"}
 
