@@ -37,15 +37,9 @@ def stacked(relaxed: CrystalSet, sampled: CrystalSet) -> CrystalSet:
     start, other = relaxed[rows[order]], sampled[others[order]]
     if not np.array_equal(start.n_atoms, other.n_atoms) or not np.array_equal(start.numbers, other.numbers):
         raise ContentError("the relaxed and the sampled crystals have different atoms; they are of different candidates")
-    own = {name: start.crystal_columns[name] for name in ("start_energy",) if name in start.crystal_columns}
-    other = other.with_columns(
-        crystal={
-            **own,
-            **({"energy": own["start_energy"]} if own else {}),
-            "status": np.full(len(other), "as sampled"),
-            "form": np.full(len(other), SAMPLED),
-        }
-    )
+    start_energy = start.crystal_columns.get("start_energy", np.full(len(start), np.nan))
+    texts = {"status": np.full(len(other), "as sampled"), "form": np.full(len(other), SAMPLED)}
+    other = other.with_columns(crystal={"energy": start_energy, "start_energy": start_energy, **texts})
     relaxed = relaxed.with_columns(crystal={"form": np.full(len(relaxed), RELAXED)})
     return CrystalSet.concatenate([_completed(relaxed, other), _completed(other, relaxed)])
 
