@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 
 from .crystals import CrystalSet
 from .errors import ContentError
 
-RELAXED = "relaxed"
-SAMPLED = "sampled"
+RELAXED: Final = "relaxed"
+SAMPLED: Final = "sampled"
 FORMS = (RELAXED, SAMPLED)
 
 

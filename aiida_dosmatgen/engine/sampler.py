@@ -11,7 +11,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ from .solver import Noise, generator_of, solve
 __all__ = ["Sampler", "batches", "condition_on", "sample", "sizes"]
 
 logger = logging.getLogger(__name__)
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 # --- how many atoms ---------------------------------------------------------------------------------------------------------
@@ -379,7 +381,8 @@ class Sampler:
         :raises ContentError: if parameters, target, template and checkpoint contradict each other.
         """
         asked = SampleParameters(**parameters)
-        model, classifier = (None if one is None else _rounded(one, precision(asked)) for one in (self.model, self.classifier))
+        model = _rounded(self.model, precision(asked))
+        classifier = None if self.classifier is None else _rounded(self.classifier, precision(asked))
         parts = sample(
             model, target, asked, seed, range(start, start + n_candidates),
             classifier=classifier, template=template, batch_size=batch_size,
@@ -388,7 +391,7 @@ class Sampler:
         return crystals[np.argsort(crystals.crystal_columns["candidate"])]
 
 
-def _rounded(model: nn.Module, dtype: torch.dtype) -> Any:
+def _rounded(model: Network, dtype: torch.dtype) -> Network:
     """Return a model with weights of a type; another one than it has is that of a copy, so that nothing is lost."""
     same = all(parameter.dtype == dtype for parameter in model.parameters())
     return model if same else copy.deepcopy(model).to(dtype=dtype)
