@@ -295,7 +295,7 @@ def campaign(
             "formula": formulas[i],
             "n_atoms": int(crystals.n_atoms[i]),
             "formation_energy": float(rng.normal(0, 0.2)),
-            "strain_energy": 0.2 * (i % 2),
+            "relaxation_energy": 0.2 * (i % 2),
             "hull_distance": None,
             "predicted_distance": float(distances[i]),
             "predicted_distance_total": float(0.8 * distances[i]),

@@ -69,7 +69,11 @@ def join_crystals(**parts: CrystalSetData) -> CrystalSetData:
 
 @content_function
 def stack_forms(relaxed: CrystalSetData, sampled: CrystalSetData) -> CrystalSetData:
-    """Put candidates as they were relaxed and as they were sampled into one set, with the column ``form``."""
+    """Put candidates as they were relaxed and as they were sampled into one set.
+
+    :param relaxed: with the columns of a relaxation; both with the column ``candidate``.
+    :return: first all relaxed ones, then the same as sampled, with the column ``form``; see :func:`.forms.stacked`.
+    """
     return CrystalSetData(stacked(relaxed.crystals, sampled.crystals), check=False)
 
 
@@ -126,7 +130,7 @@ def screen(
                 name: np.array([np.nan if row[name] is None else row[name] for row in ranking], dtype=np.float64)
                 for name in (
                     "formation_energy",
-                    "strain_energy",
+                    "relaxation_energy",
                     "hull_distance",
                     "predicted_distance",
                     "predicted_distance_total",

@@ -53,14 +53,14 @@ class ScreenCriteria(Strict):
         sits in a hole of the force field.
     :param max_hull_distance: largest accepted energy above the hull of the known phases and the elements in eV/atom; None
         accepts any.
+    :param forms: in which forms a candidate is compared with the target: ``relaxed``, as ``sampled``, or the nearer of both.
+    :param max_relaxation_energy: how far a candidate as sampled may lie above its relaxed form, in eV/atom by the force field,
+        for its DOS as sampled to count; None accepts any.
     :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom.
     :param max_uncertainty: largest accepted expected error of the predicted DOS in states/eV/atom.
     :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
         is kept.
     :param novel: whether crystals that equal a known one (volumes scaled) are left out.
-    :param forms: in which forms a candidate is compared with the target: ``relaxed``, as ``sampled``, or the nearer of both.
-    :param max_strain_energy: how far a candidate as sampled may lie above its relaxed form in eV/atom, by the force field, for
-        its DOS as sampled to count; None accepts any.
     :param allowed_elements: chemical symbols that may occur; None allows all.
     :param allowed_formulas: formulas that may occur, e.g. ``GaAs``; multiples of them count as well. None allows all.
     :param rank_by: the weights of the score.
@@ -73,12 +73,12 @@ class ScreenCriteria(Strict):
     max_formation_energy: float | None = 1.0
     min_formation_energy: float = -6.0
     max_hull_distance: float | None = None
+    forms: list[Literal["relaxed", "sampled"]] = Field([RELAXED, SAMPLED], min_length=1)
+    max_relaxation_energy: float | None = Field(None, ge=0)
     max_predicted_distance: float | None = Field(None, gt=0)
     max_uncertainty: float | None = Field(None, gt=0)
     unique: bool = True
     novel: bool = False
-    forms: list[Literal["relaxed", "sampled"]] = Field([RELAXED, SAMPLED], min_length=1)
-    max_strain_energy: float | None = Field(None, ge=0)
     allowed_elements: list[str] | None = None
     allowed_formulas: list[str] | None = None
     rank_by: RankWeights = RankWeights()
@@ -97,7 +97,7 @@ class Screened:
 
     :param ranking: one dictionary for each candidate that is left, best first: ``rank`` (from 1), ``candidate``, ``form``
         (``relaxed`` or ``sampled``, whichever is nearer to the target), ``index`` (the row of that form in the set),
-        ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom, relaxed), ``strain_energy`` (of this form above the relaxed
+        ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom, relaxed), ``relaxation_energy`` (of this form above the relaxed
         one, eV/atom), ``hull_distance`` (eV/atom, relaxed; None without known phases), ``predicted_distance``
         (states/eV/atom, per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV),
         ``uncertainty`` (expected error of the predicted DOS, states/eV/atom), ``known`` (row of the known crystal that it
@@ -154,8 +154,8 @@ def screen(
     energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
     status = crystals.crystal_columns["status"]
     contacts = closest_contacts(crystals)
-    left, as_sampled = _forms(crystals, names)
-    strain = {i: float(energies[j] - energies[i]) for i, j in as_sampled.items()}
+    left, as_sampled = _rows_of_forms(crystals, names)
+    relaxation_energies = {i: float(energies[j] - energies[i]) for i, j in as_sampled.items()}
     reasons: dict[int, str] = {}
     funnel = {"candidates": len(left)}
 
@@ -177,7 +177,7 @@ def screen(
     form = {i: i for i in left}
     distances: dict[int, dict[str, float]] = {}
     if target is not None:
-        forms = _counting(crystals, left, as_sampled, strain, contacts, criteria)
+        forms = _forms_that_count(crystals, left, as_sampled, relaxation_energies, contacts, criteria)
         found = {j: d for i in left for j in forms[i] if (d := _distances(crystals, j, target)) is not None}
         apply("predicted", {i: "no predicted density of states" for i in left if not any(j in found for j in forms[i])})
         limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
@@ -207,7 +207,7 @@ def screen(
             "formula": crystals[i].formulas[0],
             "n_atoms": int(crystals.n_atoms[i]),
             "formation_energy": _number(energies[i]),
-            "strain_energy": 0.0 if form[i] == i else _number(strain[i]),
+            "relaxation_energy": 0.0 if form[i] == i else _number(relaxation_energies[i]),
             "hull_distance": _number(hull[i]),
             "predicted_distance": _number(distances.get(i, {}).get("mae", math.nan)),
             "predicted_distance_total": _number(distances.get(i, {}).get("mae_total", math.nan)),
@@ -225,7 +225,7 @@ def screen(
     return Screened(ranking, funnel, rejected)
 
 
-def _forms(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int, int]]:
+def _rows_of_forms(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int, int]]:
     """Return the rows of the relaxed forms, and for those that are there as sampled, too, the row of that form."""
     if "form" not in crystals.crystal_columns:
         return list(range(len(crystals))), {}
@@ -235,18 +235,18 @@ def _forms(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int
     return relaxed, {i: rows[int(names[i])] for i in relaxed if int(names[i]) in rows}
 
 
-def _counting(
+def _forms_that_count(
     crystals: CrystalSet,
     left: list[int],
     as_sampled: Mapping[int, int],
-    strain: Mapping[int, float],
+    relaxation_energies: Mapping[int, float],
     contacts: np.ndarray,
     criteria: ScreenCriteria,
 ) -> dict[int, list[int]]:
     """Return the rows of each candidate's forms whose DOS counts; as sampled it has to be a crystal, and not too strained."""
-    limit, counting = criteria.max_strain_energy, {i: [i] if RELAXED in criteria.forms else [] for i in left}
+    limit, counting = criteria.max_relaxation_energy, {i: [i] if RELAXED in criteria.forms else [] for i in left}
     if SAMPLED in criteria.forms:
-        near = {i: as_sampled[i] for i in left if i in as_sampled and (limit is None or strain[i] <= limit)}
+        near = {i: as_sampled[i] for i in left if i in as_sampled and (limit is None or relaxation_energies[i] <= limit)}
         poor = _invalid(crystals, list(near.values()), contacts, criteria)
         for i, j in near.items():
             counting[i] += [j] if j not in poor else []

@@ -381,8 +381,8 @@ class Sampler:
         :raises ContentError: if parameters, target, template and checkpoint contradict each other.
         """
         asked = SampleParameters(**parameters)
-        model = _rounded(self.model, precision(asked))
-        classifier = None if self.classifier is None else _rounded(self.classifier, precision(asked))
+        model = _in_type(self.model, precision(asked))
+        classifier = None if self.classifier is None else _in_type(self.classifier, precision(asked))
         parts = sample(
             model, target, asked, seed, range(start, start + n_candidates),
             classifier=classifier, template=template, batch_size=batch_size,
@@ -391,7 +391,7 @@ class Sampler:
         return crystals[np.argsort(crystals.crystal_columns["candidate"])]
 
 
-def _rounded(model: Network, dtype: torch.dtype) -> Network:
+def _in_type(model: Network, dtype: torch.dtype) -> Network:
     """Return a model with weights of a type; another one than it has is that of a copy, so that nothing is lost."""
     same = all(parameter.dtype == dtype for parameter in model.parameters())
     return model if same else copy.deepcopy(model).to(dtype=dtype)

@@ -175,7 +175,7 @@ def _facts(crystal: RankedCrystal, dft_energy: float | None) -> list[list[str]]:
         ("Score", _number(row.get("score"), 4), ""),
         ("Form", FORM_NAMES.get(row.get("form", ""), ""), ""),
         ("Formation energy, relaxed", _number(row.get("formation_energy"), 3), "eV/atom"),
-        ("Energy above the relaxed form", _number(row.get("strain_energy") or None, 3), "eV/atom"),
+        ("Energy above the relaxed form", _number(row.get("relaxation_energy") or None, 3), "eV/atom"),
         ("Energy above the hull", _number(row.get("hull_distance"), 3), "eV/atom"),
         ("Energy, force field", _number(crystal.energy, 4), "eV/atom"),
         ("Energy, DFT", _number(None if dft_energy is None else dft_energy / n_atoms, 4), "eV/atom"),

@@ -30,7 +30,7 @@ _VALUES = {
     ),
     "uncertainty": ("float", "states/eV/atom", "expected error of the predicted density of states"),
     "formation_energy": ("float", "eV/atom", "formation energy of the relaxed form by the force field"),
-    "strain_energy": ("float", "eV/atom", "energy of this form above the relaxed one by the force field"),
+    "relaxation_energy": ("float", "eV/atom", "energy of this form above the relaxed one by the force field"),
     "hull_distance": ("float", "eV/atom", "energy of the relaxed form above the hull of known phases by the force field"),
 }
 _DFT_VALUES = {

@@ -12,7 +12,7 @@ from .ranking import ranking_of
 
 COLUMNS = (
     *("target", "rank", "candidate", "form", "formula", "n_atoms", "status", "score", "predicted_distance"),
-    *("predicted_distance_total", "wasserstein", "uncertainty", "formation_energy", "strain_energy", "hull_distance"),
+    *("predicted_distance_total", "wasserstein", "uncertainty", "formation_energy", "relaxation_energy", "hull_distance"),
     *("known", "dft_mae", "dft_mae_window", "dft_mae_total"),
     *("dft_wasserstein", "selected", "reason", "structure", "validation"),
 )
@@ -26,7 +26,7 @@ def dataframe_of(campaign: orm.WorkChainNode) -> pandas.DataFrame:
       validated, failed), ``score``;
     - by the predictor ``predicted_distance``, ``predicted_distance_total`` and ``uncertainty`` in states/eV/atom,
       ``wasserstein`` in eV;
-    - by the force field ``formation_energy`` and ``hull_distance`` of the relaxed form, and ``strain_energy``, how far this
+    - by the force field ``formation_energy`` and ``hull_distance`` of the relaxed form, and ``relaxation_energy``, how far this
       form lies above it, in eV/atom; ``known``, the known crystal it equals;
     - by DFT ``dft_mae``, ``dft_mae_window`` (±3 eV) and ``dft_mae_total`` in states/eV/atom, ``dft_wasserstein`` in eV;
     - ``selected`` (why DFT computed it), ``reason`` (why that failed), and the uuids ``structure`` and ``validation``.
@@ -45,6 +45,6 @@ def dataframe_of(campaign: orm.WorkChainNode) -> pandas.DataFrame:
     numbers = [
         name
         for name in COLUMNS
-        if name.startswith(("dft_", "predicted", "formation", "hull", "wasser", "uncert", "score", "strain"))
+        if name.startswith(("dft_", "predicted", "formation", "hull", "wasser", "uncert", "score", "relaxation"))
     ]
     return frame.astype(dict.fromkeys(numbers, float))

@@ -46,7 +46,7 @@ def validate(
         return []
     bare = [best.crystal.replace(crystal_columns={}, atom_columns={}) for _, _, best in chosen]
     paths = [record_path(folder, crystal, settings) for crystal in bare]
-    runs = sorted({path: k for k, path in reversed(list(enumerate(paths)))}.values())
+    runs = [k for k, path in enumerate(paths) if path not in paths[:k]]
     cost = sum(_cost(bare[k], settings) for k in runs)
     say(f"{len(runs)} runs of pw.x, about {cost / workers / 60:.0f} minutes in all on free cores; records are kept")
     for done, (index, status) in enumerate(label(CrystalSet.concatenate(bare[k] for k in runs), settings, folder, workers), 1):

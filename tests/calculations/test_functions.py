@@ -127,7 +127,7 @@ def test_screen_returns_each_crystal_in_its_nearer_form(predicted, labelled, tar
         given = (sampled if forms[candidate] == "sampled" else started)[candidate - 10]
         np.testing.assert_array_equal(crystals[row].fractional, given.fractional)
         np.testing.assert_array_equal(crystals[row].atom_columns["predicted_dos"], given.atom_columns["predicted_dos"])
-        assert columns["strain_energy"][row] == pytest.approx(0.3 if candidate == 10 else 0.0)
+        assert columns["relaxation_energy"][row] == pytest.approx(0.3 if candidate == 10 else 0.0)
         assert columns["energy"][row] == pytest.approx(
             started.crystal_columns["energy"][candidate - 10] + 0.6 * (candidate == 10)
         )

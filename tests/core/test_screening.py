@@ -218,7 +218,7 @@ def test_each_candidate_goes_on_in_its_nearer_form(two):
     assert screened.funnel == {"candidates": 2, "valid": 2, "converged": 2, "formation energy": 2, "predicted": 2, "unique": 2}
     first, second = screened.ranking
     assert first["predicted_distance"] == pytest.approx(0, abs=1e-7)
-    assert first["strain_energy"] == pytest.approx(0.4) and second["strain_energy"] == 0
+    assert first["relaxation_energy"] == pytest.approx(0.4) and second["relaxation_energy"] == 0
     assert first["formation_energy"] == pytest.approx(-0.2) and first["status"] == "converged"
 
 
@@ -231,17 +231,18 @@ def test_stability_is_that_of_the_relaxed_form(two):
     assert screened.rejected == {"relaxation: max steps": [100]}
 
 
-def test_strain_can_be_limited(two):
+def test_the_relaxation_energy_can_be_limited(two):
     def forms(limit):
         return {
-            r["candidate"]: r["form"] for r in screen(two, REFERENCES, TARGET, ScreenCriteria(max_strain_energy=limit)).ranking
+            r["candidate"]: r["form"]
+            for r in screen(two, REFERENCES, TARGET, ScreenCriteria(max_relaxation_energy=limit)).ranking
         }
 
     assert forms(0.5) == {100: "sampled", 101: "relaxed"}
     assert forms(0.3) == {100: "relaxed", 101: "relaxed"}
     unknown = two.with_columns(crystal={"energy": np.array([-14.4, -14.4, np.nan, np.nan])})
-    assert screen(unknown, REFERENCES, TARGET).ranking[0]["strain_energy"] is None
-    rows = screen(unknown, REFERENCES, TARGET, ScreenCriteria(max_strain_energy=9.0)).ranking
+    assert screen(unknown, REFERENCES, TARGET).ranking[0]["relaxation_energy"] is None
+    rows = screen(unknown, REFERENCES, TARGET, ScreenCriteria(max_relaxation_energy=9.0)).ranking
     assert {row["form"] for row in rows} == {"relaxed"}
 
 

@@ -238,4 +238,4 @@ def test_crystals_as_sampled_are_ranked_on_request(campaign):
     for row, crystal in zip(rows, crystals, strict=True):
         np.testing.assert_array_equal(crystal.lattices, sampled[row["candidate"]].lattices)
         np.testing.assert_array_equal(crystal.fractional, sampled[row["candidate"]].fractional)
-        assert row["strain_energy"] > -1e-3 and np.isfinite(row["formation_energy"])
+        assert row["relaxation_energy"] > -1e-3 and np.isfinite(row["formation_energy"])
