@@ -25,10 +25,10 @@ from quality_report.modes import Mode, Wish
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.dataset import load_labelled
-from aiida_dosmatgen.engine.predictors import predict
-from aiida_dosmatgen.engine.sampler import batches
-from aiida_dosmatgen.engine.splits import split_by_system, without_test
+from aiida_dosmatgen.engine.diffusion.sampler import batches
+from aiida_dosmatgen.engine.prediction.predictors import predict
+from aiida_dosmatgen.engine.training.dataset import load_labelled
+from aiida_dosmatgen.engine.training.splits import split_by_system, without_test
 
 ROOT = Path(__file__).parents[1]
 

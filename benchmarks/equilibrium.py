@@ -24,7 +24,7 @@ from quality_report.judging import Judge
 from quality_report.ranking import protocol
 
 from aiida_dosmatgen.core.job import ForceField, sha256_of
-from aiida_dosmatgen.engine.dataset import load_labelled
+from aiida_dosmatgen.engine.training.dataset import load_labelled
 
 ROOT = Path(__file__).parents[1]
 

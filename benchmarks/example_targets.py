@@ -18,7 +18,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.sampler import sample
+from aiida_dosmatgen.engine.diffusion.sampler import sample
 
 TARGETS = Path(__file__).parents[1] / "examples" / "targets"
 CRYSTALS = {"zincblende_SiC": ("Si", "C", 4.38), "zincblende_GaAs": ("Ga", "As", 5.75), "diamond_Ge": ("Ge", "Ge", 5.76)}

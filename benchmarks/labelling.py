@@ -26,7 +26,7 @@ import numpy as np
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.job import LabelSettings, sha256_of
-from aiida_dosmatgen.engine.labelling import estimated_cost, gather, label
+from aiida_dosmatgen.engine.labelling.pwscf import estimated_cost, gather, label
 
 GPA = 160.21766208  # GPa per eV/Å³
 DATASET = Path(__file__).parents[1] / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"

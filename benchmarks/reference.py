@@ -26,8 +26,8 @@ from torch import Tensor
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import Architecture, Runtime, SampleParameters, TrainJob, TrainParameters
 from aiida_dosmatgen.engine.commands.train import run
-from aiida_dosmatgen.engine.conditioning import Condition
-from aiida_dosmatgen.engine.denoiser import Denoiser, Output, State
+from aiida_dosmatgen.engine.diffusion.conditioning import Condition
+from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser, Output, State
 
 ROOT = Path(__file__).parents[1]
 DATASET = ROOT / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"

@@ -36,9 +36,9 @@ from mace.calculators import MACECalculator  # noqa: E402
 from aiida_dosmatgen.core.contacts import closest_contacts  # noqa: E402
 from aiida_dosmatgen.core.crystals import CrystalSet  # noqa: E402
 from aiida_dosmatgen.core.job import ForceField, RelaxParameters, sha256_of  # noqa: E402
-from aiida_dosmatgen.engine.forcefields import load  # noqa: E402
-from aiida_dosmatgen.engine.prototypes import elemental, generate  # noqa: E402
+from aiida_dosmatgen.engine.labelling.prototypes import elemental, generate  # noqa: E402
 from aiida_dosmatgen.engine.relaxation import gather, relax  # noqa: E402
+from aiida_dosmatgen.engine.relaxation.forcefields import load  # noqa: E402
 
 GPA = 160.21766208
 HOLE = 0.3  # distance over the sum of covalent radii, below which atoms lie on each other

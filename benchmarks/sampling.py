@@ -49,14 +49,14 @@ from aiida_dosmatgen.core.job import SampleParameters, sha256_of
 from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.conditioning import Condition
-from aiida_dosmatgen.engine.dataset import load_labelled
-from aiida_dosmatgen.engine.denoiser import Denoiser
-from aiida_dosmatgen.engine.guidance import Guidance, make
-from aiida_dosmatgen.engine.predictors import Predictor, predict
-from aiida_dosmatgen.engine.sampler import condition_on, decoded
-from aiida_dosmatgen.engine.solver import Noise, generator_of, solve
-from aiida_dosmatgen.engine.splits import split_by_system
+from aiida_dosmatgen.engine.diffusion.conditioning import Condition
+from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
+from aiida_dosmatgen.engine.diffusion.guidance import Guidance, make
+from aiida_dosmatgen.engine.diffusion.sampler import condition_on, decoded
+from aiida_dosmatgen.engine.diffusion.solver import Noise, generator_of, solve
+from aiida_dosmatgen.engine.prediction.predictors import Predictor, predict
+from aiida_dosmatgen.engine.training.dataset import load_labelled
+from aiida_dosmatgen.engine.training.splits import split_by_system
 
 MODELS = Path(__file__).parents[1] / "aiida_dosmatgen" / "models"
 SWEEP = (10, 20, 30, 50, 100)
@@ -160,7 +160,7 @@ def generate(
 ) -> CrystalSet:
     """Return the candidates of a batch; those of turn k are ``k·candidates`` and following.
 
-    The same as :func:`aiida_dosmatgen.engine.sampler.sample` for each target, but for several targets in one batch.
+    The same as :func:`aiida_dosmatgen.engine.diffusion.sampler.sample` for each target, but for several targets in one batch.
     """
     n = batch.n_atoms
     conditions = [condition_on(target, model, batch.candidates, n) for _, target in batch.targets]

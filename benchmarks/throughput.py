@@ -1,6 +1,6 @@
 """How many candidates a second, and how much memory: the table of the sampling benchmark.
 
-Each row is a call of :func:`aiida_dosmatgen.engine.sampler.sample`. On the CPU it runs in a process of its own, because the
+Each row is a call of :func:`aiida_dosmatgen.engine.diffusion.sampler.sample`. On the CPU it runs in a process of its own, because the
 peak of the resident memory can only be read for a process as a whole; what is counted is its growth from the time when the
 model is loaded and has been used once.
 """
@@ -26,7 +26,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.sampler import sample
+from aiida_dosmatgen.engine.diffusion.sampler import sample
 
 AT_ONCE = (1, 8, 64, 512)
 SIZES = (2, 4, 8, 12)

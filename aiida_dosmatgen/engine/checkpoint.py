@@ -39,14 +39,14 @@ def _in_order(content: bytes) -> bytes:
 def build_model(header: CheckpointHeader) -> nn.Module:
     """Make the untrained model that a header describes."""
     if header.kind == "denoiser":
-        from .denoiser import Denoiser
+        from .diffusion.denoiser import Denoiser
 
         return Denoiser.from_header(header)
     if header.kind == "classifier":
-        from .classifier import Classifier
+        from .prediction.classifier import Classifier
 
         return Classifier.from_header(header)
-    from .predictors import Predictor
+    from .prediction.predictors import Predictor
 
     return Predictor.from_header(header)
 

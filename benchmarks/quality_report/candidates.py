@@ -1,4 +1,4 @@
-"""Candidates of many targets at a time, each the one that :func:`aiida_dosmatgen.engine.sampler.sample` gives for its target.
+"""Candidates of many targets at a time, each the one that :func:`aiida_dosmatgen.engine.diffusion.sampler.sample` gives for its target.
 
 Candidate k of target i has the number 10,000·i + k.
 """
@@ -15,13 +15,13 @@ import torch
 from aiida_dosmatgen.core.constraints import resolve
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
-from aiida_dosmatgen.engine.classifier import Classifier
-from aiida_dosmatgen.engine.conditioning import Condition
-from aiida_dosmatgen.engine.constraints import Constrained
-from aiida_dosmatgen.engine.denoiser import Denoiser
-from aiida_dosmatgen.engine.guidance import make
-from aiida_dosmatgen.engine.sampler import attempted, batches, condition_on, decoded
-from aiida_dosmatgen.engine.solver import Noise, generator_of, solve
+from aiida_dosmatgen.engine.diffusion.conditioning import Condition
+from aiida_dosmatgen.engine.diffusion.constraints import Constrained
+from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
+from aiida_dosmatgen.engine.diffusion.guidance import make
+from aiida_dosmatgen.engine.diffusion.sampler import attempted, batches, condition_on, decoded
+from aiida_dosmatgen.engine.diffusion.solver import Noise, generator_of, solve
+from aiida_dosmatgen.engine.prediction.classifier import Classifier
 
 from .modes import Mode
 from .work import kept, key_of

@@ -23,9 +23,9 @@ from aiida_dosmatgen.core.forms import SAMPLED
 from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.dataset import type_indices
-from aiida_dosmatgen.engine.forcefields import load
-from aiida_dosmatgen.engine.sampler import precision
+from aiida_dosmatgen.engine.diffusion.sampler import precision
+from aiida_dosmatgen.engine.relaxation.forcefields import load
+from aiida_dosmatgen.engine.training.dataset import type_indices
 
 from . import accuracy, equilibrium, figures, judging, ranking, validation
 from .candidates import Models, candidates_of

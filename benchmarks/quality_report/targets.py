@@ -12,7 +12,7 @@ from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.engine.dataset import load_labelled, with_formation_energies
+from aiida_dosmatgen.engine.training.dataset import load_labelled, with_formation_energies
 
 GPA = 1 / 160.21766208  # eV/Å³
 

@@ -12,7 +12,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.engine.labelling import estimated_cost, label, record_path
+from aiida_dosmatgen.engine.labelling.pwscf import estimated_cost, label, record_path
 
 from .ranking import Best
 from .work import say

@@ -15,7 +15,7 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.core.pseudopotentials import collect
-from aiida_dosmatgen.engine.labelling import label_one
+from aiida_dosmatgen.engine.labelling.pwscf import label_one
 
 CRYSTALS = {
     "zincblende_SiC": bulk("SiC", "zincblende", a=4.38),

@@ -13,7 +13,7 @@ import pytest
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.job import LabelSettings
-from aiida_dosmatgen.engine.labelling import estimated_cost
+from aiida_dosmatgen.engine.labelling.pwscf import estimated_cost
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 

@@ -18,9 +18,9 @@ from aiida_dosmatgen.core.job import LabelSettings, RelaxParameters, SampleParam
 from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.thermo import elemental_references
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.dataset import load_labelled, with_formation_energies
-from aiida_dosmatgen.engine.denoiser import Denoiser
-from aiida_dosmatgen.engine.sampler import sample
+from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
+from aiida_dosmatgen.engine.diffusion.sampler import sample
+from aiida_dosmatgen.engine.training.dataset import load_labelled, with_formation_energies
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PACKAGE = Path(__file__).parents[2] / "aiida_dosmatgen"

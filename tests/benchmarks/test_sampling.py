@@ -13,10 +13,10 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from aiida_dosmatgen.core.job import SampleParameters, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import save_model
-from aiida_dosmatgen.engine.dataset import load_labelled
-from aiida_dosmatgen.engine.denoiser import Denoiser, State
-from aiida_dosmatgen.engine.guidance import ClassifierFree, make
-from aiida_dosmatgen.engine.sampler import condition_on, sample
+from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser, State
+from aiida_dosmatgen.engine.diffusion.guidance import ClassifierFree, make
+from aiida_dosmatgen.engine.diffusion.sampler import condition_on, sample
+from aiida_dosmatgen.engine.training.dataset import load_labelled
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ELEMENTS = "B C N O Si Ga Ge As".split()

@@ -21,7 +21,7 @@ from aiida_dosmatgen.core.pseudopotentials import collect, cutoffs, valence_elec
 from aiida_dosmatgen.data.conversion import structure_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.pdos import projected_crystal
-from aiida_dosmatgen.engine.labelling import label_one
+from aiida_dosmatgen.engine.labelling.pwscf import label_one
 
 pytestmark = pytest.mark.skipif(shutil.which("projwfc.x") is None, reason="Quantum ESPRESSO is not installed")
 

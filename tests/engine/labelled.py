@@ -4,7 +4,7 @@ import numpy as np
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, gaussian_dos
-from aiida_dosmatgen.engine.prototypes import generate
+from aiida_dosmatgen.engine.labelling.prototypes import generate
 
 ELEMENTS = ["C", "Si", "Ge"]
 

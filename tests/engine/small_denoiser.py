@@ -7,7 +7,7 @@ import torch
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.engine.checkpoint import save_model
-from aiida_dosmatgen.engine.denoiser import Denoiser
+from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
 
 SIZE = {"width": 16, "layers": 1, "frequencies": 2}
 

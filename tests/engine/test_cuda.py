@@ -11,21 +11,20 @@ import torch
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import ForceField, RelaxParameters, Results, Runtime, TrainJob, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.engine import forcefields
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.commands import prepare, train
-from aiida_dosmatgen.engine.dataset import load_labelled
-from aiida_dosmatgen.engine.fused_mace import RadialTable, ScalarConvolution
-from aiida_dosmatgen.engine.predictors import predict
-from aiida_dosmatgen.engine.prototypes import generate
-from aiida_dosmatgen.engine.relaxation import STATUSES, gather, relax
-from aiida_dosmatgen.engine.sampler import Sampler, size_probabilities
+from aiida_dosmatgen.engine.diffusion.sampler import Sampler, size_probabilities
+from aiida_dosmatgen.engine.labelling.prototypes import generate
+from aiida_dosmatgen.engine.prediction.predictors import predict
+from aiida_dosmatgen.engine.relaxation import STATUSES, forcefields, gather, relax
+from aiida_dosmatgen.engine.relaxation.fused_mace import RadialTable, ScalarConvolution
+from aiida_dosmatgen.engine.training.dataset import load_labelled
 
+from .diffusion.test_sampler import assert_same
 from .labelled import labelled
-from .test_predictors import PACKAGE
-from .test_sampler import assert_same
-from .test_training import SMALL
+from .prediction.test_predictors import PACKAGE
+from .training.test_training import SMALL
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 

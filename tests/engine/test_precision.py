@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from aiida_dosmatgen.engine.environment import PairMoments
-from aiida_dosmatgen.engine.lattice import LatticeScaler, decode, encode
-from aiida_dosmatgen.engine.network import PairGeometry
+from aiida_dosmatgen.engine.diffusion.lattice import LatticeScaler, decode, encode
+from aiida_dosmatgen.engine.diffusion.network import PairGeometry
 from aiida_dosmatgen.engine.precision import full_precision
+from aiida_dosmatgen.engine.prediction.environment import PairMoments
 
 LATTICES = 5.0 * torch.eye(3).expand(2, 3, 3) + 0.3 * torch.arange(18.0).reshape(2, 3, 3).sin()
 FRACTIONAL = torch.arange(24.0).reshape(2, 4, 3).sin().remainder(1)

@@ -13,7 +13,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dft import n_bands
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.data.crystals import CrystalSetData
-from aiida_dosmatgen.engine.labelling import gather, label
+from aiida_dosmatgen.engine.labelling.pwscf import gather, label
 from aiida_dosmatgen.workflows.label import LabelWorkChain
 
 from .conftest import FAMILY

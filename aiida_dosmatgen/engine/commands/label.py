@@ -9,8 +9,8 @@ import numpy as np
 from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.job import LabelJob, Results, sha256_of
-from ..labelling import estimated_cost, gather, label, record_path
-from ..splits import assign, leak, summary
+from ..labelling.pwscf import estimated_cost, gather, label, record_path
+from ..training.splits import assign, leak, summary
 from . import Clock, Progress, results
 
 

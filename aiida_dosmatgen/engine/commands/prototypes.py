@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ...core.errors import ContentError
-from ..prototypes import generate
+from ..labelling.prototypes import generate
 
 
 def write(elements: list[str], count: int, seed: int, max_atoms: int, output: Path) -> None:

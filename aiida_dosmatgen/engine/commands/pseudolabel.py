@@ -27,9 +27,9 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
     import torch
 
     from ..checkpoint import load_model
-    from ..forcefields import load
-    from ..prototypes import generate
-    from ..pseudolabels import most_certain, thinned
+    from ..labelling.prototypes import generate
+    from ..relaxation.forcefields import load
+    from ..training.pseudolabels import most_certain, thinned
 
     clock = Clock(job.runtime.max_seconds)
     device = prepare(job.runtime)
@@ -76,9 +76,9 @@ def _starts(crystals: CrystalSet) -> range:
 
 
 def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, rng: np.random.Generator) -> CrystalSet:
-    from ..predictors import predict
-    from ..pseudolabels import sound
+    from ..prediction.predictors import predict
     from ..relaxation import gather, relax
+    from ..training.pseudolabels import sound
 
     chosen = rng.random(len(crystals)) < job.relaxed
     given = crystals[np.flatnonzero(chosen)]

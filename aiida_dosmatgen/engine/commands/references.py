@@ -7,7 +7,7 @@ import numpy as np
 from ...core.elements import atomic_number
 from ...core.errors import ContentError
 from ...core.job import ReferencesJob, Results
-from ..references import reference_candidates, reference_energies
+from ..relaxation.references import reference_candidates, reference_energies
 from . import Clock, prepare, results
 from .relax import discard, kept, load_evaluator, relax_all
 

@@ -12,8 +12,8 @@ import torch
 
 from ...core.crystals import CrystalSet
 from ...core.job import ReferencesJob, RelaxJob, Results
-from ..forcefields import Evaluator, load
 from ..relaxation import Relaxed, gather, relax
+from ..relaxation.forcefields import Evaluator, load
 from ..relaxation.parts import Parts
 from . import Clock, Progress, prepare, results
 

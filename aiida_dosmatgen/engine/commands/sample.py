@@ -15,7 +15,7 @@ from ...core.errors import ContentError
 from ...core.job import Results, SampleJob, sha256_of
 from ...core.target import DosTarget
 from ..checkpoint import load_model
-from ..sampler import precision, sample
+from ..diffusion.sampler import precision, sample
 from . import Clock, Progress, prepare, results
 
 

@@ -27,8 +27,8 @@ _TIGHT_BINDING_STATE = "tight-binding-state.safetensors"
 
 def kept(job: TrainJob) -> list[str]:
     """Name what the trainers keep after each epoch."""
-    from ..forcefield_training import WORK_FOLDER
-    from ..training import STATE_FILE
+    from ..training.forcefield import WORK_FOLDER
+    from ..training.loop import STATE_FILE
 
     if job.parameters.model == "forcefield":
         return [WORK_FOLDER]
@@ -52,9 +52,9 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
     from torch_geometric.loader import DataLoader
 
     from ..checkpoint import build_model, load_model, save_model
-    from ..dataset import LabelledDataset, load_labelled, with_formation_energies
-    from ..splits import split_by_system, without_test
-    from ..training import Schedule, Trainer
+    from ..training.dataset import LabelledDataset, load_labelled, with_formation_energies
+    from ..training.loop import Schedule, Trainer
+    from ..training.splits import split_by_system, without_test
 
     parameters, dataset_sha256 = job.parameters, _hash(folder / job.dataset, "data set")
     if job.pseudolabelled is not None and parameters.model != "denoiser":
@@ -125,9 +125,9 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
 
 
 def _with_pseudolabels(job: TrainJob, folder: Path, labelled: CrystalSet, held_out: CrystalSet) -> CrystalSet:
-    from ..dataset import load_labelled
-    from ..pseudolabels import joined
-    from ..splits import without_test
+    from ..training.dataset import load_labelled
+    from ..training.pseudolabels import joined
+    from ..training.splits import without_test
 
     assert job.pseudolabelled is not None
     return joined(labelled, without_test(load_labelled(folder / job.pseudolabelled))[0], held_out, job.seed)
@@ -145,9 +145,9 @@ def _fit_tight_binding(
     """Fit the tight binding of a predictor, as the first part of its training, and return how many passes are done."""
     import torch
 
-    from ..dataset import LabelledDataset
-    from ..tightbinding import TightBindingObjective
-    from ..training import Schedule, Trainer
+    from ..prediction.tightbinding import TightBindingObjective
+    from ..training.dataset import LabelledDataset
+    from ..training.loop import Schedule, Trainer
 
     epochs = job.parameters.tight_binding_epochs
     part = predictor.tight_binding
@@ -177,7 +177,7 @@ def _header(
     parent_sha256: str | None,
     pseudolabelled_sha256: str | None,
 ) -> CheckpointHeader:
-    from ..dataset import vocabulary
+    from ..training.dataset import vocabulary
 
     kind = job.parameters.model
     assert kind != "forcefield"
@@ -231,10 +231,10 @@ def _objective(parameters: TrainParameters, model: Any, dataset: Any, scale: boo
     """Return what is minimised; a new model takes its scalers from the data set, one with a parent keeps the parent's."""
     from torch_geometric.loader import DataLoader
 
-    from ..dataset import to_dense
+    from ..training.dataset import to_dense
 
     if parameters.model == "predictor":
-        from ..predictors import PredictorObjective
+        from ..prediction.predictors import PredictorObjective
 
         if scale:
             model.set_scalers(dataset, DEFAULT_GRID)
@@ -242,19 +242,19 @@ def _objective(parameters: TrainParameters, model: Any, dataset: Any, scale: boo
     if scale:
         model.fit_statistics(to_dense(batch) for batch in DataLoader(dataset, batch_size=256))
     if parameters.model == "classifier":
-        from ..classifier import ClassifierObjective
+        from ..prediction.classifier import ClassifierObjective
 
         return ClassifierObjective()
-    from ..conditioning import Dropout
-    from ..denoiser_training import DenoiserObjective
+    from ..diffusion.conditioning import Dropout
+    from ..training.denoiser import DenoiserObjective
 
     return DenoiserObjective(Dropout(parameters.drop_crystal, parameters.drop_site, parameters.total_only))
 
 
 def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Results:
-    from ..dataset import load_labelled
-    from ..forcefield_training import train_force_field
-    from ..splits import without_test
+    from ..training.dataset import load_labelled
+    from ..training.forcefield import train_force_field
+    from ..training.splits import without_test
 
     if job.pseudolabelled is not None:
         raise ContentError("pseudolabelled: only a denoiser learns from predicted curves; a force field does not")

@@ -1,0 +1,235 @@
+"""The projection P: densities of states into the space of the node embeddings.
+
+A crystal may carry one curve for each of its atoms, for some of them, one total curve, or none. Each projection has a
+learned embedding for "nothing given", so that an absent condition is something the network has seen, and any mixture of
+sites with and without a curve is in distribution. Nothing beyond the energy up to which a curve is complete gets in: there
+the standardised curve is zero (the mean of the training set) and the projection is told where that begins.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ...core.dos import EnergyGrid
+from ..batch import DenseBatch
+
+_LIMIT = 8.0  # standard deviations; a target far outside of the training set must not blow up the embedding
+_HIDE_EDGE = 0.25  # share of training crystals whose curves are cut short, as those of runs with few bands are
+_SHORTEST = 1.0  # eV; no curve is cut below
+_DROPOUT = 0.3  # of bins and of the hidden layer: some hundred crystals are fewer than the bins of a curve
+
+STRETCH = 0.06
+"""Standard deviation of the logarithm by which curves are stretched in training."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Condition:
+    """What is asked of B crystals with N atoms each (or padded to N).
+
+    :param site: states/eV of each atom, shape (B, N, n); anything where not given.
+    :param site_given: shape (B, N).
+    :param total: states/eV/atom, shape (B, n); anything where not given.
+    :param total_given: shape (B,).
+    :param complete_below: energy in eV up to which the curves hold; may be infinite, shape (B,).
+    """
+
+    site: Tensor
+    site_given: Tensor
+    total: Tensor
+    total_given: Tensor
+    complete_below: Tensor
+
+    @classmethod
+    def none(cls, n_crystals: int, n_atoms: int, n_points: int, like: Tensor) -> "Condition":
+        """Return the condition that asks for nothing."""
+        return cls(
+            like.new_zeros(n_crystals, n_atoms, n_points),
+            torch.zeros(n_crystals, n_atoms, dtype=torch.bool, device=like.device),
+            like.new_zeros(n_crystals, n_points),
+            torch.zeros(n_crystals, dtype=torch.bool, device=like.device),
+            like.new_full((n_crystals,), math.inf),
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is asked of any crystal."""
+        return not bool(self.site_given.any() or self.total_given.any())
+
+    def dropped(self) -> "Condition":
+        """Return the same crystals with nothing asked of them."""
+        return dataclasses.replace(
+            self, site_given=torch.zeros_like(self.site_given), total_given=torch.zeros_like(self.total_given)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout:
+    """How the conditions of training crystals are thinned out (core.job.TrainParameters).
+
+    :param crystal: probability that a crystal's whole condition is dropped.
+    :param site: probability that a site loses its curve, in crystals that keep a site condition. Those sites are gathered
+        in as few crystals as half-empty conditions allow, so that complete ones stay the most frequent.
+    :param total_only: probability that a crystal shows only its total curve.
+    """
+
+    crystal: float = 0.15
+    site: float = 0.2
+    total_only: float = 0.15
+
+    def __call__(self, batch: DenseBatch, generator: torch.Generator | None = None) -> Condition:
+        """Draw the condition that each crystal of a batch shows."""
+        n_crystals, n_atoms = batch.mask.shape
+        device, mask = batch.mask.device, batch.mask
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, dtype=torch.float64).to(device)
+
+        none = uniform(n_crystals) < self.crystal
+        total_given = ~none & (uniform(n_crystals) < self.total_only)
+        share = min(1.0, 2 * self.site)
+        thinned = uniform(n_crystals) < share
+        lost = thinned[:, None] & (uniform(n_crystals, n_atoms) < self.site / max(share, 1e-12))
+        site_given = mask & ~lost & ~(none | total_given)[:, None]
+        end = batch.complete_below.to(torch.float64).clamp_max(1e6)
+        lowered = _SHORTEST + uniform(n_crystals) * (end.clamp_max(10.0) - _SHORTEST).clamp_min(0)
+        cut = uniform(n_crystals) < _HIDE_EDGE
+        return Condition(
+            batch.dos,
+            site_given,
+            total_curve(batch.dos, mask),
+            total_given,
+            torch.where(cut, torch.minimum(lowered, end), end).to(batch.dos.dtype),
+        )
+
+
+def stretched(
+    condition: Condition, grid: EnergyGrid, generator: torch.Generator | None = None, scale: float = STRETCH
+) -> Condition:
+    """Stretch the energies of each crystal's curves by a random factor: D(E) → s·D(s·E), ln s ~ N(0, scale²).
+
+    Bands widen as a crystal is compressed, to first order by a factor common to all of them. A training set has each crystal
+    at a few volumes only, and without this a network learns these few curves by heart instead of their shape.
+    """
+    draws = torch.randn(len(condition.complete_below), generator=generator, dtype=torch.float64)
+    factor = torch.exp(scale * draws).to(condition.site)
+    points = torch.as_tensor(grid.points, dtype=condition.site.dtype, device=condition.site.device)
+    place = ((factor[:, None] * points - grid.emin) / grid.spacing).clamp(0, grid.n - 1)  # (B, n)
+    low = place.floor().long().clamp_max(grid.n - 2)
+    share = place - low
+
+    def resampled(curves: Tensor) -> Tensor:
+        index, weight = (x.reshape(len(x), *[1] * (curves.ndim - 2), -1).expand_as(curves) for x in (low, share))
+        values = torch.lerp(curves.gather(-1, index), curves.gather(-1, index + 1), weight)
+        return values * factor.reshape(-1, *[1] * (curves.ndim - 1))
+
+    return dataclasses.replace(
+        condition,
+        site=resampled(condition.site),
+        total=resampled(condition.total),
+        complete_below=condition.complete_below / factor,
+    )
+
+
+def total_curve(dos: Tensor, mask: Tensor) -> Tensor:
+    """Return the DOS per atom, averaged over the atoms of each crystal, shape (B, n)."""
+    present = mask.to(dos.dtype)[..., None]
+    return (dos * present).sum(1) / present.sum(1).clamp_min(1)
+
+
+def curve_statistics(points: Tensor, curves: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each bin over the curves that are complete there, shapes (n,), float64.
+
+    :param points: energies of the bins in eV, shape (n,).
+    :param curves: pairs of curves (m, n) and the energies up to which they are complete (m,).
+    """
+    count, first, second = (torch.zeros(len(points), dtype=torch.float64) for _ in range(3))
+    for values, edge in curves:
+        complete = points.cpu().double() <= edge.double().cpu()[:, None]
+        kept = torch.where(complete, values.double().cpu(), 0.0)
+        count += complete.sum(0)
+        first += kept.sum(0)
+        second += kept.square().sum(0)
+    mean = first / count.clamp_min(1)
+    std = (second / count.clamp_min(1) - mean.square()).clamp_min(0).sqrt()
+    return mean, std.clamp_min(0.1 * float(std.mean()) + 1e-6)  # bins that are empty in all of them
+
+
+class CurveProjection(nn.Module):
+    """One kind of curve into embeddings: standardise each bin, hide what is not complete, two linear layers; or the null.
+
+    :param grid: the energies of the curves.
+    :param width: size of the embedding.
+    """
+
+    points: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, grid: EnergyGrid, width: int) -> None:
+        super().__init__()
+        self.grid = grid
+        self.register_buffer("points", torch.tensor(grid.points), persistent=False)
+        self.register_buffer("mean", torch.zeros(grid.n))
+        self.register_buffer("std", torch.ones(grid.n))
+        self.project = nn.Sequential(
+            nn.Dropout(_DROPOUT), nn.Linear(grid.n + 1, width), nn.SiLU(), nn.Dropout(_DROPOUT), nn.Linear(width, width)
+        )
+        self.null = nn.Parameter(0.02 * torch.randn(width))
+
+    def fit(self, curves: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Set mean and standard deviation of each bin, over the curves that are complete there.
+
+        :param curves: pairs of curves (m, n) and the energies up to which they are complete (m,).
+        """
+        mean, std = curve_statistics(self.points, curves)
+        self.mean.copy_(mean)
+        self.std.copy_(std)
+
+    def forward(self, curves: Tensor, given: Tensor, complete_below: Tensor) -> Tensor:
+        """Project curves.
+
+        :param curves: states/eV, shape (…, n).
+        :param given: where there is one, shape (…).
+        :param complete_below: eV, shape (…).
+        :return: shape (…, width).
+        """
+        standardised = ((curves - self.mean.to(curves)) / self.std.to(curves)).clamp(-_LIMIT, _LIMIT)
+        complete = self.points.to(curves) <= complete_below[..., None]
+        standardised = torch.where(complete & given[..., None], standardised, 0.0)
+        edge = (complete_below.clamp(self.grid.emin, self.grid.emax) - self.grid.emin) / (self.grid.emax - self.grid.emin)
+        embedded = self.project(torch.cat([standardised, 2 * edge[..., None] - 1], -1))
+        return torch.where(given[..., None], embedded, self.null)
+
+
+class Conditioning(nn.Module):
+    """P: the embeddings that a :class:`Condition` adds to the atoms and to the crystal.
+
+    :param grid: the energies of the curves.
+    :param width: size of the embeddings.
+    """
+
+    def __init__(self, grid: EnergyGrid, width: int) -> None:
+        super().__init__()
+        self.site = CurveProjection(grid, width)
+        self.total = CurveProjection(grid, width)
+
+    def fit(self, batches: Iterable[DenseBatch]) -> None:
+        """Set the statistics of both kinds of curve from training crystals."""
+        many = list(batches)
+        self.site.fit((b.dos[b.mask], b.complete_below[:, None].expand(b.mask.shape)[b.mask]) for b in many)
+        self.total.fit((total_curve(b.dos, b.mask), b.complete_below) for b in many)
+
+    def forward(self, condition: Condition, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed a condition.
+
+        :return: what is added to the node embeddings, shape (B, N, width), and to the context, shape (B, width): the
+            projection of the total curve and the mean of those of the sites.
+        """
+        edges = condition.complete_below[:, None].expand(mask.shape)
+        sites = self.site(condition.site, condition.site_given, edges)
+        present = mask.to(sites.dtype)[..., None]
+        mean = (sites * present).sum(1) / present.sum(1).clamp_min(1)
+        return sites, self.total(condition.total, condition.total_given, condition.complete_below) + mean

@@ -1,0 +1,371 @@
+"""Force fields behind one port: a MACE file, a MACE foundation model by name, or any ASE calculator."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import io
+import logging
+import math
+import sys
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+
+from ...core.crystals import CrystalSet
+from ...core.elements import SYMBOLS
+from ...core.errors import ContentError
+from ...core.job import ForceField
+from ..memory import is_out_of_memory, release
+from .fused_mace import TILE, ScalarConvolution, fuse
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINTS = "dosmatgen.calculators"
+"""Group of entry points under which packages offer ASE calculators by name."""
+
+
+class Evaluation(NamedTuple):
+    """What a force field says of N crystals with ΣN_i atoms in all; NaN for a crystal that it failed on.
+
+    :param energies: eV per cell, shape (N,).
+    :param forces: eV/Å, shape (ΣN_i, 3).
+    :param stresses: eV/Å³, shape (N, 3, 3), symmetric; the derivative of the energy by strain over the volume (ASE's sign).
+    """
+
+    energies: np.ndarray
+    forces: np.ndarray
+    stresses: np.ndarray
+
+
+class Evaluator(Protocol):
+    """A loaded force field.
+
+    :param description: one line that says which force field this is.
+    :param sha256: hash of the file behind it, None if there is no file.
+    """
+
+    description: str
+    sha256: str | None
+
+    def knows(self, numbers: np.ndarray) -> np.ndarray:
+        """Say which atomic numbers it can treat, shape like ``numbers``, bool."""
+
+    def evaluate(self, crystals: CrystalSet) -> Evaluation:
+        """Compute crystals that are finite, right-handed, and of known elements."""
+
+
+def load(
+    force_field: ForceField, folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
+) -> Evaluator:
+    """Load a force field.
+
+    A MACE file is a pickle, and loading it runs the code in it: it is loaded only if its hash is given, which says that it is
+    trusted, and that is checked on the very bytes that are then loaded. A foundation model is trusted by its name.
+
+    :param folder: what relative paths are relative to.
+    :param dtype: arithmetic of a MACE model; energies are always summed in float64.
+    :raises ContentError: if the file, the name or the calculator cannot be used.
+    """
+    if force_field.file is not None:
+        path = folder / force_field.file
+        return _load_mace(path, f"MACE file {path.name}", force_field, device, dtype)
+    if force_field.foundation is not None:
+        path = _foundation_file(force_field.foundation)
+        return _load_mace(path, f"MACE foundation model {force_field.foundation}", force_field, device, dtype)
+    return _load_calculator(force_field)
+
+
+# --- MACE -------------------------------------------------------------------------------------------------------------------
+
+
+class MaceEvaluator:
+    """A MACE model, evaluated on many crystals in one call.
+
+    :param model: as :func:`torch.load` gives it.
+    :param head: index of the output head of a multi-head model.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        description: str,
+        sha256: str | None = None,
+        *,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float64,
+        head: int = 0,
+    ) -> None:
+        self.description, self.sha256 = description, sha256
+        self.device, self.dtype, self.head = torch.device(device), dtype, head
+        # Energies of isolated atoms run to thousands of eV; they are added in float64, outside of the model
+        isolated = torch.atleast_2d(model.atomic_energies_fn.atomic_energies.detach().double())[head]  # type: ignore[operator,union-attr,index]
+        self.model = model.to(device=self.device, dtype=dtype).eval()
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(False)
+        self.model = fuse(self.model)
+        self._tile = TILE if any(isinstance(part, ScalarConvolution) for part in self.model.modules()) else 1
+        self.cutoff = float(model.r_max)  # type: ignore[arg-type]
+        numbers = model.atomic_numbers.cpu().numpy()  # type: ignore[operator,union-attr]
+        self._index = np.full(len(SYMBOLS), -1)
+        self._index[numbers] = np.arange(len(numbers))
+        self._isolated = isolated.cpu().numpy()
+        self._most_atoms = math.inf
+
+    @property
+    def symbols(self) -> list[str]:
+        """The elements of the model."""
+        return [SYMBOLS[z] for z in np.flatnonzero(self._index >= 0)]
+
+    def knows(self, numbers: np.ndarray) -> np.ndarray:
+        """Say which atomic numbers are in the model's table."""
+        return self._index[numbers] >= 0
+
+    def evaluate(self, crystals: CrystalSet) -> Evaluation:
+        """Compute many crystals in one call of the network; halved, and halved again, where memory does not suffice."""
+        half = (len(crystals) + 1) // 2
+        if len(crystals.numbers) <= self._most_atoms or len(crystals) == 1:
+            try:
+                return self._evaluate(crystals)
+            except (RuntimeError, MemoryError) as exception:
+                if len(crystals) == 1 or not is_out_of_memory(exception):
+                    raise
+            release(self.device)
+            logger.warning("out of memory with %d crystals at a time; going on with %d", len(crystals), half)
+            self._most_atoms = len(crystals.numbers) - 1  # later calls do not try as many again
+        first, second = self.evaluate(crystals[:half]), self.evaluate(crystals[half:])
+        return Evaluation(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
+
+    def _evaluate(self, crystals: CrystalSet) -> Evaluation:
+        species = self._index[crystals.numbers]
+        graph = self._graph(crystals, species)
+        with _default_dtype(self.dtype):
+            output = self.model(graph, compute_force=True, compute_stress=True)
+        e0 = np.bincount(crystals.crystal_of_atom, weights=self._isolated[species], minlength=len(crystals))
+        interaction = output.get("interaction_energy")
+        if interaction is None:  # plain MACE: the first contribution is that of the isolated atoms
+            interaction = output["contributions"][:, 1:].sum(-1)
+        return Evaluation(
+            e0 + interaction.detach().double().cpu().numpy(),
+            output["forces"].detach().double().cpu().numpy(),
+            output["stress"].detach().double().cpu().numpy(),
+        )
+
+    def _graph(self, crystals: CrystalSet, species: np.ndarray) -> dict[str, torch.Tensor]:
+        """Return the model's input: all crystals as one graph without edges between them."""
+        from matscipy.neighbours import neighbour_list
+
+        offsets, positions = crystals.offsets, crystals.positions
+        periodic = np.ones(3, dtype=bool)
+        edges, shifts = [], []
+        for i, lattice in enumerate(crystals.lattices):
+            first, last = offsets[i], offsets[i + 1]
+            receivers, senders, images = neighbour_list(
+                "ijS", positions=positions[first:last], cell=lattice, pbc=periodic, cutoff=self.cutoff
+            )
+            edges.append(np.stack([senders, receivers]) + first)
+            shifts.append(-images)
+        edge_index, unit_shifts = np.concatenate(edges, 1), np.concatenate(shifts)
+        edge_index, unit_shifts = self._fill_tiles(crystals, edge_index, unit_shifts)
+        crystal_of_edge = crystals.crystal_of_atom[edge_index[1]]
+        cartesian_shifts = np.einsum("ei,eij->ej", unit_shifts, crystals.lattices[crystal_of_edge])
+
+        def real(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, dtype=self.dtype, device=self.device)
+
+        def integer(array: np.ndarray) -> torch.Tensor:
+            return torch.as_tensor(array, dtype=torch.int64, device=self.device)
+
+        return {
+            "edge_index": integer(edge_index),
+            "node_attrs": real(np.eye(len(self._isolated))[species]),
+            "positions": real(positions),
+            "shifts": real(cartesian_shifts),
+            "unit_shifts": real(unit_shifts),
+            "cell": real(crystals.lattices.reshape(-1, 3)),
+            "batch": integer(crystals.crystal_of_atom),
+            "ptr": integer(offsets),
+            "head": integer(np.full(len(crystals), self.head)),
+        }
+
+    def _fill_tiles(
+        self, crystals: CrystalSet, edge_index: np.ndarray, unit_shifts: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Add edges beyond the cutoff, which count for nothing, until each receiver has whole tiles of edges."""
+        counts = np.bincount(edge_index[1], minlength=len(crystals.numbers))
+        missing = np.repeat(np.arange(len(counts)), -counts % self._tile)
+        far = np.ceil(2 * self.cutoff / np.linalg.norm(crystals.lattices[:, 0], axis=1))
+        images = np.zeros((len(missing), 3), dtype=unit_shifts.dtype)
+        images[:, 0] = far[crystals.crystal_of_atom[missing]]
+        edge_index = np.concatenate([edge_index, np.stack([missing, missing])], 1)
+        order = np.argsort(edge_index[1], kind="stable")
+        return edge_index[:, order], np.concatenate([unit_shifts, images])[order]
+
+
+def _load_mace(
+    path: Path, description: str, force_field: ForceField, device: torch.device | str, dtype: torch.dtype
+) -> Evaluator:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ContentError(f"the force field {path} does not exist") from None
+    except OSError as exception:
+        raise ContentError(f"the force field {path} cannot be read: {exception.strerror}") from None
+    sha256 = hashlib.sha256(content).hexdigest()
+    if force_field.sha256 is not None and force_field.sha256.lower() != sha256:
+        raise ContentError(
+            f"the force field {path.name} hashes to {sha256}, not to {force_field.sha256}; it was not loaded. "
+            "Give the file that was meant, or its hash"
+        )
+    if force_field.file is not None and force_field.sha256 is None:
+        raise ContentError(
+            f"the force field {path.name} was not loaded: loading it would run the code in it. "
+            f"If you trust the file, say so by its hash, force_field.sha256: {sha256}"
+        )
+    _need_mace()
+    try:
+        model = torch.load(io.BytesIO(content), map_location=device, weights_only=False)
+    except Exception as exception:  # unpickling foreign bytes can raise anything
+        reason = " ".join(str(exception).split())[:200] or type(exception).__name__
+        raise ContentError(f"{path.name} is not a MACE model file (truncated, or of another kind): {reason}") from None
+    missing = [name for name in ("atomic_numbers", "r_max", "atomic_energies_fn") if not hasattr(model, name)]
+    if not isinstance(model, torch.nn.Module) or missing:
+        raise ContentError(f"{path.name} holds a {type(model).__name__}, not a MACE model with energies")
+    head = _head(model, force_field.arguments)
+    return MaceEvaluator(model, description, sha256, device=device, dtype=dtype, head=head)
+
+
+def _head(model: torch.nn.Module, arguments: dict) -> int:
+    """Return the index of the head asked for, or of the default one."""
+    unknown = set(arguments) - {"head"}
+    if unknown:
+        raise ContentError(
+            f"force_field.arguments: {sorted(unknown)[0]!r} is not an argument of a MACE model; there is only 'head'"
+        )
+    heads = list(getattr(model, "heads", None) or ["Default"])
+    wanted = arguments.get("head")
+    if wanted is None:
+        named_default = [i for i, head in enumerate(heads) if head.lower() == "default"]
+        if len(heads) > 1 and not named_default:
+            raise ContentError(f"the model has several heads; choose one by force_field.arguments.head: {', '.join(heads)}")
+        return named_default[0] if named_default else 0
+    if wanted not in heads:
+        raise ContentError(f"force_field.arguments.head: {wanted!r} is not a head of the model; it has {', '.join(heads)}")
+    return heads.index(wanted)
+
+
+def _foundation_file(name: str) -> Path:
+    """Return the file of a MACE foundation model, downloaded by mace unless it is in mace's cache."""
+    _need_mace()
+    from mace.calculators.foundations_models import download_mace_mp_checkpoint, mace_mp_urls
+
+    if name not in mace_mp_urls:
+        raise ContentError(f"{name!r} is not a MACE foundation model; there are {', '.join(mace_mp_urls)}")
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return Path(download_mace_mp_checkpoint(name))
+    except Exception as exception:  # network errors come in many classes
+        raise ContentError(
+            f"the MACE foundation model {name} could not be downloaded ({' '.join(str(exception).split())}); "
+            f"download {mace_mp_urls[name]} elsewhere and give it as a file"
+        ) from None
+
+
+def _need_mace() -> None:
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            importlib.import_module("mace.modules")
+    except ImportError as exception:
+        raise ContentError(f"MACE cannot be imported ({exception}); install aiida-dosmatgen[engine]") from None
+
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Set torch's default dtype for a while: parts of MACE make tensors of the default one."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+# --- ASE --------------------------------------------------------------------------------------------------------------------
+
+
+class CalculatorEvaluator:
+    """Any ASE calculator, one crystal at a time. A crystal on which it raises gets NaN, the others their values.
+
+    ASE calculators do not say which elements they know; that is found out by trying each once, on a lone atom in a box.
+    """
+
+    sha256: str | None = None
+
+    def __init__(self, calculator, description: str) -> None:
+        self.calculator, self.description = calculator, description
+        self._known: dict[int, bool] = {}
+
+    def knows(self, numbers: np.ndarray) -> np.ndarray:
+        """Say which atomic numbers the calculator takes."""
+        for number in np.unique(numbers):
+            if int(number) not in self._known:
+                self._known[int(number)] = self._takes(int(number))
+        return np.array([self._known[int(number)] for number in numbers], dtype=bool)
+
+    def _takes(self, number: int) -> bool:
+        from ase import Atoms
+
+        box = Atoms([number, number], positions=[[0, 0, 0], [0, 0, 2.5]], cell=[8.0] * 3, pbc=True)
+        try:
+            self._results(box)
+        except Exception as exception:  # whatever a foreign calculator raises for an element that it does not know
+            logger.warning("%s does not take %s: %s", self.description, SYMBOLS[number], exception)
+            return False
+        return True
+
+    def _results(self, atoms) -> tuple[float, np.ndarray, np.ndarray]:
+        atoms.calc = self.calculator
+        return atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False)
+
+    def evaluate(self, crystals: CrystalSet) -> Evaluation:
+        """Compute the crystals one after another."""
+        energies, stresses = np.full(len(crystals), np.nan), np.full((len(crystals), 3, 3), np.nan)
+        forces = np.full((len(crystals.numbers), 3), np.nan)
+        offsets = crystals.offsets
+        for i, atoms in enumerate(crystals.to_ase()):
+            try:
+                energies[i], forces[offsets[i] : offsets[i + 1]], stresses[i] = self._results(atoms)
+            except Exception as exception:  # of a foreign calculator; it must not cost the other crystals
+                logger.warning("%s failed on crystal %d of the batch: %s", self.description, i, exception)
+                self.calculator.reset() if hasattr(self.calculator, "reset") else None
+        return Evaluation(energies, forces, stresses)
+
+
+def _load_calculator(force_field: ForceField) -> Evaluator:
+    name = force_field.calculator or ""
+    if force_field.sha256 is not None:
+        raise ContentError("force_field.sha256: a calculator has no file to check; leave it out")
+    named = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    module, _, attribute = name.partition(":")
+    if name not in named and not (module and attribute):
+        known = f"; installed are {', '.join(sorted(named))}" if named else ""
+        raise ContentError(
+            f"force_field.calculator: {name!r} is neither an entry point of {ENTRY_POINTS}{known}, nor of the form "
+            "module:callable, e.g. ase.calculators.emt:EMT"
+        )
+    try:
+        maker = named[name].load() if name in named else getattr(importlib.import_module(module), attribute)
+        calculator = maker(**force_field.arguments)
+    except Exception as exception:  # importing and calling foreign code
+        reason = " ".join(str(exception).split()) or type(exception).__name__
+        raise ContentError(f"force_field.calculator: {name} cannot be made: {reason}") from None
+    lacking = {"energy", "forces", "stress"} - set(getattr(calculator, "implemented_properties", ()))
+    if lacking:
+        raise ContentError(f"force_field.calculator: {name} does not give {', '.join(sorted(lacking))}")
+    arguments = ", ".join(f"{k}={v!r}" for k, v in force_field.arguments.items())
+    return CalculatorEvaluator(calculator, f"ASE calculator {name}({arguments})")

@@ -1,0 +1,47 @@
+"""Elemental references: the ground state of each element with one force field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.data import reference_states
+
+from ...core.contacts import closest_contacts
+from ...core.crystals import CrystalSet
+from ...core.elements import SYMBOLS
+from ...core.thermo import elemental_references
+from ..labelling.prototypes import elemental
+
+_SIMPLE = {"fcc", "bcc", "hcp", "diamond", "sc"}
+
+
+def reference_candidates(symbols: Iterable[str]) -> CrystalSet:
+    """Return the structures among which each element's ground state is looked for, unrelaxed.
+
+    These are the elemental prototypes, and the experimental lattice where ASE tabulates a simple one.
+
+    :return: crystals of one element each.
+    """
+    structures = [atoms for symbol in symbols for atoms in (*elemental(symbol), *_experimental(symbol))]
+    return CrystalSet.from_ase(structures)
+
+
+def _experimental(symbol: str) -> list[Atoms]:
+    state = reference_states[SYMBOLS.index(symbol)]
+    if state is None or state.get("symmetry") not in _SIMPLE:
+        return []
+    return [bulk(symbol)]
+
+
+def reference_energies(relaxed: CrystalSet) -> dict[str, float]:
+    """Return each element's lowest energy per atom, in eV, among its candidates that converged as crystals.
+
+    :param relaxed: what :func:`reference_candidates` gave, relaxed: with columns ``energy`` and ``status``. Candidates whose
+        atoms have come closer than half the sum of their covalent radii do not count.
+    :return: elements without any such candidate are missing.
+    """
+    converged = relaxed.crystal_columns["status"] == "converged"
+    return elemental_references(relaxed[np.flatnonzero(converged & (closest_contacts(relaxed) > 0.5))])

@@ -1,0 +1,184 @@
+"""Labelled crystals as a torch_geometric data set, and as dense batches."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.data import Sampler
+from torch_geometric.data import Batch, Data, InMemoryDataset
+from torch_geometric.utils import to_dense_batch
+
+from ...core.crystals import CrystalSet
+from ...core.dos import DEFAULT_GRID
+from ...core.elements import SYMBOLS
+from ...core.errors import ContentError
+from ...core.mpdos import read_records
+from ...core.thermo import elemental_references, formation_energy
+from ..batch import DenseBatch
+
+
+class LabelledDataset(InMemoryDataset):
+    """Crystals with their labels, one :class:`torch_geometric.data.Data` each.
+
+    A crystal has ``types`` (N,), ``fractional`` (N, 3), ``lattice`` (1, 3, 3; Å), ``dos`` (N, n; states/eV),
+    ``complete_below`` (1,; eV, at most the end of the grid), ``formation_energy`` (1,; eV/atom, NaN where unknown) and
+    ``tight_binding`` (N, n; states/eV, zero where there is none).
+
+    :param crystals: with the columns ``dos`` and ``complete_below``, and ``formation_energy`` and ``tight_binding`` if there.
+    :param elements: symbols in the order of the type index.
+    :raises ContentError: if a column is missing or not finite, or an element is not among ``elements``.
+    """
+
+    def __init__(self, crystals: CrystalSet, elements: Sequence[str]) -> None:
+        super().__init__(root=None)
+        check_labels(crystals)
+        types = type_indices(crystals.numbers, elements)
+        if (types < 0).any():
+            unknown = sorted({SYMBOLS[z] for z in crystals.numbers[types < 0]})
+            raise ContentError(f"the crystals contain {' '.join(unknown)}; the model knows only {' '.join(elements)}")
+        dos = crystals.atom_columns["dos"]
+        limit = np.minimum(crystals.crystal_columns["complete_below"], DEFAULT_GRID.emax)
+        energies = crystals.crystal_columns.get("formation_energy", np.full(len(crystals), np.nan))
+        model = crystals.atom_columns.get("tight_binding", np.zeros_like(dos))
+        offsets = crystals.offsets
+        self.data, self.slices = self.collate(
+            [
+                Data(
+                    types=torch.from_numpy(types[a:b]),
+                    fractional=_tensor(crystals.fractional[a:b]),
+                    lattice=_tensor(crystals.lattices[i : i + 1]),
+                    dos=_tensor(dos[a:b]),
+                    complete_below=_tensor(limit[i : i + 1]),
+                    formation_energy=_tensor(energies[i : i + 1]),
+                    tight_binding=_tensor(model[a:b]),
+                    num_nodes=int(b - a),
+                )
+                for i, (a, b) in enumerate(itertools.pairwise(offsets))
+            ]
+        )
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    return torch.tensor(np.asarray(array), dtype=torch.get_default_dtype())
+
+
+def to_dense(batch: Batch) -> DenseBatch:
+    """Pad the crystals of a torch_geometric batch to the largest one; padding atoms have type 0 and zeros elsewhere."""
+    fractional, mask = to_dense_batch(batch.fractional, batch.batch)
+    types, _ = to_dense_batch(batch.types, batch.batch)
+    dos, _ = to_dense_batch(batch.dos, batch.batch)
+    return DenseBatch(types, fractional, batch.lattice, mask, dos, batch.complete_below)
+
+
+class SizeBuckets(Sampler[list[int]]):
+    """Batches of crystals of about the same size, so that little is padded; another division in every epoch.
+
+    Crystals are ordered by size, those of one size at random, and cut into batches; the batches come in random order.
+    Epoch e depends on (seed, e) alone, so that a resumed training sees the same batches.
+
+    :param sizes: atoms of each crystal, shape (N,).
+    """
+
+    def __init__(self, sizes: Sequence[int] | np.ndarray, batch_size: int, seed: int) -> None:
+        self.sizes, self.batch_size, self.seed, self.epoch = np.asarray(sizes), batch_size, seed, 0
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.sizes) / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = np.lexsort([rng.random(len(self.sizes)), self.sizes])
+        order = np.roll(order, rng.integers(self.batch_size))  # so that the cuts fall elsewhere each time
+        batches = [order[i : i + self.batch_size].tolist() for i in range(0, len(order), self.batch_size)]
+        return iter([batches[i] for i in rng.permutation(len(batches))])
+
+
+# --- from files -------------------------------------------------------------------------------------------------------------
+
+
+def load_labelled(path: str | Path) -> CrystalSet:
+    """Read labelled crystals: an ``npz`` of a :class:`CrystalSet`, or MP-DOS json records.
+
+    Crystals whose ``status`` is not ``ok`` are left out. Cells are Niggli-reduced.
+
+    :raises ContentError: if nothing with a ``dos`` is there.
+    """
+    crystals = read_records(path) if Path(path).suffix == ".json" else CrystalSet.load(path)
+    if "status" in crystals.crystal_columns:
+        crystals = crystals[np.flatnonzero(crystals.crystal_columns["status"] == "ok")]
+    if not len(crystals):
+        raise ContentError(f"{path} has no labelled crystals")
+    return niggli(check_labels(crystals).check())
+
+
+def check_labels(crystals: CrystalSet) -> CrystalSet:
+    """Return the crystals if they have densities of states to train on.
+
+    :raises ContentError: naming the column, and the crystal if there is one to name.
+    """
+    for name, columns in (("dos", crystals.atom_columns), ("complete_below", crystals.crystal_columns)):
+        if name not in columns:
+            raise ContentError(f"the crystals have no column {name!r}; label them first (`dosmatgen label`)")
+    dos = crystals.atom_columns["dos"]
+    if dos.shape[1:] != (DEFAULT_GRID.n,):
+        raise ContentError(f"the column 'dos' has shape {dos.shape}, expected (atoms, {DEFAULT_GRID.n})")
+    bad = ~np.isfinite(dos).all(-1)
+    if bad.any():
+        raise ContentError(f"crystal {int(crystals.crystal_of_atom[bad.argmax()])}: the dos has NaN or infinite values")
+    limit = crystals.crystal_columns["complete_below"]
+    bad = ~(limit > DEFAULT_GRID.emin)
+    if bad.any():
+        i = int(bad.argmax())
+        raise ContentError(f"crystal {i}: its bands are complete below {limit[i]:g} eV only, so there is no curve to learn")
+    return crystals
+
+
+def niggli(crystals: CrystalSet) -> CrystalSet:
+    """Reduce every cell to its Niggli cell, right-handed, without rotating the crystal or reordering its atoms.
+
+    Coordinates come back in [0, 1). Cells that spglib cannot reduce stay as they are. Forces and stresses stay valid.
+    """
+    import spglib
+
+    lattices, fractional = np.empty_like(crystals.lattices), np.empty_like(crystals.fractional)
+    offsets = crystals.offsets
+    for i, lattice in enumerate(crystals.lattices):
+        reduced = spglib.niggli_reduce(lattice, eps=1e-5) if crystals[i].defect() is None else None
+        reduced = lattice if reduced is None else np.asarray(reduced)
+        if np.linalg.det(reduced) < 0:
+            reduced = -reduced
+        atoms = slice(offsets[i], offsets[i + 1])
+        lattices[i] = reduced
+        # exactly singular cells are nobody's crystal, but must not stop the others
+        change = lattice @ np.linalg.pinv(reduced) if np.isfinite(reduced).all() else np.eye(3)
+        wrapped = crystals.fractional[atoms] @ change % 1.0
+        fractional[atoms] = np.where(wrapped >= 1.0, 0.0, wrapped)
+    return crystals.replace(lattices=lattices, fractional=fractional)
+
+
+def with_formation_energies(crystals: CrystalSet) -> CrystalSet:
+    """Add the column ``formation_energy`` (eV/atom) from the energies of the set itself; NaN where they do not suffice."""
+    if "energy" not in crystals.crystal_columns:
+        return crystals
+    energies = crystals.crystal_columns["energy"]
+    values = formation_energy(energies, crystals, elemental_references(crystals))
+    return crystals.with_columns(crystal={"formation_energy": values})
+
+
+def vocabulary(crystals: CrystalSet) -> list[str]:
+    """Return the symbols of the elements of a set, by atomic number."""
+    return [SYMBOLS[z] for z in sorted(set(crystals.numbers.tolist()))]
+
+
+def type_indices(numbers: np.ndarray, elements: Sequence[str]) -> np.ndarray:
+    """Return the index of each atom's element among ``elements``, −1 for others, shape (ΣN_i,)."""
+    table = np.full(len(SYMBOLS), -1, dtype=np.int64)
+    for index, symbol in enumerate(elements):
+        table[SYMBOLS.index(symbol)] = index
+    known = (numbers >= 0) & (numbers < len(SYMBOLS))
+    return np.where(known, table[np.where(known, numbers, 0)], -1)

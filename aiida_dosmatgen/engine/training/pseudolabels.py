@@ -1,0 +1,78 @@
+"""Crystals with predicted densities of states, for a denoiser to learn from.
+
+Labels by DFT are few, and a denoiser that has seen an element in a dozen surroundings does not know it in others. A predictor
+with tight binding below it carries over to chemistry that nobody has labelled, so its curves of many new crystals teach the
+denoiser what an element looks like elsewhere (self-training; Xie, Luong, Hovy & Le, arXiv:1911.04252, for classifiers).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from ...core.contacts import closest_contacts
+from ...core.crystals import CrystalSet
+from ...core.screening import ScreenCriteria
+from .splits import assign, systems_of
+
+LABELLED_SHARE = 0.2
+"""Labelled crystals are repeated until they are about this share of what is trained on."""
+
+_SOUND = ScreenCriteria()
+
+
+def sound(crystals: CrystalSet) -> np.ndarray:
+    """Tell which crystals the screening would take for crystals, shape (N,) bool."""
+    per_atom = crystals.volumes / crystals.n_atoms
+    with np.errstate(invalid="ignore"):
+        inside = (per_atom >= _SOUND.min_volume_per_atom) & (per_atom <= _SOUND.max_volume_per_atom)
+        return inside & (closest_contacts(crystals) >= _SOUND.min_contact)
+
+
+def thinned(crystals: CrystalSet, most_of_system: int, split: tuple[float, float, int] | None) -> CrystalSet:
+    """Leave out what is kept for tests, and what a chemical system has too much of.
+
+    :param split: the arguments of :func:`.splits.assign`; None keeps nothing for tests.
+    """
+    if split is not None:
+        crystals = crystals[np.flatnonzero(assign(crystals, *split) == "train")]
+    seen: Counter[str] = Counter()
+    kept = []
+    for index, system in enumerate(systems_of(crystals)):
+        seen[system] += 1
+        if seen[system] <= most_of_system:
+            kept.append(index)
+    return crystals[kept]
+
+
+def most_certain(crystals: CrystalSet, left_out: float) -> CrystalSet:
+    """Return the crystals that have a prediction, without the share of the least certain ones."""
+    uncertainty = crystals.crystal_columns["predicted_dos_uncertainty"]
+    there = np.flatnonzero(np.isfinite(crystals.crystal_columns["predicted_formation_energy"]))
+    order = there[np.argsort(uncertainty[there], kind="stable")]  # NaN last: a predictor of one member says nothing
+    return crystals[np.sort(order[: len(order) - int(left_out * len(order))])]
+
+
+def joined(labelled: CrystalSet, pseudolabelled: CrystalSet, held_out: CrystalSet, seed: int) -> CrystalSet:
+    """Return what a denoiser is trained on: labelled crystals, repeated, and those with predicted curves.
+
+    Chemical systems that are held out are left out of the latter, too. A predicted curve is said to be complete up to where
+    some labelled one is, as the network is told of it.
+
+    :param labelled: with the columns ``dos`` and ``complete_below``.
+    :param pseudolabelled: with the column ``dos``.
+    """
+    systems = np.array(systems_of(pseudolabelled))
+    kept = pseudolabelled[np.flatnonzero(~np.isin(systems, sorted(set(systems_of(held_out)))))]
+    rng = np.random.default_rng([seed, len(kept)])
+    ends = rng.choice(labelled.crystal_columns["complete_below"], len(kept))
+    repeats = max(1, round(LABELLED_SHARE / (1 - LABELLED_SHARE) * len(kept) / len(labelled)))
+
+    def bare(crystals: CrystalSet, complete_below: np.ndarray) -> CrystalSet:
+        return crystals.replace(
+            crystal_columns={"complete_below": complete_below}, atom_columns={"dos": crystals.atom_columns["dos"]}
+        )
+
+    own = bare(labelled, labelled.crystal_columns["complete_below"])
+    return CrystalSet.concatenate([own] * repeats + [bare(kept, ends)])

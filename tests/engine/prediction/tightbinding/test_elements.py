@@ -1,0 +1,27 @@
+"""Valence orbitals and electrons of the elements."""
+
+import pytest
+import torch
+
+from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS, COVALENT_RADII, SYMBOLS
+from aiida_dosmatgen.engine.prediction.tightbinding.elements import ELECTRONEGATIVITIES, shells_and_electrons, valence
+
+
+@pytest.mark.parametrize(
+    ("symbol", "shells", "electrons"),
+    [
+        ("H", 1, 1), ("He", 1, 2), ("Li", 2, 1), ("C", 2, 4), ("Ne", 2, 8), ("Mg", 2, 2), ("Cl", 2, 7), ("K", 2, 1),
+        ("Sc", 3, 3), ("Fe", 3, 8), ("Cu", 3, 11), ("Zn", 3, 12), ("Ga", 2, 3), ("Kr", 2, 8), ("Rh", 3, 9), ("I", 2, 7),
+        ("Ba", 2, 2), ("La", 3, 3), ("Gd", 3, 3), ("Hf", 3, 4), ("Au", 3, 11), ("Pb", 2, 4), ("U", 3, 3),
+    ],
+)  # fmt: skip
+def test_shells_and_electrons(symbol, shells, electrons):
+    assert shells_and_electrons(ATOMIC_NUMBERS[symbol]) == (shells, electrons)
+
+
+def test_all_elements_with_a_radius_have_orbitals_that_hold_their_electrons():
+    assert len(ELECTRONEGATIVITIES) == len(COVALENT_RADII)
+    found = valence(SYMBOLS[1 : len(COVALENT_RADII)])
+    room = 2 * (found.present * torch.tensor([1, 3, 5])).sum(1)
+    assert (found.electrons <= room).all()
+    assert (found.energies[found.present] < 0).all()

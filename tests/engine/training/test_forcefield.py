@@ -1,0 +1,179 @@
+"""Force fields: mace's own trainer, run on labels of ours; the file is one that mace's calculator loads."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.job import ForceField, TrainJob, sha256_of
+from aiida_dosmatgen.engine.commands import train
+from aiida_dosmatgen.engine.relaxation import forcefields
+from aiida_dosmatgen.engine.training.forcefield import WORK_FOLDER, train_force_field
+from aiida_dosmatgen.engine.training.splits import split_by_system
+
+from ..labelled import labelled
+
+pytest.importorskip("mace")
+
+
+def job(epochs: int, **changes) -> TrainJob:
+    parameters = {"model": "forcefield", "epochs": epochs, "batch_size": 4, "architecture": {"width": 8}}
+    return TrainJob(dataset="data.npz", seed=1, parameters=parameters, **changes)
+
+
+@pytest.fixture(scope="module")
+def crystals() -> CrystalSet:
+    return labelled(60)
+
+
+def test_a_force_field_is_trained_and_loads(tmp_path, crystals):
+    crystals.save(tmp_path / "data.npz")
+    results = train.run(job(2), tmp_path)
+    assert (results.finished, results.done, results.output) == (True, 2, "forcefield.model")
+    assert {p.name for p in tmp_path.iterdir()} == {"data.npz", "forcefield.model", "history.json"}
+    assert set(results.details["metrics"]) >= {"energy_mae", "force_mae", "stress_mae", "n_held_out"}
+
+    evaluator = forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), tmp_path)
+    one = crystals[40]
+    # the sign of the stress: the energy's derivative by an isotropic strain is that of the labels' convention
+    step = 1e-4
+    plus, minus = (evaluator.evaluate(one.replace(lattices=one.lattices * (1 + s))).energies[0] for s in (step, -step))
+    got = evaluator.evaluate(one).stresses[0]
+    assert np.trace(got) * one.volumes[0] == pytest.approx((plus - minus) / (2 * step), rel=1e-3, abs=1e-4)
+
+
+def test_time_runs_out(tmp_path, crystals):
+    crystals[:30].save(tmp_path / "data.npz")
+    results = train.run(job(500, runtime={"max_seconds": 1.0}), tmp_path)
+    assert not results.finished
+    assert 1 <= results.done < 500
+    assert (tmp_path / "forcefield.model").stat().st_size > 10_000
+    assert (tmp_path / WORK_FOLDER).is_dir()  # to be taken up
+    again = train.run(job(results.done + 2), tmp_path)
+    assert again.finished and again.details["best_epoch"] <= again.done == results.done + 2
+    assert json.loads((tmp_path / "history.json").read_text())["epoch"] == list(range(1, again.done + 1))
+
+
+SHORT_OF_MEMORY = """
+import logging, resource, sys
+from pathlib import Path
+from aiida_dosmatgen.core.job import TrainJob
+from aiida_dosmatgen.engine.commands import train
+
+logging.basicConfig(level=logging.WARNING)
+import mace.cli.run_train  # what the trainer needs before it begins
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmPeak"))
+resource.setrlimit(resource.RLIMIT_AS, (int(peak.split()[1]) * 1024 + 500_000_000, resource.RLIM_INFINITY))
+folder = Path(sys.argv[1])
+print(train.run(TrainJob.model_validate_json((folder / "job.json").read_text()), folder).done)
+"""
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_halved(tmp_path):
+    """Its process may take 500 MB more than at its beginning, where the whole batch needs half as much again."""
+    labelled(400).save(tmp_path / "data.npz")
+    parameters = {"model": "forcefield", "epochs": 1, "batch_size": 300, "architecture": {"width": 32}}
+    (tmp_path / "job.json").write_text(TrainJob(dataset="data.npz", seed=1, parameters=parameters).model_dump_json())
+    done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "out of memory with 300 crystals at a time; going on with 150" in done.stderr
+    assert done.stdout.split()[-1] == "1"
+    assert (tmp_path / "forcefield.model").is_file() and not (tmp_path / WORK_FOLDER).exists()
+
+
+def test_the_last_epoch_is_kept_on_request(tmp_path, crystals):
+    """Forces that mean nothing are learnt by heart, so that the last epoch is not the best."""
+    noise = np.random.default_rng(0).normal(scale=5, size=(len(crystals.numbers), 3))
+    crystals.with_columns(atom={"forces": noise}).save(tmp_path / "data.npz")
+    parameters = {"model": "forcefield", "epochs": 8, "batch_size": 4, "architecture": {"width": 8}, "validation_fraction": 0.3}
+    epochs, hashes = {}, set()
+    for keep in ("best", "last"):
+        results = train.run(TrainJob(dataset="data.npz", seed=1, parameters={**parameters, "keep": keep}), tmp_path)
+        loss = json.loads((tmp_path / "history.json").read_text())["validation_loss"]
+        epochs[keep] = results.details["best_epoch"], 5 + int(np.argmin(loss[4:])), len(loss)  # four are the first stage's
+        hashes.add(results.output_sha256)
+        (tmp_path / "forcefield.model").unlink()
+    assert epochs["best"][0] == epochs["best"][1] == epochs["last"][1] < epochs["last"][0] == 8
+    assert len(hashes) == 2
+
+
+def test_energies_weigh_more_in_the_second_stage(tmp_path, crystals):
+    """The model is of that stage, even where an epoch of the first had a smaller loss by its own weights."""
+    crystals.save(tmp_path / "data.npz")
+    results = train.run(job(10), tmp_path)
+    history = json.loads((tmp_path / "history.json").read_text())
+    assert results.details["best_epoch"] > 6
+    assert history["validation_loss"][6] > history["validation_loss"][5]  # the same errors, weighed anew
+    energy = history["validation_energy_mae"][results.details["best_epoch"] - 1]
+    assert results.details["metrics"]["energy_mae"] == energy
+
+    evaluator = forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), tmp_path)
+    _, held_out = split_by_system(crystals, 0.1, 1)
+    held_out = crystals[held_out]
+    error = evaluator.evaluate(held_out).energies - held_out.crystal_columns["energy"]
+    assert np.abs(error / held_out.n_atoms).mean() == pytest.approx(energy, rel=1e-3)
+
+
+class Until:
+    """A clock that has time until an epoch is done."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch, self.done = epoch, 0
+
+    def progress(self, done: int, note: str) -> None:
+        self.done = done
+
+    def allows(self, seconds: float = 0.0) -> bool:
+        return self.done < self.epoch
+
+
+@pytest.mark.parametrize("stop", [2, 26], ids=["first stage", "second stage"])
+def test_a_training_is_taken_up_in_the_stage_that_it_had_reached(tmp_path, crystals, stop):
+    parameters, output = job(40).parameters, tmp_path / "forcefield.model"
+    epochs = []
+    for clock in (Until(stop), Until(41)):
+        outcome = train_force_field(
+            crystals, parameters, 1, tmp_path, output, tmp_path / "history.json", clock=clock, progress=clock.progress
+        )
+        assert outcome.finished == (clock.epoch == 41)
+        epochs.append((outcome.best_epoch, outcome.epochs, sha256_of(output)))
+    assert stop <= epochs[0][1] < 40 == epochs[1][1]
+    assert (epochs[0][0] > 24) == (stop > 24) and epochs[1][0] > 24
+    assert epochs[0][2] != epochs[1][2]
+    assert outcome.history["epoch"] == list(range(1, 41))
+
+
+def test_patience_ends_the_first_stage_and_then_the_training(tmp_path, crystals):
+    noise = np.random.default_rng(0).normal(scale=5, size=(len(crystals.numbers), 3))
+    crystals.with_columns(atom={"forces": noise}).save(tmp_path / "data.npz")
+    parameters = {**job(60).parameters.model_dump(), "validation_fraction": 0.3, "patience": 2}
+    results = train.run(TrainJob(dataset="data.npz", seed=1, parameters=parameters), tmp_path)
+    epochs = json.loads((tmp_path / "history.json").read_text())["epoch"]
+    assert results.finished and results.details["best_epoch"] > 36
+    assert len(epochs) < 40 and set(epochs) - set(range(1, 37))
+
+
+def test_a_batch_larger_than_the_set_is_the_set(tmp_path, crystals):
+    crystals[:30].save(tmp_path / "data.npz")
+    parameters = {"model": "forcefield", "epochs": 1, "batch_size": 64, "architecture": {"width": 8}}
+    assert train.run(TrainJob(dataset="data.npz", seed=1, parameters=parameters), tmp_path).done == 1
+
+
+def test_what_is_refused(tmp_path, crystals):
+    crystals.save(tmp_path / "data.npz")
+    with pytest.raises(ContentError, match="a force field is a MACE file"):
+        train.run(job(1, output="model.safetensors"), tmp_path)
+    with pytest.raises(ContentError, match="leave the parent out"):
+        train.run(job(1, parent="data.npz"), tmp_path)
+    columns = {k: v for k, v in crystals.crystal_columns.items() if k != "stress"}
+    crystals.replace(crystal_columns=columns).save(tmp_path / "data.npz")
+    with pytest.raises(ContentError, match="no column 'stress'"):
+        train.run(job(1), tmp_path)
+    crystals.with_columns(crystal={"energy": np.full(len(crystals), np.nan)}).save(tmp_path / "data.npz")
+    with pytest.raises(ContentError, match="0 of 60 crystals have finite energies"):
+        train.run(job(1), tmp_path)
+    assert not (tmp_path / WORK_FOLDER).exists()
