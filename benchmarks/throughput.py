@@ -1,8 +1,8 @@
 """How many candidates a second, and how much memory: the table of the sampling benchmark.
 
-Each row is a call of :func:`aiida_dosmatgen.engine.diffusion.sampler.sample`. On the CPU it runs in a process of its own, because the
-peak of the resident memory can only be read for a process as a whole; what is counted is its growth from the time when the
-model is loaded and has been used once.
+Each row is a call of :func:`aiida_dosmatgen.engine.diffusion.sampler.sample`. On the CPU it runs in a process of its own,
+because the peak of the resident memory can only be read for a process as a whole; what is counted is its growth from the time
+when the model is loaded and has been used once.
 """
 
 from __future__ import annotations

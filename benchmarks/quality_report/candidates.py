@@ -1,5 +1,6 @@
-"""Candidates of many targets at a time, each the one that :func:`aiida_dosmatgen.engine.diffusion.sampler.sample` gives for its target.
+"""Candidates of many targets at a time.
 
+Each is the one that :func:`aiida_dosmatgen.engine.diffusion.sampler.sample` gives for its target.
 Candidate k of target i has the number 10,000·i + k.
 """
 

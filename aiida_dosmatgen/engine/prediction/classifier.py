@@ -111,7 +111,8 @@ class Classifier(nn.Module):
     def forward(self, state: State, t: Tensor, mask: Tensor) -> Tensor:
         """Predict the DOS of each atom.
 
-        :param state: B crystals, noised to t; lattices in the units of this model's own :class:`..diffusion.lattice.LatticeScaler`.
+        :param state: B crystals, noised to t; lattices in the units of this model's own
+            :class:`..diffusion.lattice.LatticeScaler`.
         :param t: diffusion times; 0 is a crystal without noise, shape (B,).
         :param mask: True for atoms, shape (B, N).
         :return: states/eV, shape (B, N, n); may dip below zero.
