@@ -12,6 +12,7 @@ from aiida.common.links import LinkType
 from aiida.orm import CalcJobNode, FolderData, load_node
 from aiida.plugins import ParserFactory
 
+from aiida_dosmatgen.calculations.train import TrainCalculation
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
@@ -25,6 +26,7 @@ from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.engine.checkpoint import build_model, save_model
 from aiida_dosmatgen.engine.cli import main
+from aiida_dosmatgen.engine.commands import Clock, train
 
 SIZES = {"denoiser": {"width": 16, "layers": 1, "frequencies": 2}, "predictor": {"width": 16, "layers": 1, "members": 1}}
 SIZES["classifier"] = SIZES["denoiser"]
@@ -208,6 +210,27 @@ def test_train(train_job):
     assert all(isinstance(values, list) for values in outputs["history"].get_dict().values())
     assert "force_field" not in outputs
     outputs["history"].store(), outputs["results"].store()  # NaN would be refused here
+
+
+def test_a_predictor_that_was_stopped_in_its_tight_binding_fit_is_to_be_continued(start, monkeypatch):
+    from tests.engine.labelled import labelled
+
+    class Spent(Clock):
+        def allows(self, seconds: float = 0.0) -> bool:
+            return False
+
+    monkeypatch.setattr(train, "Clock", Spent)
+    job = start(
+        "train",
+        dataset=LabelledCrystalSetData(labelled(12)).store(),
+        parameters={"model": "predictor", "epochs": 1, "tight_binding_epochs": 2, "architecture": SIZES["predictor"]},
+        seed=3,
+    )
+    assert job.run() == 3
+    outputs, node = job.parse()
+    assert node.exit_status == TrainCalculation.exit_codes.ERROR_STOPPED_EARLY.status
+    assert outputs["checkpoint"].base.attributes.get("kind") == "predictor"
+    assert outputs["history"].get_dict() == {}
 
 
 def test_a_force_field_is_attached_as_one(train_job, make_job, model_file):

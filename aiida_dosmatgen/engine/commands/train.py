@@ -97,7 +97,8 @@ def _train_network(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
     )
     progress = Progress("epochs", parameters.epochs)
     # without the whole fit there is nothing to train on yet; what is kept is the fit so far
-    outcome = trainer.run(clock.allows, progress, folder / job.history) if fitted == passes else trainer.untrained()
+    history = folder / job.history
+    outcome = trainer.run(clock.allows, progress, history) if fitted == passes else trainer.untrained(history)
     if outcome.finished:
         (folder / _TIGHT_BINDING_STATE).unlink(missing_ok=True)
     metrics: dict[str, Any] = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)}

@@ -182,8 +182,9 @@ class Trainer:
         self.average.load_state_dict(self.best)
         return Outcome(self.average, self.best_epoch, self.epoch, finished, self.metrics, self.history)
 
-    def untrained(self) -> Outcome:
-        """Return the model as it was given."""
+    def untrained(self, history_path: Path | None = None) -> Outcome:
+        """Return the model as it was given, and write a history without epochs."""
+        _write_history(history_path, {})
         return Outcome(self.average, 0, 0, False, {}, {})
 
     def _is_over(self) -> bool:

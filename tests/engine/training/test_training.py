@@ -12,7 +12,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.commands import predict, train
+from aiida_dosmatgen.engine.commands import Clock, predict, train
 from aiida_dosmatgen.engine.prediction.predictors import Predictor, PredictorObjective
 from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding
 from aiida_dosmatgen.engine.training.loop import STATE_FILE, Schedule
@@ -100,6 +100,25 @@ def test_the_tight_binding_of_a_predictor_is_fitted_first(folder):
     assert all(torch.equal(b[name], a[name]) for name in a)
     untouched = TightBinding(["C", "Si", "Ge"])
     assert not torch.equal(a["tight_binding.bond"], untouched.bond)
+
+
+def test_a_fit_of_tight_binding_that_is_stopped_leaves_all_files(folder, monkeypatch):
+    """Time is up whenever it is asked for, so that each run does no more than it always does."""
+
+    class Spent(Clock):
+        def allows(self, seconds: float = 0.0) -> bool:
+            return False
+
+    monkeypatch.setattr(train, "Clock", Spent)
+    (folder / "history.json").write_text('{"epoch": [1, 2]}')  # of another training
+    parameters = {"tight_binding_epochs": 2}
+    stopped = train.run(job("predictor", 1, parameters=parameters), folder)
+    assert (stopped.finished, stopped.done, stopped.of) == (False, 1, 3)
+    assert json.loads((folder / "history.json").read_text()) == {}
+    assert read_header(folder / "checkpoint.safetensors").kind == "predictor"
+    continued = train.run(job("predictor", 1, parameters=parameters), folder)
+    assert (continued.finished, continued.done) == (True, 3)
+    assert json.loads((folder / "history.json").read_text())["epoch"] == [1]
 
 
 def test_a_denoiser_sees_pseudo_labelled_crystals_of_other_systems(folder, crystals):
