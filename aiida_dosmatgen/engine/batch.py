@@ -1,9 +1,15 @@
 """Crystals as dense padded tensors: what the networks train on."""
 
 import dataclasses
+from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch_geometric.data import Batch
+from torch_geometric.utils import to_dense_batch
+
+from ..core.elements import SYMBOLS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,3 +46,20 @@ class DenseBatch:
             return tensor if isinstance(target, torch.dtype) and not tensor.is_floating_point() else tensor.to(target)
 
         return DenseBatch(**{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})
+
+
+def to_dense(batch: Batch) -> DenseBatch:
+    """Pad the crystals of a torch_geometric batch to the largest one; padding atoms have type 0 and zeros elsewhere."""
+    fractional, mask = to_dense_batch(batch.fractional, batch.batch)
+    types, _ = to_dense_batch(batch.types, batch.batch)
+    dos, _ = to_dense_batch(batch.dos, batch.batch)
+    return DenseBatch(types, fractional, batch.lattice, mask, dos, batch.complete_below)
+
+
+def type_indices(numbers: np.ndarray, elements: Sequence[str]) -> np.ndarray:
+    """Return the index of each atom's element among ``elements``, −1 for others, shape (ΣN_i,)."""
+    table = np.full(len(SYMBOLS), -1, dtype=np.int64)
+    for index, symbol in enumerate(elements):
+        table[SYMBOLS.index(symbol)] = index
+    known = (numbers >= 0) & (numbers < len(SYMBOLS))
+    return np.where(known, table[np.where(known, numbers, 0)], -1)

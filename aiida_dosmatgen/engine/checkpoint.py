@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import struct
@@ -17,6 +18,14 @@ from ..core import seal
 from ..core.checkpoint_header import CheckpointHeader, open_checkpoint, read_header
 from ..core.errors import ContentError
 from ..core.files import replacing, write_synced
+
+_MODELS = {
+    "denoiser": (".diffusion.denoiser", "Denoiser"),
+    "classifier": (".diffusion.classifier", "Classifier"),
+    "predictor": (".prediction.predictor", "Predictor"),
+}
+"""Where the class of each kind of checkpoint is. It is imported when a model of its kind is built: a checkpoint is opened in
+packages that know nothing of each other."""
 
 
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
@@ -38,17 +47,8 @@ def _in_order(content: bytes) -> bytes:
 
 def build_model(header: CheckpointHeader) -> nn.Module:
     """Make the untrained model that a header describes."""
-    if header.kind == "denoiser":
-        from .diffusion.denoiser import Denoiser
-
-        return Denoiser.from_header(header)
-    if header.kind == "classifier":
-        from .prediction.classifier import Classifier
-
-        return Classifier.from_header(header)
-    from .prediction.predictors import Predictor
-
-    return Predictor.from_header(header)
+    module, name = _MODELS[header.kind]
+    return getattr(importlib.import_module(module, __package__), name).from_header(header)
 
 
 def save_model(path: str | Path, model: nn.Module, header: CheckpointHeader) -> None:

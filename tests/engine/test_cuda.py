@@ -14,11 +14,12 @@ from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.commands import prepare, train
-from aiida_dosmatgen.engine.diffusion.sampler import Sampler, size_probabilities
+from aiida_dosmatgen.engine.diffusion.candidates import size_probabilities
+from aiida_dosmatgen.engine.diffusion.sampler import Sampler
 from aiida_dosmatgen.engine.labelling.prototypes import generate
-from aiida_dosmatgen.engine.prediction.predictors import predict
+from aiida_dosmatgen.engine.prediction.predict import predict
 from aiida_dosmatgen.engine.relaxation import STATUSES, forcefields, gather, relax
-from aiida_dosmatgen.engine.relaxation.fused_mace import RadialTable, ScalarConvolution
+from aiida_dosmatgen.engine.relaxation.forcefields.fused_mace import RadialTable, ScalarConvolution
 from aiida_dosmatgen.engine.training.dataset import load_labelled
 
 from .diffusion.test_sampler import assert_same

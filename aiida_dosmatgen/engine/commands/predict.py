@@ -22,7 +22,7 @@ def run(job: PredictJob, folder: Path) -> Results:
     :raises ContentError: if the checkpoint is none of a predictor, or a file cannot be read.
     """
     from ..checkpoint import load_model
-    from ..prediction.predictors import predict
+    from ..prediction.predict import predict
 
     clock = Clock(job.runtime.max_seconds)
     device = prepare(job.runtime)

@@ -76,7 +76,7 @@ def _starts(crystals: CrystalSet) -> range:
 
 
 def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, rng: np.random.Generator) -> CrystalSet:
-    from ..prediction.predictors import predict
+    from ..prediction.predict import predict
     from ..relaxation import gather, relax
     from ..training.pseudolabels import sound
 

@@ -7,6 +7,7 @@ import numpy as np
 from ...core.elements import atomic_number
 from ...core.errors import ContentError
 from ...core.job import ReferencesJob, Results
+from ..labelling.prototypes import elemental
 from ..relaxation.references import reference_candidates, reference_energies
 from . import Clock, prepare, results
 from .relax import discard, kept, load_evaluator, relax_all
@@ -26,7 +27,9 @@ def run(job: ReferencesJob, folder: Path) -> Results:
     known = evaluator.knows(np.array([atomic_number(symbol) for symbol in elements]))
     if not known.any():
         raise ContentError(f"elements: the force field knows none of {', '.join(elements)}")
-    candidates = reference_candidates(symbol for symbol, takes in zip(elements, known, strict=True) if takes)
+    candidates = reference_candidates(
+        {symbol: elemental(symbol) for symbol, takes in zip(elements, known, strict=True) if takes}
+    )
     relaxed = relax_all(candidates, evaluator, job, folder, clock)
     relaxed.save(folder / job.output)
     done = int((relaxed.crystal_columns["status"] != "out of time").sum())

@@ -1,8 +1,7 @@
 """The denoiser: joint diffusion of types, coordinates and lattice on one network, conditioned on densities of states."""
 
-import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,36 +9,13 @@ from torch import Tensor, nn
 from ...core.dos import DEFAULT_GRID, EnergyGrid
 from ..batch import DenseBatch
 from .conditioning import Condition, Conditioning, Dropout, stretched
-from .lattice import LatticeScaler
-from .network import CrystalNetwork
-from .noise import VariancePreserving, WrappedNormal, like, stratified_times
+from .noise import like, stratified_times
+from .noised import TYPE_SCALE, NoisedCrystalModel, State, embed_time
 from .sizes import SizeDistribution
 
-if TYPE_CHECKING:
-    from ...core.checkpoint_header import CheckpointHeader
+__all__ = ["TYPE_SCALE", "Denoiser", "Encoded", "Output", "State"]
 
-__all__ = ["Denoiser", "Encoded", "Output", "State", "clean_state", "diffuse"]
-
-TYPE_SCALE = 2.0
-"""Length of the one-hot vectors. At 2 the noise hides which of some ten elements an atom is over the first half of the way
-back, and composition settles before the coordinates do."""
-
-_TIME_FREQUENCIES = 16
-TIME_FEATURES = 2 * _TIME_FREQUENCIES + 1
 _LARGEST_LOGIT = 30.0
-
-
-class State(NamedTuple):
-    """B noised crystals.
-
-    :param types: scaled one-hot vectors with noise, shape (B, N, n_elements).
-    :param fractional: shape (B, N, 3).
-    :param lattice: standardised components, shape (B, 6).
-    """
-
-    types: Tensor
-    fractional: Tensor
-    lattice: Tensor
 
 
 class Encoded(NamedTuple):
@@ -62,38 +38,6 @@ class Output(NamedTuple):
     velocity: Tensor
 
 
-def clean_state(batch: DenseBatch, n_elements: int, lattices: LatticeScaler, dtype: torch.dtype) -> State:
-    """Return the state of crystals without noise."""
-    one_hot = nn.functional.one_hot(batch.types.clamp_min(0), n_elements).to(dtype)
-    components = lattices.standardise(batch.lattices.double(), batch.n_atoms).to(dtype)
-    return State(TYPE_SCALE * one_hot, batch.fractional.to(dtype), components)
-
-
-def diffuse(
-    clean: State,
-    t: Tensor,
-    process: VariancePreserving,
-    coordinates: WrappedNormal,
-    generator: torch.Generator | None = None,
-) -> tuple[State, State]:
-    """Draw noised crystals at times t (B,), and return them with the standard normal noise that they got.
-
-    :param process: of types and lattice.
-    :param generator: on the CPU; the noise is drawn in double precision whatever the state has.
-    """
-
-    def normal(like_: Tensor) -> Tensor:
-        return torch.randn(like_.shape, generator=generator, dtype=torch.float64).to(like_)
-
-    noise = State(*(normal(part) for part in clean))
-    noised = State(
-        process.marginal(clean.types, t, noise.types),
-        coordinates.marginal(clean.fractional, t, noise.fractional),
-        process.marginal(clean.lattice, t, noise.lattice),
-    )
-    return noised, noise
-
-
 class _PairHead(nn.Module):
     """A vector for each atom from scalars for each pair: Σ_j Σ_r c_r(h_i, h_j, e_ij)·V_ij,r / N, V odd under i ↔ j."""
 
@@ -110,7 +54,7 @@ class _PairHead(nn.Module):
         return torch.einsum("bijr,bijrx->bix", coefficients, vectors)
 
 
-class Denoiser(nn.Module):
+class Denoiser(NoisedCrystalModel):
     """Predicts data from noised crystals, given what is asked of them.
 
     Types are predicted as logits and trained by cross entropy (arXiv:2211.15089), the lattice as velocity, coordinates as the
@@ -127,6 +71,8 @@ class Denoiser(nn.Module):
     :param n_curves: training crystals, which :attr:`sizes` remembers the curves of.
     """
 
+    ARCHITECTURE = ("width", "layers", "frequencies", "max_atoms", "n_curves")
+
     def __init__(
         self,
         elements: Sequence[str],
@@ -138,18 +84,10 @@ class Denoiser(nn.Module):
         max_atoms: int = 20,
         n_curves: int = 0,
     ) -> None:
-        super().__init__()
-        self.elements = tuple(elements)
-        self.grid = grid
-        self.types = VariancePreserving()
-        self.coordinates = WrappedNormal()
-        self.lattices = LatticeScaler()
+        super().__init__(elements, grid)
         self.conditioning = Conditioning(grid, width)
         self.sizes = SizeDistribution(grid, max_atoms, n_curves)
-        self.embed_types = nn.Linear(len(self.elements), width)
-        self.embed_crystal = nn.Sequential(nn.Linear(TIME_FEATURES + 6, width), nn.SiLU(), nn.Linear(width, width))
-        self.activate = nn.SiLU()
-        self.network = CrystalNetwork(width, width=width, layers=layers, frequencies=frequencies)
+        self.add_trunk(width, layers, frequencies)
         self.type_head = nn.Linear(width, len(self.elements))
         self.lattice_head = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 6))
         self.node_head = nn.Linear(width, 3)
@@ -158,28 +96,11 @@ class Denoiser(nn.Module):
             nn.init.zeros_(head.weight)  # type: ignore[arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
 
-    @classmethod
-    def from_header(cls, header: "CheckpointHeader") -> "Denoiser":
-        """Make the untrained model that a checkpoint's header describes."""
-        names = ("width", "layers", "frequencies", "max_atoms", "n_curves")
-        sizes = {name: value for name, value in header.architecture.items() if name in names}
-        return cls(header.elements, header.grid, **sizes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.node_head.weight.device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Its arithmetic."""
-        return self.node_head.weight.dtype
-
     def fit_statistics(self, batches: Iterable[DenseBatch]) -> None:
         """Set the mean and standard deviation of lattices and curves, and the sizes, from training crystals."""
         many = list(batches)
         self.sizes.fit(many)
-        self.lattices.fit(torch.cat([b.lattices for b in many]), torch.cat([b.n_atoms for b in many]))
+        self.fit_lattices(many)
         self.conditioning.fit(many)
 
     # --- prediction -------------------------------------------------------------------------------------------------
@@ -213,7 +134,7 @@ class Denoiser(nn.Module):
             return x.repeat(branches, *[1] * (x.ndim - 1)) if branches > 1 else x
 
         many, embedded = repeat(mask), repeat(embedded)
-        context = self.activate(repeat(crystal) + encoded.context)
+        context = nn.functional.silu(repeat(crystal) + encoded.context)
         hidden = self.network.propagate(repeat(nodes) + encoded.nodes, embedded, many, context)
 
         present = many.to(hidden.dtype)
@@ -235,8 +156,8 @@ class Denoiser(nn.Module):
 
     def noised(self, batch: DenseBatch, t: Tensor, generator: torch.Generator | None = None) -> tuple[State, Output]:
         """Draw noised crystals at times t, and what should be predicted of them (logits: the scaled one-hot vectors)."""
-        clean = clean_state(batch, len(self.elements), self.lattices, self.dtype)
-        state, noise = diffuse(clean, t, self.types, self.coordinates, generator)
+        clean = self.clean(batch)
+        state, noise = self.diffused(clean, t, generator)
         target = self.coordinates.target(t, noise.fractional) * batch.mask.to(self.dtype)[..., None]
         mean = target.sum(1, keepdim=True) / batch.n_atoms.clamp_min(1)[:, None, None]
         velocity = self.types.velocity(clean.lattice, t, noise.lattice)
@@ -272,13 +193,6 @@ class Denoiser(nn.Module):
         total = types + coordinates + lattice
         parts = {"types": types, "coordinates": coordinates, "lattice": lattice}
         return total, {name: value.detach() for name, value in parts.items()}
-
-
-def embed_time(t: Tensor) -> Tensor:
-    """Return t and sin, cos of ½·k·πt for k = 1 … 16: resolves a fiftieth of the way, shape (B, 33)."""
-    k = torch.arange(1, _TIME_FREQUENCIES + 1, dtype=t.dtype, device=t.device)
-    angles = t[:, None] * k * (math.pi / 2)
-    return torch.cat([t[:, None], torch.sin(angles), torch.cos(angles)], -1)
 
 
 def _cast(condition: Condition, dtype: torch.dtype) -> Condition:

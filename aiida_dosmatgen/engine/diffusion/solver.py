@@ -11,17 +11,15 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from .denoiser import State
-from .guidance import Guidance
 from .noise import VariancePreserving, WrappedNormal, like
-
-if TYPE_CHECKING:
-    from .constraints import Constrained
+from .noised import State
+from .steering.constraints import Constrained
+from .steering.guidance import Guidance
 
 __all__ = ["Noise", "Processes", "generator_of", "solve"]
 

@@ -1,6 +1,6 @@
 """What is predicted of a crystal: its density of states, its formation energy, and how sure this is.
 
-Begin with :mod:`.predictors`, an ensemble of networks on the surroundings of atoms (:mod:`.environment`) that starts from tight
-binding (:mod:`.tightbinding`). :mod:`.calibration` and :mod:`.novelty` give the uncertainty. :mod:`.classifier` predicts the
-density of states of noised crystals, for guidance.
+Begin with :mod:`.predictor`, an ensemble of networks on the surroundings of atoms (:mod:`.environment`) that starts from tight
+binding (:mod:`.tightbinding`). :mod:`.calibration` and :mod:`.novelty` give the uncertainty. :mod:`.predict` applies a trained
+predictor to a set of crystals.
 """

@@ -2,8 +2,8 @@
 
 Begin with :mod:`.relax`: crystals that are unsound are repaired (:mod:`.repair`), may be kept symmetric (:mod:`.symmetry`), and
 go through a pool (:mod:`.pool`) of L-BFGS (:mod:`.lbfgs`) whose first curvature is that of springs (:mod:`.springs`);
-:mod:`.parts` keeps what is finished. :mod:`.forcefields` loads force fields (:mod:`.fused_mace`: MACE made faster), and
-:mod:`.references` computes the energies of the elements with them.
+:mod:`.parts` keeps what is finished. :mod:`.forcefields` loads force fields, and :mod:`.references` computes the energies of
+the elements with them.
 """
 
 from .relax import STATUSES, Relaxed, gather, relax

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...core.crystals import CrystalSet
-from .forcefields import Evaluation
+from .forcefields.evaluation import Evaluation
 from .lbfgs import ManyLBFGS
 from .springs import Springs
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from ase import Atoms
@@ -13,19 +13,19 @@ from ...core.contacts import closest_contacts
 from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.thermo import elemental_references
-from ..labelling.prototypes import elemental
 
 _SIMPLE = {"fcc", "bcc", "hcp", "diamond", "sc"}
 
 
-def reference_candidates(symbols: Iterable[str]) -> CrystalSet:
+def reference_candidates(prototypes: Mapping[str, Iterable[Atoms]]) -> CrystalSet:
     """Return the structures among which each element's ground state is looked for, unrelaxed.
 
-    These are the elemental prototypes, and the experimental lattice where ASE tabulates a simple one.
+    These are its prototypes, and the experimental lattice where ASE tabulates a simple one.
 
+    :param prototypes: structures of each element, by its symbol.
     :return: crystals of one element each.
     """
-    structures = [atoms for symbol in symbols for atoms in (*elemental(symbol), *_experimental(symbol))]
+    structures = [atoms for symbol, known in prototypes.items() for atoms in (*known, *_experimental(symbol))]
     return CrystalSet.from_ase(structures)
 
 

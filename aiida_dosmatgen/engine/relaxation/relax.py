@@ -12,7 +12,7 @@ import numpy as np
 from ...core.contacts import closest_contacts, sound_crystals
 from ...core.crystals import MOST_ATOMS, CrystalSet
 from ...core.job import RelaxParameters
-from .forcefields import Evaluator
+from .forcefields.evaluation import Evaluator
 from .pool import Pool
 from .repair import OVERLAP, make_right_handed, push_apart
 from .symmetry import Operations, impose, symmetrize

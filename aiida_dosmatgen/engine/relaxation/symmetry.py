@@ -13,7 +13,7 @@ import numpy as np
 import spglib
 
 from ...core.crystals import CrystalSet
-from .forcefields import Evaluation
+from .forcefields.evaluation import Evaluation
 
 _SWEEPS = 10  # translations and positions are averaged in turn, as each is only as exact as the other
 

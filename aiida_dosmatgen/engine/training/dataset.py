@@ -1,4 +1,4 @@
-"""Labelled crystals as a torch_geometric data set, and as dense batches."""
+"""Labelled crystals as a torch_geometric data set, and from files."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.utils.data import Sampler
-from torch_geometric.data import Batch, Data, InMemoryDataset
-from torch_geometric.utils import to_dense_batch
+from torch_geometric.data import Data, InMemoryDataset
 
 from ...core.crystals import CrystalSet
 from ...core.dos import DEFAULT_GRID
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
+from ...core.job import sha256_of
 from ...core.mpdos import read_records
 from ...core.thermo import elemental_references, formation_energy
-from ..batch import DenseBatch
+from ..batch import type_indices
+from ..niggli import niggli
 
 
 class LabelledDataset(InMemoryDataset):
@@ -65,14 +66,6 @@ class LabelledDataset(InMemoryDataset):
 
 def _tensor(array: np.ndarray) -> torch.Tensor:
     return torch.tensor(np.asarray(array), dtype=torch.get_default_dtype())
-
-
-def to_dense(batch: Batch) -> DenseBatch:
-    """Pad the crystals of a torch_geometric batch to the largest one; padding atoms have type 0 and zeros elsewhere."""
-    fractional, mask = to_dense_batch(batch.fractional, batch.batch)
-    types, _ = to_dense_batch(batch.types, batch.batch)
-    dos, _ = to_dense_batch(batch.dos, batch.batch)
-    return DenseBatch(types, fractional, batch.lattice, mask, dos, batch.complete_below)
 
 
 class SizeBuckets(Sampler[list[int]]):
@@ -138,29 +131,6 @@ def check_labels(crystals: CrystalSet) -> CrystalSet:
     return crystals
 
 
-def niggli(crystals: CrystalSet) -> CrystalSet:
-    """Reduce every cell to its Niggli cell, right-handed, without rotating the crystal or reordering its atoms.
-
-    Coordinates come back in [0, 1). Cells that spglib cannot reduce stay as they are. Forces and stresses stay valid.
-    """
-    import spglib
-
-    lattices, fractional = np.empty_like(crystals.lattices), np.empty_like(crystals.fractional)
-    offsets = crystals.offsets
-    for i, lattice in enumerate(crystals.lattices):
-        reduced = spglib.niggli_reduce(lattice, eps=1e-5) if crystals[i].defect() is None else None
-        reduced = lattice if reduced is None else np.asarray(reduced)
-        if np.linalg.det(reduced) < 0:
-            reduced = -reduced
-        atoms = slice(offsets[i], offsets[i + 1])
-        lattices[i] = reduced
-        # exactly singular cells are nobody's crystal, but must not stop the others
-        change = lattice @ np.linalg.pinv(reduced) if np.isfinite(reduced).all() else np.eye(3)
-        wrapped = crystals.fractional[atoms] @ change % 1.0
-        fractional[atoms] = np.where(wrapped >= 1.0, 0.0, wrapped)
-    return crystals.replace(lattices=lattices, fractional=fractional)
-
-
 def with_formation_energies(crystals: CrystalSet) -> CrystalSet:
     """Add the column ``formation_energy`` (eV/atom) from the energies of the set itself; NaN where they do not suffice."""
     if "energy" not in crystals.crystal_columns:
@@ -175,10 +145,13 @@ def vocabulary(crystals: CrystalSet) -> list[str]:
     return [SYMBOLS[z] for z in sorted(set(crystals.numbers.tolist()))]
 
 
-def type_indices(numbers: np.ndarray, elements: Sequence[str]) -> np.ndarray:
-    """Return the index of each atom's element among ``elements``, −1 for others, shape (ΣN_i,)."""
-    table = np.full(len(SYMBOLS), -1, dtype=np.int64)
-    for index, symbol in enumerate(elements):
-        table[SYMBOLS.index(symbol)] = index
-    known = (numbers >= 0) & (numbers < len(SYMBOLS))
-    return np.where(known, table[np.where(known, numbers, 0)], -1)
+def hash_of(path: Path, what: str) -> str:
+    """Return the SHA-256 of a file.
+
+    :param what: what the message calls it.
+    :raises ContentError: if it cannot be read.
+    """
+    try:
+        return sha256_of(path)
+    except OSError:
+        raise ContentError(f"the {what} {path} does not exist or cannot be read") from None

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
+from ..batch import to_dense
 from ..diffusion.conditioning import Dropout
 from ..diffusion.denoiser import Denoiser
-from .dataset import to_dense
 
 _REPEATS = 4  # draws of time and noise for each held-out crystal
 _EVALUATION_SEED = 20_200_619

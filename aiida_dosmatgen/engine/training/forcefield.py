@@ -1,24 +1,16 @@
 """A small MACE force field from labelled crystals, by mace-torch's own trainer.
 
-The trainer runs as a process of its own in a folder below the job's: it sets global state of torch, and a process can be
-stopped when time is up. What it has reached is on disk as its checkpoints; from the best of them the model is written.
+The trainer runs as a process of its own (:mod:`.mace`) in a folder below the job's.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -27,31 +19,21 @@ from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
 from ...core.files import replacing
 from ...core.job import TrainParameters
-from ...core.labels import GPA
 from ...core.thermo import elemental_references, formation_energy
-from ..memory import NO_MEMORY
+from .mace import NAME, Clock, best_epoch, checkpoints, lacked_memory, last_line, nothing_left, read_history, trainer, watch
 from .splits import split_by_system
 
 logger = logging.getLogger(__name__)
 
 WORK_FOLDER = "mace"
 
-_NAME = "forcefield"
 _CUTOFF = 5.0  # Å
 
 _SECOND_STAGE = 0.6  # share of the epochs after which energies weigh more
 
-_SECONDS_TO_WRITE = 45.0  # to start the trainer once more and let it write the model
 _HIGHEST_ENERGY = 10.0
 """eV/atom above the elements. Crystals beyond are squeezed to thousands of GPa; no relaxation comes near them, and a small
 model that tries to fit them loses accuracy where it matters."""
-
-
-class Clock(Protocol):
-    """The time that is left."""
-
-    def allows(self, seconds: float = 0.0) -> bool:
-        """Say whether something that takes so many seconds still fits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,27 +87,27 @@ def train_force_field(
     work.mkdir(exist_ok=True)
     _write_frames(crystals[training], work / "training.xyz")
     _write_frames(crystals[held_out] if len(held_out) else crystals[training], work / "validation.xyz")
-    record = work / "results" / f"{_NAME}_run-{seed}_train.txt"
+    record = work / "results" / f"{NAME}_run-{seed}_train.txt"
     while True:
         arguments = _arguments(parameters, seed, torch.device(device).type)
-        with _trainer(arguments, work, torch.device(device).index) as process:
-            stopped = _watch(process, record, work, clock, progress)
-        if stopped or process.returncode == 0 or parameters.batch_size == 1 or not _lacked_memory(work / "trainer.log"):
+        with trainer(arguments, work, torch.device(device).index) as process:
+            stopped = watch(process, record, work, clock, progress)
+        if stopped or process.returncode == 0 or parameters.batch_size == 1 or not lacked_memory(work / "trainer.log"):
             break
         half = (parameters.batch_size + 1) // 2
         logger.warning("out of memory with %d crystals at a time; going on with %d", parameters.batch_size, half)
         parameters = parameters.model_copy(update={"batch_size": half})
     if stopped:  # the trainer writes the model when it has nothing left to do
-        with _trainer(_nothing_left(arguments, work), work, torch.device(device).index) as process:
+        with trainer(nothing_left(arguments, work), work, torch.device(device).index) as process:
             process.wait()
-    model = work / f"{_NAME}{'_stagetwo' if _checkpoints(work, second=True) else ''}.model"
+    model = work / f"{NAME}{'_stagetwo' if checkpoints(work, second=True) else ''}.model"
     if process.returncode != 0 or not model.is_file():
-        raise ContentError(f"mace failed: {_last_line(work / 'trainer.log')}; see {work / 'trainer.log'}")
+        raise ContentError(f"mace failed: {last_line(work / 'trainer.log')}; see {work / 'trainer.log'}")
     with replacing(output) as partial:
         shutil.copyfile(model, partial)
-    history = _history(record)
+    history = read_history(record)
     _write_json(history_path, history)
-    best = history["epoch"].index(_best_epoch(work))
+    best = history["epoch"].index(best_epoch(work))
     metrics = {key: history[f"validation_{key}"][best] for key in ("energy_mae", "force_mae", "stress_mae")}
     outcome = ForceFieldOutcome(
         best_epoch=history["epoch"][best],
@@ -180,7 +162,7 @@ def _arguments(parameters: TrainParameters, seed: int, device: str) -> list[str]
     """
     size = parameters.architecture
     options = {
-        "name": _NAME, "seed": seed, "device": device, "work_dir": ".", "default_dtype": "float32",
+        "name": NAME, "seed": seed, "device": device, "work_dir": ".", "default_dtype": "float32",
         "train_file": "training.xyz", "valid_file": "validation.xyz", "E0s": "average",
         "energy_key": "REF_energy", "forces_key": "REF_forces", "stress_key": "REF_stress",
         "model": "ScaleShiftMACE", "hidden_irreps": f"{size.width}x0e", "num_interactions": size.layers,
@@ -201,111 +183,6 @@ def _arguments(parameters: TrainParameters, seed: int, device: str) -> list[str]
     return [*flags, *(text for key, value in options.items() for text in (f"--{key}", str(value)))]
 
 
-def _nothing_left(arguments: list[str], work: Path) -> list[str]:
-    """Return arguments with which the trainer, taking up a training in a folder, has no epoch left to do."""
-    second = bool(_checkpoints(work, second=True))
-    # the last of an option's values counts; a second stage has to begin before the last epoch
-    return [*arguments, "--start_swa", "0", "--max_num_epochs", "1"] if second else [*arguments, "--max_num_epochs", "0"]
-
-
-@contextlib.contextmanager
-def _trainer(arguments: list[str], work: Path, gpu: int | None) -> Iterator[subprocess.Popen]:
-    """Run mace's trainer in a folder; it is gone when the context ends.
-
-    :param gpu: which GPU; the trainer has no option for that, and sees this one only.
-    """
-    threads = str(torch.get_num_threads())
-    environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
-    if gpu is not None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        environment["CUDA_VISIBLE_DEVICES"] = str(gpu) if visible is None else visible.split(",")[gpu]
-    with open(work / "trainer.log", "ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "mace.cli.run_train", *arguments],
-            cwd=work, env=environment, stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.terminate()
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(10)
-                if process.poll() is None:
-                    process.kill()
-            process.wait()
-
-
-def _watch(process: subprocess.Popen, record: Path, work: Path, clock: Clock, progress: Callable[[int, str], None]) -> bool:
-    """Wait for the trainer, and stop it when time is up; return whether it was stopped."""
-    shown = 0
-    while process.poll() is None:
-        time.sleep(0.5)
-        history = _history(record)
-        if history["epoch"] and history["epoch"][-1] > shown:
-            shown = history["epoch"][-1]
-            progress(shown, f"validation {history['validation_loss'][-1]:.4g}")
-            for second in (False, True):  # the trainer reads one of each stage at its end
-                for path in _checkpoints(work, second)[:-2]:
-                    path.unlink()
-        # without a checkpoint there would be nothing to write a model from
-        if not clock.allows(_SECONDS_TO_WRITE) and any((work / "checkpoints").glob("*.pt")):
-            process.send_signal(signal.SIGTERM)
-            process.wait()
-            return True
-    return False
-
-
-def _history(record: Path) -> dict[str, list]:
-    """Read the trainer's record of the validation errors: loss, eV/atom, eV/Å, GPa."""
-    history: dict[str, list] = {"epoch": [], "validation_loss": []}
-    units = {"energy_mae": ("mae_e_per_atom", 1.0), "force_mae": ("mae_f", 1.0), "stress_mae": ("mae_stress", GPA)}
-    history |= {f"validation_{name}": [] for name in units}
-    lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
-    for line in lines:
-        try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the last line, while it is being written
-        if entry.get("mode") != "eval" or entry.get("epoch") is None:
-            continue
-        while history["epoch"] and history["epoch"][-1] > entry["epoch"]:  # the trainer goes on from its best epoch
-            for values in history.values():
-                values.pop()
-        history["epoch"].append(entry["epoch"] + 1)
-        history["validation_loss"].append(entry["loss"])
-        for name, (key, unit) in units.items():
-            history[f"validation_{name}"].append(entry[key] * unit)
-    return history
-
-
-def _best_epoch(work: Path) -> int:
-    """Return the epoch of the weights that the trainer writes, counted from one: its last checkpoint's."""
-    last = [*_checkpoints(work, second=False), *_checkpoints(work, second=True)][-1]
-    return 1 + _epoch_of(last)
-
-
-def _checkpoints(work: Path, second: bool) -> list[Path]:
-    """Return the checkpoints of one of the two stages, the latest last."""
-    found = (work / "checkpoints").glob(f"{_NAME}_run-*_epoch-*.pt")
-    return sorted((path for path in found if path.stem.endswith("_swa") == second), key=_epoch_of)
-
-
-def _epoch_of(checkpoint: Path) -> int:
-    return int(checkpoint.stem.removesuffix("_swa").rpartition("-")[2])
-
-
 def _write_json(path: Path, content: dict) -> None:
     with replacing(path) as partial:
         partial.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _lacked_memory(path: Path) -> bool:
-    """Whether the trainer, which logs in a file, ended because there was no memory left."""
-    last = _last_line(path)
-    return any(text in last for text in NO_MEMORY)
-
-
-def _last_line(path: Path) -> str:
-    lines = [line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it said nothing"

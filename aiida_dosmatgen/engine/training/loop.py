@@ -16,18 +16,16 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
-import safetensors
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
-from ...core import seal
 from ...core.errors import ContentError
 from ...core.files import replacing
-from ..checkpoint import save_tensors
 from ..memory import halving
 from .dataset import LabelledDataset, SizeBuckets
+from .state import load_state, save_state
 
 STATE_FILE = "training-state.safetensors"
 
@@ -274,48 +272,36 @@ class Trainer:
     # --- the state between runs ---------------------------------------------------------------------------------------------
 
     def _save(self, history_path: Path | None) -> None:
-        tensors = {f"model:{k}": v for k, v in self.model.state_dict().items()}
-        tensors |= {f"average:{k}": v for k, v in self.average.state_dict().items()}
-        tensors |= {f"best:{k}": v for k, v in self.best.items()}
-        for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer:{index}:{k}": torch.as_tensor(v) for k, v in state.items()}
-        # shared tensors cannot be stored twice by safetensors
-        tensors = {k: v.detach().clone() for k, v in tensors.items()}
+        tensors = {
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "best": self.best,
+            "optimizer": {
+                f"{index}:{name}": torch.as_tensor(value)
+                for index, state in self.optimizer.state_dict()["state"].items()
+                for name, value in state.items()
+            },
+        }
         progress = {
-            "fingerprint": self.fingerprint,
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
             "best_loss": None if math.isinf(self.best_loss) else self.best_loss,
             "metrics": self.metrics,
             "history": self.history,
         }
-        save_tensors(self.path, tensors, {"training": json.dumps(progress)})
+        save_state(self.path, tensors, progress, self.fingerprint)
         _write_history(history_path, self.history)
 
     def _resume(self) -> None:
-        if not self.path.is_file():
+        found = load_state(self.path, self.fingerprint, self.device)
+        if found is None:
             return
-        try:
-            with safetensors.safe_open(self.path, framework="pt", device=str(self.device)) as archive:
-                metadata = archive.metadata() or {}
-                progress = json.loads(metadata["training"])
-                if progress["fingerprint"] != self.fingerprint:
-                    return
-                with open(self.path, "rb") as stream:
-                    if not seal.is_intact(stream, metadata.get(seal.KEY)):
-                        return
-                tensors = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a mapping
-        except (safetensors.SafetensorError, KeyError, ValueError):
-            return  # it is of no use, and will be replaced
-
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-
-        self.model.load_state_dict(part("model:"))
-        self.average.load_state_dict(part("average:"))
-        self.best = part("best:")
+        tensors, progress = found
+        self.model.load_state_dict(tensors["model"])
+        self.average.load_state_dict(tensors["average"])
+        self.best = tensors["best"]
         states: dict[int, dict[str, Tensor]] = {}
-        for name, value in part("optimizer:").items():
+        for name, value in tensors["optimizer"].items():
             index, key = name.split(":", 1)
             # counts of steps belong on the CPU: from a GPU each of them would be fetched at each step
             states.setdefault(int(index), {})[key] = value.cpu() if key == "step" else value

@@ -16,10 +16,9 @@ from ...core.crystals import CrystalSet
 from ...core.dos import DEFAULT_GRID
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
+from ..labelling.prototypes import VACANCY
 
 SPLIT_NAMES = ("train", "test-system", "test-prototype")
-VACANCY = " vacancy"
-"""What follows the name of a prototype if an atom is missing."""
 
 _NEVER_HELD_OUT = ("elemental", "generated")
 

@@ -13,11 +13,11 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import SampleParameters
-from aiida_dosmatgen.engine.diffusion.constraints import Constrained
 from aiida_dosmatgen.engine.diffusion.denoiser import TYPE_SCALE, Denoiser, Output, State
 from aiida_dosmatgen.engine.diffusion.sampler import sample
 from aiida_dosmatgen.engine.diffusion.solver import Noise, generator_of, solve
-from aiida_dosmatgen.engine.training.dataset import niggli
+from aiida_dosmatgen.engine.diffusion.steering.constraints import Constrained
+from aiida_dosmatgen.engine.niggli import niggli
 
 ELEMENTS = ["C", "Si", "Ge"]
 UNREDUCED = [[5.0, 0, 0], [4.0, 4.5, 0.3], [6.0, 0.2, 5.0]]

@@ -13,7 +13,7 @@ from aiida_dosmatgen.engine.batch import DenseBatch
 from aiida_dosmatgen.engine.diffusion.conditioning import Condition, Dropout
 from aiida_dosmatgen.engine.diffusion.denoiser import TYPE_SCALE, Denoiser, Encoded, State
 from aiida_dosmatgen.engine.diffusion.solver import Noise, generator_of, solve
-from aiida_dosmatgen.engine.training.dataset import niggli
+from aiida_dosmatgen.engine.niggli import niggli
 
 GRID = EnergyGrid(-5.0, 5.0, 21)
 ELEMENTS = ["B", "N", "Si"]

@@ -10,10 +10,10 @@ import torch
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import SampleParameters
+from aiida_dosmatgen.engine.diffusion.classifier import Classifier
 from aiida_dosmatgen.engine.diffusion.conditioning import Condition
 from aiida_dosmatgen.engine.diffusion.denoiser import TYPE_SCALE, Denoiser, State
-from aiida_dosmatgen.engine.diffusion.guidance import ClassifierFree, ClassifierGuided, make
-from aiida_dosmatgen.engine.prediction.classifier import Classifier
+from aiida_dosmatgen.engine.diffusion.steering.guidance import ClassifierFree, ClassifierGuided, make
 
 GRID = EnergyGrid(-5.0, 5.0, 21)
 ELEMENTS = ["C", "Si"]

@@ -13,8 +13,9 @@ from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.engine.diffusion.candidates import batches, condition_on, size_probabilities, sizes
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
-from aiida_dosmatgen.engine.diffusion.sampler import Sampler, batches, condition_on, sample, size_probabilities, sizes
+from aiida_dosmatgen.engine.diffusion.sampler import Sampler, sample
 from aiida_dosmatgen.engine.diffusion.solver import generator_of
 
 GRID = EnergyGrid(-10.0, 10.0, 400)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_dosmatgen.core.assignment import supported
-from aiida_dosmatgen.engine.diffusion.transport import project
+from aiida_dosmatgen.engine.diffusion.steering.transport import project
 
 
 @st.composite

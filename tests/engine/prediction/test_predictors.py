@@ -8,19 +8,23 @@ import torch
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
+import aiida_dosmatgen
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.engine.batch import to_dense
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.prediction import predictors
-from aiida_dosmatgen.engine.prediction.predictors import Predictor, PredictorObjective, predict
+from aiida_dosmatgen.engine.niggli import niggli
+from aiida_dosmatgen.engine.prediction.predict import predict
+from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding
-from aiida_dosmatgen.engine.training.dataset import LabelledDataset, load_labelled, niggli, with_formation_energies
+from aiida_dosmatgen.engine.training.dataset import LabelledDataset, load_labelled, with_formation_energies
+from aiida_dosmatgen.engine.training.predictor import PredictorObjective
 from aiida_dosmatgen.engine.training.splits import split_by_system, without_test
 
 from ..labelled import ELEMENTS, beyond, labelled
 
-PACKAGE = Path(predictors.__file__).parents[2]
+PACKAGE = Path(aiida_dosmatgen.__file__).parent
 
 HEADER = CheckpointHeader(
     kind="predictor",
@@ -178,7 +182,7 @@ def test_nothing_is_calibrated_without_crystals_or_members(model, crystals):
 def test_members_leave_compounds_out(model, crystals):
     objective = PredictorObjective(DEFAULT_GRID, left_out=0.5)
     data = list(LabelledDataset(crystals, ELEMENTS))
-    seen = objective.seen(predictors.to_dense(Batch.from_data_list(data)), len(ELEMENTS), 3)
+    seen = objective.seen(to_dense(Batch.from_data_list(data)), len(ELEMENTS), 3)
     formulas = [tuple(sorted(set(c.numbers.tolist()))) for c in crystals]
     elements = torch.tensor([len(formula) == 1 for formula in formulas])
     assert seen[:, elements].all()
@@ -188,9 +192,7 @@ def test_members_leave_compounds_out(model, crystals):
     doubled = CrystalSet.from_ase([atoms.repeat((1, 1, 2)) for atoms in crystals.to_ase()])
     columns = {"dos": np.repeat(np.zeros((1, 400), np.float32), len(doubled.numbers), 0)}
     doubled = doubled.with_columns(crystal=crystals.crystal_columns, atom={**columns, "tight_binding": columns["dos"]})
-    again = objective.seen(
-        predictors.to_dense(Batch.from_data_list(list(LabelledDataset(doubled, ELEMENTS)))), len(ELEMENTS), 3
-    )
+    again = objective.seen(to_dense(Batch.from_data_list(list(LabelledDataset(doubled, ELEMENTS)))), len(ELEMENTS), 3)
     assert torch.equal(seen, again)
     # and what a member does not see moves none of its weights
     member = int(seen.mean(1).argmin())

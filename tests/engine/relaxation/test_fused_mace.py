@@ -8,7 +8,7 @@ import torch
 
 from aiida_dosmatgen.engine.labelling.prototypes import generate
 from aiida_dosmatgen.engine.relaxation.forcefields import MaceEvaluator
-from aiida_dosmatgen.engine.relaxation.fused_mace import TILE, RadialTable, ScalarConvolution, fuse
+from aiida_dosmatgen.engine.relaxation.forcefields.fused_mace import TILE, RadialTable, ScalarConvolution, fuse
 
 from ..small_mace import save_small_mace
 

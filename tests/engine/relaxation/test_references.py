@@ -11,12 +11,13 @@ from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import ReferencesJob, RelaxJob
 from aiida_dosmatgen.engine.commands import references, relax
+from aiida_dosmatgen.engine.labelling.prototypes import elemental
 from aiida_dosmatgen.engine.relaxation.references import reference_candidates, reference_energies
 
 
 def test_every_candidate_is_of_its_element_alone():
     symbols = ["B", "C", "N", "O", "Si", "Ga", "As", "Fe", "Na"]
-    candidates = reference_candidates(symbols)
+    candidates = reference_candidates({symbol: elemental(symbol) for symbol in symbols})
     found = [{SYMBOLS[z] for z in crystal.numbers} for crystal in candidates]
     assert all(len(elements) == 1 for elements in found)
     assert set.union(*found) == set(symbols)

@@ -13,7 +13,8 @@ from aiida_dosmatgen.engine.checkpoint import load_model, save_model
 from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.commands import pseudolabel
 from aiida_dosmatgen.engine.labelling.prototypes import generate
-from aiida_dosmatgen.engine.prediction.predictors import Predictor, predict
+from aiida_dosmatgen.engine.prediction.predict import predict
+from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.training.dataset import load_labelled
 from aiida_dosmatgen.engine.training.pseudolabels import most_certain, thinned
 from aiida_dosmatgen.engine.training.splits import assign, systems_of

@@ -1,6 +1,5 @@
 """Densities of states by tight binding with fitted parameters: a little quantum mechanics below the networks."""
 
-from .fit import TightBindingObjective
 from .model import TightBinding
 
-__all__ = ["TightBinding", "TightBindingObjective"]
+__all__ = ["TightBinding"]

@@ -10,12 +10,15 @@ from torch_geometric.data import Batch
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.engine.batch import to_dense
 from aiida_dosmatgen.engine.checkpoint import load_model
+from aiida_dosmatgen.engine.niggli import niggli
 from aiida_dosmatgen.engine.prediction import tightbinding
-from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding, TightBindingObjective
+from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding
 from aiida_dosmatgen.engine.prediction.tightbinding.bloch import BlochSum
 from aiida_dosmatgen.engine.prediction.tightbinding.overlap import two_centre
-from aiida_dosmatgen.engine.training.dataset import LabelledDataset, niggli, to_dense
+from aiida_dosmatgen.engine.training.dataset import LabelledDataset
+from aiida_dosmatgen.engine.training.tightbinding import TightBindingObjective
 
 from ...labelled import ELEMENTS, labelled
 

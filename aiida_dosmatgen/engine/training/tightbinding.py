@@ -1,17 +1,22 @@
-"""What the parameters of tight binding are fitted to: the densities of states themselves."""
+"""The fit of tight binding, the first part of the training of a predictor: to the densities of states themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch_geometric.data import Batch
 
-from ....core.dos import DEFAULT_GRID
-from ...batch import DenseBatch
-from ...training.dataset import to_dense
-from .model import TightBinding
+from ...core.crystals import CrystalSet
+from ...core.dos import DEFAULT_GRID
+from ..batch import DenseBatch, to_dense
+from ..prediction.tightbinding import TightBinding
+from .dataset import LabelledDataset
+from .loop import Schedule, Trainer
+
+STATE_FILE = "tight-binding-state.safetensors"
 
 _EVERY = 4  # points of the grid; curves are broadened over six of them
 _POINTS = torch.tensor(DEFAULT_GRID.points[::_EVERY])
@@ -48,3 +53,40 @@ def _compared(dos: Tensor, dense: DenseBatch) -> tuple[Tensor, Tensor]:
     counted = (dense.complete_below.double()[:, None, None] >= _POINTS) & dense.mask[..., None]
     deviation = (dos - dense.dos[..., ::_EVERY]).double().abs()
     return torch.where(counted, deviation, 0.0).sum(), counted.sum().double()
+
+
+def fit(
+    model: TightBinding,
+    training: CrystalSet,
+    held_out: CrystalSet,
+    epochs: int,
+    *,
+    seed: int,
+    folder: Path,
+    fingerprint: str,
+    allows: Callable[[float], bool] = lambda seconds: True,
+    progress: Callable[[int, str], None] = lambda done, note: None,
+) -> int:
+    """Fit the parameters of a model in place, and return how many epochs are done; fewer than asked for if time ran out.
+
+    :param held_out: crystals to choose the best epoch by; may be empty.
+    :param folder: of :data:`STATE_FILE`, which stays there: the fit is not done again when the training is continued.
+    :param fingerprint: text that says which training this is.
+    :param allows: says whether something that takes so many seconds still fits into the time.
+    """
+    trainer = Trainer(
+        model.requires_grad_(True),
+        TightBindingObjective(),
+        LabelledDataset(training, model.elements),
+        LabelledDataset(held_out, model.elements) if len(held_out) else None,
+        Schedule(epochs, batch_size=16, learning_rate=0.01, ema=0.99),
+        seed=seed,
+        folder=folder,
+        fingerprint=fingerprint,
+        state_file=STATE_FILE,
+        keep_state=True,
+    )
+    outcome = trainer.run(allows, progress)
+    model.load_state_dict(outcome.model.state_dict())
+    model.requires_grad_(False)
+    return outcome.epochs

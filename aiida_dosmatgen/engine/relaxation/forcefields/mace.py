@@ -1,4 +1,4 @@
-"""Force fields behind one port: a MACE file, a MACE foundation model by name, or any ASE calculator."""
+"""MACE models, evaluated on many crystals in one call."""
 
 from __future__ import annotations
 
@@ -10,78 +10,20 @@ import logging
 import math
 import sys
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from ...core.crystals import CrystalSet
-from ...core.elements import SYMBOLS
-from ...core.errors import ContentError
-from ...core.job import ForceField
-from ..memory import is_out_of_memory, release
+from ....core.crystals import CrystalSet
+from ....core.elements import SYMBOLS
+from ....core.errors import ContentError
+from ....core.job import ForceField
+from ...memory import is_out_of_memory, release
+from .evaluation import Evaluation
 from .fused_mace import TILE, ScalarConvolution, fuse
 
 logger = logging.getLogger(__name__)
-
-ENTRY_POINTS = "dosmatgen.calculators"
-"""Group of entry points under which packages offer ASE calculators by name."""
-
-
-class Evaluation(NamedTuple):
-    """What a force field says of N crystals with ΣN_i atoms in all; NaN for a crystal that it failed on.
-
-    :param energies: eV per cell, shape (N,).
-    :param forces: eV/Å, shape (ΣN_i, 3).
-    :param stresses: eV/Å³, shape (N, 3, 3), symmetric; the derivative of the energy by strain over the volume (ASE's sign).
-    """
-
-    energies: np.ndarray
-    forces: np.ndarray
-    stresses: np.ndarray
-
-
-class Evaluator(Protocol):
-    """A loaded force field.
-
-    :param description: one line that says which force field this is.
-    :param sha256: hash of the file behind it, None if there is no file.
-    """
-
-    description: str
-    sha256: str | None
-
-    def knows(self, numbers: np.ndarray) -> np.ndarray:
-        """Say which atomic numbers it can treat, shape like ``numbers``, bool."""
-
-    def evaluate(self, crystals: CrystalSet) -> Evaluation:
-        """Compute crystals that are finite, right-handed, and of known elements."""
-
-
-def load(
-    force_field: ForceField, folder: Path, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float64
-) -> Evaluator:
-    """Load a force field.
-
-    A MACE file is a pickle, and loading it runs the code in it: it is loaded only if its hash is given, which says that it is
-    trusted, and that is checked on the very bytes that are then loaded. A foundation model is trusted by its name.
-
-    :param folder: what relative paths are relative to.
-    :param dtype: arithmetic of a MACE model; energies are always summed in float64.
-    :raises ContentError: if the file, the name or the calculator cannot be used.
-    """
-    if force_field.file is not None:
-        path = folder / force_field.file
-        return _load_mace(path, f"MACE file {path.name}", force_field, device, dtype)
-    if force_field.foundation is not None:
-        path = _foundation_file(force_field.foundation)
-        return _load_mace(path, f"MACE foundation model {force_field.foundation}", force_field, device, dtype)
-    return _load_calculator(force_field)
-
-
-# --- MACE -------------------------------------------------------------------------------------------------------------------
 
 
 class MaceEvaluator:
@@ -207,9 +149,14 @@ class MaceEvaluator:
         return edge_index[:, order], np.concatenate([unit_shifts, images])[order]
 
 
-def _load_mace(
+def load_mace(
     path: Path, description: str, force_field: ForceField, device: torch.device | str, dtype: torch.dtype
-) -> Evaluator:
+) -> MaceEvaluator:
+    """Load a MACE file, if its hash is the one given.
+
+    :param description: what the force field is called.
+    :raises ContentError: if the file is not there, not trusted, or no MACE model.
+    """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
@@ -259,8 +206,11 @@ def _head(model: torch.nn.Module, arguments: dict) -> int:
     return heads.index(wanted)
 
 
-def _foundation_file(name: str) -> Path:
-    """Return the file of a MACE foundation model, downloaded by mace unless it is in mace's cache."""
+def foundation_file(name: str) -> Path:
+    """Return the file of a MACE foundation model, downloaded by mace unless it is in mace's cache.
+
+    :raises ContentError: if there is no such model, or it cannot be downloaded.
+    """
     _need_mace()
     from mace.calculators.foundations_models import download_mace_mp_checkpoint, mace_mp_urls
 
@@ -293,79 +243,3 @@ def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
-
-
-# --- ASE --------------------------------------------------------------------------------------------------------------------
-
-
-class CalculatorEvaluator:
-    """Any ASE calculator, one crystal at a time. A crystal on which it raises gets NaN, the others their values.
-
-    ASE calculators do not say which elements they know; that is found out by trying each once, on a lone atom in a box.
-    """
-
-    sha256: str | None = None
-
-    def __init__(self, calculator, description: str) -> None:
-        self.calculator, self.description = calculator, description
-        self._known: dict[int, bool] = {}
-
-    def knows(self, numbers: np.ndarray) -> np.ndarray:
-        """Say which atomic numbers the calculator takes."""
-        for number in np.unique(numbers):
-            if int(number) not in self._known:
-                self._known[int(number)] = self._takes(int(number))
-        return np.array([self._known[int(number)] for number in numbers], dtype=bool)
-
-    def _takes(self, number: int) -> bool:
-        from ase import Atoms
-
-        box = Atoms([number, number], positions=[[0, 0, 0], [0, 0, 2.5]], cell=[8.0] * 3, pbc=True)
-        try:
-            self._results(box)
-        except Exception as exception:  # whatever a foreign calculator raises for an element that it does not know
-            logger.warning("%s does not take %s: %s", self.description, SYMBOLS[number], exception)
-            return False
-        return True
-
-    def _results(self, atoms) -> tuple[float, np.ndarray, np.ndarray]:
-        atoms.calc = self.calculator
-        return atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress(voigt=False)
-
-    def evaluate(self, crystals: CrystalSet) -> Evaluation:
-        """Compute the crystals one after another."""
-        energies, stresses = np.full(len(crystals), np.nan), np.full((len(crystals), 3, 3), np.nan)
-        forces = np.full((len(crystals.numbers), 3), np.nan)
-        offsets = crystals.offsets
-        for i, atoms in enumerate(crystals.to_ase()):
-            try:
-                energies[i], forces[offsets[i] : offsets[i + 1]], stresses[i] = self._results(atoms)
-            except Exception as exception:  # of a foreign calculator; it must not cost the other crystals
-                logger.warning("%s failed on crystal %d of the batch: %s", self.description, i, exception)
-                self.calculator.reset() if hasattr(self.calculator, "reset") else None
-        return Evaluation(energies, forces, stresses)
-
-
-def _load_calculator(force_field: ForceField) -> Evaluator:
-    name = force_field.calculator or ""
-    if force_field.sha256 is not None:
-        raise ContentError("force_field.sha256: a calculator has no file to check; leave it out")
-    named = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
-    module, _, attribute = name.partition(":")
-    if name not in named and not (module and attribute):
-        known = f"; installed are {', '.join(sorted(named))}" if named else ""
-        raise ContentError(
-            f"force_field.calculator: {name!r} is neither an entry point of {ENTRY_POINTS}{known}, nor of the form "
-            "module:callable, e.g. ase.calculators.emt:EMT"
-        )
-    try:
-        maker = named[name].load() if name in named else getattr(importlib.import_module(module), attribute)
-        calculator = maker(**force_field.arguments)
-    except Exception as exception:  # importing and calling foreign code
-        reason = " ".join(str(exception).split()) or type(exception).__name__
-        raise ContentError(f"force_field.calculator: {name} cannot be made: {reason}") from None
-    lacking = {"energy", "forces", "stress"} - set(getattr(calculator, "implemented_properties", ()))
-    if lacking:
-        raise ContentError(f"force_field.calculator: {name} does not give {', '.join(sorted(lacking))}")
-    arguments = ", ".join(f"{k}={v!r}" for k, v in force_field.arguments.items())
-    return CalculatorEvaluator(calculator, f"ASE calculator {name}({arguments})")

@@ -16,10 +16,11 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ...core.constraints import Held
-from ...core.crystals import CrystalSet
-from ..training.dataset import niggli, type_indices
-from .denoiser import TYPE_SCALE, Denoiser, State
+from ....core.constraints import Held
+from ....core.crystals import CrystalSet
+from ...batch import type_indices
+from ...niggli import niggli
+from ..denoiser import TYPE_SCALE, Denoiser, State
 from .transport import project
 
 __all__ = ["Constrained"]
@@ -30,7 +31,7 @@ class Constrained:
 
     :param model: of whose processes and scales the states are.
     :param held: what is held of each of the candidates.
-    :param power: of the drift in the ``ode`` sampler (:meth:`.noise.WrappedNormal.ode_step`), along which displacements from
+    :param power: of the drift in the ``ode`` sampler (:meth:`..noise.WrappedNormal.ode_step`), along which displacements from
         the data shrink as σ^power. Held coordinates shrink alike, or the others would lag behind them. 1 for ``ancestral``.
     """
 

@@ -7,12 +7,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ...core.errors import ContentError
-from ...core.job import SampleParameters
-from ..prediction.classifier import Classifier
-from .conditioning import Condition
-from .denoiser import Denoiser, Encoded, Output, State
-from .noise import like
+from ....core.errors import ContentError
+from ....core.job import SampleParameters
+from ..classifier import Classifier
+from ..conditioning import Condition
+from ..denoiser import Denoiser, Encoded, Output, State
+from ..noise import like
 
 __all__ = ["ClassifierFree", "ClassifierGuided", "Guidance", "make"]
 
@@ -108,9 +108,9 @@ class ClassifierGuided:
     """The unconditional denoiser, pulled towards crystals whose predicted DOS is near to the target.
 
     The classifier f reads the DOS of the *noised* crystal, and p_t(y | x_t) ∝ exp(−w·d(f(x_t, t), y)), with d the sum of the
-    distances of the given curves (:meth:`..prediction.classifier.Classifier.distance`; arXiv:2504.06249, after
+    distances of the given curves (:meth:`..classifier.Classifier.distance`; arXiv:2504.06249, after
     arXiv:2105.05233). Its gradient g = ∇d is added to the unconditional score, ∇ log p_t(x|y) = ∇ log p_t(x) − w·g. In terms of
-    what the denoiser predicts (:class:`.denoiser.Output`):
+    what the denoiser predicts (:class:`..denoiser.Output`):
 
     - coordinates: the score itself, s' = s − w·g, over its root mean square, without its mean over the atoms;
     - lattice: x̂0 = (x + σ²·score)/a = a·x − σ·v, so that x̂0' = x̂0 − w·(σ²/a)·g is v' = v + w·(σ/a)·g, where a = cos(πt/2)

@@ -1,0 +1,152 @@
+"""Which candidates there are: how many atoms each has, in which batches they are made, and what is asked of these."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ...core.constraints import own_size, sizes_allowed
+from ...core.crystals import CrystalSet
+from ...core.errors import ContentError
+from ...core.job import SampleParameters, SizeRange
+from ...core.target import DosTarget
+from .conditioning import Condition
+from .denoiser import Denoiser
+from .solver import generator_of
+
+__all__ = ["batches", "condition_on", "size_probabilities", "sizes"]
+
+
+def sizes(
+    model: Denoiser,
+    target: DosTarget | None,
+    parameters: SampleParameters,
+    seed: int,
+    candidates: Sequence[int],
+    template: CrystalSet | None = None,
+) -> list[int]:
+    """Return the number of atoms of each candidate: given, that of template, composition or target, or drawn.
+
+    :raises ContentError: if a number contradicts the target, the template or the constraints, or none is left to draw.
+    """
+    templates = [None] if template is None else [int(n) for n in template.n_atoms]
+    wanted, constraints = parameters.n_atoms, parameters.constraints
+    if isinstance(wanted, list) and not wanted:
+        raise ContentError("parameters.n_atoms: the list is empty; give numbers of atoms, or leave it out")
+    given = wanted if isinstance(wanted, list) else [wanted] if isinstance(wanted, int) else []
+    if min(given, default=1) < 1:
+        raise ContentError(f"parameters.n_atoms: a crystal cannot have {min(given)} atoms; give numbers of at least 1")
+    drawn: dict[int | None, tuple[np.ndarray, np.ndarray]] = {}
+    found = []
+    for i in candidates:
+        own = templates[i % len(templates)]
+        start = own if parameters.start_time is not None else None
+        implied = start or own_size(constraints, own) or (None if target is None else target.n_atoms)
+        if isinstance(wanted, list):
+            n = wanted[i % len(wanted)]
+        elif isinstance(wanted, int):
+            n = wanted
+        elif wanted is None and implied is not None:
+            n = implied
+        else:
+            if own not in drawn:
+                drawn[own] = _distribution(model, target, parameters, own)
+            choices, cumulative = drawn[own]
+            u = torch.rand(1, generator=generator_of(seed, i, "size"), dtype=torch.float64).item()
+            n = int(choices[np.searchsorted(cumulative, u * cumulative[-1], side="right").clip(max=len(choices) - 1)])
+        reason = _refuses(n, target, parameters, own)
+        if reason:
+            raise ContentError(reason)
+        found.append(n)
+    return found
+
+
+def _refuses(n: int, target: DosTarget | None, parameters: SampleParameters, template_size: int | None) -> str | None:
+    """Say why a candidate of n atoms is impossible."""
+    if parameters.start_time is not None and template_size is not None and n != template_size:
+        return f"parameters.start_time starts from the template, which has {template_size} atoms, but n_atoms is {n}"
+    if target is not None and target.kind == "sites":
+        if target.n_atoms is not None and n != target.n_atoms:
+            return (
+                f"parameters.n_atoms: the target has {target.n_atoms} sites, so a candidate cannot have {n} atoms; leave "
+                "n_atoms out, or say which sites the curves are for, or give the target as a total curve"
+            )
+        if n < target.least_atoms:
+            return (
+                f"parameters.n_atoms: the target has a curve for site {target.least_atoms - 1}, but a candidate has {n} atoms"
+            )
+    return sizes_allowed(parameters.constraints, template_size, n)
+
+
+def _distribution(
+    model: Denoiser, target: DosTarget | None, parameters: SampleParameters, template_size: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of atoms that are possible, and their cumulative probabilities given the target."""
+    known = model.sizes.max_atoms
+    wanted = parameters.n_atoms if isinstance(parameters.n_atoms, SizeRange) else SizeRange(min=1, max=known)
+    if wanted.max > known:
+        raise ContentError(
+            f"parameters.n_atoms: the checkpoint knows crystals of up to {known} atoms, so that nothing says how likely "
+            f"{wanted.max} are; lower max, or give the numbers as a list"
+        )
+    reasons = {n: _refuses(n, target, parameters, template_size) for n in range(wanted.min, wanted.max + 1)}
+    choices = np.array([n for n, reason in reasons.items() if reason is None])
+    if not len(choices):
+        raise ContentError(f"no number of atoms from {wanted.min} to {wanted.max} is possible: {reasons[wanted.max]}")
+    probabilities = size_probabilities(model, target)[choices - 1]
+    return choices, np.cumsum(probabilities)
+
+
+@torch.no_grad()
+def size_probabilities(model: Denoiser, target: DosTarget | None) -> np.ndarray:
+    """Return p(N) for N = 1 … the largest crystal that the checkpoint knows; given the target, if it is of all atoms."""
+    total = target if target is not None and (target.kind == "total" or target.sites is None) else None
+    if total is not None and total.kind == "sites":
+        total = DosTarget(total.total[None], "total", complete_below=total.complete_below, grid=total.grid)
+    condition = condition_on(total, model, 1, 1)
+    probabilities = model.sizes(condition.total.double(), condition.total_given, condition.complete_below.double())
+    return probabilities[0].cpu().numpy()
+
+
+def batches(
+    candidates: Sequence[int], n_atoms: Sequence[int], batch_size: int | None, device: torch.device
+) -> list[tuple[int, list[int]]]:
+    """Divide candidates into batches of equal numbers of atoms, (n_atoms, candidates), the small crystals first.
+
+    :param batch_size: None chooses by the number of pairs of atoms, which is what takes memory and time.
+    """
+    pairs = 2048 if device.type == "cpu" else 65536
+    divided = []
+    for n in sorted(set(n_atoms)):
+        members = [i for i, m in zip(candidates, n_atoms, strict=True) if m == n]
+        length = batch_size or max(1, min(1024, pairs // n**2))
+        divided += [(n, members[k : k + length]) for k in range(0, len(members), length)]
+    return divided
+
+
+def condition_on(target: DosTarget | None, model: Denoiser, n_crystals: int, n_atoms: int) -> Condition:
+    """Return the condition of a batch: the same target for each of its crystals, on the grid of the model."""
+    like_ = model.node_head.weight
+    condition = Condition.none(n_crystals, n_atoms, model.grid.n, like_)
+    if target is None:
+        return condition
+    target = target.on(model.grid)
+    values = torch.as_tensor(np.ascontiguousarray(target.curves), dtype=like_.dtype, device=like_.device)
+    edges = torch.full_like(condition.complete_below, target.complete_below)
+    if target.kind == "total":
+        return dataclasses.replace(
+            condition,
+            total=values.expand(n_crystals, -1),
+            total_given=torch.ones_like(condition.total_given),
+            complete_below=edges,
+        )
+    atoms = torch.tensor(target.atoms, device=like_.device)
+    return dataclasses.replace(
+        condition,
+        site=condition.site.index_copy(1, atoms, values.expand(n_crystals, -1, -1)),
+        site_given=condition.site_given.index_fill(1, atoms, True),
+        complete_below=edges,
+    )

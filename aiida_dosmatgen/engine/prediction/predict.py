@@ -1,0 +1,90 @@
+"""What a trained predictor says of crystals, as columns of a crystal set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...core.checkpoint_header import CheckpointHeader
+from ...core.crystals import CrystalSet
+from ..batch import type_indices
+from ..niggli import niggli
+from .calibration import MAE_OF_STD
+from .predictor import Predictor, mean_over_atoms
+
+_SMALLEST_HEIGHT = 0.7  # Å between lattice planes; flatter cells are no crystals and have thousands of images
+
+
+@torch.no_grad()
+def predict(
+    model: Predictor, header: CheckpointHeader, crystals: CrystalSet, batch_size: int = 64, progress: Any = None
+) -> CrystalSet:
+    """Add what the ensemble predicts as columns.
+
+    For each atom ``predicted_dos`` (float32, states/eV) and ``predicted_dos_std``, the standard deviation of its error
+    averaged over the grid; for each crystal ``predicted_dos_uncertainty``, the mean absolute error of its curves to expect
+    (states/eV/atom), ``predicted_formation_energy`` (eV/atom) and ``predicted_formation_energy_std``. Uncertainties are
+    calibrated (:meth:`Predictor.uncertainty`). All are NaN for crystals that are defective or have an element that the model
+    does not know, uncertainties also if the model has a single member.
+
+    :param progress: called with the number of crystals done.
+    """
+    reference = model.mean_curves
+    types = type_indices(crystals.numbers, header.elements)
+    offsets = crystals.offsets
+    reduced = niggli(crystals)
+    usable = [i for i in range(len(crystals)) if _usable(reduced[i], types[offsets[i] : offsets[i + 1]])]
+    curves_of = {i: model.tight_binding.curves(reduced[i]) for i in usable}
+    dos = np.full((len(crystals.numbers), header.grid.n), np.nan, dtype=np.float32)
+    dos_std = np.full(len(crystals.numbers), np.nan)
+    energy, energy_std, uncertainty = (np.full(len(crystals), np.nan) for _ in range(3))
+    usable.sort(key=lambda i: (int(crystals.n_atoms[i]), i))
+    for start in range(0, len(usable), batch_size):
+        chosen = usable[start : start + batch_size]
+        n = int(crystals.n_atoms[chosen].max())
+        padded_types = np.zeros((len(chosen), n), dtype=np.int64)
+        fractional, mask = np.zeros((len(chosen), n, 3)), np.zeros((len(chosen), n), dtype=bool)
+        tight_binding = np.zeros((len(chosen), n, header.grid.n), dtype=np.float32)
+        for row, i in enumerate(chosen):
+            atoms, count = slice(offsets[i], offsets[i + 1]), crystals.n_atoms[i]
+            tight_binding[row, :count] = curves_of[i]
+            padded_types[row, :count], fractional[row, :count], mask[row, :count] = (
+                types[atoms],
+                reduced.fractional[atoms],
+                True,
+            )
+        atoms_present = torch.from_numpy(mask).to(reference.device)
+        prediction = model(
+            torch.from_numpy(padded_types).to(reference.device),
+            torch.from_numpy(fractional).to(reference),
+            torch.from_numpy(reduced.lattices[chosen]).to(reference),
+            atoms_present,
+            torch.from_numpy(tight_binding).to(reference),
+        )
+        atoms_std, crystals_std = model.uncertainty(prediction, atoms_present)
+        curves_mean, curves_std = prediction.dos.clamp_min(0).mean(0).cpu().numpy(), atoms_std.cpu().numpy()
+        energy[chosen] = prediction.formation_energy.mean(0).cpu().numpy()
+        energy_std[chosen] = crystals_std.cpu().numpy()
+        uncertainty[chosen] = MAE_OF_STD * mean_over_atoms(atoms_std, atoms_present).cpu().numpy()
+        for row, i in enumerate(chosen):
+            atoms, count = slice(offsets[i], offsets[i + 1]), crystals.n_atoms[i]
+            dos[atoms], dos_std[atoms] = curves_mean[row, :count], curves_std[row, :count]
+        if progress is not None:
+            progress(start + len(chosen))
+    return crystals.with_columns(
+        crystal={
+            "predicted_formation_energy": energy,
+            "predicted_formation_energy_std": energy_std,
+            "predicted_dos_uncertainty": uncertainty,
+        },
+        atom={"predicted_dos": dos, "predicted_dos_std": dos_std},
+    )
+
+
+def _usable(crystal: CrystalSet, types: np.ndarray) -> bool:
+    if crystal.defect() is not None or (types < 0).any():
+        return False
+    heights = 1 / np.linalg.norm(np.linalg.inv(crystal.lattices[0]), axis=0)
+    return bool(heights.min() > _SMALLEST_HEIGHT)

@@ -1,0 +1,216 @@
+"""Train a denoiser, a classifier or a predictor: from the files of a job to a checkpoint."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch_geometric.loader import DataLoader
+
+from ... import __version__
+from ...core.checkpoint_header import CheckpointHeader, TrainingHeader
+from ...core.crystals import CrystalSet
+from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
+from ...core.errors import ContentError
+from ...core.job import TrainJob, TrainParameters
+from ..batch import to_dense
+from ..checkpoint import build_model, load_model, save_model
+from ..diffusion.conditioning import Dropout
+from . import tightbinding
+from .classifier import ClassifierObjective
+from .dataset import LabelledDataset, hash_of, load_labelled, vocabulary, with_formation_energies
+from .denoiser import DenoiserObjective
+from .loop import Objective, Schedule, Trainer
+from .predictor import PredictorObjective
+from .pseudolabels import joined
+from .splits import split_by_system, without_test
+
+_ARCHITECTURE = {
+    "denoiser": {"width", "layers", "frequencies"},
+    "classifier": {"width", "layers", "frequencies"},
+    "predictor": {"width", "layers", "members"},
+}
+"""The sizes that each kind of model has."""
+
+Progress = Callable[[int, str], None]
+"""Called with the epochs done and a note."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkOutcome:
+    """What the training of a network leaves, besides checkpoint and history.
+
+    :param done: epochs done, those of the tight-binding fit included.
+    :param of: epochs in all.
+    :param finished: False if time ran out.
+    :param details: what the results of a job hold.
+    """
+
+    done: int
+    of: int
+    finished: bool
+    details: dict[str, Any]
+
+
+def train_network(
+    job: TrainJob,
+    folder: Path,
+    *,
+    device: torch.device | str = "cpu",
+    allows: Callable[[float], bool] = lambda seconds: True,
+    progress: Callable[[str, int], Progress] = lambda what, of: lambda done, note: None,
+) -> NetworkOutcome:
+    """Train the network of a job; a training that was stopped is continued, if its folder still has its state.
+
+    Checkpoint and history are written whenever this returns, to the names that the job gives them.
+
+    :param folder: of the files of the job, and of the state of the training.
+    :param allows: says whether something that takes so many seconds still fits into the time.
+    :param progress: makes what is called after each epoch, from what is counted and how many there are.
+    :raises ContentError: if data set, parent and parameters do not fit together.
+    """
+    parameters, dataset_sha256 = job.parameters, hash_of(folder / job.dataset, "data set")
+    if job.pseudolabelled is not None and parameters.model != "denoiser":
+        raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
+    crystals, n_test = without_test(load_labelled(folder / job.dataset))
+    crystals = with_formation_energies(crystals)
+    training, held_out = split_by_system(crystals, parameters.validation_fraction, job.seed)
+    parent_sha256 = None if job.parent is None else hash_of(folder / job.parent, "parent")
+    pseudolabelled_sha256 = None if job.pseudolabelled is None else hash_of(folder / job.pseudolabelled, "pseudo-labelled set")
+    header = _header(job, crystals, len(training), dataset_sha256, parent_sha256, pseudolabelled_sha256)
+    model: Any
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(job.seed)
+        if job.parent is None:
+            model = build_model(header)
+        else:
+            model, parent = load_model(folder / job.parent)
+            header = _inherit(header, parent)
+    fingerprint = [header.model_dump_json(), __version__, torch.__version__]
+    passes = parameters.tight_binding_epochs if parameters.model == "predictor" and job.parent is None else 0
+    fitted = 0
+    if parameters.model == "predictor":
+        if passes:
+            fitted = tightbinding.fit(
+                model.tight_binding, crystals[training], crystals[held_out], passes,
+                seed=job.seed, folder=folder, fingerprint=json.dumps(["tight binding", *fingerprint]),
+                allows=allows, progress=progress("epochs of tight binding", passes),
+            )  # fmt: skip
+        crystals = crystals.with_columns(atom={"tight_binding": model.tight_binding.curves(crystals)})
+    sets = [LabelledDataset(crystals[indices], header.elements) for indices in (training, held_out) if len(indices)]
+    objective: Any = _objective(parameters, model, sets[0], scale=job.parent is None)
+    if job.pseudolabelled is not None:
+        predicted = without_test(load_labelled(folder / job.pseudolabelled))[0]
+        both = joined(crystals[training], predicted, crystals[held_out], job.seed)
+        sets[0] = LabelledDataset(both, header.elements)
+    trainer = Trainer(
+        model.train(),
+        objective,
+        sets[0],
+        sets[1] if len(sets) > 1 else None,
+        Schedule(**{k: getattr(parameters, k) for k in Schedule.__dataclass_fields__}),
+        seed=job.seed,
+        folder=folder,
+        fingerprint=json.dumps(fingerprint),
+        device=device,
+    )
+    history = folder / job.history
+    # without the whole fit there is nothing to train on yet; what is kept is the fit so far
+    outcome = (
+        trainer.run(allows, progress("epochs", parameters.epochs), history) if fitted == passes else trainer.untrained(history)
+    )
+    if outcome.finished:
+        (folder / tightbinding.STATE_FILE).unlink(missing_ok=True)
+    metrics: dict[str, Any] = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)}
+    metrics |= {"n_held_out": len(held_out), "n_test": n_test}
+    if parameters.model == "predictor":
+        unseen = DataLoader(sets[1], batch_size=64) if len(sets) > 1 else []
+        metrics |= objective.calibrate(outcome.model, (batch.to(device) for batch in unseen))
+    header = header.model_copy(
+        update={"metrics": metrics, "training": header.training.model_copy(update={"epochs": outcome.best_epoch})}
+    )
+    save_model(folder / job.output, outcome.model, header)
+    details = {
+        "model": parameters.model,
+        "dataset_sha256": dataset_sha256,
+        "seed": job.seed,
+        "best_epoch": outcome.best_epoch,
+        "metrics": metrics,
+        "parent_sha256": parent_sha256,
+        "pseudolabelled_sha256": pseudolabelled_sha256,
+    }
+    return NetworkOutcome(fitted + outcome.epochs, passes + parameters.epochs, outcome.finished, details)
+
+
+def _objective(parameters: TrainParameters, model: Any, dataset: LabelledDataset, scale: bool) -> Objective:
+    """Return what is minimised; a new model takes its scalers from the data set, one with a parent keeps the parent's."""
+    if parameters.model == "predictor":
+        if scale:
+            model.set_scalers(dataset, DEFAULT_GRID)
+        return PredictorObjective(DEFAULT_GRID)
+    if scale:
+        model.fit_statistics(to_dense(batch) for batch in DataLoader(dataset, batch_size=256))
+    if parameters.model == "classifier":
+        return ClassifierObjective()
+    return DenoiserObjective(Dropout(parameters.drop_crystal, parameters.drop_site, parameters.total_only))
+
+
+def _header(
+    job: TrainJob,
+    crystals: CrystalSet,
+    n_crystals: int,
+    dataset_sha256: str,
+    parent_sha256: str | None,
+    pseudolabelled_sha256: str | None,
+) -> CheckpointHeader:
+    kind = job.parameters.model
+    assert kind != "forcefield"
+    architecture = job.parameters.architecture.model_dump(include=_ARCHITECTURE[kind])
+    if kind == "denoiser":
+        architecture |= {"max_atoms": int(crystals.n_atoms.max()), "n_curves": n_crystals}
+    return CheckpointHeader(
+        kind=kind,
+        architecture=architecture,
+        elements=vocabulary(crystals),
+        grid=DEFAULT_GRID,
+        sigma=DEFAULT_SIGMA,
+        training=TrainingHeader(
+            dataset_sha256=dataset_sha256,
+            n_crystals=n_crystals,
+            seed=job.seed,
+            epochs=0,
+            parameters=job.parameters.model_dump(mode="json"),
+            parent_sha256=parent_sha256,
+            pseudolabelled_sha256=pseudolabelled_sha256,
+        ),
+        engine_version=__version__,
+    )
+
+
+def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHeader:
+    """Return the header of a model that starts from a parent: its sizes, its elements and its curves.
+
+    :raises ContentError: if the parent is of another kind, lacks an element, or is for smaller crystals.
+    """
+    if parent.kind != header.kind:
+        raise ContentError(f"parent: the checkpoint is a {parent.kind}, but a {header.kind} is to be trained")
+    unknown = [symbol for symbol in header.elements if symbol not in parent.elements]
+    if unknown:
+        raise ContentError(
+            f"parent: the checkpoint knows {' '.join(parent.elements)}, but the data set contains {' '.join(unknown)}; "
+            "leave those crystals out, or train without a parent"
+        )
+    largest, known = header.architecture.get("max_atoms", 0), parent.architecture.get("max_atoms", math.inf)
+    if largest > known:
+        raise ContentError(
+            f"parent: the checkpoint knows crystals of up to {known} atoms, but the data set has one of {largest}; "
+            "leave such crystals out, or train without a parent"
+        )
+    return header.model_copy(
+        update={"architecture": parent.architecture, "elements": parent.elements, "grid": parent.grid, "sigma": parent.sigma}
+    )
