@@ -16,17 +16,17 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-import sampling
 import torch
 from quality_report.candidates import STRIDE, Models, batch
 from quality_report.judging import composition_right, distances
 from quality_report.modes import Mode, Wish
+from sampling_report.targets import MODELS, targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.diffusion.sampler import batches
-from aiida_dosmatgen.engine.prediction.predictors import predict
+from aiida_dosmatgen.engine.diffusion.candidates import batches
+from aiida_dosmatgen.engine.prediction.predict import predict
 from aiida_dosmatgen.engine.training.dataset import load_labelled
 from aiida_dosmatgen.engine.training.splits import split_by_system, without_test
 
@@ -53,8 +53,8 @@ def atoms_right(candidate: CrystalSet, target: CrystalSet) -> float:
 def main() -> None:
     """Sample, judge, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--denoiser", type=Path, default=sampling.MODELS / "denoiser.safetensors")
-    parser.add_argument("--predictor", type=Path, default=sampling.MODELS / "predictor.safetensors")
+    parser.add_argument("--denoiser", type=Path, default=MODELS / "denoiser.safetensors")
+    parser.add_argument("--predictor", type=Path, default=MODELS / "predictor.safetensors")
     parser.add_argument("--dataset", type=Path, default=ROOT / "aiida_dosmatgen/datasets/debian-pbe/labelled.npz")
     parser.add_argument("--fraction", type=float, default=0.05, help="validation_fraction of the training")
     parser.add_argument("--training-seed", type=int, default=1)
@@ -66,7 +66,7 @@ def main() -> None:
     given = parser.parse_args()
 
     crystals = held_out(given.dataset, given.fraction, given.training_seed, given.targets, given.max_atoms)
-    targets = sampling.targets_of(crystals)
+    targets = targets_of(crystals)
     denoiser, _ = load_model(given.denoiser, dtype=torch.float32, kind="denoiser")
     predictor, header = load_model(given.predictor, kind="predictor")
     wishes = [Wish(int(n), t, t) for n, t in zip(crystals.n_atoms, targets, strict=True)]

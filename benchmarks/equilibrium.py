@@ -18,10 +18,11 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-import sampling
 from quality_report.equilibrium import at_rest, compare
 from quality_report.judging import Judge
 from quality_report.ranking import protocol
+from sampling_report.tables import rounded
+from sampling_report.targets import MODELS
 
 from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.engine.training.dataset import load_labelled
@@ -32,8 +33,8 @@ ROOT = Path(__file__).parents[1]
 def main() -> None:
     """Relax the held-out crystals, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--force-field", type=Path, default=sampling.MODELS / "forcefield.model")
-    parser.add_argument("--predictor", type=Path, default=sampling.MODELS / "predictor.safetensors")
+    parser.add_argument("--force-field", type=Path, default=MODELS / "forcefield.model")
+    parser.add_argument("--predictor", type=Path, default=MODELS / "predictor.safetensors")
     parser.add_argument("--dataset", type=Path, default=ROOT / "aiida_dosmatgen/datasets/debian-pbe/labelled.npz")
     parser.add_argument("--threads", type=int, help="of torch; default torch's own")
     given = parser.parse_args()
@@ -46,7 +47,7 @@ def main() -> None:
         for name in np.unique(split):
             some = crystals[np.flatnonzero(split == name)]
             found[str(name)] = compare(some, force_field, protocol().relax, judge, Path(folder), given.threads)
-    print(json.dumps(sampling.rounded(found)))
+    print(json.dumps(rounded(found)))
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ import os
 import sys
 from pathlib import Path
 
-import sampling
 import torch
 from quality_report import page
 from quality_report.modes import CLASSIFIER_SCALES, SCALES
 from quality_report.report import KEYS, Report
 from quality_report.work import dumps, say
+from sampling_report.targets import MODELS
 
 from aiida_dosmatgen.core.errors import ContentError
 
@@ -42,7 +42,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, default=ROOT / "aiida_dosmatgen/datasets/debian-pbe/labelled.npz")
     for name, file in (("denoiser", "denoiser.safetensors"), ("classifier", "classifier.safetensors"),
                        ("predictor", "predictor.safetensors"), ("force-field", "forcefield.model")):  # fmt: skip
-        parser.add_argument(f"--{name}", type=Path, default=sampling.MODELS / file)
+        parser.add_argument(f"--{name}", type=Path, default=MODELS / file)
     parser.add_argument("--split", default="test-system", help="where the targets come from")
     parser.add_argument("--targets", type=int, help="default 40")
     parser.add_argument("--candidates", type=int, help="of each target in each mode; default 20")

@@ -19,7 +19,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.selection import SelectionWeights, select
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.prediction.predictors import predict
+from aiida_dosmatgen.engine.prediction.predict import predict
 
 PACKAGE = Path(__file__).parents[1] / "aiida_dosmatgen"
 GPA = 160.21766208

@@ -10,9 +10,9 @@ from scipy.stats import spearmanr
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
-from aiida_dosmatgen.engine.prediction.predictors import Predictor
+from aiida_dosmatgen.engine.batch import type_indices
+from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.relaxation.forcefields import Evaluator
-from aiida_dosmatgen.engine.training.dataset import type_indices
 
 from . import figures
 from .judging import Judge

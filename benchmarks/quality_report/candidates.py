@@ -16,13 +16,14 @@ import torch
 from aiida_dosmatgen.core.constraints import resolve
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
+from aiida_dosmatgen.engine.diffusion.candidates import batches, condition_on
+from aiida_dosmatgen.engine.diffusion.classifier import Classifier
 from aiida_dosmatgen.engine.diffusion.conditioning import Condition
-from aiida_dosmatgen.engine.diffusion.constraints import Constrained
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
-from aiida_dosmatgen.engine.diffusion.guidance import make
-from aiida_dosmatgen.engine.diffusion.sampler import attempted, batches, condition_on, decoded
+from aiida_dosmatgen.engine.diffusion.sampler import attempted, decoded
 from aiida_dosmatgen.engine.diffusion.solver import Noise, generator_of, solve
-from aiida_dosmatgen.engine.prediction.classifier import Classifier
+from aiida_dosmatgen.engine.diffusion.steering.constraints import Constrained
+from aiida_dosmatgen.engine.diffusion.steering.guidance import make
 
 from .modes import Mode
 from .work import kept, key_of

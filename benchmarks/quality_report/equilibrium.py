@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sampling
+from sampling_report.targets import targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import ForceField, RelaxParameters
@@ -38,7 +38,7 @@ def compare(
     """
     bare = crystals.replace(crystal_columns={}, atom_columns={})
     after, _ = relaxed(bare, force_field, parameters, folder, threads)
-    targets, wanted = sampling.targets_of(crystals), np.arange(len(crystals))
+    targets, wanted = targets_of(crystals), np.arange(len(crystals))
     before, then = (float(np.nanmean(judge.distances(these, wanted, targets))) for these in (bare, after))
     ratio = after.volumes / crystals.volumes
     return {

@@ -19,7 +19,7 @@ from aiida_dosmatgen.core.elements import COVALENT_RADII
 from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
-from aiida_dosmatgen.engine.prediction.predictors import predict
+from aiida_dosmatgen.engine.prediction.predict import predict
 
 from . import figures
 from .work import kept, key_of

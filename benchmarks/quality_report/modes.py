@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-import sampling
+from sampling_report.targets import targets_of
 
 from aiida_dosmatgen.core.constraints import Constraints, SiteConstraint
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -67,7 +67,7 @@ def modes(
     :param train: where templates are taken from.
     :param parameters: those of the campaign; the modes differ from them in guidance alone.
     """
-    own = sampling.targets_of(crystals)
+    own = targets_of(crystals)
     n = [int(k) for k in crystals.n_atoms]
     default = parameters.guidance_scale
 

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sampling
 import torch
+from sampling_report.tables import rounded
+from sampling_report.targets import targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.forms import SAMPLED
 from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.engine.batch import type_indices
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.diffusion.sampler import precision
 from aiida_dosmatgen.engine.relaxation.forcefields import load
-from aiida_dosmatgen.engine.training.dataset import type_indices
 
 from . import accuracy, equilibrium, figures, judging, ranking, validation
 from .candidates import Models, candidates_of
@@ -102,7 +103,7 @@ class Report:
         most = min(given.max_atoms, self.denoiser.sizes.max_atoms)
         rows = choose(held_out, given.targets, self.seed, list(self.denoiser.elements), most)
         self.crystals = held_out[rows]
-        self.targets = sampling.targets_of(self.crystals)
+        self.targets = targets_of(self.crystals)
         trained_on = {name: header.training.dataset_sha256 for name, header in self.headers.items()}
         columns = self.crystals.crystal_columns
         self.result["targets"] = [
@@ -386,7 +387,7 @@ class Report:
             **{name: version(name) for name in ("torch", "numpy", "aiida-dosmatgen")},
         }
         found = {**keys, "figures": rows, "settings": used, "machine": machine, **self.result}
-        return sampling.rounded(json.loads(json.dumps(found)))
+        return rounded(json.loads(json.dumps(found)))
 
 
 def _number(value: Any) -> float | None:

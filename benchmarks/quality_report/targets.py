@@ -43,9 +43,9 @@ def divided(path: Path, headers: dict[str, CheckpointHeader]) -> Data:
         return Data(
             crystals[np.flatnonzero(split == "train")], {name: crystals[np.flatnonzero(split == name)] for name in names}, True
         )
-    import sampling
+    from sampling_report.targets import held_out
 
-    unseen = {_fingerprint(crystal) for crystal in sampling.held_out(path, headers)}
+    unseen = {_fingerprint(crystal) for crystal in held_out(path, headers)}
     out = np.array([_fingerprint(crystal) in unseen for crystal in crystals])
     systems = {system for system, held in zip(chemical_systems(crystals), out, strict=True) if not held}
     new = np.array([system not in systems for system in chemical_systems(crystals)])

@@ -23,7 +23,7 @@ def composition(monkeypatch):
     before = set(sys.modules)
     yield importlib.import_module("composition")
     for name in set(sys.modules) - before:
-        if name.split(".")[0] in ("composition", "sampling", "quality_report", "reference", "throughput"):
+        if name.split(".")[0] in ("composition", "sampling_report", "quality_report", "reference", "throughput"):
             del sys.modules[name]
 
 

@@ -38,7 +38,7 @@ def quality():
     parts = (accuracy, candidates, figures, judging, modes, page, ranking, report, targets, validation, work)
     yield type("Parts", (), {"quality": quality, **{part.__name__.split(".")[1]: part for part in parts}})
     sys.path.remove(str(BENCHMARKS))
-    for name in [n for n in sys.modules if n in ("quality", "sampling", "reference", "throughput") or "quality_report" in n]:
+    for name in [n for n in sys.modules if n == "quality" or n.startswith(("quality_report", "sampling_report"))]:
         del sys.modules[name]
 
 
@@ -199,7 +199,7 @@ def test_what_is_valid(quality):
 
 
 def test_the_judge_sees_only_what_is_asked_for_and_keeps_what_it_said(quality, few, tmp_path):
-    sampling = sys.modules["sampling"]
+    sampling = sys.modules["sampling_report.targets"]
     judge = quality.judging.Judge(PREDICTOR, "hash", tmp_path, 1)
     targets = sampling.targets_of(few)
     shuffled = few[[2, 0, 1]].with_columns(crystal={"target": np.array([2, 1, 1])})
@@ -256,7 +256,7 @@ def test_displacements_know_no_translation_and_no_strain(quality):
 
 
 def test_the_best_is_the_first_that_passes_or_else_the_first_that_is_sound(quality, crystals, tmp_path):
-    sampling = sys.modules["sampling"]
+    sampling = sys.modules["sampling_report.targets"]
     rows = np.flatnonzero((crystals.n_atoms == 2) & np.isfinite(crystals.crystal_columns["formation_energy"]))[:6]
     six = crystals[rows].with_columns(
         crystal={"target": np.array([0, 0, 0, 1, 1, 1]), "candidate": np.arange(6), "status": np.full(6, "converged")}
@@ -278,7 +278,7 @@ def test_the_best_is_the_first_that_passes_or_else_the_first_that_is_sound(quali
 
 def test_the_best_goes_on_in_its_nearer_form(quality, crystals, tmp_path):
     rows = np.flatnonzero((crystals.n_atoms == 2) & np.isfinite(crystals.crystal_columns["formation_energy"]))[:2]
-    targets = sys.modules["sampling"].targets_of(crystals[rows])
+    targets = sys.modules["sampling_report.targets"].targets_of(crystals[rows])
     columns = {"target": np.array([0, 1]), "candidate": np.array([0, 0]), "status": np.full(2, "converged")}
     given = crystals[rows].with_columns(crystal=columns)
     swollen = given.replace(lattices=given.lattices * 1.3)
@@ -298,7 +298,7 @@ def test_the_protocol_is_the_campaign_s(quality):
 
 
 def test_picks_are_computed_once_and_failures_are_stated(quality, crystals, tmp_path):
-    sampling = sys.modules["sampling"]
+    sampling = sys.modules["sampling_report.targets"]
     silicon = CrystalSet.from_ase(bulk("Si"))
     curve = np.zeros((2, DEFAULT_GRID.n), dtype=np.float32)
     pick = silicon.with_columns(crystal={"candidate": np.array([3])}, atom={"predicted_dos": curve})

@@ -13,9 +13,10 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from aiida_dosmatgen.core.job import SampleParameters, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import save_model
+from aiida_dosmatgen.engine.diffusion.candidates import condition_on
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser, State
-from aiida_dosmatgen.engine.diffusion.guidance import ClassifierFree, make
-from aiida_dosmatgen.engine.diffusion.sampler import condition_on, sample
+from aiida_dosmatgen.engine.diffusion.sampler import sample
+from aiida_dosmatgen.engine.diffusion.steering.guidance import ClassifierFree, make
 from aiida_dosmatgen.engine.training.dataset import load_labelled
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -29,13 +30,14 @@ def modules(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import reference
     import sampling
+    from sampling_report import comparison, distances, targets
 
     monkeypatch.setattr(reference, "ARCHITECTURE", SMALL)
     monkeypatch.setattr(reference, "SAMPLING", reference.SAMPLING.model_copy(update={"steps": 6}))
-    monkeypatch.setattr(sampling, "TIMED_STEPS", 2)
-    yield reference, sampling
-    for name in ("reference", "sampling", "throughput"):
-        sys.modules.pop(name, None)
+    monkeypatch.setattr(comparison, "TIMED_STEPS", 2)
+    yield reference, sampling, (comparison, distances, targets)
+    for name in [n for n in sys.modules if n in ("reference", "sampling", "throughput") or n.startswith("sampling_report")]:
+        del sys.modules[name]
 
 
 def denoiser(seed: int) -> Denoiser:
@@ -66,12 +68,12 @@ def saved(path: Path, dataset: Path, seed: int = 1, fraction: float = 0.1) -> Pa
 
 
 def test_candidates_of_several_targets_in_a_batch_are_those_of_the_sampler(modules):
-    _, sampling = modules
+    *_, (comparison, _, asked) = modules
     model, parameters = denoiser(0).double(), SampleParameters(steps=5, attempts=1)
-    pairs, threes = sampling.batches_of(targets(), candidates=2, seed=7)
+    pairs, threes = asked.batches_of(targets(), candidates=2, seed=7)
     assert [(i, b.n_atoms) for b in (pairs, threes) for i, _ in b.targets] == [(0, 2), (2, 2), (1, 3)]
     for turn in (0, 1):
-        _, found = sampling.timed(model, pairs, parameters, turn)
+        _, found = comparison.timed(model, pairs, parameters, turn)
         for target in (0, 2):
             numbers = [10_000 * target + 2 * turn + k for k in range(2)]
             (alone,) = sample(model, targets()[target], parameters, 7, numbers)
@@ -83,7 +85,7 @@ def test_candidates_of_several_targets_in_a_batch_are_those_of_the_sampler(modul
 
 
 def test_two_calls_say_what_one_stacked_call_says(modules):
-    reference, _ = modules
+    reference, *_ = modules
     model = denoiser(1).double()
     condition, mask = condition_on(targets()[0], model, 3, 2), torch.ones(3, 2, dtype=torch.bool)
     draw = torch.Generator().manual_seed(0)
@@ -99,16 +101,16 @@ def test_two_calls_say_what_one_stacked_call_says(modules):
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_ours_takes_turns_with_the_reference(modules, whole):
-    reference, sampling = modules
+    reference, _, (comparison, _, asked) = modules
     ours, other, parameters = denoiser(0), denoiser(1), SampleParameters(steps=3, precision="float32", attempts=1)
-    (batch,) = sampling.batches_of(targets()[:1], candidates=2, seed=0)
-    found = sampling.compare(ours, other, batch, parameters, 2, whole)
+    (batch,) = asked.batches_of(targets()[:1], candidates=2, seed=0)
+    found = comparison.compare(ours, other, batch, parameters, 2, whole)
     assert len(found.ours) == len(found.reference) == len(found.crystals) == 2
     assert min(found.ours + found.reference) > 0
     (first,) = sample(ours, targets()[0], parameters, 0, [0, 1])
     np.testing.assert_allclose(found.crystals[0].fractional, first.fractional, atol=1e-4)
     if whole:  # ours in between has changed nothing of it
-        undisturbed = sampling.generate(
+        undisturbed = comparison.generate(
             other, batch, reference.SAMPLING, lambda c, m: make(other, None, c, m, reference.SAMPLING)
         )
         np.testing.assert_allclose(found.crystals_reference.fractional, undisturbed.fractional, atol=1e-3)
@@ -117,10 +119,10 @@ def test_ours_takes_turns_with_the_reference(modules, whole):
 
 
 def test_candidates_without_a_prediction_count_as_the_worst(modules):
-    _, sampling = modules
+    *_, (_, distances, _) = modules
     yes = np.ones(4, dtype=bool)
-    judged = sampling.Judged(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, np.nan, 0.2]), yes, ~yes)
-    found = sampling.summary(judged, worst=0.5)
+    judged = distances.Judged(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, np.nan, 0.2]), yes, ~yes)
+    found = distances.summary(judged, worst=0.5)
     assert found["mean"] == pytest.approx((0.3 + 0.3) / 2)
     assert found["best"] == pytest.approx((0.1 + 0.2) / 2)
     assert (found["failed"], found["candidates_per_target"]) == (1, 2)
@@ -138,7 +140,7 @@ def run(sampling, monkeypatch, capsys, *arguments: str) -> str:
 
 
 def test_command_gives_the_result_as_its_last_line(modules, monkeypatch, capsys, tmp_path):
-    reference, sampling = modules
+    reference, sampling, _ = modules
     ours, other = (saved(tmp_path / f"{name}.safetensors", reference.DATASET) for name in ("ours", "other"))
     arguments = [
         "--checkpoint",
@@ -167,7 +169,7 @@ def test_command_gives_the_result_as_its_last_line(modules, monkeypatch, capsys,
 
 
 def test_models_that_have_seen_the_targets_are_refused(modules, monkeypatch, capsys, tmp_path):
-    reference, sampling = modules
+    reference, sampling, _ = modules
     crystals = load_labelled(reference.DATASET)
     crystals = crystals.replace(crystal_columns={k: v for k, v in crystals.crystal_columns.items() if k != "split"})
     dataset = tmp_path / "undivided.npz"

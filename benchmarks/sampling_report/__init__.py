@@ -1,0 +1,1 @@
+"""The parts of the sampling benchmark (``benchmarks/sampling.py``), one question each."""

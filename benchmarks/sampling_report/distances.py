@@ -1,0 +1,78 @@
+"""How far candidates are from what was asked for, by the predictor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from aiida_dosmatgen.core.contacts import closest_contacts
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.screening import ScreenCriteria
+from aiida_dosmatgen.engine.checkpoint import load_model
+from aiida_dosmatgen.engine.prediction.predict import predict
+from aiida_dosmatgen.engine.prediction.predictor import Predictor
+
+from .targets import targets_of
+
+SOUND_CONTACT = ScreenCriteria().min_contact  # over the sum of the covalent radii
+
+
+class Judged(NamedTuple):
+    """What is found of n candidates, each array of shape (n,).
+
+    :param wanted: number of the target.
+    :param distances: of the predicted DOS from the target, NaN where there is no prediction.
+    :param composition: whether the formula is that of the crystal that the target belongs to.
+    :param sound: whether no two atoms are nearer than ``SOUND_CONTACT``, the limit of the screening.
+    """
+
+    wanted: np.ndarray
+    distances: np.ndarray
+    composition: np.ndarray
+    sound: np.ndarray
+
+
+class Judge:
+    """Distances from the targets by the predictor.
+
+    :param crystals: those that the targets belong to.
+    """
+
+    def __init__(self, path: Path, crystals: CrystalSet) -> None:
+        self.model: Predictor
+        self.model, self.header = load_model(path, kind="predictor")
+        self.targets, self.formulas = targets_of(crystals), crystals.formulas
+
+    def __call__(self, parts: list[CrystalSet]) -> Judged:
+        """Judge candidates, the column ``target`` of which says what they were asked for."""
+        crystals = predict(self.model, self.header, CrystalSet.concatenate(parts))
+        wanted, dos, offsets = crystals.crystal_columns["target"], crystals.atom_columns["predicted_dos"], crystals.offsets
+        found = np.full(len(crystals), np.nan)
+        for i, target in enumerate(wanted):
+            curves = dos[offsets[i] : offsets[i + 1]]
+            if np.isfinite(curves).all():
+                found[i] = self.targets[target].distances(curves)["mae"]
+        right = np.array([formula == self.formulas[i] for formula, i in zip(crystals.formulas, wanted, strict=True)])
+        return Judged(wanted, found, right, closest_contacts(crystals) > SOUND_CONTACT)
+
+
+def summary(judged: Judged, worst: float) -> dict[str, Any]:
+    """Return mean, best and failures; a candidate without a distance has the worst one.
+
+    :return: ``mean`` over candidates, then targets; ``best`` of each target, over targets; ``of_target``: the means;
+        ``composition`` and ``sound``: shares of the candidates.
+    """
+    wanted, distances = judged.wanted, judged.distances
+    values = np.where(np.isfinite(distances), distances, worst)
+    groups = [values[wanted == i] for i in np.unique(wanted)]
+    return {
+        "composition": float(judged.composition.mean()),
+        "sound": float(judged.sound.mean()),
+        "mean": float(np.mean([g.mean() for g in groups])),
+        "best": float(np.mean([g.min() for g in groups])),
+        "candidates_per_target": len(groups[0]),
+        "failed": int((~np.isfinite(distances)).sum()),
+        "of_target": [float(g.mean()) for g in groups],
+    }
