@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.units import GPa
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.job import LabelSettings, sha256_of
 from aiida_dosmatgen.engine.labelling.pwscf import estimated_cost, gather, label
 
-GPA = 160.21766208  # GPa per eV/Å³
 DATASET = Path(__file__).parents[1] / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"
 
 
@@ -157,7 +157,7 @@ def differences(one: CrystalSet, other: CrystalSet) -> dict:
         found = {
             "energy_meV_per_atom": 1000 * (a.crystal_columns["energy"] - b.crystal_columns["energy"]) / a.n_atoms,
             "forces_eV_per_A": a.atom_columns["forces"] - b.atom_columns["forces"],
-            "stress_GPa": GPA * (a.crystal_columns["stress"] - b.crystal_columns["stress"]),
+            "stress_GPa": (a.crystal_columns["stress"] - b.crystal_columns["stress"]) / GPa,
             "dos_states_per_eV_per_atom": curves[0] - curves[1],
         }
         largest = {name: max(value, float(np.abs(found[name]).max())) for name, value in largest.items()}

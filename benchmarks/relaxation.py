@@ -31,6 +31,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from ase.filters import FrechetCellFilter  # noqa: E402
 from ase.optimize import BFGS, FIRE, LBFGS, BFGSLineSearch  # noqa: E402
+from ase.units import GPa  # noqa: E402
 from mace.calculators import MACECalculator  # noqa: E402
 
 from aiida_dosmatgen.core.contacts import closest_contacts  # noqa: E402
@@ -40,7 +41,6 @@ from aiida_dosmatgen.engine.labelling.prototypes import elemental, generate  # n
 from aiida_dosmatgen.engine.relaxation import gather, relax  # noqa: E402
 from aiida_dosmatgen.engine.relaxation.forcefields import load  # noqa: E402
 
-GPA = 160.21766208
 HOLE = 0.3  # distance over the sum of covalent radii, below which atoms lie on each other
 ISOLATED = 1.8  # the same, above which they do not touch
 OPTIMIZERS = {"BFGSLineSearch": BFGSLineSearch, "BFGS": BFGS, "FIRE": FIRE, "LBFGS": LBFGS}
@@ -60,7 +60,7 @@ def one_by_one(optimizer, crystals: CrystalSet, calculator, parameters: RelaxPar
         def converged(self, gradient=None) -> bool:
             atoms = self.optimizable.atoms.atoms if hasattr(self, "optimizable") else self.atoms.atoms
             forces, stress = atoms.get_forces(), atoms.get_stress(voigt=False)
-            return bool(np.linalg.norm(forces, axis=1).max() < parameters.fmax and np.abs(stress).max() * GPA < parameters.smax)
+            return bool(np.linalg.norm(forces, axis=1).max() < parameters.fmax and np.abs(stress).max() / GPa < parameters.smax)
 
         def log(self, *_) -> None:
             pass
@@ -91,7 +91,7 @@ def batched(crystals: CrystalSet, evaluator, parameters: RelaxParameters, batch_
     seconds = (time.perf_counter() - start, time.process_time() - cpu)
     columns = relaxed.crystal_columns
     contacts = closest_contacts(relaxed)
-    criterion = (columns["fmax"] < parameters.fmax) & (np.abs(columns["stress"]).max((1, 2)) * GPA < parameters.smax)
+    criterion = (columns["fmax"] < parameters.fmax) & (np.abs(columns["stress"]).max((1, 2)) / GPa < parameters.smax)
     isolated = criterion & (columns["status"] == "exploded") & (contacts > ISOLATED)
     converged = isolated | (columns["status"] == "converged")
     row = summary(len(crystals), seconds, int(converged.sum()), int((columns["steps"] + 1).sum()), int(isolated.sum()))

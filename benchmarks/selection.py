@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ase.units import GPa
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
@@ -22,7 +23,6 @@ from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.prediction.predict import predict
 
 PACKAGE = Path(__file__).parents[1] / "aiida_dosmatgen"
-GPA = 160.21766208
 UNCERTAINTY = (-0.25, 0.0, 0.1, 0.15, 0.25, 0.5)
 DIVERSITY = (0.0, 0.1, 0.25, 0.5)
 
@@ -53,7 +53,7 @@ def main() -> None:
 
     by_dft, by_predictor = (mean_curves(c.atom_columns[n]) for c, n in ((crystals, "dos"), (predicted, "predicted_dos")))
     uncertainties = predicted.crystal_columns["predicted_dos_uncertainty"]
-    stress = np.abs(crystals.crystal_columns["stress"]).max((1, 2)) * GPA
+    stress = np.abs(crystals.crystal_columns["stress"]).max((1, 2)) / GPa
     rng = np.random.default_rng(given.seed)
     near = np.flatnonzero(stress < given.largest_stress)
     targets = np.repeat(rng.choice(near, min(given.targets, len(near)), replace=False), given.draws)

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from ase.units import GPa
 from scipy.stats import spearmanr
 
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -16,7 +17,7 @@ from aiida_dosmatgen.engine.relaxation.forcefields import Evaluator
 
 from . import figures
 from .judging import Judge
-from .targets import GPA, near_equilibrium
+from .targets import near_equilibrium
 
 _CHUNK = 64
 
@@ -90,7 +91,7 @@ def force_field_errors(evaluator: Evaluator, crystals: CrystalSet, seed: int) ->
     parts = [evaluator.evaluate(crystals[k : k + _CHUNK]) for k in range(0, len(crystals), _CHUNK)]
     energy = (np.concatenate([p.energies for p in parts]) - crystals.crystal_columns["energy"]) / crystals.n_atoms
     forces = np.abs(np.concatenate([p.forces for p in parts]) - crystals.atom_columns["forces"]).mean(1)
-    stress = np.abs(np.concatenate([p.stresses for p in parts]) - crystals.crystal_columns["stress"]).mean((1, 2)) / GPA
+    stress = np.abs(np.concatenate([p.stresses for p in parts]) - crystals.crystal_columns["stress"]).mean((1, 2)) / GPa
     species = np.unique(crystals.numbers)
     shares = np.stack([np.bincount(crystals.crystal_of_atom, crystals.numbers == z, len(crystals)) for z in species], 1)
     shares = shares / crystals.n_atoms[:, None]

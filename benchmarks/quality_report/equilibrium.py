@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.units import GPa
 from sampling_report.targets import targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -13,14 +14,14 @@ from aiida_dosmatgen.core.job import ForceField, RelaxParameters
 
 from .judging import Judge
 from .ranking import displacements, relaxed
-from .targets import GPA, near_equilibrium
+from .targets import near_equilibrium
 
 LARGEST_PRESSURE, LARGEST_FORCE = 3.0, 0.3  # GPa, eV/Å
 
 
 def at_rest(crystals: CrystalSet) -> np.ndarray:
     """Return the rows of the labelled crystals that are at rest by pw.x."""
-    return np.flatnonzero(near_equilibrium(crystals, LARGEST_FORCE, LARGEST_PRESSURE * GPA))
+    return np.flatnonzero(near_equilibrium(crystals, LARGEST_FORCE, LARGEST_PRESSURE * GPa))
 
 
 def compare(

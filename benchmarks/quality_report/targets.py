@@ -7,14 +7,13 @@ import itertools
 from pathlib import Path
 
 import numpy as np
+from ase.units import GPa
 
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.engine.training.dataset import load_labelled, with_formation_energies
-
-GPA = 1 / 160.21766208  # eV/Å³
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +62,7 @@ def chemical_systems(crystals: CrystalSet) -> list[str]:
     return ["-".join(sorted({SYMBOLS[z] for z in crystals.numbers[a:b]})) for a, b in itertools.pairwise(offsets)]
 
 
-def near_equilibrium(crystals: CrystalSet, largest_force: float = 1.0, largest_pressure: float = 10 * GPA) -> np.ndarray:
+def near_equilibrium(crystals: CrystalSet, largest_force: float = 1.0, largest_pressure: float = 10 * GPa) -> np.ndarray:
     """Tell which labelled crystals have forces and a pressure below these limits by their labels, shape (N,) bool.
 
     :param largest_force: in eV/Å; ``largest_pressure`` in eV/Å³.

@@ -48,7 +48,7 @@ def test_differences_are_the_largest_ones_of_the_crystals_that_both_have(labelli
     crystal = {name: labelled.crystal_columns[name].copy() for name in ("energy", "stress", "complete_below")}
     atom = {name: labelled.atom_columns[name].copy() for name in ("forces", "dos")}
     crystal["energy"] += [0.002, 0.0, 0.0]  # of two atoms
-    crystal["stress"][1, 0, 1] += 0.5 / labelling.GPA
+    crystal["stress"][1, 0, 1] += 0.5 * labelling.GPa
     crystal["complete_below"][0] = 4.0
     atom["forces"][5, 2] -= 0.25
     beyond = DEFAULT_GRID.points > 4.0

@@ -13,13 +13,19 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..neighbours import neighbours
 from ..precision import full_precision
+
+with torch.serialization.safe_globals([slice]):  # e3nn reads a table that torch takes for code otherwise
+    from e3nn import o3
 
 ORDERS = 3
 """Largest l."""
+_ONE_SPOT = 1e-4  # Å
 
 
 class PairMoments(nn.Module):
@@ -46,7 +52,7 @@ class PairMoments(nn.Module):
         :return: shape (B, N, N, radial, (ORDERS + 1)²).
         """
         batch, n = mask.shape
-        b, i, j, r = neighbours(fractional, lattices, mask, self.cutoff)
+        b, i, j, r = pairs_within(fractional, lattices, mask, self.cutoff)
         distance = r.norm(dim=-1, keepdim=True)
         envelope = 0.5 * (1 + torch.cos(math.pi * distance / self.cutoff))
         radial = envelope * torch.exp(-0.5 * ((distance - self.centres) / self.width).square())
@@ -55,8 +61,10 @@ class PairMoments(nn.Module):
         return out.index_add(0, i * n + j - b * n, terms).reshape(batch, n, n, self.radial, -1)
 
 
-def neighbours(fractional: Tensor, lattices: Tensor, mask: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def pairs_within(fractional: Tensor, lattices: Tensor, mask: Tensor, cutoff: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Find all pairs of atoms within a cutoff, periodic images included; differentiable with respect to the vectors.
+
+    Atoms on one spot are no pair: the direction from one to the other is not defined.
 
     :param fractional: shape (B, N, 3).
     :param lattices: rows in Å, shape (B, 3, 3).
@@ -65,41 +73,24 @@ def neighbours(fractional: Tensor, lattices: Tensor, mask: Tensor, cutoff: float
     :return: the crystal, the two atoms as indices into B·N, each of shape (P,), and the vectors from the one to the other in
         Å, shape (P, 3).
     """
-    n = mask.shape[1]
-    difference = fractional[:, None] - fractional[:, :, None]
-    difference = difference - torch.round(difference.detach())
-    shifts = _shifts(lattices.detach(), cutoff)
-    vectors = (difference[:, :, :, None] + shifts) @ lattices[:, None, None]  # (B, N, N, S, 3)
-    squares = vectors.detach().square().sum(-1)
-    near = (squares < cutoff**2) & (squares > 1e-8) & (mask[:, :, None] & mask[:, None])[..., None]
-    b, i, j, s = near.nonzero(as_tuple=True)
-    return b, b * n + i, b * n + j, vectors[b, i, j, s]
+    own, cells = fractional.detach().cpu().double(), lattices.detach().cpu().double()
+    present, n_atoms = mask.cpu(), mask.sum(1).cpu().numpy()
+    found = neighbours((own @ cells)[present].numpy(), cells.numpy(), n_atoms, cutoff)
+    apart = found.lengths > _ONE_SPOT
+    places = present.flatten().nonzero()[:, 0].numpy()
 
+    def tensor(array: np.ndarray) -> Tensor:
+        return torch.from_numpy(array[apart]).to(fractional.device)
 
-def _shifts(lattices: Tensor, cutoff: float) -> Tensor:
-    """Return the integer vectors of all images that can be within the cutoff in any crystal of the batch, shape (S, 3)."""
-    heights = 1 / torch.linalg.inv(lattices).norm(dim=-2)  # distances of lattice planes
-    reach = torch.floor(cutoff / heights + 0.5).amax(0).clamp_min(1).long().tolist()
-    axes = [torch.arange(-m, m + 1, dtype=lattices.dtype, device=lattices.device) for m in reach]
-    return torch.stack(torch.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    i, j, images = tensor(places[found.i]), tensor(places[found.j]), tensor(found.images)
+    crystal = torch.div(i, mask.shape[1], rounding_mode="floor")
+    flat = fractional.flatten(0, 1)
+    return crystal, i, j, torch.einsum("pa,pab->pb", flat[j] - flat[i] + images, lattices[crystal])
 
 
 def spherical_harmonics(unit: Tensor) -> Tensor:
     """Return the real spherical harmonics up to l = 3 of unit vectors, normalised so that Σ_m Y_lm² = 1, shape (…, 16)."""
-    x, y, z = unit.unbind(-1)
-    s3, s5, s15 = math.sqrt(3), math.sqrt(5), math.sqrt(15)
-    return torch.stack(
-        [
-            torch.ones_like(x),
-            x, y, z,
-            s3 * x * y, s3 * y * z, s3 * x * z, (3 * z * z - 1) / 2, s3 / 2 * (x * x - y * y),
-            s5 / (2 * math.sqrt(2)) * y * (3 * x * x - y * y), s15 * x * y * z,
-            s3 / (2 * math.sqrt(2)) * y * (5 * z * z - 1), z * (5 * z * z - 3) / 2,
-            s3 / (2 * math.sqrt(2)) * x * (5 * z * z - 1), s15 / 2 * z * (x * x - y * y),
-            s5 / (2 * math.sqrt(2)) * x * (x * x - 3 * y * y),
-        ],
-        -1,
-    )  # fmt: skip
+    return o3.spherical_harmonics(list(range(ORDERS + 1)), unit, normalize=False, normalization="norm")
 
 
 class EnvironmentLayer(nn.Module):

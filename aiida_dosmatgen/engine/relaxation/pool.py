@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from ase.units import GPa
 
 from ...core.crystals import CrystalSet
 from .forcefields.evaluation import Evaluation
 from .lbfgs import ManyLBFGS
 from .springs import Springs
-
-GPA = 1 / 160.21766208  # eV/Å³
 
 LARGEST_STEP = 0.3  # Å, of any atom
 _STRAIN_PER_STEP = 0.3  # largest entry of the change of the deformation gradient, per Å of the bound on atoms
@@ -124,7 +123,7 @@ class Pool:
 
     def smax(self) -> np.ndarray:
         """Largest component of each crystal's stress, in GPa, shape (B,)."""
-        return np.abs(self.stresses).max((1, 2)) / GPA
+        return np.abs(self.stresses).max((1, 2)) / GPa
 
     def _deformation(self, variables: np.ndarray) -> np.ndarray:
         return variables[~_atom_rows(self.n_atoms)].reshape(-1, 3, 3) / _cell_scale(self.n_atoms)[:, None, None]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ...core.contacts import closest_contacts, covalent_radii, reduce_lattices
 from ...core.crystals import CrystalSet
+from ..neighbours import neighbours
 
 OVERLAP = 0.5
 """Contacts (over the sum of covalent radii) below this are overlaps: force fields know nothing there."""
@@ -66,17 +66,8 @@ def push_apart(crystal: CrystalSet) -> CrystalSet | None:
 
 def _overlaps(fractional: np.ndarray, lattice: np.ndarray, radii: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return atoms i, j and the vectors from i to j (images included, both orders) of all pairs that overlap."""
-    reach = 2 * _APART * radii.max()
-    heights = 1 / np.linalg.norm(np.linalg.inv(lattice), axis=0)
-    counts = np.minimum(np.ceil(reach / heights + 1).astype(int), 12)
-    images = np.stack(np.meshgrid(*[np.arange(-c, c + 1) for c in counts], indexing="ij"), -1).reshape(-1, 3)
-    positions = (fractional - np.floor(fractional)) @ lattice
-    copies = (positions[None] + (images @ lattice)[:, None]).reshape(-1, 3)
-    found = cKDTree(copies).query_ball_point(positions, reach)
-    i = np.repeat(np.arange(len(positions)), [len(f) for f in found])
-    flat = np.concatenate([np.asarray(f, dtype=np.int64) for f in found])
-    j = flat % len(positions)
-    vectors = copies[flat] - positions[i]
-    itself = flat == (len(images) // 2) * len(positions) + i
-    close = (np.linalg.norm(vectors, axis=1) < _APART * (radii[i] + radii[j])) & ~itself
+    i, j, _, vectors, lengths = neighbours(
+        fractional @ lattice, lattice[None], np.array([len(radii)]), 2 * _APART * radii.max()
+    )
+    close = lengths < _APART * (radii[i] + radii[j])
     return i[close], j[close], vectors[close]

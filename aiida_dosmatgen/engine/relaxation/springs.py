@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from matscipy.neighbours import neighbour_list
 
 from ...core.contacts import covalent_radii
 from ...core.crystals import CrystalSet
+from ..neighbours import neighbours
 
 # All these were chosen for few calls of a force field over strained and displaced prototypes; none is critical
 STIFFNESS = 4.0  # eV/Å² of a spring as long as the sum of the covalent radii
@@ -114,16 +114,9 @@ def _add_up(values: np.ndarray, index: np.ndarray, count: int) -> np.ndarray:
 
 def _springs(crystals: CrystalSet) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Return for all springs, in both directions, the two atoms, the vectors, and the lengths in Å and over the radii."""
-    radii, positions, offsets = covalent_radii(crystals.numbers), crystals.positions, crystals.offsets
-    periodic = np.ones(3, dtype=bool)
-    found = []
-    for first, last, lattice in zip(offsets[:-1], offsets[1:], crystals.lattices, strict=True):
-        cutoff = 2 * _REACH * radii[first:last].max()
-        i, j, vectors, lengths = neighbour_list(
-            "ijDd", positions=positions[first:last], cell=lattice, pbc=periodic, cutoff=cutoff
-        )
-        found.append((i + first, j + first, vectors, lengths))
-    atom, other, vectors, lengths = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    radii = covalent_radii(crystals.numbers)
+    cutoffs = 2 * _REACH * np.maximum.reduceat(radii, crystals.offsets[:-1])
+    atom, other, _, vectors, lengths = neighbours(crystals.positions, crystals.lattices, crystals.n_atoms, cutoffs)
     relative = lengths / (radii[atom] + radii[other])
     near = relative < _REACH
     return atom[near], other[near], vectors[near], (lengths[near], relative[near])

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+from ase.units import GPa
 
-from ...core.labels import GPA
 from ..memory import NO_MEMORY
 
 NAME = "forcefield"
@@ -86,7 +86,7 @@ def watch(process: subprocess.Popen, record: Path, work: Path, clock: Clock, pro
 def read_history(record: Path) -> dict[str, list]:
     """Read the trainer's record of the validation errors: loss, eV/atom, eV/Å, GPa."""
     history: dict[str, list] = {"epoch": [], "validation_loss": []}
-    units = {"energy_mae": ("mae_e_per_atom", 1.0), "force_mae": ("mae_f", 1.0), "stress_mae": ("mae_stress", GPA)}
+    units = {"energy_mae": ("mae_e_per_atom", 1.0), "force_mae": ("mae_f", 1.0), "stress_mae": ("mae_stress", 1 / GPa)}
     history |= {f"validation_{name}": [] for name in units}
     lines = record.read_text(encoding="utf-8").splitlines() if record.is_file() else []
     for line in lines:

@@ -28,7 +28,7 @@ from ....core.crystals import CrystalSet
 from ....core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from ...batch import type_indices
 from ...precision import full_precision
-from ..environment import neighbours
+from ..environment import pairs_within
 from .bloch import BlochSum, Pairs
 from .elements import valence
 from .overlap import CHANNEL_OF_ORBITAL, N_ORBITALS, SHELL, bond_frames, two_centre
@@ -196,7 +196,7 @@ class TightBinding(nn.Module):
         :param points: energies relative to the highest occupied level in eV, shape (m,).
         :param generator: shifts the k-points at random; without it they are those of :meth:`curves`, each standing for itself.
         """
-        _, i, j, vectors = neighbours(fractional.double(), lattices.double(), mask, CUTOFF)
+        _, i, j, vectors = pairs_within(fractional.double(), lattices.double(), mask, CUTOFF)
         index = torch.cumsum(mask.flatten(), 0) - 1  # of atoms without padding
         pairs, flat = Pairs(index[i], index[j], vectors), types[mask]
         atoms = self._surroundings(flat, pairs)
@@ -243,7 +243,7 @@ class TightBinding(nn.Module):
         if torch.linalg.inv(lattice).norm(dim=0).max() * CUTOFF > 20:  # a cell so flat has thousands of images
             return None
         mask = torch.ones(1, len(types), dtype=torch.bool)
-        _, i, j, vectors = neighbours(fractional[None], lattice[None], mask, CUTOFF)
+        _, i, j, vectors = pairs_within(fractional[None], lattice[None], mask, CUTOFF)
         kpoints, steps = _mesh(lattice)
         if len(i) > _MOST_NEIGHBOURS or len(kpoints) > _MOST_KPOINTS:
             return None

@@ -20,6 +20,7 @@ from ....core.elements import SYMBOLS
 from ....core.errors import ContentError
 from ....core.job import ForceField
 from ...memory import is_out_of_memory, release
+from ...neighbours import neighbours
 from .evaluation import Evaluation
 from .fused_mace import TILE, ScalarConvolution, fuse
 
@@ -100,19 +101,10 @@ class MaceEvaluator:
 
     def _graph(self, crystals: CrystalSet, species: np.ndarray) -> dict[str, torch.Tensor]:
         """Return the model's input: all crystals as one graph without edges between them."""
-        from matscipy.neighbours import neighbour_list
-
-        offsets, positions = crystals.offsets, crystals.positions
-        periodic = np.ones(3, dtype=bool)
-        edges, shifts = [], []
-        for i, lattice in enumerate(crystals.lattices):
-            first, last = offsets[i], offsets[i + 1]
-            receivers, senders, images = neighbour_list(
-                "ijS", positions=positions[first:last], cell=lattice, pbc=periodic, cutoff=self.cutoff
-            )
-            edges.append(np.stack([senders, receivers]) + first)
-            shifts.append(-images)
-        edge_index, unit_shifts = np.concatenate(edges, 1), np.concatenate(shifts)
+        positions = crystals.positions
+        found = neighbours(positions, crystals.lattices, crystals.n_atoms, self.cutoff)
+        # messages go from the second atom to the first
+        edge_index, unit_shifts = np.stack([found.j, found.i]), -found.images
         edge_index, unit_shifts = self._fill_tiles(crystals, edge_index, unit_shifts)
         crystal_of_edge = crystals.crystal_of_atom[edge_index[1]]
         cartesian_shifts = np.einsum("ei,eij->ej", unit_shifts, crystals.lattices[crystal_of_edge])
@@ -131,7 +123,7 @@ class MaceEvaluator:
             "unit_shifts": real(unit_shifts),
             "cell": real(crystals.lattices.reshape(-1, 3)),
             "batch": integer(crystals.crystal_of_atom),
-            "ptr": integer(offsets),
+            "ptr": integer(crystals.offsets),
             "head": integer(np.full(len(crystals), self.head)),
         }
 
