@@ -9,21 +9,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from pymatgen.core.periodic_table import Element
 from torch import Tensor
 
 from ....core.elements import COVALENT_RADII, atomic_number
 
-ELECTRONEGATIVITIES = (
-    0.0,  # the placeholder X
-    2.20, 4.16, 0.98, 1.57, 2.04, 2.55, 3.04, 3.44, 3.98, 4.79, 0.93, 1.31, 1.61, 1.90, 2.19, 2.58, 3.16, 3.24,
-    0.82, 1.00, 1.36, 1.54, 1.63, 1.66, 1.55, 1.83, 1.88, 1.91, 1.90, 1.65, 1.81, 2.01, 2.18, 2.55, 2.96, 3.00,
-    0.82, 0.95, 1.22, 1.33, 1.60, 2.16, 1.90, 2.20, 2.28, 2.20, 1.93, 1.69, 1.78, 1.96, 2.05, 2.10, 2.66, 2.60,
-    0.79, 0.89, 1.10, 1.12, 1.13, 1.14, 1.13, 1.17, 1.20, 1.20, 1.10, 1.22, 1.23, 1.24, 1.25, 1.10, 1.27, 1.30,
-    1.50, 2.36, 1.90, 2.20, 2.20, 2.28, 2.54, 2.00, 1.62, 2.33, 2.02, 2.00, 2.20, 2.20, 0.70, 0.90, 1.10, 1.30,
-    1.50, 1.38, 1.36, 1.28, 1.30, 1.30,
-)  # fmt: skip
-"""Pauling's electronegativities by atomic number up to curium (Allen's for He, Ne, Ar)."""
-
+_ALLEN = {2: 4.16, 10: 4.79, 18: 3.24}  # He, Ne, Ar, for which Pauling has none
 _NOBLE = (0, 2, 10, 18, 36, 54, 86)
 
 
@@ -60,6 +51,11 @@ def shells_and_electrons(number: int) -> tuple[int, int]:
     return (3, n) if n <= 12 else (2, n - 10)
 
 
+def electronegativity(number: int) -> float:
+    """Return the electronegativity of an element on Pauling's scale, by its atomic number; Allen's for He, Ne and Ar."""
+    return _ALLEN[number] if number in _ALLEN else Element.from_Z(number).X
+
+
 def valence(elements: Sequence[str]) -> Valence:
     """Return the orbitals of some elements.
 
@@ -70,7 +66,7 @@ def valence(elements: Sequence[str]) -> Valence:
         number = min(atomic_number(symbol), len(COVALENT_RADII) - 1)
         shells, electrons = shells_and_electrons(number)
         radius = COVALENT_RADII[number]
-        level = 2.5 - 4.8 * ELECTRONEGATIVITIES[number]  # the p level of the elements of the p block, within 1 eV
+        level = 2.5 - 4.8 * electronegativity(number)  # the p level of the elements of the p block, within 1 eV
         if shells == 3:
             energies, exponents = (1.2 * level, 0.6 * level, 1.6 * level), (1.6, 1.5, 4.2)
         else:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS, COVALENT_RADII, SYMBOLS
-from aiida_dosmatgen.engine.prediction.tightbinding.elements import ELECTRONEGATIVITIES, shells_and_electrons, valence
+from aiida_dosmatgen.engine.prediction.tightbinding.elements import electronegativity, shells_and_electrons, valence
 
 
 @pytest.mark.parametrize(
@@ -20,8 +20,14 @@ def test_shells_and_electrons(symbol, shells, electrons):
 
 
 def test_all_elements_with_a_radius_have_orbitals_that_hold_their_electrons():
-    assert len(ELECTRONEGATIVITIES) == len(COVALENT_RADII)
     found = valence(SYMBOLS[1 : len(COVALENT_RADII)])
     room = 2 * (found.present * torch.tensor([1, 3, 5])).sum(1)
     assert (found.electrons <= room).all()
     assert (found.energies[found.present] < 0).all()
+
+
+def test_electronegativities_are_those_that_shipped_predictors_were_trained_with():
+    """A checkpoint holds what a fit added to the starting values, which are made of these."""
+    known = {"H": 2.20, "He": 4.16, "B": 2.04, "C": 2.55, "N": 3.04, "O": 3.44, "Si": 1.90}
+    known |= {"Cu": 1.90, "Ga": 1.81, "Ge": 2.01, "As": 2.18, "Rh": 2.28, "I": 2.66}
+    assert {symbol: electronegativity(ATOMIC_NUMBERS[symbol]) for symbol in known} == known
