@@ -9,7 +9,8 @@ from aiida.orm import Data, Dict, to_aiida_type
 
 from ..core.job import RelaxJob, RelaxParameters
 from ..data.crystals import CrystalSetData
-from ..data.forcefield import FILENAME, ForceFieldData, validate_trust
+from ..data.forcefield import FILENAME, ForceFieldData
+from ..data.trust import validate_trust
 from .base import DosmatgenCalculation, validate_with
 
 

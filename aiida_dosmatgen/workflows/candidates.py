@@ -22,8 +22,9 @@ from ..core.screening import ScreenCriteria
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
-from ..data.forcefield import ForceFieldData, validate_trust
+from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
+from ..data.trust import validate_trust
 from .base import PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
 from .failures import failure
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with

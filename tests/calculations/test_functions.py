@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from aiida.common.links import LinkType
-from aiida.orm import Dict, Int
+from aiida.orm import CalcFunctionNode, Dict, Int
 
 from aiida_dosmatgen.calculations.functions import (
     BAD_CONTENT,
@@ -84,9 +84,17 @@ def test_screen_names_an_unknown_criterion(predicted, target):
 def test_the_graph_keeps_function_and_source(predicted, target):
     _, node = screened(predicted, target)
     assert node.function_name == "screen"
-    assert node.function_namespace == "aiida_dosmatgen.calculations.functions"
+    assert node.function_namespace == "aiida_dosmatgen.calculations.functions.screening"
     source = node.base.repository.get_object_content(node.FUNCTION_SOURCE_FILE_PATH)
     assert "def screen(" in source.splitlines()[node.function_starting_line_number]
+
+
+def test_graphs_of_before_still_find_their_functions(predicted, target):
+    """They say the name of the module that held all functions."""
+    _, node = screened(predicted, target)
+    assert node.process_class is screen
+    before = CalcFunctionNode(process_type="aiida_dosmatgen.calculations.functions.screen")
+    assert before.process_class is screen
 
 
 def test_screen_uses_known_phases_and_known_crystals(predicted, target):
