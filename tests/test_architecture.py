@@ -44,7 +44,7 @@ AIIDA_ONLY = ("aiida", "aiida_quantumespresso", "aiida_pseudo", "aiida_dosmatgen
 @pytest.mark.parametrize(
     ("packages", "forbidden"),
     [
-        (("core", "data", "calculations", "parsers", "workflows", "tools", "report", "cmdline"), ENGINE_ONLY),
+        (("core", "data", "calculations", "parsers", "workflows", "tools", "setup", "report", "cmdline"), ENGINE_ONLY),
         (("core", "engine"), AIIDA_ONLY),
         (("core",), (*ENGINE_ONLY, *AIIDA_ONLY, "ase", "pymatgen")),
     ],

@@ -13,6 +13,7 @@ import yaml
 from aiida.cmdline.params import types
 
 from ..core.errors import ContentError
+from .cmd_status import watch
 from .params import Setting, nested, yaml_mapping
 
 QUANTUM_ESPRESSO = ("pw", "projwfc", "dos")
@@ -189,8 +190,6 @@ def submit(builder: Any, label: str, submitting: Submitting) -> int:
     click.echo(f"Submitted {node.process_label}<{node.pk}>; watch it: aiida-dosmatgen status {node.pk}")
     if not submitting.wait:
         return 0
-    from .cmd_status import watch
-
     return watch(node)
 
 

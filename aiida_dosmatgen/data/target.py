@@ -13,6 +13,7 @@ from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid, gaussian_dos
 from ..core.errors import ContentError
 from ..core.target import DosTarget
 from .base import ContentFileData, as_validation_error, attribute, saved
+from .pdos import pdos_nodes, target_of
 
 if TYPE_CHECKING:
     import pymatgen.electronic_structure.dos
@@ -130,8 +131,6 @@ class DosTargetData(ContentFileData):
 
         :raises ValidationError: if outputs are missing or the DOS does not hold the electrons.
         """
-        from .pdos import pdos_nodes, target_of
-
         with as_validation_error():
             return cls(target_of(**pdos_nodes(node)), label_source=f"PdosWorkChain {node.uuid}")
 
