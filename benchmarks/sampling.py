@@ -43,7 +43,7 @@ import torch
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.contacts import closest_contacts
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
+from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS, Composition
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import SampleParameters, sha256_of
 from aiida_dosmatgen.core.screening import ScreenCriteria
@@ -100,9 +100,9 @@ def held_out(dataset: Path, headers: dict[str, CheckpointHeader]) -> CrystalSet:
 
 def chosen(crystals: CrystalSet, count: int, max_atoms: int) -> CrystalSet:
     """Return so many of the crystals: the first of each formula, then the second of each, and so on."""
-    seen: dict[str, int] = {}
+    seen: dict[Composition, int] = {}
     order = []
-    for i, formula in enumerate(crystals.formulas):
+    for i, formula in enumerate(crystals.compositions):
         seen[formula] = seen.get(formula, 0) + 1
         if crystals.n_atoms[i] <= max_atoms:
             order.append((seen[formula], i))
@@ -269,7 +269,7 @@ class Judge:
     def __init__(self, path: Path, crystals: CrystalSet) -> None:
         self.model: Predictor
         self.model, self.header = load_model(path, kind="predictor")
-        self.targets, self.formulas = targets_of(crystals), crystals.formulas
+        self.targets, self.compositions = targets_of(crystals), crystals.compositions
 
     def __call__(self, parts: list[CrystalSet]) -> Judged:
         """Judge candidates, the column ``target`` of which says what they were asked for."""
@@ -280,7 +280,7 @@ class Judge:
             curves = dos[offsets[i] : offsets[i + 1]]
             if np.isfinite(curves).all():
                 found[i] = self.targets[target].distances(curves)["mae"]
-        right = np.array([formula == self.formulas[i] for formula, i in zip(crystals.formulas, wanted, strict=True)])
+        right = np.array([own == self.compositions[i] for own, i in zip(crystals.compositions, wanted, strict=True)])
         return Judged(wanted, found, right, closest_contacts(crystals) > SOUND_CONTACT)
 
 

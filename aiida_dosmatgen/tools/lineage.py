@@ -16,6 +16,7 @@ from aiida_pseudo.data.pseudo.upf import UpfData
 
 from ..core.forms import RELAXED
 from ..data.checkpoint import CheckpointData
+from ..data.conversion import formula_of
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.labelled import LabelledCrystalSetData
@@ -148,7 +149,7 @@ def lineage(node: orm.Node) -> Lineage:
     predict = jobs["predict"]
     return Lineage(
         structure=structure.uuid,
-        formula=structure.get_formula(),
+        formula=formula_of(structure),
         candidate=candidate,
         form=form,
         seed=_input(sample, "seed").value,
@@ -360,7 +361,7 @@ def _model(node: CheckpointData | ForceFieldData) -> UsedModel:
 def _template(node: CrystalSetData | orm.StructureData | None) -> UsedTemplate | None:
     if node is None:
         return None
-    formula = node.get_formula() if isinstance(node, orm.StructureData) else None
+    formula = formula_of(node) if isinstance(node, orm.StructureData) else None
     return UsedTemplate(node.uuid, node.label, formula, node.base.attributes.get("sha256", None))
 
 

@@ -15,7 +15,7 @@ from ..calculations.sampling import problem_of_sampling
 from ..core.forms import RELAXED
 from ..core.selection import SelectionWeights
 from ..data.checkpoint import CheckpointData
-from ..data.conversion import StructureData
+from ..data.conversion import StructureData, formula_of
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
@@ -300,8 +300,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         inputs.structure, inputs.target = structure, self.inputs.targets[name]
         inputs.metadata.call_link_label = f"validate_{name}_{candidate}"
         validation = self.submit(ValidateWorkChain, **inputs)
-        formula = structure.get_formula()
-        self.report(f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula}) of {name}")
+        self.report(
+            f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula_of(structure)}) of {name}"
+        )
         self.ctx.outcomes[name]["validations"][str(candidate)] = {"structure": structure.uuid, "validation": validation.uuid}
         self.let_in(f"{name}_{candidate}", validation)
 

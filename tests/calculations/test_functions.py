@@ -164,7 +164,7 @@ def test_selection_refuses_what_does_not_belong_together(predicted, target):
 def test_extract_candidate_by_number(predicted):
     crystals = CrystalSetData(predicted[[2, 0, 1]])
     structure, node = extract_candidate.run_get_node(crystals, Int(11))
-    assert structure.label == "CSi"
+    assert structure.label == "SiC"
     np.testing.assert_allclose(crystal_of(structure).fractional, predicted[1].fractional, atol=1e-12)
     assert node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).get_node_by_label("candidate").value == 11
 
@@ -201,7 +201,7 @@ def dft(labelled, index, projected=8.0):
 def test_score_of_the_target_itself_is_zero(labelled, target):
     score = score_dos(dft(labelled, 1), DosTargetData(target)).get_dict()
     assert max(score[k] for k in ("mae", "mae_window", "mae_total", "wasserstein")) < 1e-6
-    assert (score["compared_below"], score["n_electrons"], score["formula"]) == (6.0, 8.0, "CSi")
+    assert (score["compared_below"], score["n_electrons"], score["formula"]) == (6.0, 8.0, "SiC")
 
 
 def test_score_grows_with_the_difference(labelled, target):
