@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from qe_tools import CONSTANTS
+from scipy.constants import physical_constants
 
 from ..core.crystals import CrystalSet
 from ..core.dos import DEFAULT_SIGMA
@@ -14,7 +15,7 @@ from ..core.errors import ContentError
 from ..core.labels import GPA, absurdity
 from ..data.pdos import electrons_problem, projected_crystal
 
-_HARTREE = 27.211386245988  # eV, CODATA 2018, as the engine; the parser's is of 2010, which is 0.4 meV for an atom of gallium
+_HARTREE = physical_constants["Hartree energy in eV"][0]  # the parser's is of 2010, which is 0.4 meV for an atom of gallium
 _NODES = ("bands", "projections", "parameters", "trajectory")
 
 
