@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
@@ -10,10 +9,9 @@ from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import CalcJobNode, Dict, RemoteData, SinglefileData
-from pydantic import BaseModel, ValidationError
 
 from ..core.job import Job, Runtime
-from ..core.strict import explain
+from .ports import port_from_field
 
 JOB_FILE = "job.json"
 RESULTS_FILE = "results.json"
@@ -42,26 +40,8 @@ class DosmatgenCalculation(CalcJob):
         options["output_filename"].default = STDOUT_FILE
         options["resources"].default = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
         options["withmpi"].default = False
-        spec.input(
-            "metadata.options.batch_size",
-            valid_type=int,
-            required=False,
-            validator=_positive,
-            help="Crystals at a time; by default the engine chooses.",
-        )
-        spec.input(
-            "metadata.options.device",
-            valid_type=str,
-            default="auto",
-            help="`cpu`, `cuda`, … or `auto`, which takes a GPU where there is one.",
-        )
-        spec.input(
-            "metadata.options.threads",
-            valid_type=int,
-            required=False,
-            validator=_positive,
-            help="Threads of torch; by default torch chooses.",
-        )
+        for name in ("batch_size", "device", "threads"):
+            spec.input(f"metadata.options.{name}", **port_from_field(Runtime, name))
         spec.input(
             "parent_folder",
             valid_type=RemoteData,
@@ -150,32 +130,8 @@ class DosmatgenCalculation(CalcJob):
         )
 
 
-def validate_with(model: type[BaseModel]) -> Callable[[Dict | None, Any], str | None]:
-    """Return the validator of a ``Dict`` port whose content is a pydantic model; it names the wrong key."""
-
-    def validator(value: Dict | None, _: Any) -> str | None:
-        if value is None:
-            return None
-        try:
-            model.model_validate(value.get_dict())
-        except ValidationError as exception:
-            return explain(exception)
-        return None
-
-    return validator
-
-
-def validate_seed(value: Any, _: Any) -> str | None:
-    """Seeds count from zero."""
-    return f"the seed is {value.value}; it must be 0 or more" if value is not None and value.value < 0 else None
-
-
 def _validate_parent(inputs: Any) -> str | None:
     parent, code = inputs.get("parent_folder", None), inputs.get("code", None)
     if parent is None or code is None or getattr(code, "computer", None) is None or parent.computer.pk == code.computer.pk:
         return None
     return f"parent_folder lies on {parent.computer.label}, but the job runs on {code.computer.label}; leave it out"
-
-
-def _positive(value: Any, _: Any) -> str | None:
-    return f"{value} is not a number of 1 or more" if value is not None and value < 1 else None

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Data, Dict, List, to_aiida_type
+from aiida.orm import Data, Dict, List
 
-from ..core.elements import ATOMIC_NUMBERS
 from ..core.job import ReferencesJob, RelaxParameters
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import FILENAME
 from .base import DosmatgenCalculation
+from .ports import port_from_field
 from .relax import define_relaxation
 
 
@@ -24,9 +22,7 @@ class ReferencesCalculation(DosmatgenCalculation):
     def define(cls, spec: CalcJobProcessSpec) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
-        spec.input(
-            "elements", valid_type=List, serializer=to_aiida_type, validator=_validate_elements, help="Chemical symbols."
-        )
+        spec.input("elements", **port_from_field(ReferencesJob, "elements", List))
         define_relaxation(spec)
         spec.output("crystals", valid_type=CrystalSetData, help="The relaxed elements, each with its status and energy.")
         spec.output(
@@ -45,11 +41,3 @@ class ReferencesCalculation(DosmatgenCalculation):
             runtime=self.runtime(),
         )
         return job, [(force_field, FILENAME)] if force_field.kind == "mace-file" else []
-
-
-def _validate_elements(value: Any, _: Any) -> str | None:
-    if value is None:
-        return None
-    symbols = value.get_list()
-    unknown = [symbol for symbol in symbols if symbol not in ATOMIC_NUMBERS]
-    return f"{unknown[0]!r} is not an element" if unknown else None if symbols else "there are no elements"

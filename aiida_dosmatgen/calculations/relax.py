@@ -5,26 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Data, Dict, to_aiida_type
+from aiida.orm import Data
 
 from ..core.job import RelaxJob, RelaxParameters
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import FILENAME, ForceFieldData
 from ..data.trust import validate_trust
-from .base import DosmatgenCalculation, validate_with
+from .base import DosmatgenCalculation
+from .ports import port_from_model
 
 
 def define_relaxation(spec: CalcJobProcessSpec) -> None:
     """Define the inputs that say how a job relaxes: the force field and the parameters."""
     spec.input("force_field", valid_type=ForceFieldData, validator=validate_trust, help="The force field.")
-    spec.input(
-        "parameters",
-        valid_type=Dict,
-        serializer=to_aiida_type,
-        validator=validate_with(RelaxParameters),
-        default=lambda: Dict({}),
-        help="As in `aiida_dosmatgen.core.job.RelaxParameters`.",
-    )
+    spec.input("parameters", **port_from_model(RelaxParameters))
 
 
 class RelaxCalculation(DosmatgenCalculation):

@@ -8,7 +8,7 @@ from aiida.common.datastructures import CalcInfo
 from aiida.common.exceptions import ValidationError
 from aiida.common.folders import Folder
 from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Dict, Int, List, SinglefileData, to_aiida_type
+from aiida.orm import Int, List, SinglefileData, to_aiida_type
 
 from ..core.errors import ContentError
 from ..core.job import SampleJob, SampleParameters
@@ -16,7 +16,8 @@ from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
-from .base import DosmatgenCalculation, validate_seed, validate_with
+from .base import DosmatgenCalculation
+from .ports import port_from_field, port_from_model
 from .sampling import crystals_of, problem_of_sampling
 
 CLASSIFIER_FILE = "classifier.safetensors"
@@ -53,15 +54,8 @@ class SampleCalculation(DosmatgenCalculation):
             help="Crystals to start from (`start_time`) or to hold parts of (`constraints`); candidate i uses crystal i modulo "
             "their number.",
         )
-        spec.input(
-            "parameters",
-            valid_type=Dict,
-            serializer=to_aiida_type,
-            validator=validate_with(SampleParameters),
-            default=lambda: Dict({}),
-            help="As in `aiida_dosmatgen.core.job.SampleParameters`.",
-        )
-        spec.input("seed", valid_type=Int, serializer=to_aiida_type, validator=validate_seed, help="Seed of all randomness.")
+        spec.input("parameters", **port_from_model(SampleParameters))
+        spec.input("seed", **port_from_field(SampleJob, "seed", Int))
         spec.input(
             "candidates",
             valid_type=List,

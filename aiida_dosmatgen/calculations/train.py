@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Dict, Int, SinglefileData, to_aiida_type
+from aiida.orm import Dict, Int, SinglefileData
 
 from ..core.job import TrainJob, TrainParameters
 from ..data.checkpoint import CheckpointData
 from ..data.forcefield import FILENAME, ForceFieldData
 from ..data.labelled import LabelledCrystalSetData
-from .base import DosmatgenCalculation, validate_seed, validate_with
+from .base import DosmatgenCalculation
+from .ports import port_from_field, port_from_model
 
 _PARENT = "parent.safetensors"
 _PSEUDOLABELLED = "pseudolabelled.npz"
@@ -27,15 +28,8 @@ class TrainCalculation(DosmatgenCalculation):
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("dataset", valid_type=LabelledCrystalSetData, help="The labelled crystals.")
-        spec.input(
-            "parameters",
-            valid_type=Dict,
-            serializer=to_aiida_type,
-            validator=validate_with(TrainParameters),
-            default=lambda: Dict({}),
-            help="As in `aiida_dosmatgen.core.job.TrainParameters`.",
-        )
-        spec.input("seed", valid_type=Int, serializer=to_aiida_type, validator=validate_seed, help="Seed of all randomness.")
+        spec.input("parameters", **port_from_model(TrainParameters))
+        spec.input("seed", **port_from_field(TrainJob, "seed", Int))
         spec.input(
             "pseudolabelled",
             valid_type=LabelledCrystalSetData,
