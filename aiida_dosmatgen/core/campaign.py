@@ -10,7 +10,7 @@ from .strict import Strict
 class CampaignNumbers(Strict):
     """How many there are of what. Protocols set those that have no default here.
 
-    :param seed: candidate i is a function of seed and i; another seed gives other candidates.
+    :param seed: seed of all randomness; another one gives other results.
     :param n_candidates: how many candidates to sample.
     :param n_jobs: how many jobs of each kind share the candidates.
     :param top_k: how many candidates of each target DFT computes; 0 runs no DFT.
