@@ -19,7 +19,6 @@ from ..calculations.train import TrainCalculation
 from .failures import failure
 
 _JOB = DosmatgenCalculation.exit_codes
-STOPPED_EARLY = _JOB.ERROR_STOPPED_EARLY.status
 INTERRUPTED = {
     code.status
     for code in (

@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 from aiida import orm
-from aiida.engine import ProcessBuilder
 from aiida.engine.processes.ports import PortNamespace
 from aiida_quantumespresso.workflows.protocols.utils import ProtocolMixin, recursive_merge
 from pydantic import BaseModel, ValidationError
@@ -119,8 +118,3 @@ def with_defaults(code: orm.AbstractCode, options: Mapping | None) -> dict:
 def load(code: orm.AbstractCode | str) -> orm.AbstractCode:
     """Return a code given as a node or by its label."""
     return orm.load_code(code) if isinstance(code, str) else code
-
-
-def copy_inputs(builder: ProcessBuilder | Mapping) -> dict:
-    """Return the inputs set in a builder as nested plain dictionaries."""
-    return builder._inputs(prune=True) if hasattr(builder, "_inputs") else dict(builder)
