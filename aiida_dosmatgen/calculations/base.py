@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import CalcJobNode, Dict, RemoteData, SinglefileData
+from aiida.orm import Data, Dict, ProcessNode, RemoteData
+from aiida.orm.nodes.process.process import ProcessNodeCaching
 
 from ..core.job import Job, Runtime
 from .ports import port_from_field
@@ -19,6 +20,9 @@ STDOUT_FILE = "dosmatgen.out"
 STDERR_FILE = "dosmatgen.err"
 
 _SHARE_OF_WALLTIME = 0.95
+
+Files: TypeAlias = list[tuple[Data, str]]
+"""Nodes that hold a file, each with the name that the job file calls it."""
 
 
 class DosmatgenCalculation(CalcJob):
@@ -31,7 +35,7 @@ class DosmatgenCalculation(CalcJob):
     CACHE_VERSION = 1
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         options = spec.inputs["metadata"]["options"]
@@ -82,10 +86,11 @@ class DosmatgenCalculation(CalcJob):
         )
 
     @classmethod
-    def get_or_create_db_record(cls) -> CalcJobNode:
+    def get_or_create_db_record(cls) -> ProcessNode:
         """Return the node of a job; its hash leaves out where the job goes on, which changes nothing about what comes out."""
         node = super().get_or_create_db_record()
-        node.base.caching._hash_ignored_inputs = [*node.base.caching._hash_ignored_inputs, "parent_folder"]
+        caching = cast(ProcessNodeCaching, node.base.caching)
+        caching._hash_ignored_inputs = [*caching._hash_ignored_inputs, "parent_folder"]
         return node
 
     @classmethod
@@ -97,7 +102,7 @@ class DosmatgenCalculation(CalcJob):
     def validate_inputs(cls, inputs: Any) -> str | None:
         """Say what does not fit together, or None. Ports may be missing where an outer work chain excludes them."""
 
-    def job(self) -> tuple[Job, list[tuple[SinglefileData, str]]]:
+    def job(self) -> tuple[Job, Files]:
         """Return the job file, and the nodes whose files it needs, each with the name the job file calls it."""
         raise NotImplementedError
 

@@ -28,10 +28,10 @@ def labels_of(crystals: CrystalSet, runs: Mapping[str, Any], settings: Mapping[s
     """
     by_row: dict[int, dict[str, Any]] = {}
     for key, node in runs.items():
-        name, _, row = key.rpartition("_")
-        if name not in _NODES or not row.isdigit() or int(row) >= len(crystals):
+        name, _, number = key.rpartition("_")
+        if name not in _NODES or not number.isdigit() or int(number) >= len(crystals):
             raise ContentError(f"{key!r} is not one of {', '.join(_NODES)} with the row of a crystal, e.g. 'bands_0'")
-        by_row.setdefault(int(row), {})[name] = node
+        by_row.setdefault(int(number), {})[name] = node
     done, left_out = [], {}
     for row in sorted(by_row):
         missing = [name for name in _NODES if name not in by_row[row]]

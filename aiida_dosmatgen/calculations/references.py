@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Data, Dict, List
+from typing import Any
+
+from aiida.orm import Dict, List
 
 from ..core.job import ReferencesJob, RelaxParameters
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import FILENAME
-from .base import DosmatgenCalculation
+from .base import DosmatgenCalculation, Files
 from .ports import port_from_field
 from .relax import define_relaxation
 
@@ -19,7 +20,7 @@ class ReferencesCalculation(DosmatgenCalculation):
     KIND = "references"
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("elements", **port_from_field(ReferencesJob, "elements", List))
@@ -31,7 +32,7 @@ class ReferencesCalculation(DosmatgenCalculation):
             help="`energies` of the elements in eV/atom, the `elements` that were asked for, and `force_field_sha256`.",
         )
 
-    def job(self) -> tuple[ReferencesJob, list[tuple[Data, str]]]:
+    def job(self) -> tuple[ReferencesJob, Files]:
         """Return the job file and the files it needs."""
         force_field = self.inputs.force_field
         job = ReferencesJob(

@@ -7,7 +7,6 @@ from typing import Any
 from aiida.common.datastructures import CalcInfo
 from aiida.common.exceptions import ValidationError
 from aiida.common.folders import Folder
-from aiida.engine import CalcJobProcessSpec
 from aiida.orm import Int, List, SinglefileData, to_aiida_type
 
 from ..core.errors import ContentError
@@ -16,7 +15,7 @@ from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
-from .base import DosmatgenCalculation
+from .base import DosmatgenCalculation, Files
 from .ports import port_from_field, port_from_model
 from .sampling import crystals_of, problem_of_sampling
 
@@ -34,7 +33,7 @@ class SampleCalculation(DosmatgenCalculation):
     KIND = "sample"
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("checkpoint", valid_type=CheckpointData, validator=validate_kind("denoiser"), help="The denoiser.")
@@ -70,7 +69,7 @@ class SampleCalculation(DosmatgenCalculation):
         """Check that guidance, constraints and sizes have what they need."""
         return problem_of_sampling(inputs, inputs.get("checkpoint", None), inputs.get("target", None))
 
-    def job(self) -> tuple[SampleJob, list[tuple[SinglefileData, str]]]:
+    def job(self) -> tuple[SampleJob, Files]:
         """Return the job file and the files it needs."""
         start, stop = self.inputs.candidates.get_list()
         names = {
@@ -96,7 +95,7 @@ class SampleCalculation(DosmatgenCalculation):
         info = super().prepare_for_submission(folder)
         template = self.inputs.get("template", None)
         if isinstance(template, StructureData):
-            crystals_of(template).save(folder.get_abs_path(TEMPLATE_FILE))
+            crystals_of(template).save(str(folder.get_abs_path(TEMPLATE_FILE)))
         return info
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ProcessBuilder, while_
+from aiida.engine import ExitCode, ProcessBuilder
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from ..calculations.functions import extract_candidate, rank, select_candidates
@@ -25,6 +25,7 @@ from .candidates import CandidatesWorkChain
 from .failures import failure
 from .functions import collect_rankings
 from .interruptions import broken_off
+from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked
 from .validate import ValidateWorkChain
 from .windows import SlidingWindowWorkChain

@@ -201,16 +201,16 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         if known is not None:
             builder.known = known
         if template is not None:
-            builder.sample.template = template
+            builder["sample"].template = template
         if classifier is not None:
-            builder.sample.classifier = classifier
+            builder["sample"].classifier = classifier
             inputs["sample"]["parameters"].setdefault("guidance", "classifier")
         builder.seed = orm.Int(inputs["seed"] if seed is None else seed)
         builder.n_candidates = orm.Int(inputs["n_candidates"] if n_candidates is None else n_candidates)
         builder.n_jobs = inputs["n_jobs"] if n_jobs is None else n_jobs
         builder.criteria = checked(ScreenCriteria, inputs["criteria"], "criteria")
-        builder.sample.parameters = checked(SampleParameters, inputs["sample"]["parameters"], "sample.parameters")
-        builder.relax.parameters = checked(RelaxParameters, inputs["relax"]["parameters"], "relax.parameters")
+        builder["sample"].parameters = checked(SampleParameters, inputs["sample"]["parameters"], "sample.parameters")
+        builder["relax"].parameters = checked(RelaxParameters, inputs["relax"]["parameters"], "relax.parameters")
         for step in ("sample", "relax", "predict"):
             builder[step].code = code
             builder[step].metadata = job_metadata(inputs[step]["metadata"], options, code)

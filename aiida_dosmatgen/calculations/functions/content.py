@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import pydantic
 from aiida.common.exceptions import ValidationError
-from aiida.engine import ExitCode, calcfunction
-from aiida.orm import Dict
+from aiida.engine import ExitCode, Process, calcfunction
+from aiida.orm import CalcFunctionNode, Dict
 
 from ...core.errors import ContentError
 from ...core.strict import explain
@@ -18,7 +18,19 @@ from ...core.strict import explain
 BAD_CONTENT = 310
 
 
-def content_function(function: Callable) -> Callable:
+class ContentFunction(Protocol):
+    """A calcfunction: called like the function itself, or through :meth:`run_get_node`."""
+
+    process_class: type[Process]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run, and return what the function returns."""
+
+    def run_get_node(self, *args: Any, **kwargs: Any) -> tuple[Any, CalcFunctionNode]:
+        """Run, and return what the function returns, and the node of the process."""
+
+
+def content_function(function: Callable[..., Any]) -> ContentFunction:
     """Make a calcfunction whose ``ContentError`` or ``ValidationError`` is an exit code with the same line."""
     errors, refusal = (ContentError, ValidationError), functools.partial(ExitCode, BAD_CONTENT)
 
