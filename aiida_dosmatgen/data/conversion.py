@@ -46,7 +46,7 @@ def crystal_of(structure: StructureData) -> CrystalSet:
         numbers.append(atomic_number(kind.symbol))
     cell = np.array(structure.cell)
     positions = np.array([site.position for site in structure.sites])
-    return CrystalSet([len(numbers)], numbers, positions @ np.linalg.inv(cell), cell[None]).check()
+    return CrystalSet(np.array([len(numbers)]), np.array(numbers), positions @ np.linalg.inv(cell), cell[None]).check()
 
 
 def formula_of(structure: StructureData) -> str:

@@ -63,7 +63,7 @@ class ForceFieldData(Data):
                 path = Path(path).expanduser().absolute()
                 check_model_file(path)
                 attributes |= {"name": name or path.name, "sha256": sha256_of(path), "size": path.stat().st_size}
-                self.base.repository.put_object_from_file(path, FILENAME)
+                self.base.repository.put_object_from_file(str(path), FILENAME)
             if elements is not None:
                 attributes["elements"] = sorted(elements, key=atomic_number)
         self.base.attributes.set_many(attributes)
@@ -84,9 +84,10 @@ class ForceFieldData(Data):
                 f"{name!r} is neither 'module:callable', e.g. 'ase.calculators.emt:EMT', nor the name of an entry point"
             )
 
-    def _validate(self) -> None:
+    def _validate(self) -> bool:
         super()._validate()
         self._check()
+        return True
 
     @classmethod
     def from_file(cls, path: str | Path, *, trusted_sha256: str | None = None, **kwargs: Any) -> ForceFieldData:

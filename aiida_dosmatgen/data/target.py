@@ -108,7 +108,9 @@ class DosTargetData(ContentFileData):
             if not getattr(dos, "pdos", None):
                 raise ContentError("the CompleteDos has no site projections; compute it with a projected DOS")
             energies = np.asarray(dos.energies, float)
-            zero = _zero_of(energies, sum(np.asarray(d, float) for d in dos.densities.values()), dos.efermi, gap_tolerance)
+            zero = _zero_of(
+                energies, np.sum([np.asarray(d, float) for d in dos.densities.values()], axis=0), dos.efermi, gap_tolerance
+            )
             curves = np.stack(
                 [sum(np.asarray(d, float) for d in dos.get_site_dos(site).densities.values()) for site in dos.structure]
             )

@@ -11,6 +11,7 @@ from aiida.orm import Computer, InstalledCode, QueryBuilder
 
 from .. import __version__
 from ..core.errors import ContentError
+from ..data.base import pk_of
 from ..workflows.protocols.utils import CODE_OPTIONS
 from .codes import CODES
 from .connection import Shell, connection
@@ -36,7 +37,7 @@ def set_up(settings: ComputerSettings) -> tuple[Computer, dict[str, InstalledCod
 @contextlib.contextmanager
 def _computer(settings: ComputerSettings) -> Iterator[Computer]:
     """Give the computer of the settings; if it is new and something is raised, it is removed again."""
-    fixed = {
+    fixed: dict[str, Any] = {
         "hostname": settings.hostname,
         "transport_type": settings.transport,
         "scheduler_type": settings.scheduler,
@@ -73,7 +74,7 @@ def _computer(settings: ComputerSettings) -> Iterator[Computer]:
         yield computer
     except BaseException:
         if new:
-            Computer.collection.delete(computer.pk)
+            Computer.collection.delete(pk_of(computer))
         raise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiida
 from aiida.engine.daemon.client import get_daemon_client
@@ -22,6 +22,9 @@ from .codes import CODES
 from .connection import Shell, connection
 from .models import MODELS
 from .pseudopotentials import FAMILY
+
+if TYPE_CHECKING:
+    from aiida.manage.configuration.profile import Profile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,17 +80,23 @@ def look_at_versions() -> Finding:
 
 def look_at_profile() -> Finding:
     """Look at the profile."""
-    manager = get_manager()
-    profile = manager.get_profile()
+    profile = _profile()
     found = f"{profile.name}, {profile.storage_backend}"
     if QueryBuilder().append(User).count() == 0:
         return Finding("profile", f"{found}, without a user", f"verdi -p {profile.name} user configure")
     return Finding("profile", f"{found}, broker {profile.process_control_backend or 'none'}")
 
 
+def _profile() -> Profile:
+    profile = get_manager().get_profile()
+    if profile is None:
+        raise ContentError("no profile is loaded")
+    return profile
+
+
 def look_at_daemon() -> Iterator[Finding]:
     """Look whether the daemon is at work."""
-    profile = get_manager().get_profile()
+    profile = _profile()
     if profile.process_control_backend is None:
         yield Finding(
             "daemon",
@@ -128,12 +137,13 @@ def look_at_computers(labels: list[str]) -> Iterator[Finding]:
 
 
 def _computer(computer: Computer) -> Iterator[Finding]:
-
     part, again = f"computer {computer.label}", _again(computer)
     if not computer.is_configured:
         yield Finding(part, "is not configured", again)
         return
     user = User.collection.get_default()
+    if user is None:
+        return  # what is said of the profile is enough
     if not computer.is_user_enabled(user):
         yield Finding(part, "is disabled", f"verdi computer enable {computer.label} {user.email}")
         return
@@ -165,7 +175,6 @@ def _scheduler_problem(computer: Computer, shell: Shell) -> tuple[str, str] | No
 
 
 def _codes(computer: Computer) -> dict[str, InstalledCode]:
-
     query = QueryBuilder().append(
         InstalledCode, filters={"dbcomputer_id": computer.pk, "label": {"in": list(CODES)}}, tag="code"
     )

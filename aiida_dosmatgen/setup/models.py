@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from aiida.orm import QueryBuilder
 from aiida.plugins import DataFactory
@@ -32,7 +32,7 @@ def ensure_models() -> dict[str, Data]:
         path = Path(str(files("aiida_dosmatgen") / file_name))
         if not path.is_file():
             raise ContentError(f"the installation lacks {path}; install aiida-dosmatgen again")
-        sha256, node_class = sha256_of(path), DataFactory(entry_point)
+        sha256, node_class = sha256_of(path), cast(Any, DataFactory(entry_point))  # one of those with from_file
         for node in QueryBuilder().append(node_class, filters={"label": label}).all(flat=True):
             if node.base.attributes.get("sha256") == sha256:
                 nodes[label] = node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from aiida import orm
 from aiida.common.exceptions import NotExistent
@@ -35,7 +35,8 @@ def ranking_node(campaign: orm.WorkChainNode) -> orm.Dict:
     :raises ValueError: if the campaign has no ranking (yet).
     """
     try:
-        return campaign.base.links.get_outgoing(link_type=LinkType.RETURN).get_node_by_label("ranking")
+        links = campaign.base.links.get_outgoing(link_type=LinkType.RETURN)
+        return cast(orm.Dict, links.get_node_by_label("ranking"))
     except NotExistent:
         state = campaign.process_state.value if campaign.process_state else "unknown"
         how = f"verdi process report {campaign.pk}" if campaign.is_terminated else f"aiida-dosmatgen status {campaign.pk}"
