@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
 import click
-from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -38,15 +37,9 @@ def option_from_field(
 
 def _range_of(kind: type, limits: list[Any]) -> click.ParamType | type:
     """Return numbers within limits; of other things the type itself."""
-    least: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     for limit in limits:
-        match limit:
-            case Ge(ge):
-                least |= {"min": ge}
-            case Gt(gt):
-                least |= {"min": gt, "min_open": True}
-            case Le(le):
-                least |= {"max": le}
-            case Lt(lt):
-                least |= {"max": lt, "max_open": True}
-    return _RANGES[kind](**least) if least and kind in _RANGES else kind
+        for name, end, is_open in (("ge", "min", False), ("gt", "min", True), ("le", "max", False), ("lt", "max", True)):
+            if hasattr(limit, name):
+                given |= {end: getattr(limit, name), f"{end}_open": is_open}
+    return _RANGES[kind](**given) if given and kind in _RANGES else kind
