@@ -39,7 +39,7 @@ campaign: setup ## set up, run examples/submit_campaign.py and wait for its rank
 setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiDA profile, codes, models, daemon
 	@echo "Setting up AiiDA in $(AIIDA_PATH):"
 	@mkdir -p $(AIIDA_PATH)
-	@python -m aiida_dosmatgen.cmdline.setup
+	@aiida-dosmatgen setup localhost
 
 test: $(VENV)/.installed-tests system-packages-for-tests lint docs ## lint, the documentation, then all tests, with real pw.x and a real daemon
 	OMP_NUM_THREADS=1 python -m pytest

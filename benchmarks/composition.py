@@ -23,6 +23,7 @@ from quality_report.modes import Mode, Wish
 from sampling_report.targets import MODELS, targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.elements import Composition
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.diffusion.candidates import batches
@@ -34,13 +35,13 @@ ROOT = Path(__file__).parents[1]
 
 
 def held_out(dataset: Path, fraction: float, seed: int, count: int, max_atoms: int) -> CrystalSet:
-    """Return compounds of the systems that trainings hold out, one of a formula in a prototype."""
+    """Return compounds of the systems that trainings hold out, one of a composition in a prototype."""
     crystals, _ = without_test(load_labelled(dataset))
     crystals = crystals[split_by_system(crystals, fraction, seed)[1]]
-    chosen: dict[tuple[str, str], int] = {}
+    chosen: dict[tuple[Composition, str], int] = {}
     for index in np.random.default_rng(0).permutation(len(crystals)):
         if 2 <= crystals.n_atoms[index] <= max_atoms:
-            chosen.setdefault((crystals.formulas[index], str(crystals.crystal_columns["prototype"][index])), int(index))
+            chosen.setdefault((crystals.compositions[index], str(crystals.crystal_columns["prototype"][index])), int(index))
     return crystals[sorted(chosen.values())[:count]]
 
 

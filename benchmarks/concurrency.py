@@ -88,7 +88,7 @@ def build(count: int, max_concurrent: int, folder: Path, slots: int, workers: in
     from aiida.manage.configuration import create_profile, get_config
     from concurrency_chain import ValidateAllWorkChain
 
-    from aiida_dosmatgen.cmdline import setup
+    from aiida_dosmatgen import setup
     from aiida_dosmatgen.core.dos import DEFAULT_GRID
     from aiida_dosmatgen.core.target import DosTarget
     from aiida_dosmatgen.data.target import DosTargetData

@@ -82,7 +82,7 @@ def temporary_profile() -> Iterator[dict]:
     with tempfile.TemporaryDirectory(prefix="labelling-aiida-", ignore_cleanup_errors=True) as name:
         os.environ["AIIDA_PATH"] = name  # before AiiDA is imported
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-        from aiida_dosmatgen.cmdline import setup
+        from aiida_dosmatgen import setup
 
         setup.ensure_profile("labelling")
         codes = setup.ensure_codes(setup.ensure_computer(Path(name) / "jobs"))

@@ -54,7 +54,7 @@ def measure(campaigns: int, candidates: int, validated: int, targets: int, folde
     from recipes import recipes
     from synthetic_campaigns import shared_nodes
 
-    from aiida_dosmatgen.cmdline import setup
+    from aiida_dosmatgen import setup
 
     setup.ensure_profile("lineage")
     begin = time.perf_counter()

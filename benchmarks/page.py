@@ -55,8 +55,7 @@ def written(path: Path, candidates: int, validated: int) -> dict[str, Any]:
     from aiida import orm
     from synthetic_campaigns import Graph, campaign, shared_nodes, target
 
-    from aiida_dosmatgen import report
-    from aiida_dosmatgen.cmdline import setup
+    from aiida_dosmatgen import report, setup
 
     setup.ensure_profile("page")
     graph = Graph(shared_nodes(path.parent))

@@ -16,7 +16,7 @@ from aiida.engine import ProcessState, submit
 from aiida.engine.daemon.client import get_daemon_client
 from aiida.manage import get_manager
 
-from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen import setup
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 

@@ -239,8 +239,9 @@ def prepare(folder: Path, cluster: LoopbackCluster, services: Services | None, w
     """Start the cluster, and make a profile that has it as a computer."""
     from aiida.manage.configuration import get_config
 
-    from aiida_dosmatgen.cmdline import setup
-    from aiida_dosmatgen.cmdline.computer import ComputerSettings, set_up
+    from aiida_dosmatgen import setup
+    from aiida_dosmatgen.setup.cluster import set_up
+    from aiida_dosmatgen.setup.settings import ComputerSettings
 
     from .cluster.campaigns import answers
 
@@ -275,7 +276,7 @@ def load(uuid: str):
 
 def soak(minutes: float, faults: Faults) -> dict:
     """Run campaigns until the time is over."""
-    from aiida_dosmatgen.cmdline.setup import ensure_models
+    from aiida_dosmatgen.setup import ensure_models
     from aiida_dosmatgen.tools import daemon
 
     from .campaigns import revive, wait_for

@@ -44,9 +44,9 @@ AIIDA_ONLY = ("aiida", "aiida_quantumespresso", "aiida_pseudo", "aiida_dosmatgen
 @pytest.mark.parametrize(
     ("packages", "forbidden"),
     [
-        (("core", "data", "calculations", "parsers", "workflows", "tools", "report", "cmdline"), ENGINE_ONLY),
+        (("core", "data", "calculations", "parsers", "workflows", "tools", "setup", "report", "cmdline"), ENGINE_ONLY),
         (("core", "engine"), AIIDA_ONLY),
-        (("core",), (*ENGINE_ONLY, *AIIDA_ONLY, "ase", "pymatgen")),
+        (("core",), (*ENGINE_ONLY, *AIIDA_ONLY, "pymatgen")),
     ],
     ids=["a workstation has no torch", "a compute node has no AiiDA", "core has neither"],
 )

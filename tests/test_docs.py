@@ -89,7 +89,7 @@ def test_shell_blocks_say_what_exists(page, text):
 
 @pytest.mark.parametrize(("page", "text"), blocks("yaml"))
 def test_yaml_blocks_are_clusters(page, text):
-    from aiida_dosmatgen.cmdline.computer import ComputerSettings
+    from aiida_dosmatgen.setup.settings import ComputerSettings
 
     given = yaml.safe_load(text)
     if "label" not in given:  # what to put into one

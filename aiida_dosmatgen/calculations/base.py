@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine import CalcJob
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm import CalcJobNode, Dict, RemoteData, SinglefileData
-from pydantic import BaseModel, ValidationError
+from aiida.orm import Data, Dict, ProcessNode, RemoteData
+from aiida.orm.nodes.process.process import ProcessNodeCaching
 
 from ..core.job import Job, Runtime
-from ..core.strict import explain
+from .ports import port_from_field
 
 JOB_FILE = "job.json"
 RESULTS_FILE = "results.json"
@@ -21,6 +20,9 @@ STDOUT_FILE = "dosmatgen.out"
 STDERR_FILE = "dosmatgen.err"
 
 _SHARE_OF_WALLTIME = 0.95
+
+Files: TypeAlias = list[tuple[Data, str]]
+"""Nodes that hold a file, each with the name that the job file calls it."""
 
 
 class DosmatgenCalculation(CalcJob):
@@ -33,7 +35,7 @@ class DosmatgenCalculation(CalcJob):
     CACHE_VERSION = 1
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         options = spec.inputs["metadata"]["options"]
@@ -42,26 +44,8 @@ class DosmatgenCalculation(CalcJob):
         options["output_filename"].default = STDOUT_FILE
         options["resources"].default = {"num_machines": 1, "num_mpiprocs_per_machine": 1}
         options["withmpi"].default = False
-        spec.input(
-            "metadata.options.batch_size",
-            valid_type=int,
-            required=False,
-            validator=_positive,
-            help="Crystals at a time; by default the engine chooses.",
-        )
-        spec.input(
-            "metadata.options.device",
-            valid_type=str,
-            default="auto",
-            help="`cpu`, `cuda`, … or `auto`, which takes a GPU where there is one.",
-        )
-        spec.input(
-            "metadata.options.threads",
-            valid_type=int,
-            required=False,
-            validator=_positive,
-            help="Threads of torch; by default torch chooses.",
-        )
+        for name in ("batch_size", "device", "threads"):
+            spec.input(f"metadata.options.{name}", **port_from_field(Runtime, name))
         spec.input(
             "parent_folder",
             valid_type=RemoteData,
@@ -102,10 +86,11 @@ class DosmatgenCalculation(CalcJob):
         )
 
     @classmethod
-    def get_or_create_db_record(cls) -> CalcJobNode:
+    def get_or_create_db_record(cls) -> ProcessNode:
         """Return the node of a job; its hash leaves out where the job goes on, which changes nothing about what comes out."""
         node = super().get_or_create_db_record()
-        node.base.caching._hash_ignored_inputs = [*node.base.caching._hash_ignored_inputs, "parent_folder"]
+        caching = cast(ProcessNodeCaching, node.base.caching)
+        caching._hash_ignored_inputs = [*caching._hash_ignored_inputs, "parent_folder"]
         return node
 
     @classmethod
@@ -117,7 +102,7 @@ class DosmatgenCalculation(CalcJob):
     def validate_inputs(cls, inputs: Any) -> str | None:
         """Say what does not fit together, or None. Ports may be missing where an outer work chain excludes them."""
 
-    def job(self) -> tuple[Job, list[tuple[SinglefileData, str]]]:
+    def job(self) -> tuple[Job, Files]:
         """Return the job file, and the nodes whose files it needs, each with the name the job file calls it."""
         raise NotImplementedError
 
@@ -150,32 +135,8 @@ class DosmatgenCalculation(CalcJob):
         )
 
 
-def validate_with(model: type[BaseModel]) -> Callable[[Dict | None, Any], str | None]:
-    """Return the validator of a ``Dict`` port whose content is a pydantic model; it names the wrong key."""
-
-    def validator(value: Dict | None, _: Any) -> str | None:
-        if value is None:
-            return None
-        try:
-            model.model_validate(value.get_dict())
-        except ValidationError as exception:
-            return explain(exception)
-        return None
-
-    return validator
-
-
-def validate_seed(value: Any, _: Any) -> str | None:
-    """Seeds count from zero."""
-    return f"the seed is {value.value}; it must be 0 or more" if value is not None and value.value < 0 else None
-
-
 def _validate_parent(inputs: Any) -> str | None:
     parent, code = inputs.get("parent_folder", None), inputs.get("code", None)
     if parent is None or code is None or getattr(code, "computer", None) is None or parent.computer.pk == code.computer.pk:
         return None
     return f"parent_folder lies on {parent.computer.label}, but the job runs on {code.computer.label}; leave it out"
-
-
-def _positive(value: Any, _: Any) -> str | None:
-    return f"{value} is not a number of 1 or more" if value is not None and value < 1 else None

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from qe_tools import CONSTANTS
+from scipy.constants import physical_constants
 
 from ..core.crystals import CrystalSet
 from ..core.dos import DEFAULT_SIGMA
@@ -14,7 +15,7 @@ from ..core.errors import ContentError
 from ..core.labels import GPA, absurdity
 from ..data.pdos import electrons_problem, projected_crystal
 
-_HARTREE = 27.211386245988  # eV, CODATA 2018, as the engine; the parser's is of 2010, which is 0.4 meV for an atom of gallium
+_HARTREE = physical_constants["Hartree energy in eV"][0]  # the parser's is of 2010, which is 0.4 meV for an atom of gallium
 _NODES = ("bands", "projections", "parameters", "trajectory")
 
 
@@ -27,10 +28,10 @@ def labels_of(crystals: CrystalSet, runs: Mapping[str, Any], settings: Mapping[s
     """
     by_row: dict[int, dict[str, Any]] = {}
     for key, node in runs.items():
-        name, _, row = key.rpartition("_")
-        if name not in _NODES or not row.isdigit() or int(row) >= len(crystals):
+        name, _, number = key.rpartition("_")
+        if name not in _NODES or not number.isdigit() or int(number) >= len(crystals):
             raise ContentError(f"{key!r} is not one of {', '.join(_NODES)} with the row of a crystal, e.g. 'bands_0'")
-        by_row.setdefault(int(row), {})[name] = node
+        by_row.setdefault(int(number), {})[name] = node
     done, left_out = [], {}
     for row in sorted(by_row):
         missing = [name for name in _NODES if name not in by_row[row]]

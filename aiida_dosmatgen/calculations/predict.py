@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.engine import CalcJobProcessSpec
-from aiida.orm import SinglefileData
-
 from ..core.job import PredictJob
 from ..data.checkpoint import CheckpointData
 from ..data.crystals import CrystalSetData
-from .base import DosmatgenCalculation
+from .base import DosmatgenCalculation, Files
 
 
 class PredictCalculation(DosmatgenCalculation):
@@ -19,7 +16,7 @@ class PredictCalculation(DosmatgenCalculation):
     KIND = "predict"
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("crystals", valid_type=CrystalSetData, help="The crystals.")
@@ -34,7 +31,7 @@ class PredictCalculation(DosmatgenCalculation):
             return "there are no crystals to predict"
         return None
 
-    def job(self) -> tuple[PredictJob, list[tuple[SinglefileData, str]]]:
+    def job(self) -> tuple[PredictJob, Files]:
         """Return the job file and the files it needs."""
         job = PredictJob(
             checkpoint=CheckpointData.DEFAULT_FILENAME,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Data, Dict, List, to_aiida_type
+from aiida.orm import Dict, List
 
-from ..core.elements import ATOMIC_NUMBERS
 from ..core.job import ReferencesJob, RelaxParameters
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import FILENAME
-from .base import DosmatgenCalculation
+from .base import DosmatgenCalculation, Files
+from .ports import port_from_field
 from .relax import define_relaxation
 
 
@@ -21,12 +20,10 @@ class ReferencesCalculation(DosmatgenCalculation):
     KIND = "references"
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
-        spec.input(
-            "elements", valid_type=List, serializer=to_aiida_type, validator=_validate_elements, help="Chemical symbols."
-        )
+        spec.input("elements", **port_from_field(ReferencesJob, "elements", List))
         define_relaxation(spec)
         spec.output("crystals", valid_type=CrystalSetData, help="The relaxed elements, each with its status and energy.")
         spec.output(
@@ -35,7 +32,7 @@ class ReferencesCalculation(DosmatgenCalculation):
             help="`energies` of the elements in eV/atom, the `elements` that were asked for, and `force_field_sha256`.",
         )
 
-    def job(self) -> tuple[ReferencesJob, list[tuple[Data, str]]]:
+    def job(self) -> tuple[ReferencesJob, Files]:
         """Return the job file and the files it needs."""
         force_field = self.inputs.force_field
         job = ReferencesJob(
@@ -45,11 +42,3 @@ class ReferencesCalculation(DosmatgenCalculation):
             runtime=self.runtime(),
         )
         return job, [(force_field, FILENAME)] if force_field.kind == "mace-file" else []
-
-
-def _validate_elements(value: Any, _: Any) -> str | None:
-    if value is None:
-        return None
-    symbols = value.get_list()
-    unknown = [symbol for symbol in symbols if symbol not in ATOMIC_NUMBERS]
-    return f"{unknown[0]!r} is not an element" if unknown else None if symbols else "there are no elements"

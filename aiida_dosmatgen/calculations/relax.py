@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Data, Dict, to_aiida_type
-
 from ..core.job import RelaxJob, RelaxParameters
 from ..data.crystals import CrystalSetData
-from ..data.forcefield import FILENAME, ForceFieldData, validate_trust
-from .base import DosmatgenCalculation, validate_with
+from ..data.forcefield import FILENAME, ForceFieldData
+from ..data.trust import validate_trust
+from .base import DosmatgenCalculation, Files
+from .ports import port_from_model
 
 
-def define_relaxation(spec: CalcJobProcessSpec) -> None:
+def define_relaxation(spec: Any) -> None:
     """Define the inputs that say how a job relaxes: the force field and the parameters."""
     spec.input("force_field", valid_type=ForceFieldData, validator=validate_trust, help="The force field.")
-    spec.input(
-        "parameters",
-        valid_type=Dict,
-        serializer=to_aiida_type,
-        validator=validate_with(RelaxParameters),
-        default=lambda: Dict({}),
-        help="As in `aiida_dosmatgen.core.job.RelaxParameters`.",
-    )
+    spec.input("parameters", **port_from_model(RelaxParameters))
 
 
 class RelaxCalculation(DosmatgenCalculation):
@@ -32,7 +24,7 @@ class RelaxCalculation(DosmatgenCalculation):
     KIND = "relax"
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("crystals", valid_type=CrystalSetData, help="The crystals to relax.")
@@ -47,7 +39,7 @@ class RelaxCalculation(DosmatgenCalculation):
             return "there are no crystals to relax"
         return None
 
-    def job(self) -> tuple[RelaxJob, list[tuple[Data, str]]]:
+    def job(self) -> tuple[RelaxJob, Files]:
         """Return the job file and the files it needs."""
         force_field = self.inputs.force_field
         job = RelaxJob(
@@ -56,7 +48,7 @@ class RelaxCalculation(DosmatgenCalculation):
             parameters=RelaxParameters.model_validate(self.inputs.parameters.get_dict()),
             runtime=self.runtime(),
         )
-        files: list[tuple[Data, str]] = [(self.inputs.crystals, CrystalSetData.DEFAULT_FILENAME)]
+        files: Files = [(self.inputs.crystals, CrystalSetData.DEFAULT_FILENAME)]
         if force_field.kind == "mace-file":
             files.append((force_field, FILENAME))
         return job, files

@@ -7,8 +7,7 @@ from typing import Any
 from aiida.common.datastructures import CalcInfo
 from aiida.common.exceptions import ValidationError
 from aiida.common.folders import Folder
-from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Dict, Int, List, SinglefileData, to_aiida_type
+from aiida.orm import Int, List, SinglefileData, to_aiida_type
 
 from ..core.errors import ContentError
 from ..core.job import SampleJob, SampleParameters
@@ -16,7 +15,8 @@ from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
-from .base import DosmatgenCalculation, validate_seed, validate_with
+from .base import DosmatgenCalculation, Files
+from .ports import port_from_field, port_from_model
 from .sampling import crystals_of, problem_of_sampling
 
 CLASSIFIER_FILE = "classifier.safetensors"
@@ -33,7 +33,7 @@ class SampleCalculation(DosmatgenCalculation):
     KIND = "sample"
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("checkpoint", valid_type=CheckpointData, validator=validate_kind("denoiser"), help="The denoiser.")
@@ -53,15 +53,8 @@ class SampleCalculation(DosmatgenCalculation):
             help="Crystals to start from (`start_time`) or to hold parts of (`constraints`); candidate i uses crystal i modulo "
             "their number.",
         )
-        spec.input(
-            "parameters",
-            valid_type=Dict,
-            serializer=to_aiida_type,
-            validator=validate_with(SampleParameters),
-            default=lambda: Dict({}),
-            help="As in `aiida_dosmatgen.core.job.SampleParameters`.",
-        )
-        spec.input("seed", valid_type=Int, serializer=to_aiida_type, validator=validate_seed, help="Seed of all randomness.")
+        spec.input("parameters", **port_from_model(SampleParameters))
+        spec.input("seed", **port_from_field(SampleJob, "seed", Int))
         spec.input(
             "candidates",
             valid_type=List,
@@ -76,7 +69,7 @@ class SampleCalculation(DosmatgenCalculation):
         """Check that guidance, constraints and sizes have what they need."""
         return problem_of_sampling(inputs, inputs.get("checkpoint", None), inputs.get("target", None))
 
-    def job(self) -> tuple[SampleJob, list[tuple[SinglefileData, str]]]:
+    def job(self) -> tuple[SampleJob, Files]:
         """Return the job file and the files it needs."""
         start, stop = self.inputs.candidates.get_list()
         names = {
@@ -102,7 +95,7 @@ class SampleCalculation(DosmatgenCalculation):
         info = super().prepare_for_submission(folder)
         template = self.inputs.get("template", None)
         if isinstance(template, StructureData):
-            crystals_of(template).save(folder.get_abs_path(TEMPLATE_FILE))
+            crystals_of(template).save(str(folder.get_abs_path(TEMPLATE_FILE)))
         return info
 
 

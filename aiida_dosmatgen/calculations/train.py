@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.engine import CalcJobProcessSpec
-from aiida.orm import Dict, Int, SinglefileData, to_aiida_type
+from aiida.orm import Dict, Int
 
 from ..core.job import TrainJob, TrainParameters
 from ..data.checkpoint import CheckpointData
 from ..data.forcefield import FILENAME, ForceFieldData
 from ..data.labelled import LabelledCrystalSetData
-from .base import DosmatgenCalculation, validate_seed, validate_with
+from .base import DosmatgenCalculation, Files
+from .ports import port_from_field, port_from_model
 
 _PARENT = "parent.safetensors"
 _PSEUDOLABELLED = "pseudolabelled.npz"
@@ -23,19 +23,12 @@ class TrainCalculation(DosmatgenCalculation):
     KIND = "train"
 
     @classmethod
-    def define(cls, spec: CalcJobProcessSpec) -> None:
+    def define(cls, spec: Any) -> None:
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("dataset", valid_type=LabelledCrystalSetData, help="The labelled crystals.")
-        spec.input(
-            "parameters",
-            valid_type=Dict,
-            serializer=to_aiida_type,
-            validator=validate_with(TrainParameters),
-            default=lambda: Dict({}),
-            help="As in `aiida_dosmatgen.core.job.TrainParameters`.",
-        )
-        spec.input("seed", valid_type=Int, serializer=to_aiida_type, validator=validate_seed, help="Seed of all randomness.")
+        spec.input("parameters", **port_from_model(TrainParameters))
+        spec.input("seed", **port_from_field(TrainJob, "seed", Int))
         spec.input(
             "pseudolabelled",
             valid_type=LabelledCrystalSetData,
@@ -62,7 +55,7 @@ class TrainCalculation(DosmatgenCalculation):
             return f"the parent is a {parent.base.attributes.get('kind')}, but a {model} is to be trained"
         return None
 
-    def job(self) -> tuple[TrainJob, list[tuple[SinglefileData, str]]]:
+    def job(self) -> tuple[TrainJob, Files]:
         """Return the job file and the files it needs."""
         parameters = TrainParameters.model_validate(self.inputs.parameters.get_dict())
         parent, pseudolabelled = self.inputs.get("parent", None), self.inputs.get("pseudolabelled", None)
@@ -75,6 +68,6 @@ class TrainCalculation(DosmatgenCalculation):
             output=FILENAME if parameters.model == "forcefield" else CheckpointData.DEFAULT_FILENAME,
             runtime=self.runtime(),
         )
-        files = [(self.inputs.dataset, LabelledCrystalSetData.DEFAULT_FILENAME)]
+        files: Files = [(self.inputs.dataset, LabelledCrystalSetData.DEFAULT_FILENAME)]
         optional = ((parent, _PARENT), (pseudolabelled, _PSEUDOLABELLED))
         return job, [*files, *((node, name) for node, name in optional if node is not None)]

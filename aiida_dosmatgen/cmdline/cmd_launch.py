@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from ..core.campaign import CampaignNumbers
 from ..core.errors import ContentError
+from ..core.kinds import ModelKind
 from .group import Group
 from .launching import (
     Submitting,
@@ -20,6 +22,7 @@ from .launching import (
     submit_options,
     where_jobs_run,
 )
+from .options import option_from_field
 from .params import CHECKPOINT, CRYSTALS, DATASET, FORCE_FIELD, STRUCTURE, TARGET
 
 checkpoint_option = click.option(
@@ -33,10 +36,9 @@ force_field_option = click.option(
 )
 classifier_option = click.option("--classifier", type=CHECKPOINT, help="Guides the sampling by its gradient.")
 template_option = click.option("--template", type=STRUCTURE, help="Crystals to start from, or to hold parts of.")
-candidates_option = click.option(
-    "-n", "--n-candidates", type=click.IntRange(1), help="How many to sample; by default the protocol's."
-)
-jobs_option = click.option("--n-jobs", type=click.IntRange(1), help="How many jobs of each kind share the candidates.")
+OF_PROTOCOL = "By default the protocol's."
+candidates_option = option_from_field(CampaignNumbers, "n_candidates", "-n", "--n-candidates", note=OF_PROTOCOL)
+jobs_option = option_from_field(CampaignNumbers, "n_jobs", default=None, note=OF_PROTOCOL)
 phases_option = click.option("--phases", type=CRYSTALS, help="Known phases, for the hull.")
 known_option = click.option("--known", type=CRYSTALS, help="Known crystals, for novelty.")
 
@@ -65,8 +67,8 @@ def launch() -> None:
 @known_option
 @candidates_option
 @jobs_option
-@click.option("--top-k", type=click.IntRange(0), help="How many candidates of each target DFT computes; 0 runs no DFT.")
-@click.option("--max-concurrent", type=click.IntRange(1), help="How many validations at a time.")
+@option_from_field(CampaignNumbers, "top_k", note=OF_PROTOCOL)
+@option_from_field(CampaignNumbers, "max_concurrent", default=None, note=OF_PROTOCOL)
 @click.option("--relax", is_flag=True, help="Let pw.x relax the candidates before it computes their DOS.")
 @seed_option
 @protocol_options
@@ -127,7 +129,7 @@ def candidates(target: Any, where: Where, submitting: Submitting, **inputs: Any)
 @checkpoint_option
 @classifier_option
 @template_option
-@click.option("-n", "--n-candidates", type=click.IntRange(1), default=16, show_default=True, help="How many to sample.")
+@option_from_field(CampaignNumbers, "n_candidates", "-n", "--n-candidates", default=16)
 @seed_option
 @parameters_option("SampleParameters")
 @where_jobs_run("dosmatgen")
@@ -219,13 +221,7 @@ def validate(
 
 @launch.command("train")
 @click.argument("dataset", type=DATASET)
-@click.option(
-    "--model",
-    type=click.Choice(["denoiser", "classifier", "predictor", "forcefield"]),
-    default="denoiser",
-    show_default=True,
-    help="What is trained.",
-)
+@click.option("--model", type=click.Choice(get_args(ModelKind)), default="denoiser", show_default=True, help="What is trained.")
 @click.option("--parent", type=CHECKPOINT, help="A checkpoint to go on from.")
 @seed_option
 @parameters_option("TrainParameters")

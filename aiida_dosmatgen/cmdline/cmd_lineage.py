@@ -8,6 +8,7 @@ from typing import Any
 import click
 from aiida.cmdline.params import types
 
+from .campaigns import is_campaign
 from .group import Command
 
 
@@ -28,7 +29,6 @@ def lineage(node: Any, target: str | None, candidate: int | None, as_json: bool)
     from ..tools.lineage import lineage as lineage_of
     from ..tools.ranking import format_lineage
     from ..tools.workflows import CampaignTools
-    from .campaigns import is_campaign
 
     if is_campaign(node):
         found = CampaignTools(node).lineage(target, candidate)

@@ -24,7 +24,7 @@ def setup() -> None:
 
 @setup.command("localhost")
 @click.option("--profile", default="dosmatgen", show_default=True, help="The AiiDA profile to make or to complete.")
-def localhost(profile: str) -> int:
+def localhost(profile: str) -> None:
     """Set up everything on this machine: profile, computer, codes, pseudopotentials, models, daemon.
 
     It looks at what is there and adds what is missing: repeat it at will.
@@ -33,9 +33,10 @@ def localhost(profile: str) -> int:
     Example:
       aiida-dosmatgen setup localhost
     """
-    from .setup import main as set_up_localhost
+    from ..setup.localhost import set_up
 
-    return set_up_localhost(["--profile", profile])
+    for what, value in set_up(profile):
+        click.echo(f"  {what:<18} {value}")
 
 
 @setup.command("computer")
@@ -59,7 +60,8 @@ def computer(config: Path | None, save: Path | None, **answers: Any) -> None:
     Example:
       aiida-dosmatgen setup computer --config cluster.yaml
     """
-    from .computer import ComputerSettings, set_up
+    from ..setup.cluster import set_up
+    from ..setup.settings import ComputerSettings
 
     if config is not None:
         given = sorted(name for name, value in answers.items() if value is not None)
@@ -88,7 +90,7 @@ def doctor(computers: tuple[str, ...]) -> int:
     Example:
       aiida-dosmatgen setup doctor
     """
-    from .doctor import examine
+    from ..setup.doctor import examine
 
     ill = 0
     for finding in examine(computers):
@@ -106,7 +108,7 @@ def _ask(save: Path | None, **answers: Any) -> Any:
     from pydantic import ValidationError
 
     from ..core.strict import explain
-    from .computer import ComputerSettings, from_answers
+    from ..setup.settings import ComputerSettings, from_answers
 
     questions = {
         "hostname": ("Host, as in 'ssh HOST'", None),

@@ -73,10 +73,11 @@ class Group(VerdiCommandGroup):
 
     def main(self, *args: Any, standalone_mode: bool = True, **kwargs: Any) -> Any:
         """Run, with errors in one line and their exit status; what commands return is the exit status too."""
+        run: Any = super().main  # its overloads take no open list of arguments
         if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **kwargs)
+            return run(*args, standalone_mode=False, **kwargs)
         try:
-            status = super().main(*args, standalone_mode=False, **kwargs)
+            status = run(*args, standalone_mode=False, **kwargs)
         except click.UsageError as exception:
             line = exception.format_message().rstrip(".")
             if exception.ctx is not None:

@@ -12,7 +12,10 @@ import click
 import yaml
 from aiida.cmdline.params import types
 
+from ..core.campaign import CampaignNumbers
 from ..core.errors import ContentError
+from .cmd_status import watch
+from .options import option_from_field
 from .params import Setting, nested, yaml_mapping
 
 QUANTUM_ESPRESSO = ("pw", "projwfc", "dos")
@@ -158,9 +161,7 @@ class Submitting:
     dry_run: bool
 
 
-seed_option = click.option(
-    "--seed", type=click.IntRange(0), default=1, show_default=True, help="Another one gives other results."
-)
+seed_option = option_from_field(CampaignNumbers, "seed")
 
 
 def submit(builder: Any, label: str, submitting: Submitting) -> int:
@@ -189,8 +190,6 @@ def submit(builder: Any, label: str, submitting: Submitting) -> int:
     click.echo(f"Submitted {node.process_label}<{node.pk}>; watch it: aiida-dosmatgen status {node.pk}")
     if not submitting.wait:
         return 0
-    from .cmd_status import watch
-
     return watch(node)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 import yaml
-from aiida.cmdline.utils import echo
+
+from ..tools.text import table
 
 
 def nodes_table(entry_point: str, columns: Mapping[str, Callable[[Any], Any]], empty: str) -> None:
@@ -26,7 +27,7 @@ def nodes_table(entry_point: str, columns: Mapping[str, Callable[[Any], Any]], e
         cells = [column(node) for column in columns.values()]
         rows.append([node.pk, node.label or "–", *("–" if cell is None else cell for cell in cells)])
     if rows:
-        echo.echo_tabulate(rows, headers=["pk", "label", *columns])
+        click.echo("\n".join(table(["pk", "label", *columns], rows, right=["pk"])))
     else:
         click.echo(empty)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from .archive import load_arrays, save_arrays
-from .elements import SYMBOLS, formula
+from .elements import SYMBOLS, Composition, composition, formula_of
 from .errors import ContentError
 
 if TYPE_CHECKING:
@@ -132,9 +133,14 @@ class CrystalSet:
         return np.einsum("ni,nij->nj", self.fractional, self.lattices[self.crystal_of_atom])
 
     @property
+    def compositions(self) -> list[Composition]:
+        """How many atoms of each element each crystal has; supercells differ."""
+        return [composition(self.numbers[a:b]) for a, b in itertools.pairwise(self.offsets)]
+
+    @property
     def formulas(self) -> list[str]:
-        """Chemical formula of each crystal."""
-        return [formula(self.numbers[a:b]) for a, b in zip(self.offsets, self.offsets[1:], strict=False)]
+        """Reduced formula of each crystal, as pymatgen writes it."""
+        return [formula_of(counts) for counts in self.compositions]
 
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> CrystalSet:
         """Return the selected crystals, in the order asked for; an integer gives a set of one."""

@@ -1,29 +1,30 @@
-"""Chemical symbols and atomic numbers."""
+"""Chemical symbols, atomic numbers and formulas: what ASE and pymatgen know, in the terms of this package."""
 
+from __future__ import annotations
+
+import functools
 import re
+import warnings
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import ase.data
+import numpy as np
 
 from .errors import ContentError
 
-SYMBOLS = (
-    "X H He Li Be B C N O F Ne Na Mg Al Si P S Cl Ar K Ca Sc Ti V Cr Mn Fe Co Ni Cu Zn Ga Ge As Se Br Kr "
-    "Rb Sr Y Zr Nb Mo Tc Ru Rh Pd Ag Cd In Sn Sb Te I Xe Cs Ba La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu "
-    "Hf Ta W Re Os Ir Pt Au Hg Tl Pb Bi Po At Rn Fr Ra Ac Th Pa U Np Pu Am Cm Bk Cf Es Fm Md No Lr Rf Db Sg "
-    "Bh Hs Mt Ds Rg Cn Nh Fl Mc Lv Ts Og"
-).split()
+SYMBOLS: list[str] = list(ase.data.chemical_symbols)
 """``SYMBOLS[z]`` is the symbol of atomic number ``z``; index 0 is the placeholder ``X``."""
 
-ATOMIC_NUMBERS = {symbol: number for number, symbol in enumerate(SYMBOLS)}
+ATOMIC_NUMBERS: dict[str, int] = dict(ase.data.atomic_numbers)
 
-COVALENT_RADII = (
-    0.2,  # the placeholder X
-    0.31, 0.28, 1.28, 0.96, 0.84, 0.76, 0.71, 0.66, 0.57, 0.58, 1.66, 1.41, 1.21, 1.11, 1.07, 1.05, 1.02,
-    1.06, 2.03, 1.76, 1.7, 1.6, 1.53, 1.39, 1.39, 1.32, 1.26, 1.24, 1.32, 1.22, 1.22, 1.2, 1.19, 1.2, 1.2,
-    1.16, 2.2, 1.95, 1.9, 1.75, 1.64, 1.54, 1.47, 1.46, 1.42, 1.39, 1.45, 1.44, 1.42, 1.39, 1.39, 1.38, 1.39,
-    1.4, 2.44, 2.15, 2.07, 2.04, 2.03, 2.01, 1.99, 1.98, 1.98, 1.96, 1.94, 1.92, 1.92, 1.89, 1.9, 1.87, 1.87,
-    1.75, 1.7, 1.62, 1.51, 1.44, 1.41, 1.36, 1.36, 1.32, 1.45, 1.46, 1.48, 1.4, 1.5, 1.5, 2.6, 2.21, 2.15,
-    2.06, 2.0, 1.96, 1.9, 1.87, 1.8, 1.69,
-)  # fmt: skip
-"""Covalent radii in Å by atomic number up to curium, from Cordero et al., Dalton Trans. 2832 (2008)."""
+COVALENT_RADII: list[float] = ase.data.covalent_radii[:97].tolist()
+"""Covalent radii in Å by atomic number up to curium, by Cordero et al., Dalton Trans. 2832 (2008); ASE's go on with guesses."""
+
+Composition: TypeAlias = tuple[tuple[int, int], ...]
+"""How many atoms there are of each element: pairs of atomic number and count, sorted."""
+
+_TOKENS = re.compile(r"(?:[A-Z][a-z]?|[1-9][0-9]*|[()])+")
 
 
 def atomic_number(symbol: str) -> int:
@@ -37,13 +38,33 @@ def atomic_number(symbol: str) -> int:
     return number
 
 
-def formula(numbers) -> str:
-    """Return the chemical formula of a list of atomic numbers, elements in alphabetical order, e.g. ``As1Ga1`` → ``AsGa``."""
-    counts: dict[str, int] = {}
-    for number in numbers:
-        symbol = SYMBOLS[int(number)]
-        counts[symbol] = counts.get(symbol, 0) + 1
-    return "".join(f"{symbol}{count if count > 1 else ''}" for symbol, count in sorted(counts.items()))
+def composition(numbers: np.ndarray | Iterable[int]) -> Composition:
+    """Return how many atoms there are of each element.
+
+    :param numbers: atomic numbers, shape (n,).
+    """
+    elements, counts = np.unique(np.asarray(numbers, dtype=np.int64), return_counts=True)
+    return tuple(zip(elements.tolist(), counts.tolist(), strict=True))
+
+
+def formula(numbers: np.ndarray | Iterable[int]) -> str:
+    """Return the reduced formula of atoms as pymatgen writes it: Ga₂As₂ is ``GaAs``, and one or two atoms of O are ``O2``.
+
+    :param numbers: atomic numbers, shape (n,).
+    """
+    return formula_of(composition(numbers))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def formula_of(counts: Composition) -> str:
+    """Return the reduced formula of a composition; each is worked out once, however many crystals have it."""
+    from pymatgen.core import Composition as Formula
+
+    if counts and counts[0][0] < 1:  # a broken candidate, which pymatgen does not know how to write
+        return "".join(f"{SYMBOLS[z]}{n if n > 1 else ''}" for z, n in counts)
+    with warnings.catch_warnings():  # that noble gases have no electronegativity, by which the elements are put in order
+        warnings.simplefilter("ignore")
+        return Formula({SYMBOLS[z]: n for z, n in counts}).reduced_formula
 
 
 def parse_formula(text: str) -> dict[str, int]:
@@ -51,24 +72,15 @@ def parse_formula(text: str) -> dict[str, int]:
 
     :raises ContentError: if it is not a formula of known elements in whole numbers.
     """
-    tokens = re.findall(r"[A-Z][a-z]?|\d+|[()]|.", text)
-    stack: list[dict[str, int]] = [{}]
-    group: dict[str, int] = {}  # what a number behind it multiplies
-    for token in [*tokens, "end"]:
-        factor = int(token) if token.isdecimal() else 1
-        if factor < 1 or (token.isdecimal() and not group):
-            raise ContentError(f"{text!r} is not a chemical formula; write one such as GaAs, Al2O3 or Ca(OH)2")
-        for symbol, count in group.items():
-            stack[-1][symbol] = stack[-1].get(symbol, 0) + factor * count
-        group = {}
-        if token == "(":
-            stack.append({})
-        elif token == ")" and len(stack) > 1 and stack[-1]:
-            group = stack.pop()
-        elif token in ATOMIC_NUMBERS and token != "X":
-            group = {token: 1}
-        elif not token.isdecimal() and token != "end":
-            raise ContentError(f"{text!r} is not a chemical formula ({token!r}); write one such as GaAs, Al2O3 or Ca(OH)2")
-    if len(stack) > 1 or not stack[0]:
-        raise ContentError(f"{text!r} is not a chemical formula; write one such as GaAs, Al2O3 or Ca(OH)2")
-    return stack[0]
+    from pymatgen.core import Composition as Formula
+
+    hint = "write one such as GaAs, Al2O3 or Ca(OH)2"
+    for symbol in re.findall("[A-Z][a-z]?", text):
+        if ATOMIC_NUMBERS.get(symbol, 0) == 0:
+            raise ContentError(f"{text!r} is not a chemical formula ({symbol!r}); {hint}")
+    try:
+        if _TOKENS.fullmatch(text) is None:  # pymatgen takes fractions, zeros and spaces, too
+            raise ValueError
+        return {element.symbol: round(count) for element, count in Formula(text).items()}
+    except ValueError:
+        raise ContentError(f"{text!r} is not a chemical formula; {hint}") from None

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from .crystals import CrystalSet
-from .elements import ATOMIC_NUMBERS
-
-Composition: TypeAlias = tuple[tuple[int, int], ...]
+from .elements import Composition, atomic_number, composition, parse_formula
 
 _SAME_VOLUME = 0.15  # relative difference per atom up to which two candidates can be one
 
@@ -70,27 +69,21 @@ def known_as(crystals: CrystalSet, chosen: Iterable[int], known: CrystalSet) -> 
 
 
 def composition_of(numbers: np.ndarray) -> Composition:
-    """Return the reduced composition of atoms, as pairs of atomic number and count: a supercell is the same crystal."""
-    elements, counts = np.unique(numbers, return_counts=True)
-    counts = counts // np.gcd.reduce(counts)
-    return tuple(zip(elements.tolist(), counts.tolist(), strict=True))
+    """Return the reduced composition of atoms: a supercell is the same crystal."""
+    return _reduced(composition(numbers))
 
 
 def reduced_composition(formula: str) -> Composition:
     """Return the reduced composition of a formula such as ``GaAs`` or ``Ga2As2``.
 
-    :raises ValueError: if it is none.
+    :raises ContentError: if it is none.
     """
-    from pymatgen.core import Composition as Formula
+    return _reduced(tuple(sorted((atomic_number(symbol), count) for symbol, count in parse_formula(formula).items())))
 
-    try:
-        counts = {ATOMIC_NUMBERS[element.symbol]: count for element, count in Formula(formula).items()}
-    except (ValueError, KeyError):
-        raise ValueError(f"{formula!r} is not a chemical formula") from None
-    whole = np.array([round(count) for count in counts.values()])
-    if not counts or not np.allclose(whole, list(counts.values())) or whole.min() < 1:
-        raise ValueError(f"{formula!r} is not a chemical formula with whole numbers of atoms")
-    return tuple(sorted(zip(counts, (whole // np.gcd.reduce(whole)).tolist(), strict=True)))
+
+def _reduced(counts: Composition) -> Composition:
+    divisor = math.gcd(*(count for _, count in counts))
+    return tuple((element, count // divisor) for element, count in counts)
 
 
 def _composition(crystals: CrystalSet, i: int) -> Composition:

@@ -8,11 +8,11 @@ import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from aiida.common.exceptions import ValidationError
-from aiida.orm import SinglefileData
+from aiida.orm import Computer, Node, SinglefileData
 from aiida.orm.pydantic import OrmMetadataField
 
 from ..core.errors import ContentError
@@ -37,6 +37,16 @@ def attribute(name: str, description: str, default: Any = ...) -> Any:
     if default is ...:
         return OrmMetadataField(description=description, orm_to_model=read, read_only=True)
     return OrmMetadataField(default, description=description, orm_to_model=read, read_only=True)
+
+
+def pk_of(node: Node | Computer) -> int:
+    """Return the pk of a stored node or computer.
+
+    :raises ValueError: if it is not stored.
+    """
+    if node.pk is None:
+        raise ValueError(f"{type(node).__name__}<{node.uuid}> is not stored")
+    return node.pk
 
 
 def storable(value: Any) -> Any:
@@ -71,7 +81,7 @@ class ContentFileData(SinglefileData):
         """
         raise NotImplementedError
 
-    def set_file(self, file: str | Path | BinaryIO, filename: str | Path | None = None) -> None:
+    def set_file(self, file: str | Path | IO[Any], filename: str | Path | None = None) -> None:
         """Take over a file (path or binary stream), whatever its name.
 
         :raises ValidationError: if it is not a file of this kind.
@@ -88,10 +98,11 @@ class ContentFileData(SinglefileData):
         super().set_file(path, filename=self.DEFAULT_FILENAME)
         self.base.attributes.set_many(storable({**attributes, "sha256": sha256_of(path)}))
 
-    def _validate(self) -> None:
+    def _validate(self) -> bool:
         super()._validate()
         if not self.base.attributes.get("sha256", None):
             raise ValidationError(f"{type(self).__name__} has no file; make it with its constructor or from_file")
+        return True
 
     @property
     def sha256(self) -> str:

@@ -6,10 +6,10 @@ import numpy as np
 from aiida.orm import StructureData
 
 from ..core.crystals import CrystalSet
-from ..core.elements import SYMBOLS, atomic_number
+from ..core.elements import SYMBOLS, atomic_number, formula
 from ..core.errors import ContentError
 
-__all__ = ["StructureData", "crystal_of", "structure_of"]
+__all__ = ["StructureData", "crystal_of", "formula_of", "structure_of"]
 
 
 def structure_of(crystal: CrystalSet) -> StructureData:
@@ -46,4 +46,10 @@ def crystal_of(structure: StructureData) -> CrystalSet:
         numbers.append(atomic_number(kind.symbol))
     cell = np.array(structure.cell)
     positions = np.array([site.position for site in structure.sites])
-    return CrystalSet([len(numbers)], numbers, positions @ np.linalg.inv(cell), cell[None]).check()
+    return CrystalSet(np.array([len(numbers)]), np.array(numbers), positions @ np.linalg.inv(cell), cell[None]).check()
+
+
+def formula_of(structure: StructureData) -> str:
+    """Return the reduced formula of a structure, as pymatgen writes it."""
+    symbols = {kind.name: kind.symbol for kind in structure.kinds}
+    return formula([atomic_number(symbols[site.kind_name]) for site in structure.sites])

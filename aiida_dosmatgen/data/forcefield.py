@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
-import zipfile
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 from aiida.common.exceptions import ValidationError
-from aiida.manage import get_manager
-from aiida.orm import Data, QueryBuilder
+from aiida.orm import Data
 
 from ..core.elements import atomic_number
 from ..core.errors import ContentError
 from ..core.job import ForceField, sha256_of
 from .base import as_validation_error, attribute, storable
+from .model_file import check_model_file
+from .trust import is_trusted, trust
 
 FILENAME = "forcefield.model"
-_TRUSTED = "dosmatgen_trusted_in"  # extra: the profiles in which somebody said so; an archive brings those of others along
 
 Kind = Literal["mace-file", "foundation", "calculator"]
 
@@ -66,7 +63,7 @@ class ForceFieldData(Data):
                 path = Path(path).expanduser().absolute()
                 check_model_file(path)
                 attributes |= {"name": name or path.name, "sha256": sha256_of(path), "size": path.stat().st_size}
-                self.base.repository.put_object_from_file(path, FILENAME)
+                self.base.repository.put_object_from_file(str(path), FILENAME)
             if elements is not None:
                 attributes["elements"] = sorted(elements, key=atomic_number)
         self.base.attributes.set_many(attributes)
@@ -87,9 +84,10 @@ class ForceFieldData(Data):
                 f"{name!r} is neither 'module:callable', e.g. 'ase.calculators.emt:EMT', nor the name of an entry point"
             )
 
-    def _validate(self) -> None:
+    def _validate(self) -> bool:
         super()._validate()
         self._check()
+        return True
 
     @classmethod
     def from_file(cls, path: str | Path, *, trusted_sha256: str | None = None, **kwargs: Any) -> ForceFieldData:
@@ -139,22 +137,13 @@ class ForceFieldData(Data):
         :param sha256: the hash of the file that you trust.
         :raises ValidationError: if the node's file has another one.
         """
-        if self.sha256 is None or sha256 != self.sha256:
-            raise ValidationError(f"the file of the force field {self.name} hashes to {self.sha256}, not to {sha256}")
-        said = self.base.extras.get(_TRUSTED, [])
-        self.base.extras.set(_TRUSTED, sorted({*said, _profile()}))
+        trust(self, sha256)
         return self
 
     @property
     def is_trusted(self) -> bool:
         """Whether a job may load it: a name always, a file that ships with the package, or one whose hash is trusted."""
-        if self.kind != "mace-file" or self.sha256 == shipped_sha256() or _profile() in self.base.extras.get(_TRUSTED, []):
-            return True
-        query = QueryBuilder().append(
-            ForceFieldData,
-            filters={"attributes.sha256": self.sha256, f"extras.{_TRUSTED}": {"contains": [_profile()]}},
-        )
-        return query.count() > 0
+        return self.kind != "mace-file" or is_trusted(self)
 
     def job_section(self) -> ForceField:
         """Return the force field as a job file names it; a model file is expected under ``FILENAME``."""
@@ -163,51 +152,3 @@ class ForceFieldData(Data):
         if self.kind == "foundation":
             return ForceField(foundation=self.name, arguments=self.base.attributes.get("arguments"))
         return ForceField(calculator=self.name, arguments=self.base.attributes.get("arguments"))
-
-
-def validate_trust(force_field: ForceFieldData | None, _: Any) -> str | None:
-    """Refuse a model file that nobody trusts."""
-    if force_field is None or force_field.is_trusted:
-        return None
-    how = (
-        f"forcefield trust {force_field.pk}"
-        if force_field.is_stored
-        else f"forcefield import {force_field.name} --trusted-sha256"
-    )
-    return (
-        f"the force field {force_field.name} is a pickle: loading it runs the code in it. If you trust the file, say so once: "
-        f"aiida-dosmatgen {how} {force_field.sha256}"
-    )
-
-
-def shipped_sha256() -> str:
-    """Return the hash of the force field that ships with the package."""
-    card = files("aiida_dosmatgen") / "models" / "forcefield_card.json"
-    return str(json.loads(card.read_text(encoding="utf-8"))["output_sha256"])
-
-
-def _profile() -> str:
-    profile = get_manager().get_profile()
-    return "" if profile is None else profile.uuid
-
-
-def check_model_file(path: Path) -> None:
-    """Check that a file is a whole torch archive, without unpickling it.
-
-    :raises ContentError: for a missing, empty, truncated or foreign file.
-    """
-    if not path.is_file():
-        raise ContentError(f"{path} does not exist")
-    if path.stat().st_size == 0:
-        raise ContentError(f"{path} is empty")
-    with open(path, "rb") as stream:
-        start = stream.read(4)
-    if start != b"PK\x03\x04":
-        raise ContentError(f"{path} is not a torch model file (a zip archive with data.pkl); give a MACE .model file")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
-        raise ContentError(f"{path} is truncated or damaged; copy it again") from None
-    if not any(name.split("/")[-1] == "data.pkl" for name in names):
-        raise ContentError(f"{path} is a zip archive but not a torch model file (it has no data.pkl)")

@@ -13,6 +13,7 @@ from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid, gaussian_dos
 from ..core.errors import ContentError
 from ..core.target import DosTarget
 from .base import ContentFileData, as_validation_error, attribute, saved
+from .pdos import pdos_nodes, target_of
 
 if TYPE_CHECKING:
     import pymatgen.electronic_structure.dos
@@ -107,7 +108,9 @@ class DosTargetData(ContentFileData):
             if not getattr(dos, "pdos", None):
                 raise ContentError("the CompleteDos has no site projections; compute it with a projected DOS")
             energies = np.asarray(dos.energies, float)
-            zero = _zero_of(energies, sum(np.asarray(d, float) for d in dos.densities.values()), dos.efermi, gap_tolerance)
+            zero = _zero_of(
+                energies, np.sum([np.asarray(d, float) for d in dos.densities.values()], axis=0), dos.efermi, gap_tolerance
+            )
             curves = np.stack(
                 [sum(np.asarray(d, float) for d in dos.get_site_dos(site).densities.values()) for site in dos.structure]
             )
@@ -130,8 +133,6 @@ class DosTargetData(ContentFileData):
 
         :raises ValidationError: if outputs are missing or the DOS does not hold the electrons.
         """
-        from .pdos import pdos_nodes, target_of
-
         with as_validation_error():
             return cls(target_of(**pdos_nodes(node)), label_source=f"PdosWorkChain {node.uuid}")
 

@@ -6,14 +6,14 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiida.common.exceptions import ValidationError
 from aiida.engine import CalcJob, ExitCode
 from aiida.orm import Dict
 from aiida.parsers import Parser
 
-from ..calculations.base import RESULTS_FILE, STDERR_FILE
+from ..calculations.base import RESULTS_FILE, STDERR_FILE, DosmatgenCalculation
 from ..core.errors import ContentError
 from ..core.job import Results, sha256_of
 from ..data.base import storable
@@ -43,10 +43,10 @@ class DosmatgenParser(Parser):
         if RESULTS_FILE not in names:
             return self._exit_without_results()
         try:
-            results = Results.load(self.retrieved.base.repository.get_object_content(RESULTS_FILE))
+            results = Results.load(self.retrieved.base.repository.get_object_content(RESULTS_FILE, "r"))
         except (ContentError, UnicodeDecodeError) as exception:
             return self.exit_codes.ERROR_NO_RESULTS.format(message=str(exception))
-        kind = self.node.process_class.KIND
+        kind = cast(type[DosmatgenCalculation], self.node.process_class).KIND
         if results.kind != kind:
             return self.exit_codes.ERROR_UNREADABLE_OUTPUT.format(
                 message=f"results.json is of a job of kind {results.kind!r}, expected {kind!r}"
@@ -95,9 +95,9 @@ class DosmatgenParser(Parser):
             message=f"The last line of its standard error: {line}" if line else "Its standard error is empty."
         )
 
-    def _text(self, name: str) -> str:
+    def _text(self, name: str | None) -> str:
         """Return the content of a retrieved file, empty if there is none."""
-        if name not in self.retrieved.base.repository.list_object_names():
+        if name is None or name not in self.retrieved.base.repository.list_object_names():
             return ""
         return self.retrieved.base.repository.get_object_content(name, mode="rb").decode(errors="replace")
 

@@ -43,7 +43,7 @@ class TrainParser(DosmatgenParser):
         if _HISTORY not in repository.list_object_names():
             raise ContentError(f"{_HISTORY} is missing")
         try:
-            history = json.loads(repository.get_object_content(_HISTORY))
+            history = json.loads(repository.get_object_content(_HISTORY, "r"))
         except ValueError:
             raise ContentError(f"{_HISTORY} is not valid JSON") from None
         if not isinstance(history, dict) or not all(isinstance(v, list) for v in history.values()):

@@ -54,7 +54,7 @@ def origins(scores: Iterable[str]) -> tuple[list[dict[str, Any]], list[list[Any]
     uuids = list(scores)
     nodes = ancestors(uuids)
     keys = {node.uuid: key for key, node in nodes.items()}
-    computers = {computer.pk: computer.label for computer in orm.Computer.collection.all()}
+    computers = {computer.pk: computer.label for computer in orm.Computer.collection.all() if computer.pk is not None}
     places: dict[int, int] = {}
     trees = [_compact(tree(nodes, keys[uuid]), places) for uuid in uuids]
     listed = [_described(nodes[key], nodes, computers) for key in places]
@@ -97,8 +97,8 @@ def _detail(node: Ancestor) -> str:
     elif node.type == "Dict":
         shown = [_entry(*entry) for entry in sorted(node.attributes.items()) if _is_short(entry[1])]
         parts.append(", ".join(shown) if len(shown) <= _MOST else f"{len(node.attributes)} entries")
-    if get("sha256"):
-        parts.append(f"sha256 {get('sha256')[:16]}…")
+    if sha256 := get("sha256"):
+        parts.append(f"sha256 {sha256[:16]}…")
     return " · ".join(part for part in parts if part)
 
 

@@ -19,7 +19,7 @@ PATIENCE = 600.0
 """Seconds after which a job that no worker looks at is forgotten; AiiDA's own pauses after failed connections are shorter."""
 
 
-def is_running(timeout: float = 10) -> bool:
+def is_running(timeout: int = 10) -> bool:
     """Ask the daemon itself: the file with its pid, which ``is_daemon_running`` looks for, outlives a daemon that was killed.
 
     :param timeout: seconds to wait for its answer.
@@ -72,6 +72,7 @@ def forget_a_killed_broker() -> None:
     broker = get_manager().get_broker()
     if isinstance(broker, ZeromqBroker) and not broker.check_service_reachable():
         profile = get_manager().get_profile()
+        assert profile is not None  # whose broker this is
         (Path(get_config().filepaths(profile)["broker_service"]["dir"]) / "broker.sockets").unlink(missing_ok=True)
 
 

@@ -127,7 +127,8 @@ def write_extxyz(node: orm.WorkChainNode, path: str | Path) -> Path:
 def _entry(campaign: orm.WorkChainNode, crystal: RankedCrystal, target: DosTarget) -> dict[str, Any]:
     from pymatgen.io.optimade import OptimadeStructureAdapter
 
-    attributes = OptimadeStructureAdapter.get_optimade_structure(crystal.crystal.to_pymatgen()[0])["attributes"]
+    written: dict[str, Any] = OptimadeStructureAdapter.get_optimade_structure(crystal.crystal.to_pymatgen()[0])
+    attributes: dict[str, Any] = written["attributes"]
     attributes["species"] = sorted(attributes["species"], key=lambda species: species["name"])
     attributes |= {"structure_features": [], "last_modified": _time(campaign)}
     values = {f"{_PREFIX}{name}": value for name, value in _values(campaign, crystal).items()}

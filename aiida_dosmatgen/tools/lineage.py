@@ -15,7 +15,9 @@ from aiida.common.links import LinkType
 from aiida_pseudo.data.pseudo.upf import UpfData
 
 from ..core.forms import RELAXED
+from ..data.base import pk_of
 from ..data.checkpoint import CheckpointData
+from ..data.conversion import formula_of
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.labelled import LabelledCrystalSetData
@@ -131,13 +133,14 @@ def lineage(node: orm.Node) -> Lineage:
             "structure, DOS or score of a validated crystal"
         )
     candidate = _input(extract, "candidate").value
-    jobs, crystals = {}, _input(extract, "crystals")
+    jobs: dict[str, orm.Node | None] = {}
+    crystals = _input(extract, "crystals")
     form = _form(crystals, candidate)
     for step, process in (("screen", "screen"), ("predict", "PredictCalculation"), ("relax", "RelaxCalculation")):
         crystals = _part(crystals, candidate)
-        jobs[step] = _creator(crystals, process)
-        if jobs[step] is not None:
-            crystals = _relaxed(_input(jobs[step], "crystals"))
+        jobs[step] = job = _creator(crystals, process)
+        if job is not None:
+            crystals = _relaxed(_input(job, "crystals"))
     sample = _creator(crystals, "SampleCalculation")
     if sample is None or jobs["relax"] is None:
         raise ValueError(f"the crystals of candidate {candidate} were not sampled and relaxed by jobs")
@@ -148,7 +151,7 @@ def lineage(node: orm.Node) -> Lineage:
     predict = jobs["predict"]
     return Lineage(
         structure=structure.uuid,
-        formula=structure.get_formula(),
+        formula=formula_of(structure),
         candidate=candidate,
         form=form,
         seed=_input(sample, "seed").value,
@@ -202,7 +205,8 @@ def _validation_of(node: orm.Node) -> orm.Node | None:
 
 def _nearest(node: orm.Node, process: str) -> orm.Node | None:
     """Return the nearest process of a name on the way back; training sets farther back may hold candidates too."""
-    seen, front = {node.pk}, [node.pk]
+    front = [pk_of(node)]
+    seen = set(front)
     for _ in range(_MAX_STEPS):
         query = orm.QueryBuilder().append(orm.Node, filters={"id": {"in": front}}, tag="node")
         query.append(
@@ -228,7 +232,7 @@ def _neighbours(
 ) -> list[orm.Node]:
     """Return the nodes at the other end of a node's links, newest first."""
     query = orm.QueryBuilder().append(orm.Node, filters={"uuid": node.uuid}, tag="node")
-    relation = {"with_incoming" if outgoing else "with_outgoing": "node"}
+    relation: dict[str, Any] = {"with_incoming" if outgoing else "with_outgoing": "node"}
     query.append(cls, filters=dict(filters or {}), edge_filters=dict(edge), tag="other", **relation)
     return query.order_by({"other": {"ctime": "desc"}}).all(flat=True)
 
@@ -284,7 +288,8 @@ def _jobs_between(structure: orm.Node, end: orm.Node) -> list[orm.Node]:
 
     Step by step back from the end, then forward among what was met: asked for descendants, databases look through all links.
     """
-    seen, front = {structure.pk, end.pk}, [end.pk]
+    front = [pk_of(end)]
+    seen = {pk_of(structure), *front}
     after: dict[int, set[int]] = {}
     types: dict[int, str] = {}
     for _ in range(_MAX_STEPS):
@@ -299,7 +304,8 @@ def _jobs_between(structure: orm.Node, end: orm.Node) -> list[orm.Node]:
         seen.update(front)
         if not front:
             break
-    reached, front = set(), [structure.pk]
+    reached: set[int] = set()
+    front = [pk_of(structure)]
     while front:
         front = [pk for before in front for pk in after.get(before, ()) if pk not in reached]
         reached.update(front)
@@ -311,9 +317,9 @@ def _codes(jobs: list[orm.Node | None]) -> dict[str, UsedCode]:
     codes: dict[str, UsedCode] = {}
     for job in jobs:
         code = None if job is None else _input(job, "code")
-        if code is None:
+        if job is None or code is None:
             continue
-        name = job.process_type.removeprefix("aiida.calculations:").removeprefix("dosmatgen.")
+        name = str(job.process_type).removeprefix("aiida.calculations:").removeprefix("dosmatgen.")
         computer = orm.QueryBuilder().append(orm.Node, filters={"uuid": code.uuid}, tag="code")
         computer.append(orm.Computer, with_node="code", project=["label", "hostname"])
         where = computer.first()
@@ -360,7 +366,7 @@ def _model(node: CheckpointData | ForceFieldData) -> UsedModel:
 def _template(node: CrystalSetData | orm.StructureData | None) -> UsedTemplate | None:
     if node is None:
         return None
-    formula = node.get_formula() if isinstance(node, orm.StructureData) else None
+    formula = formula_of(node) if isinstance(node, orm.StructureData) else None
     return UsedTemplate(node.uuid, node.label, formula, node.base.attributes.get("sha256", None))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiida.manage import get_manager
 from sqlalchemy.exc import OperationalError
@@ -22,6 +22,7 @@ def patiently(look: Callable[[], _Result], attempts: int = 30, pause: float = 1.
         try:
             return look()
         except OperationalError:
-            get_manager().get_profile_storage().get_session().rollback()  # or the session refuses everything from now on
+            storage: Any = get_manager().get_profile_storage()  # what raises this error has a session
+            storage.get_session().rollback()  # or the session refuses everything from now on
             time.sleep(pause)
     return look()

@@ -11,6 +11,7 @@ from typing import TextIO
 from aiida import orm
 from aiida.common.links import LinkType
 
+from ..data.base import pk_of
 from .patience import patiently
 
 STAGES = {
@@ -30,12 +31,12 @@ def progress(campaign: orm.WorkChainNode) -> str:
     """Say what runs now and how far the validations are."""
     processes = campaign.called_descendants
     running = Counter(
-        STAGES.get(node.process_label, node.process_label)
+        STAGES.get(node.process_label or "", node.process_label)
         for node in processes
         if isinstance(node, orm.CalcJobNode) and not node.is_terminated
     )
     parts = [f"{stage} ({count} {'job' if count == 1 else 'jobs'})" for stage, count in running.items()]
-    calls = sorted(campaign.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all(), key=lambda link: link.node.pk)
+    calls = sorted(campaign.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all(), key=lambda link: pk_of(link.node))
     latest = {link.link_label: link.node for link in calls}  # the last of each call: others were interrupted and begun again
     validations = [node for node in latest.values() if node.process_label == "ValidateWorkChain"]
     if validations:

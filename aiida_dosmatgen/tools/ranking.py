@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 from aiida import orm
 from aiida.common.exceptions import NotExistent
@@ -11,6 +11,7 @@ from aiida.common.links import LinkType
 
 from ..core.forms import RELAXED, SAMPLED
 from .lineage import Lineage, UsedModel, UsedTemplate
+from .text import pairs, table
 
 _HEADINGS = ("rank", "candidate", "formula", "form", "E_form eV/atom", "predicted", "DFT", "DFT ±3 eV", "shift eV", "remark")
 EXPLANATION = (
@@ -34,7 +35,8 @@ def ranking_node(campaign: orm.WorkChainNode) -> orm.Dict:
     :raises ValueError: if the campaign has no ranking (yet).
     """
     try:
-        return campaign.base.links.get_outgoing(link_type=LinkType.RETURN).get_node_by_label("ranking")
+        links = campaign.base.links.get_outgoing(link_type=LinkType.RETURN)
+        return cast(orm.Dict, links.get_node_by_label("ranking"))
     except NotExistent:
         state = campaign.process_state.value if campaign.process_state else "unknown"
         how = f"verdi process report {campaign.pk}" if campaign.is_terminated else f"aiida-dosmatgen status {campaign.pk}"
@@ -68,7 +70,7 @@ def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
             continue
         lines += funnel_line(campaign, name)
         shown = [row for i, row in enumerate(rows) if limit is None or i < limit or row["status"] != "not validated"]
-        lines += table(_HEADINGS, [_cells(row) for row in shown])
+        lines += [f"  {line}" for line in table(_HEADINGS, map(_cells, shown), right=_HEADINGS[:-1])]
         if len(shown) < len(rows):
             lines.append(f"  … and {len(rows) - len(shown)} more that were not validated")
     return "\n".join([*lines, "", EXPLANATION]).lstrip("\n")
@@ -104,18 +106,6 @@ def _number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
-def table(headings: Iterable[str], rows: Iterable[list[str]]) -> list[str]:
-    """Return lines with the cells in columns, the first ones to the right and the last one to the left."""
-    cells = [list(headings), *rows]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    lines = []
-    for row in cells:
-        parts = [cell.rjust(width) for cell, width in zip(row[:-1], widths[:-1], strict=True)]
-        lines.append("  " + "  ".join([*parts, row[-1]]).rstrip())
-    lines.insert(1, "  " + "  ".join("─" * width for width in widths))
-    return lines
-
-
 def format_lineage(lineage: Lineage) -> str:
     """Return a lineage as text, one thing a line."""
     sampling = ", ".join(f"{key} {value}" for key, value in sorted(lineage.sampling.items()))
@@ -135,8 +125,7 @@ def format_lineage(lineage: Lineage) -> str:
         *(("pseudopotential", f"{element}: {p.name}, md5 {p.md5}") for element, p in lineage.pseudos.items()),
         *(("code", f"{name}: {c.label}, {c.executable} on {c.computer}") for name, c in lineage.codes.items()),
     ]
-    width = max(len(name) for name, _ in lines)
-    return "\n".join(f"  {name.ljust(width)}  {value}" for name, value in lines)
+    return "\n".join(f"  {line}" for line in pairs(lines))
 
 
 def _model_lines(name: str, model: UsedModel) -> list[tuple[str, str]]:

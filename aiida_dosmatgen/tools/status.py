@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.common.timezone import now
 
+from ..data.base import pk_of
 from .progress import STAGES
 from .remaining import seconds_left
 
@@ -93,7 +94,7 @@ def status(campaign: orm.WorkChainNode) -> CampaignStatus:
     below = latest(processes_below(campaign))
     end = campaign.mtime if own in _ENDED else now()
     return CampaignStatus(
-        pk=campaign.pk,
+        pk=pk_of(campaign),
         state="paused" if campaign.paused and own not in _ENDED else own,
         exit_status=campaign.exit_status,
         seconds=(end - campaign.ctime).total_seconds(),

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.links import LinkType
-from aiida.engine import BaseRestartWorkChain, CalcJob, ExitCode, ProcessHandlerReport, process_handler, while_
+from aiida.engine import BaseRestartWorkChain, CalcJob, ExitCode, ProcessHandlerReport, process_handler
 
 from ..calculations.base import STDERR_FILE, DosmatgenCalculation
 from ..calculations.predict import PredictCalculation
@@ -17,9 +17,9 @@ from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation
 from ..calculations.train import TrainCalculation
 from .failures import failure
+from .outline import while_
 
 _JOB = DosmatgenCalculation.exit_codes
-STOPPED_EARLY = _JOB.ERROR_STOPPED_EARLY.status
 INTERRUPTED = {
     code.status
     for code in (
@@ -73,8 +73,8 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
     def setup(self) -> None:
         """Take the inputs of the job; nothing is done yet."""
         super().setup()
-        kind = self.process_class.KIND
-        self.ctx.inputs = self.exposed_inputs(self.process_class, kind)
+        assert self._process_class is not None
+        self.ctx.inputs = self.exposed_inputs(self._process_class, self._process_class.KIND)
         self.ctx.done = self.ctx.seen = -1
         self.ctx.interrupted = 0
 

@@ -7,15 +7,17 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ProcessBuilder, while_
+from aiida.engine import ExitCode, ProcessBuilder
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from ..calculations.functions import extract_candidate, rank, select_candidates
+from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.sampling import problem_of_sampling
+from ..core.campaign import CampaignNumbers
 from ..core.forms import RELAXED
 from ..core.selection import SelectionWeights
 from ..data.checkpoint import CheckpointData
-from ..data.conversion import StructureData
+from ..data.conversion import StructureData, formula_of
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
@@ -23,19 +25,10 @@ from .candidates import CandidatesWorkChain
 from .failures import failure
 from .functions import collect_rankings
 from .interruptions import broken_off
-from .protocols.utils import StrictProtocolMixin, checked, problem_with
+from .outline import while_
+from .protocols.utils import StrictProtocolMixin, checked
 from .validate import ValidateWorkChain
-from .windows import SlidingWindowWorkChain, at_least_one
-
-
-def validate_top_k(node: orm.Int | None, _: Any) -> str | None:
-    """Refuse a negative number of validations."""
-    return f"top_k is {node.value}; it must be 0 or more" if node is not None and node.value < 0 else None
-
-
-def validate_selection(node: orm.Dict | None, _: Any) -> str | None:
-    """Refuse weights that the selection does not know."""
-    return problem_with(SelectionWeights, node.get_dict(), "selection") if node is not None else None
+from .windows import SlidingWindowWorkChain
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
@@ -67,24 +60,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
         spec.input_namespace("targets", valid_type=DosTargetData, dynamic=True, help="The targets, by names of your choice.")
-        spec.input(
-            "top_k", valid_type=orm.Int, validator=validate_top_k, help="How many candidates of each target are validated."
-        )
-        spec.input(
-            "selection",
-            valid_type=orm.Dict,
-            validator=validate_selection,
-            default=lambda: orm.Dict({}),
-            help="What the choice of those candidates weighs; see SelectionWeights.",
-        )
-        spec.input(
-            "max_concurrent",
-            valid_type=int,
-            non_db=True,
-            default=2,
-            validator=at_least_one("max_concurrent"),
-            help="How many targets, and then how many validations, are worked on at a time; when one ends, the next begins.",
-        )
+        spec.input("top_k", **port_from_field(CampaignNumbers, "top_k", orm.Int))
+        spec.input("selection", **port_from_model(SelectionWeights, "selection"))
+        spec.input("max_concurrent", **port_from_field(CampaignNumbers, "max_concurrent"), non_db=True)
         spec.expose_inputs(CandidatesWorkChain, namespace="candidates", exclude=("target",))
         spec.expose_inputs(
             ValidateWorkChain,
@@ -300,8 +278,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         inputs.structure, inputs.target = structure, self.inputs.targets[name]
         inputs.metadata.call_link_label = f"validate_{name}_{candidate}"
         validation = self.submit(ValidateWorkChain, **inputs)
-        formula = structure.get_formula()
-        self.report(f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula}) of {name}")
+        self.report(
+            f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula_of(structure)}) of {name}"
+        )
         self.ctx.outcomes[name]["validations"][str(candidate)] = {"structure": structure.uuid, "validation": validation.uuid}
         self.let_in(f"{name}_{candidate}", validation)
 

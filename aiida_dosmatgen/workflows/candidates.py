@@ -12,38 +12,25 @@ from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import ProcessNode
 
 from ..calculations.functions import join_crystals, screen, stack_forms
+from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.predict import PredictCalculation
 from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation, validate_kind
 from ..calculations.sampling import problem_of_sampling
+from ..core.campaign import CampaignNumbers
 from ..core.forms import SAMPLED
 from ..core.job import RelaxParameters, SampleParameters
 from ..core.screening import ScreenCriteria
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
-from ..data.forcefield import ForceFieldData, validate_trust
+from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
+from ..data.trust import validate_trust
 from .base import PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
 from .failures import failure
-from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
+from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .references import reference_parameters, stored_references
-from .windows import at_least_one
-
-
-def validate_criteria(node: orm.Dict | None, _: Any) -> str | None:
-    """Refuse criteria that the screening does not know."""
-    return problem_with(ScreenCriteria, node.get_dict(), "criteria") if node is not None else None
-
-
-def validate_n_candidates(node: orm.Int | None, _: Any) -> str | None:
-    """Refuse fewer than one candidate."""
-    return f"n_candidates is {node.value}; ask for at least one" if node is not None and node.value < 1 else None
-
-
-def validate_seed(node: orm.Int | None, _: Any) -> str | None:
-    """Refuse negative seeds."""
-    return f"the seed is {node.value}; it must not be negative" if node is not None and node.value < 0 else None
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
@@ -102,17 +89,10 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             help="`energies` of the elements in eV/atom with this force field. By default those of an earlier job with the "
             "same force field and settings, and a job computes them if there is none.",
         )
-        spec.input("seed", valid_type=orm.Int, validator=validate_seed, help="Candidate i is a function of seed and i.")
-        spec.input("n_candidates", valid_type=orm.Int, validator=validate_n_candidates, help="How many to sample.")
-        spec.input(
-            "n_jobs",
-            valid_type=int,
-            non_db=True,
-            default=1,
-            validator=at_least_one("n_jobs"),
-            help="How many jobs of each kind share the candidates.",
-        )
-        spec.input("criteria", valid_type=orm.Dict, validator=validate_criteria, help="Screening; see ScreenCriteria.")
+        spec.input("seed", **port_from_field(CampaignNumbers, "seed", orm.Int))
+        spec.input("n_candidates", **port_from_field(CampaignNumbers, "n_candidates", orm.Int))
+        spec.input("n_jobs", **port_from_field(CampaignNumbers, "n_jobs"), non_db=True)
+        spec.input("criteria", **port_from_model(ScreenCriteria, "criteria", required=True))
         spec.input(
             "max_iterations",
             valid_type=orm.Int,
@@ -221,16 +201,16 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         if known is not None:
             builder.known = known
         if template is not None:
-            builder.sample.template = template
+            builder["sample"].template = template
         if classifier is not None:
-            builder.sample.classifier = classifier
+            builder["sample"].classifier = classifier
             inputs["sample"]["parameters"].setdefault("guidance", "classifier")
         builder.seed = orm.Int(inputs["seed"] if seed is None else seed)
         builder.n_candidates = orm.Int(inputs["n_candidates"] if n_candidates is None else n_candidates)
         builder.n_jobs = inputs["n_jobs"] if n_jobs is None else n_jobs
         builder.criteria = checked(ScreenCriteria, inputs["criteria"], "criteria")
-        builder.sample.parameters = checked(SampleParameters, inputs["sample"]["parameters"], "sample.parameters")
-        builder.relax.parameters = checked(RelaxParameters, inputs["relax"]["parameters"], "relax.parameters")
+        builder["sample"].parameters = checked(SampleParameters, inputs["sample"]["parameters"], "sample.parameters")
+        builder["relax"].parameters = checked(RelaxParameters, inputs["relax"]["parameters"], "relax.parameters")
         for step in ("sample", "relax", "predict"):
             builder[step].code = code
             builder[step].metadata = job_metadata(inputs[step]["metadata"], options, code)

@@ -6,6 +6,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import Process
 
+from ..data.base import pk_of
 from .remedies import last_job, last_words, printed_done
 
 
@@ -32,7 +33,7 @@ def broken_off(node: orm.ProcessNode) -> orm.ProcessNode | None:
         return node
     if not isinstance(node, orm.WorkChainNode) or node.is_finished_ok:
         return None
-    called = sorted(node.called, key=lambda child: child.pk, reverse=True)
+    called = sorted(node.called, key=pk_of, reverse=True)
     jobs = [child for child in called if isinstance(child, orm.CalcJobNode)][:1]
     chains = [child for child in called if isinstance(child, orm.WorkChainNode)]
     return next((found for child in (*jobs, *chains) if (found := broken_off(child)) is not None), None)

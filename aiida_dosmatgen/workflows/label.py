@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ExitCode, ProcessBuilder, while_
+from aiida.engine import ExitCode, ProcessBuilder
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm.nodes.data.base import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
@@ -23,6 +23,7 @@ from ..data.labelled import LabelledCrystalSetData
 from .failures import failure
 from .functions import label_report, prepare_label
 from .interruptions import was_interrupted
+from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .remedies import WITHOUT_SYMMETRY, remedy
@@ -215,7 +216,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    def _jobs(self, row: int) -> list[orm.CalcJobNode]:
+    def _jobs(self, row: int) -> list[Any]:
         """Return the jobs of a crystal, the self-consistent run first."""
         return [orm.load_node(uuid) for uuid in self.ctx.jobs.get(str(row), [])]
 

@@ -11,8 +11,6 @@ from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_pseudo.groups.family.pseudo import PseudoPotentialFamily
 from aiida_pseudo.groups.mixins import RecommendedCutoffMixin
 
-DEFAULT_FAMILY = "dosmatgen/debian-pbe"
-
 
 def load_family(label: str) -> PseudoPotentialFamily:
     """Return the pseudopotential family of a label.

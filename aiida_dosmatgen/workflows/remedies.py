@@ -7,6 +7,7 @@ import re
 from aiida import orm
 
 from ..core.dft import ALMOST_SYMMETRIC
+from ..data.base import pk_of
 
 _ERROR = re.compile(r"^ %{40,}\n(.*?)^ %{40,}$", re.MULTILINE | re.DOTALL)
 
@@ -47,8 +48,8 @@ def last_job(node: orm.ProcessNode | None) -> orm.CalcJobNode | None:
     """Return a job, or the last job of a work chain, or None."""
     if isinstance(node, orm.WorkChainNode):
         jobs = [job for job in node.called_descendants if isinstance(job, orm.CalcJobNode)]
-        return max(jobs, key=lambda job: job.pk, default=None)
-    return node
+        return max(jobs, key=pk_of, default=None)
+    return node if isinstance(node, orm.CalcJobNode) else None
 
 
 def _output(job: orm.CalcJobNode) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.common.exceptions import NotExistent
-from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain, while_
+from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
 from aiida.orm.nodes.data.base import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_quantumespresso.workflows.pdos import PdosWorkChain, clean_workchain_calcs
@@ -22,6 +22,7 @@ from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
 from .failures import failure
 from .interruptions import was_interrupted
+from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .qe_inputs import pdos_inputs, relax_inputs

@@ -73,7 +73,7 @@ class SlidingWindowWorkChain(WorkChain):
         """Wait until at least one of the children has ended."""
         self.to_context(**{f"running.{key}": child for key, child in self.ctx.running.items()})
 
-    def let_out(self) -> dict[str, orm.ProcessNode]:
+    def let_out(self) -> dict[str, Any]:
         """Return the children that have ended since, by their names, and forget them."""
         ended = {key: child for key, child in self.ctx.running.items() if isinstance(child, orm.ProcessNode)}
         for key in ended:

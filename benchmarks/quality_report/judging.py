@@ -121,8 +121,8 @@ class Judged:
 
 def composition_right(candidates: CrystalSet, wanted: np.ndarray, crystals: CrystalSet) -> np.ndarray:
     """Tell which candidates have exactly the atoms of the crystal that their target belongs to, shape (N,) bool."""
-    formulas = crystals.formulas
-    return np.array([formula == formulas[i] for formula, i in zip(candidates.formulas, wanted, strict=True)], dtype=bool)
+    right = crystals.compositions
+    return np.array([own == right[i] for own, i in zip(candidates.compositions, wanted, strict=True)], dtype=bool)
 
 
 def structure_right(candidates: CrystalSet, wanted: np.ndarray, crystals: CrystalSet) -> np.ndarray:

@@ -11,7 +11,7 @@ from ase.units import GPa
 
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.elements import SYMBOLS
+from aiida_dosmatgen.core.elements import SYMBOLS, Composition
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.engine.training.dataset import load_labelled, with_formation_energies
 
@@ -76,21 +76,21 @@ def near_equilibrium(crystals: CrystalSet, largest_force: float = 1.0, largest_p
 def choose(crystals: CrystalSet, count: int, seed: int, elements: list[str], max_atoms: int) -> np.ndarray:
     """Return the rows of so many targets, fewer if there are not as many.
 
-    Each (chemical system, formula, prototype) is represented by its crystal of lowest energy per atom. The systems take turns
-    in an order drawn with the seed, each giving its representative of lowest formation energy first: as many systems as
-    possible, and of each what could be made. Elements alone are no targets.
+    Each (chemical system, composition, prototype) is represented by its crystal of lowest energy per atom. The systems take
+    turns in an order drawn with the seed, each giving its representative of lowest formation energy first: as many systems
+    as possible, and of each what could be made. Elements alone are no targets.
 
     :param elements: symbols that the models know; crystals with others are left out.
     """
     systems, energies = chemical_systems(crystals), crystals.crystal_columns["energy"] / crystals.n_atoms
     prototypes = crystals.crystal_columns.get("prototype", np.full(len(crystals), ""))
     formation = crystals.crystal_columns["formation_energy"]
-    best: dict[tuple[str, str, str], int] = {}
-    for i, formula in enumerate(crystals.formulas):
+    best: dict[tuple[str, Composition, str], int] = {}
+    for i, composition in enumerate(crystals.compositions):
         own = systems[i].split("-")
         if len(own) < 2 or not set(own) <= set(elements) or crystals.n_atoms[i] > max_atoms:
             continue
-        kind = (systems[i], formula, str(prototypes[i]))
+        kind = (systems[i], composition, str(prototypes[i]))
         if kind not in best or energies[i] < energies[best[kind]]:
             best[kind] = i
     of_system: dict[str, list[int]] = {}

@@ -43,7 +43,7 @@ class Judge:
     def __init__(self, path: Path, crystals: CrystalSet) -> None:
         self.model: Predictor
         self.model, self.header = load_model(path, kind="predictor")
-        self.targets, self.formulas = targets_of(crystals), crystals.formulas
+        self.targets, self.formulas = targets_of(crystals), crystals.compositions
 
     def __call__(self, parts: list[CrystalSet]) -> Judged:
         """Judge candidates, the column ``target`` of which says what they were asked for."""
@@ -54,7 +54,7 @@ class Judge:
             curves = dos[offsets[i] : offsets[i + 1]]
             if np.isfinite(curves).all():
                 found[i] = self.targets[target].distances(curves)["mae"]
-        right = np.array([formula == self.formulas[i] for formula, i in zip(crystals.formulas, wanted, strict=True)])
+        right = np.array([own == self.compositions[i] for own, i in zip(crystals.compositions, wanted, strict=True)])
         return Judged(wanted, found, right, closest_contacts(crystals) > SOUND_CONTACT)
 
 

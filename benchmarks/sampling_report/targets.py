@@ -49,7 +49,7 @@ def chosen(crystals: CrystalSet, count: int, max_atoms: int) -> CrystalSet:
     """Return so many of the crystals: the first of each formula, then the second of each, and so on."""
     seen: dict[str, int] = {}
     order = []
-    for i, formula in enumerate(crystals.formulas):
+    for i, formula in enumerate(crystals.compositions):
         seen[formula] = seen.get(formula, 0) + 1
         if crystals.n_atoms[i] <= max_atoms:
             order.append((seen[formula], i))

@@ -33,7 +33,7 @@ def test_targets_are_of_systems_that_no_training_saw(composition):
     crystals, _ = without_test(load_labelled(DATASET))
     trained = crystals[split_by_system(crystals, 0.05, 1)[0]]
     assert not set(systems_of(found)) & set(systems_of(trained))
-    assert len({(f, p) for f, p in zip(found.formulas, found.crystal_columns["prototype"], strict=True)}) == 20
+    assert len({(f, p) for f, p in zip(found.compositions, found.crystal_columns["prototype"], strict=True)}) == 20
 
 
 def test_atoms_right_do_not_depend_on_their_order(composition):

@@ -79,7 +79,7 @@ def test_targets_are_the_lowest_of_their_kind_from_as_many_systems_as_possible(q
     assert len(set(systems)) == 12 and all("-" in system for system in systems)
     assert chosen.n_atoms.max() <= 6
     per_atom = crystals.crystal_columns["energy"] / crystals.n_atoms
-    prototypes, formulas = crystals.crystal_columns["prototype"], np.array(crystals.formulas)
+    prototypes, formulas = crystals.crystal_columns["prototype"], np.array(list(map(str, crystals.compositions)))
     for i in rows:
         alike = (formulas == formulas[i]) & (prototypes == prototypes[i])
         assert per_atom[i] == per_atom[alike].min()
@@ -204,7 +204,7 @@ def test_the_judge_sees_only_what_is_asked_for_and_keeps_what_it_said(quality, f
     targets = sampling.targets_of(few)
     shuffled = few[[2, 0, 1]].with_columns(crystal={"target": np.array([2, 1, 1])})
     found = quality.judging.judged(judge, shuffled, few, targets)
-    assert found.composition.tolist() == [True, few.formulas[0] == few.formulas[1], True]
+    assert found.composition.tolist() == [True, few.compositions[0] == few.compositions[1], True]
     dos, offsets = judge.predicted(few).atom_columns["predicted_dos"], few.offsets
     np.testing.assert_allclose(found.distances[0], targets[2].distances(dos[offsets[2] : offsets[3]])["mae"])
     (path,) = {p for p in tmp_path.iterdir() if len(CrystalSet.load(p)) == 3 and CrystalSet.load(p).formulas == few.formulas}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from aiida.common.links import LinkType
-from aiida.orm import Dict, Int
+from aiida.orm import CalcFunctionNode, Dict, Int
 
 from aiida_dosmatgen.calculations.functions import (
     BAD_CONTENT,
@@ -84,9 +84,17 @@ def test_screen_names_an_unknown_criterion(predicted, target):
 def test_the_graph_keeps_function_and_source(predicted, target):
     _, node = screened(predicted, target)
     assert node.function_name == "screen"
-    assert node.function_namespace == "aiida_dosmatgen.calculations.functions"
+    assert node.function_namespace == "aiida_dosmatgen.calculations.functions.screening"
     source = node.base.repository.get_object_content(node.FUNCTION_SOURCE_FILE_PATH)
     assert "def screen(" in source.splitlines()[node.function_starting_line_number]
+
+
+def test_graphs_of_before_still_find_their_functions(predicted, target):
+    """They say the name of the module that held all functions."""
+    _, node = screened(predicted, target)
+    assert node.process_class is screen
+    before = CalcFunctionNode(process_type="aiida_dosmatgen.calculations.functions.screen")
+    assert before.process_class is screen
 
 
 def test_screen_uses_known_phases_and_known_crystals(predicted, target):
@@ -156,7 +164,7 @@ def test_selection_refuses_what_does_not_belong_together(predicted, target):
 def test_extract_candidate_by_number(predicted):
     crystals = CrystalSetData(predicted[[2, 0, 1]])
     structure, node = extract_candidate.run_get_node(crystals, Int(11))
-    assert structure.label == "CSi"
+    assert structure.label == "SiC"
     np.testing.assert_allclose(crystal_of(structure).fractional, predicted[1].fractional, atol=1e-12)
     assert node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).get_node_by_label("candidate").value == 11
 
@@ -193,7 +201,7 @@ def dft(labelled, index, projected=8.0):
 def test_score_of_the_target_itself_is_zero(labelled, target):
     score = score_dos(dft(labelled, 1), DosTargetData(target)).get_dict()
     assert max(score[k] for k in ("mae", "mae_window", "mae_total", "wasserstein")) < 1e-6
-    assert (score["compared_below"], score["n_electrons"], score["formula"]) == (6.0, 8.0, "CSi")
+    assert (score["compared_below"], score["n_electrons"], score["formula"]) == (6.0, 8.0, "SiC")
 
 
 def test_score_grows_with_the_difference(labelled, target):

@@ -159,7 +159,7 @@ REFUSED = [
     ("sample", {"candidates": [5, 5]}, r"\[5, 5\] is no range of candidates"),
     ("sample", {"candidates": [5]}, r"\[5\] is no range of candidates"),
     ("sample", {"candidates": [0.0, 5.5]}, "is no range of candidates"),
-    ("sample", {"seed": -1}, "the seed is -1"),
+    ("sample", {"seed": -1}, "seed is -1: Input should be greater than or equal to 0"),
     ("sample", {"parameters": {"guidance": "classifier"}}, "guidance is 'classifier', but none is given"),
     ("sample", {"parameters": {"start_time": 0.5}}, "start_time needs a template; give structures as the input template"),
     (
@@ -180,10 +180,12 @@ REFUSED = [
     ("sample", {"parameters": {"constraints": {"composition": {"Si": 1, "Ga": 1}}}}, "Ga, but the checkpoint generates only"),
     ("sample", {"parameters": {"constraints": {"latice": {}}}}, "constraints.latice: unknown key, did you mean 'lattice'"),
     ("sample", {"parameters": {"n_atoms": 3}}, "the target is for crystals of 2 atoms, but n_atoms is 3; leave n_atoms out"),
+    ("references", {"elements": ["Si", "Xx"]}, "'Xx' is not a chemical element"),
+    ("references", {"elements": []}, "at least 1 item"),
     ("relax", {"parameters": {"fmax": 0}}, "fmax: Input should be greater than 0"),
     ("train", {"parameters": {"model": "denoiser"}}, "the parent is a predictor, but a denoiser is to be trained"),
     ("train", {"parameters": {"model": "gan"}}, "model: Input should be"),
-    ("train", {"seed": -3}, "the seed is -3"),
+    ("train", {"seed": -3}, "seed is -3"),
 ]
 
 
@@ -308,7 +310,7 @@ def test_no_crystals_and_no_energies(make_job, inputs, crystals, labelled):
 
 @pytest.mark.parametrize("options", [{"batch_size": 0}, {"threads": -1}])
 def test_options_count_from_one(make_job, inputs, options):
-    with pytest.raises(ValueError, match="is not a number of 1 or more"):
+    with pytest.raises(ValueError, match="is (0|-1): Input should be greater than or equal to 1"):
         make_job("predict", options, **inputs["predict"])
 
 

@@ -10,7 +10,7 @@ import yaml
 from aiida.engine.daemon.client import get_daemon_client
 from click.testing import CliRunner
 
-from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen import setup
 from aiida_dosmatgen.cmdline.main import main
 
 from . import campaigns

@@ -8,7 +8,7 @@ from aiida import orm
 from aiida.engine import submit
 from aiida.plugins import WorkflowFactory
 
-from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen import setup
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData

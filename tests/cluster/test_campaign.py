@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen import setup
 
 from ..campaigns import candidates_of, jobs, kill_daemon, rows_of, start_daemon_again, wait_for, what_failed
 from .campaigns import has_parts, processes_of, start

@@ -6,8 +6,8 @@ import pytest
 from aiida import orm
 from click.testing import CliRunner
 
-from aiida_dosmatgen.cmdline.computer import ComputerSettings, from_answers
 from aiida_dosmatgen.cmdline.main import main
+from aiida_dosmatgen.setup.settings import ComputerSettings, from_answers
 from aiida_dosmatgen.workflows.protocols.utils import CODE_OPTIONS
 
 from .conftest import set_up_computer

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from aiida import orm
 
-from aiida_dosmatgen import __version__
-from aiida_dosmatgen.cmdline import doctor, setup
+from aiida_dosmatgen import __version__, setup
 from aiida_dosmatgen.data.checkpoint import CheckpointData
+from aiida_dosmatgen.setup import doctor
 
 
 def ill(findings):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiida import orm
 
-from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen import setup
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.pseudopotentials import DEBIAN_PBE, cutoffs
 
@@ -27,7 +27,7 @@ def n_entities() -> tuple[int, ...]:
 def in_a_process(folder: Path, code: str, path: str | None = None) -> subprocess.CompletedProcess:
     """Run Python with an AiiDA configuration of its own."""
     environment = {**os.environ, "AIIDA_PATH": str(folder / ".aiida"), "PATH": path or os.environ["PATH"]}
-    program = f"from aiida_dosmatgen.cmdline.setup import *\n{code}"
+    program = f"from aiida_dosmatgen.cmdline.main import main\nfrom aiida_dosmatgen.setup import *\n{code}"
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
 
 
@@ -46,7 +46,7 @@ def test_a_profile_is_made_once(tmp_path):
 
     storage = Path(profile["storage"]["config"]["filepath"])
     storage.rename(storage.with_name("moved"))
-    refused = in_a_process(tmp_path, "raise SystemExit(main(['--profile', 'campaigns']))")
+    refused = in_a_process(tmp_path, "main(['setup', 'localhost', '--profile', 'campaigns'])")
     assert refused.returncode == 2
     assert f"is not at {storage}; if its folder was moved, move it back" in refused.stderr.splitlines()[-1]
 
@@ -55,9 +55,9 @@ def test_what_is_missing_is_said_in_one_line(tmp_path):
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "ps").symlink_to(shutil.which("ps"))
-    result = in_a_process(tmp_path, "raise SystemExit(main([]))", path=str(programs))
+    result = in_a_process(tmp_path, "main(['setup', 'localhost'])", path=str(programs))
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("setup: not installed: pw.x projwfc.x dos.x;")
+    assert result.stderr.splitlines()[-1].startswith("setup localhost: not installed: pw.x projwfc.x dos.x;")
     assert "Traceback" not in result.stderr
     assert "profile            dosmatgen in" in result.stdout
 

@@ -1,11 +1,12 @@
 """Symbols, numbers, formulas."""
 
 import ase.data
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiida_dosmatgen.core.elements import SYMBOLS, atomic_number, formula, parse_formula
+from aiida_dosmatgen.core.elements import SYMBOLS, atomic_number, composition, formula, parse_formula
 from aiida_dosmatgen.core.errors import ContentError
 
 
@@ -32,8 +33,25 @@ def test_a_formula_does_not_depend_on_the_order(numbers, random):
 
 
 def test_formulas():
-    assert formula([31, 33]) == "AsGa"
-    assert formula([8, 14, 8]) == "O2Si"
+    for numbers, written in (
+        ([31, 33], "GaAs"),
+        ([33, 31, 33, 31], "GaAs"),
+        ([6, 14], "SiC"),
+        ([8, 14, 8], "SiO2"),
+        ([14, 14], "Si"),
+        ([8], "O2"),
+        ([0, 14, 0], "X2Si"),  # of a broken candidate
+    ):
+        assert formula(numbers) == formula(np.array(numbers)) == written
+    assert composition([8, 14, 8, 8, 14, 8]) == ((8, 4), (14, 2))
+
+
+@given(st.lists(st.integers(1, 118), min_size=1, max_size=12))
+def test_a_formula_is_read_as_it_was_written(numbers):
+    written, counts = parse_formula(formula(numbers)), dict(composition(numbers))
+    first = min(counts)
+    read = {atomic_number(symbol): count for symbol, count in written.items()}
+    assert {z: n * counts[first] for z, n in read.items()} == {z: n * read[first] for z, n in counts.items()}
 
 
 @pytest.mark.parametrize(

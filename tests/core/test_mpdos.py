@@ -25,7 +25,7 @@ def write(path, content):
 
 def test_records_and_lists_of_records(tmp_path):
     crystals = read_records([write(tmp_path / "a.json", RECORD), write(tmp_path / "b.json", [RECORD, RECORD])])
-    assert crystals.formulas == ["CSi"] * 3
+    assert crystals.formulas == ["SiC"] * 3
     np.testing.assert_allclose(crystals.positions[:2], RECORD["positions"], atol=1e-12)
     np.testing.assert_allclose(crystals.fractional[1], 0.25)
     assert crystals.atom_columns["dos"].shape == (6, 400)

@@ -83,7 +83,7 @@ def test_ranking_by_hand():
     assert rows[0]["formation_energy"] == pytest.approx(-0.2)
     assert rows[2]["score"] == pytest.approx(rows[2]["predicted_distance"])
     assert rows[2]["wasserstein"] == pytest.approx(2.0, abs=0.02)
-    assert rows[0]["formula"] == "CSi" and rows[0]["n_atoms"] == 2 and rows[0]["status"] == "converged"
+    assert rows[0]["formula"] == "SiC" and rows[0]["n_atoms"] == 2 and rows[0]["status"] == "converged"
     only_energy = criteria.model_copy(update={"rank_by": RankWeights(distance=0.0)})
     assert screen(crystals, REFERENCES, TARGET, only_energy).ranking[-1]["candidate"] == 102
 

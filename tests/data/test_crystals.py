@@ -167,11 +167,11 @@ def test_missing_labels(labelled, column):
     "column, where, value, line",
     [
         ("dos", (5, 7), np.nan, "crystal 2 (BN2): dos is negative or not finite"),
-        ("dos", (3, 7), -0.1, "crystal 1 (CSi): dos is negative or not finite"),
-        ("energy", 1, np.nan, "crystal 1 (CSi): energy is not finite"),
-        ("complete_below", 0, np.nan, "crystal 0 (Si2): complete_below is not finite"),
+        ("dos", (3, 7), -0.1, "crystal 1 (SiC): dos is negative or not finite"),
+        ("energy", 1, np.nan, "crystal 1 (SiC): energy is not finite"),
+        ("complete_below", 0, np.nan, "crystal 0 (Si): complete_below is not finite"),
         ("forces", (6, 2), np.inf, "crystal 2 (BN2): forces is not finite"),
-        ("stress", (0, 1, 1), np.nan, "crystal 0 (Si2): stress is not finite"),
+        ("stress", (0, 1, 1), np.nan, "crystal 0 (Si): stress is not finite"),
     ],
 )
 def test_bad_labels(labelled, column, where, value, line):
@@ -243,7 +243,7 @@ def test_mp_dos_record_with_a_negative_dos(labelled, tmp_path):
     bad_record = record(labelled, 1)
     bad_record["y"][0][3] = -1.0
     (tmp_path / "a.json").write_text(json.dumps(bad_record))
-    with pytest.raises(ValidationError, match=r"crystal 0 \(CSi\): dos is negative or not finite"):
+    with pytest.raises(ValidationError, match=r"crystal 0 \(SiC\): dos is negative or not finite"):
         LabelledCrystalSetData.from_mp_dos(tmp_path / "a.json")
 
 

@@ -10,7 +10,8 @@ from aiida.orm import QueryBuilder, load_node
 
 from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.data.checkpoint import CheckpointData
-from aiida_dosmatgen.data.forcefield import ForceFieldData, validate_trust
+from aiida_dosmatgen.data.forcefield import ForceFieldData
+from aiida_dosmatgen.data.trust import validate_trust
 
 pytestmark = pytest.mark.usefixtures("aiida_profile")
 

@@ -7,7 +7,7 @@ import pytest
 from aiida import orm
 from aiida.engine import submit
 
-from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen import setup
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.tools.lineage import lineage
 from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain

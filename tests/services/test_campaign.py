@@ -10,7 +10,7 @@ from aiida import orm
 from aiida.engine.daemon.client import get_daemon_client
 from aiida.manage import get_manager
 
-from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen import setup
 
 from .. import campaigns
 

@@ -131,7 +131,7 @@ def graph(aiida_profile_clean, aiida_code_installed, checkpoint_file, model_file
 
 def test_lineage_of_a_validation(graph):
     found = lineage(graph["validation"])
-    assert (found.candidate, found.seed, found.formula) == (7, 11, "Si2")
+    assert (found.candidate, found.seed, found.formula) == (7, 11, "Si")
     assert found.target == graph["target"].uuid
     assert found.target_sha256 == graph["target"].sha256
     assert found.sampling == {"sampler": "ode", "steps": 5}
@@ -157,7 +157,7 @@ def test_lineage_of_a_validation(graph):
 def test_classifier_and_template_are_ancestors(graph, checkpoint_file, crystals):
     classifier = CheckpointData(checkpoint_file("classifier", "classifier.safetensors"))
     structure = orm.StructureData(ase=bulk("SiC", "zincblende", 4.36))
-    for template, formula in ((structure, "CSi"), (CrystalSetData(crystals[1]), None)):
+    for template, formula in ((structure, "SiC"), (CrystalSetData(crystals[1]), None)):
         extra = {"classifier": classifier, "template": template}
         validation = candidate(*graph["codes"], graph["models"], graph["target"], crystals, 5, **extra)
         found = lineage(validation)

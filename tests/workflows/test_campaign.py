@@ -76,7 +76,7 @@ def test_without_validation_no_quantum_espresso_is_needed(build, codes, process)
         ({"codes": {}}, "codes lacks 'dosmatgen'"),
         ({"top_k": -1}, "top_k is -1"),
         ({"max_concurrent": 0}, "max_concurrent is 0"),
-        ({"seed": -1}, "the seed is -1"),
+        ({"seed": -1}, "seed is -1"),
         ({"overrides": {"selection": {"diversity": -1}}}, "selection: diversity: .*greater than or equal to 0"),
         ({"overrides": {"selection": {"novelty": 1}}}, "novelty"),
         ({"overrides": {"candidates": {"criteria": {"novel": True}}}}, "novel leaves out known crystals"),

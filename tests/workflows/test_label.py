@@ -8,12 +8,12 @@ from aiida.engine import run_get_node
 from aiida.manage.caching import disable_caching, enable_caching
 from ase.build import bulk
 
-from aiida_dosmatgen.cmdline.setup import ensure_pseudo_family
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dft import n_bands
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.engine.labelling.pwscf import gather, label
+from aiida_dosmatgen.setup import ensure_pseudo_family
 from aiida_dosmatgen.workflows.label import LabelWorkChain
 
 from .conftest import FAMILY

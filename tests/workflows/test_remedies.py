@@ -14,12 +14,12 @@ from aiida.engine import run_get_node
 from ase.build import bulk
 
 from aiida_dosmatgen.calculations.functions import screen
-from aiida_dosmatgen.cmdline.setup import ensure_pseudo_family
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.setup import ensure_pseudo_family
 from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from .windowed import CampaignOfGivenCandidates

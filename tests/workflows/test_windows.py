@@ -9,7 +9,7 @@ from aiida import orm
 from aiida.engine import run_get_node, submit
 from aiida.engine.daemon.client import get_daemon_client
 
-from aiida_dosmatgen.cmdline import setup
+from aiida_dosmatgen import setup
 
 from ..campaigns import kill_daemon, start_daemon_again
 from .windowed import WindowedWorkChain

@@ -25,7 +25,7 @@ class Runtime(Strict):
     """How a job runs; nothing here changes what it computes.
 
     :param batch_size: crystals at a time; None lets the engine choose by size.
-    :param device: ``auto`` takes a GPU where there is one.
+    :param device: ``cpu``, ``cuda``, … or ``auto``, which takes a GPU where there is one.
     :param threads: torch threads; None leaves torch's default.
     :param max_seconds: the job's own time budget. It stops in time, having written what it has.
     :param continue_from: folder of an interrupted run of the same job; what it has done is taken over.

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..elements import ATOMIC_NUMBERS
+from ..constraints import Symbols
 from ..strict import Strict
 from .base import Job, Written
 
@@ -79,17 +79,10 @@ class ReferencesJob(Job):
     """
 
     kind: Literal["references"] = "references"
-    elements: list[str] = Field(min_length=1)
+    elements: Symbols
     force_field: ForceField
     parameters: RelaxParameters = RelaxParameters()
     output: Written = "references.npz"
-
-    @model_validator(mode="after")
-    def _elements_exist(self) -> ReferencesJob:
-        unknown = [symbol for symbol in self.elements if symbol not in ATOMIC_NUMBERS]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is not an element")
-        return self
 
     def input_files(self) -> list[str]:
         """Return the force field if it is a file."""

@@ -76,6 +76,7 @@ class SampleJob(Job):
 
     :param classifier: checkpoint of the predictor on noised crystals, for ``guidance`` ``classifier``.
     :param template: crystals to start from or to hold parts of; candidate i uses crystal i modulo their number.
+    :param seed: seed of all randomness.
     """
 
     kind: Literal["sample"] = "sample"

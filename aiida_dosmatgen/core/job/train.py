@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ..kinds import ModelKind
 from ..strict import Strict
 from .base import Job, Written
 
@@ -72,7 +73,7 @@ class TrainParameters(Strict):
     :param tight_binding_epochs: passes over the training crystals for the fit of the tight binding that a predictor builds on.
     """
 
-    model: Literal["denoiser", "classifier", "predictor", "forcefield"] = "denoiser"
+    model: ModelKind = "denoiser"
     architecture: Architecture = Architecture()
     epochs: int = Field(500, ge=1)
     batch_size: int = Field(64, ge=1)
@@ -110,6 +111,7 @@ class TrainJob(Job):
     """Train a model on labelled crystals, from scratch or from a parent checkpoint.
 
     :param pseudolabelled: crystals with predicted curves (``dosmatgen pseudolabel``), which a denoiser sees besides.
+    :param seed: seed of all randomness.
     """
 
     kind: Literal["train"] = "train"

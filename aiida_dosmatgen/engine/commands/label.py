@@ -64,7 +64,7 @@ def data_card(labelled: CrystalSet, statuses: dict[str, int], job: LabelJob, fol
         "n_crystals": len(labelled),
         "n_atoms": {str(n): c for n, c in sorted(Counter(labelled.n_atoms.tolist()).items())},
         "elements": {SYMBOLS[z]: c for z, c in sorted(Counter(labelled.numbers.tolist()).items())},
-        "n_formulas": len(set(labelled.formulas)),
+        "n_formulas": len(set(labelled.compositions)),
         "statuses": statuses,
         "settings": job.settings.model_dump(exclude={"pw_command", "projwfc_command"}),
         "max_cost": job.max_cost,

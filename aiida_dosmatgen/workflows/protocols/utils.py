@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 from aiida import orm
-from aiida.engine import ProcessBuilder
 from aiida.engine.processes.ports import PortNamespace
 from aiida_quantumespresso.workflows.protocols.utils import ProtocolMixin, recursive_merge
 from pydantic import BaseModel, ValidationError
@@ -40,13 +39,14 @@ class StrictProtocolMixin(ProtocolMixin):
         :param overrides: a mapping nested as the inputs are, or the path of a YAML file that holds one.
         :raises ValueError: for a protocol that does not exist, or a key of the overrides that does not.
         """
+        given = overrides if isinstance(overrides, Mapping) else {}
         if isinstance(overrides, str | pathlib.Path):
-            overrides = yaml.safe_load(pathlib.Path(overrides).read_text(encoding="utf-8"))
+            given = yaml.safe_load(pathlib.Path(overrides).read_text(encoding="utf-8")) or {}
         available = cls.get_available_protocols()
         if protocol is not None and protocol not in available and cls._check_if_alias(protocol) is None:
             raise ValueError(f"there is no protocol {protocol!r}; {cls.__name__} has {', '.join(available)}")
-        check_keys(overrides or {}, cls._override_schema())
-        return recursive_merge(super().get_protocol_inputs(protocol), dict(overrides or {}))
+        check_keys(given, cls._override_schema())
+        return recursive_merge(super().get_protocol_inputs(protocol), dict(given))
 
     @classmethod
     def _override_schema(cls) -> dict:
@@ -105,7 +105,11 @@ def job_metadata(metadata: Mapping, options: Mapping | None, code: orm.AbstractC
     """Return a job's metadata with the options merged in, and the least resources that the scheduler asks for.
 
     What the code has by default goes before the metadata, and ``options`` before that.
+
+    :raises ValueError: for a code that is on no computer.
     """
+    if code.computer is None:
+        raise ValueError(f"the code {code.full_label} is on no computer; give one that is installed where the jobs are to run")
     merged = recursive_merge(dict(metadata), {"options": with_defaults(code, options)})
     merged["options"] = ProtocolMixin.set_default_resources(merged["options"], code.computer.scheduler_type)
     return merged
@@ -119,8 +123,3 @@ def with_defaults(code: orm.AbstractCode, options: Mapping | None) -> dict:
 def load(code: orm.AbstractCode | str) -> orm.AbstractCode:
     """Return a code given as a node or by its label."""
     return orm.load_code(code) if isinstance(code, str) else code
-
-
-def copy_inputs(builder: ProcessBuilder | Mapping) -> dict:
-    """Return the inputs set in a builder as nested plain dictionaries."""
-    return builder._inputs(prune=True) if hasattr(builder, "_inputs") else dict(builder)

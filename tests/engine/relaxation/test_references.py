@@ -86,5 +86,5 @@ def test_elements_that_the_force_field_does_not_know_are_refused(tmp_path):
     job = ReferencesJob(elements=["Si", "Ge"], force_field={"calculator": "ase.calculators.emt:EMT"})
     with pytest.raises(ContentError, match="elements: the force field knows none of Si, Ge"):
         references.run(job, tmp_path)
-    with pytest.raises(ValidationError, match="'Xx' is not an element"):
+    with pytest.raises(ValidationError, match="'Xx' is not a chemical element"):
         ReferencesJob(elements=["Xx"], force_field={"calculator": "ase.calculators.emt:EMT"})

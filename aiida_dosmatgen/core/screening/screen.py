@@ -1,94 +1,24 @@
-"""Which candidates go on to DFT, in which order and form, and why the others do not: pure functions."""
+"""The criteria applied one after another, and what is left in order."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import Field, field_validator
 
-from .contacts import closest_contacts, sound_crystals
-from .crystals import CrystalSet
-from .elements import SYMBOLS
-from .errors import ContentError
-from .forms import RELAXED, SAMPLED
-from .hull import energy_above_hull
-from .matching import composition_of, duplicates, known_as, reduced_composition
-from .strict import Strict
-from .target import DosTarget
-from .thermo import formation_energy
-
-
-class RankWeights(Strict):
-    """What a candidate's score is made of; the lowest score is the best.
-
-    score = distance · d + formation_energy · max(0, E_f) + relaxation · (0 if converged, else 1), with d the mean absolute
-    error of the predicted per-site curves in states/eV/atom and E_f the formation energy in eV/atom. Without a target,
-    score = E_f + relaxation · (0 if converged, else 1), in eV/atom; a candidate of unknown E_f comes last.
-
-    :param distance: weight of the predicted distance to the target.
-    :param formation_energy: per eV/atom above the elements; being more stable than them is no merit for the score.
-    :param relaxation: added for a candidate whose relaxation did not converge (only where such candidates are let through).
-    """
-
-    distance: float = Field(1.0, ge=0)
-    formation_energy: float = Field(0.1, ge=0)
-    relaxation: float = Field(0.1, ge=0)
-
-
-class ScreenCriteria(Strict):
-    """What a candidate has to fulfil. The criteria are applied in this order, each to those that are left.
-
-    :param min_contact: smallest accepted distance of two atoms over the sum of their covalent radii.
-    :param min_volume_per_atom: in Å³.
-    :param max_volume_per_atom: in Å³.
-    :param require_converged: whether the relaxation must have converged. If not, candidates that ran out of steps or time
-        pass too.
-    :param max_formation_energy: largest accepted formation energy in eV/atom with respect to the elements, by the force field;
-        None accepts any, also unknown ones.
-    :param min_formation_energy: smallest accepted one; no compound is bound as strongly as the default, so whatever lies below
-        sits in a hole of the force field.
-    :param max_hull_distance: largest accepted energy above the hull of the known phases and the elements in eV/atom; None
-        accepts any.
-    :param forms: in which forms a candidate is compared with the target: ``relaxed``, as ``sampled``, or the nearer of both.
-    :param max_relaxation_energy: how far a candidate as sampled may lie above its relaxed form, in eV/atom by the force field,
-        for its DOS as sampled to count; None accepts any.
-    :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom.
-    :param max_uncertainty: largest accepted expected error of the predicted DOS in states/eV/atom.
-    :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
-        is kept.
-    :param novel: whether crystals that equal a known one (volumes scaled) are left out.
-    :param allowed_elements: chemical symbols that may occur; None allows all.
-    :param allowed_formulas: formulas that may occur, e.g. ``GaAs``; multiples of them count as well. None allows all.
-    :param rank_by: the weights of the score.
-    """
-
-    min_contact: float = Field(0.6, ge=0)
-    min_volume_per_atom: float = Field(2.0, ge=0)
-    max_volume_per_atom: float = Field(100.0, gt=0)
-    require_converged: bool = True
-    max_formation_energy: float | None = 1.0
-    min_formation_energy: float = -6.0
-    max_hull_distance: float | None = None
-    forms: list[Literal["relaxed", "sampled"]] = Field([RELAXED, SAMPLED], min_length=1)
-    max_relaxation_energy: float | None = Field(None, ge=0)
-    max_predicted_distance: float | None = Field(None, gt=0)
-    max_uncertainty: float | None = Field(None, gt=0)
-    unique: bool = True
-    novel: bool = False
-    allowed_elements: list[str] | None = None
-    allowed_formulas: list[str] | None = None
-    rank_by: RankWeights = RankWeights()
-
-    @field_validator("allowed_formulas")
-    @classmethod
-    def _readable(cls, formulas: list[str] | None) -> list[str] | None:
-        for formula in formulas or ():
-            reduced_composition(formula)
-        return formulas
+from ..contacts import closest_contacts
+from ..crystals import CrystalSet
+from ..errors import ContentError
+from ..forms import RELAXED, SAMPLED
+from ..hull import energy_above_hull
+from ..matching import duplicates, known_as
+from ..target import DosTarget
+from ..thermo import formation_energy
+from .criteria import RankWeights, ScreenCriteria
+from .filters import above_hull, invalid, unrelaxed, unstable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,22 +63,7 @@ def screen(
     :raises ContentError: if a column is missing, or a criterion lacks what it needs.
     """
     criteria = criteria or ScreenCriteria()
-    if criteria.novel and known is None:
-        raise ContentError("criteria: novel leaves out known crystals, but none are given")
-    if criteria.max_predicted_distance is not None and target is None:
-        raise ContentError("criteria: max_predicted_distance needs a target, but none is given")
-    if criteria.max_uncertainty is not None and "predicted_dos_uncertainty" not in crystals.crystal_columns:
-        raise ContentError(
-            "criteria: max_uncertainty needs the column 'predicted_dos_uncertainty'; use a predictor that gives it"
-        )
-    if target is not None and criteria.forms == [SAMPLED] and "form" not in crystals.crystal_columns:
-        raise ContentError("criteria: candidates are to count as sampled only, but the crystals have no column 'form'")
-    for name in ("energy", "status"):
-        if name not in crystals.crystal_columns:
-            raise ContentError(f"the crystals have no column {name!r}; relax them first")
-    if target is not None and "predicted_dos" not in crystals.atom_columns:
-        raise ContentError("the crystals have no column 'predicted_dos'; predict their densities of states first")
-
+    _check(crystals, target, criteria, known)
     names = crystals.crystal_columns.get("candidate", np.arange(len(crystals)))
     uncertainties = crystals.crystal_columns.get("predicted_dos_uncertainty", np.full(len(crystals), np.nan))
     energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
@@ -165,15 +80,15 @@ def screen(
         left = [i for i in left if i not in failing]
         funnel[criterion] = len(left)
 
-    apply("valid", _invalid(crystals, left, contacts, criteria))
-    apply("converged", _unrelaxed(left, status, criteria.require_converged))
-    apply("formation energy", _unstable(left, energies, criteria))
+    apply("valid", invalid(crystals, left, contacts, criteria))
+    apply("converged", unrelaxed(left, status, criteria.require_converged))
+    apply("formation energy", unstable(left, energies, criteria))
     hull = np.full(len(crystals), np.nan)
     if phases is not None or criteria.max_hull_distance is not None:
         chosen = np.array(left, dtype=np.int64)
         hull[chosen] = energy_above_hull(crystals[chosen], references, phases)
     if criteria.max_hull_distance is not None:
-        apply("hull", _above_hull(left, hull, criteria.max_hull_distance))
+        apply("hull", above_hull(left, hull, criteria.max_hull_distance))
     form = {i: i for i in left}
     distances: dict[int, dict[str, float]] = {}
     if target is not None:
@@ -225,6 +140,25 @@ def screen(
     return Screened(ranking, funnel, rejected)
 
 
+def _check(crystals: CrystalSet, target: DosTarget | None, criteria: ScreenCriteria, known: CrystalSet | None) -> None:
+    """Refuse crystals without the columns that are needed, and criteria that lack what they need."""
+    if criteria.novel and known is None:
+        raise ContentError("criteria: novel leaves out known crystals, but none are given")
+    if criteria.max_predicted_distance is not None and target is None:
+        raise ContentError("criteria: max_predicted_distance needs a target, but none is given")
+    if criteria.max_uncertainty is not None and "predicted_dos_uncertainty" not in crystals.crystal_columns:
+        raise ContentError(
+            "criteria: max_uncertainty needs the column 'predicted_dos_uncertainty'; use a predictor that gives it"
+        )
+    if target is not None and criteria.forms == [SAMPLED] and "form" not in crystals.crystal_columns:
+        raise ContentError("criteria: candidates are to count as sampled only, but the crystals have no column 'form'")
+    for name in ("energy", "status"):
+        if name not in crystals.crystal_columns:
+            raise ContentError(f"the crystals have no column {name!r}; relax them first")
+    if target is not None and "predicted_dos" not in crystals.atom_columns:
+        raise ContentError("the crystals have no column 'predicted_dos'; predict their densities of states first")
+
+
 def _rows_of_forms(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int, int]]:
     """Return the rows of the relaxed forms, and for those that are there as sampled, too, the row of that form."""
     if "form" not in crystals.crystal_columns:
@@ -247,59 +181,10 @@ def _forms_that_count(
     limit, counting = criteria.max_relaxation_energy, {i: [i] if RELAXED in criteria.forms else [] for i in left}
     if SAMPLED in criteria.forms:
         near = {i: as_sampled[i] for i in left if i in as_sampled and (limit is None or relaxation_energies[i] <= limit)}
-        poor = _invalid(crystals, list(near.values()), contacts, criteria)
+        poor = invalid(crystals, list(near.values()), contacts, criteria)
         for i, j in near.items():
             counting[i] += [j] if j not in poor else []
     return counting
-
-
-# --- the criteria: each returns the reason of every candidate that fails it --------------------------------------------------
-
-
-def _invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criteria: ScreenCriteria) -> dict[int, str]:
-    sound = sound_crystals(crystals)
-    per_atom = np.where(sound, np.abs(np.linalg.det(np.where(sound[:, None, None], crystals.lattices, np.eye(3)))), np.nan)
-    per_atom = per_atom / crystals.n_atoms
-    allowed = criteria.allowed_elements
-    formulas = None if criteria.allowed_formulas is None else set(map(reduced_composition, criteria.allowed_formulas))
-    offsets = crystals.offsets
-    failing = {}
-    for i in left:
-        if not sound[i]:
-            failing[i] = "not a crystal"
-        elif allowed is not None and not {SYMBOLS[z] for z in crystals.numbers[offsets[i] : offsets[i + 1]]} <= set(allowed):
-            failing[i] = "element not allowed"
-        elif formulas is not None and composition_of(crystals.numbers[offsets[i] : offsets[i + 1]]) not in formulas:
-            failing[i] = "formula not allowed"
-        elif contacts[i] < criteria.min_contact:
-            failing[i] = "atoms too close"
-        elif per_atom[i] < criteria.min_volume_per_atom:
-            failing[i] = "volume too small"
-        elif per_atom[i] > criteria.max_volume_per_atom:
-            failing[i] = "volume too large"
-    return failing
-
-
-def _unrelaxed(left: list[int], status: np.ndarray, require_converged: bool) -> dict[int, str]:
-    passing = {"converged"} if require_converged else {"converged", "max steps", "too slow", "out of time"}
-    return {i: f"relaxation: {status[i]}" for i in left if str(status[i]) not in passing}
-
-
-def _unstable(left: list[int], energies: np.ndarray, criteria: ScreenCriteria) -> dict[int, str]:
-    failing = {i: "formation energy too low to be true" for i in left if energies[i] < criteria.min_formation_energy}
-    limit = criteria.max_formation_energy
-    if limit is None:
-        return failing
-    failing |= {i: "formation energy too high" for i in left if energies[i] > limit}
-    return failing | {i: "formation energy unknown" for i in left if not np.isfinite(energies[i])}
-
-
-def _above_hull(left: list[int], hull: np.ndarray, limit: float) -> dict[int, str]:
-    failing = {i: "too far above the hull" for i in left if hull[i] > limit}
-    return failing | {i: "hull distance unknown" for i in left if not np.isfinite(hull[i])}
-
-
-# --- the ranking ------------------------------------------------------------------------------------------------------------
 
 
 def _distances(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, float] | None:

@@ -1,27 +1,23 @@
-"""The density of states that is asked for."""
+"""Curves that are asked for, for the sites of a crystal or for all of it."""
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
-import json
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
-from .archive import load_arrays, save_arrays
-from .dos import DEFAULT_GRID, EnergyGrid, comparison_mask, mean_absolute_error, resample, wasserstein
-from .errors import ContentError
+from ..archive import load_arrays, save_arrays
+from ..dos import DEFAULT_GRID, EnergyGrid, resample
+from ..errors import ContentError
+from .distances import best_atoms, distances
+from .text import read_text
 
 _FORMAT = "dosmatgen-target"
 _VERSION = 2  # 1 had no chosen sites
-_STATED = ("n_atoms", "per_atom", "complete_below", "site_indices")
-"""What the text of a target may say besides its curves."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -186,12 +182,7 @@ class DosTarget:
         :param complete_below: up to where the crystal's bands are complete, in eV; nothing beyond is looked at.
         :raises ContentError: if there are fewer atoms.
         """
-        dos = np.asarray(dos)
-        if len(dos) < len(self.curves):
-            raise ContentError(f"a crystal of {len(dos)} atoms cannot have the {len(self.curves)} sites of the target")
-        mask = comparison_mask(self.grid, min(self.complete_below, complete_below), window)
-        cost = np.abs(self.curves[:, None, mask] - dos[None][..., mask]).sum(-1)
-        return linear_sum_assignment(cost)[1]
+        return best_atoms(self.curves, np.asarray(dos), self.grid, min(self.complete_below, complete_below), window)
 
     def distances(
         self, dos: np.ndarray, complete_below: float = math.inf, window: tuple[float, float] | None = None
@@ -215,14 +206,7 @@ class DosTarget:
             wanted, got = self.curves, dos[self.match(dos, limit, window)]
         else:
             wanted, got = self.total[None], dos.mean(0)[None]
-        near = window or (-3.0, 3.0)
-        total = got.mean(0)
-        return {
-            "mae": mean_absolute_error(got, wanted, self.grid, limit, window),
-            "mae_window": mean_absolute_error(got, wanted, self.grid, limit, near),
-            "mae_total": mean_absolute_error(total, self.total, self.grid, limit, window),
-            "wasserstein": wasserstein(total, self.total, self.grid, limit, window),
-        }
+        return distances(wanted, got, self.total, self.grid, limit, window)
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -324,55 +308,9 @@ class DosTarget:
         :param options: as in :meth:`from_curves`; they go before what the file says.
         :raises ContentError: naming the line or key.
         """
-        if text.lstrip().startswith("{"):
-            try:
-                record = json.loads(text)
-            except json.JSONDecodeError as exception:
-                raise ContentError(f"{name} is not valid JSON: {exception}") from None
-            unknown = set(record) - {"energies", "total", "sites", *_STATED}
-            if unknown or "energies" not in record or ("total" in record) == ("sites" in record):
-                raise ContentError(
-                    f"{name} must have the keys energies and one of total, sites"
-                    + (f"; unknown: {sorted(unknown)}" if unknown else "")
-                )
-            try:
-                energies = np.array(record["energies"], float)
-                values = np.array(record["total"] if "total" in record else record["sites"], float)
-            except (TypeError, ValueError):
-                raise ContentError(f"{name}: energies and curves must be lists of numbers, all of one length") from None
-            if values.ndim != (1 if "total" in record else 2):
-                raise ContentError(f"{name}: total is one list of numbers, sites a list of such lists")
-            if "total" in record and record.get("site_indices") is not None:
-                raise ContentError(f"{name}: a total DOS belongs to no site; give site_indices with sites, not with total")
-            stated = {k: record[k] for k in _STATED if k in record}
-            return cls._of_file(name, energies, values, {**stated, **options})
-        rows: list[list[float]] = []
-        for number, line in enumerate(text.splitlines(), 1):
-            line = line.split("#")[0].strip()
-            if not line:
-                continue
-            cells = next(csv.reader(io.StringIO(line))) if "," in line else line.replace(";", " ").split()
-            try:
-                rows.append([float(cell) for cell in cells])
-            except ValueError:
-                if rows:
-                    raise ContentError(f"{name}, line {number}: {line!r} are not numbers") from None
-                continue  # a heading
-            if len(rows[-1]) != len(rows[0]) or len(rows[-1]) < 2:
-                raise ContentError(f"{name}, line {number}: {len(rows[-1])} columns, expected {max(len(rows[0]), 2)}")
-        if len(rows) < 2:
-            raise ContentError(
-                f"{name} has no table of numbers (two lines or more); the first column is the energy in eV, the others the DOS"
-            )
-        table = np.array(rows)
-        values = table[:, 1] if table.shape[1] == 2 else table[:, 1:].T
-        return cls._of_file(name, table[:, 0], values, options)
-
-    @classmethod
-    def _of_file(cls, name: str, energies: np.ndarray, values: np.ndarray, options: dict[str, Any]) -> DosTarget:
-        """Make a target from curves; what is wrong with them is said with the name of the file."""
+        energies, values, stated = read_text(text, name)
         try:
-            return cls.from_curves(energies, values, **options)
+            return cls.from_curves(energies, values, **{**stated, **options})
         except ContentError as exception:
             raise ContentError(f"{name}: {exception}") from None
 

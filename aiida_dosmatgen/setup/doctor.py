@@ -7,13 +7,24 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import aiida
+from aiida.engine.daemon.client import get_daemon_client
+from aiida.manage import get_manager
+from aiida.orm import Computer, InstalledCode, QueryBuilder, User
+from aiida.plugins import DataFactory
+from aiida.plugins.entry_point import ENTRY_POINT_GROUP_FACTORY_MAPPING, get_entry_point_names, load_entry_point
+from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily
+
 from .. import __version__
 from ..core.errors import ContentError
-from .computer import PLUGINS, Shell, connection
-from .setup import FAMILY, MODELS
+from ..tools import daemon
+from .codes import CODES
+from .connection import Shell, connection
+from .models import MODELS
+from .pseudopotentials import FAMILY
 
 if TYPE_CHECKING:
-    from aiida.orm import Computer, InstalledCode
+    from aiida.manage.configuration.profile import Profile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,9 +63,6 @@ def examine(computers: Iterable[str] = ()) -> Iterator[Finding]:
 
 def look_at_versions() -> Finding:
     """Look whether the package is installed as it should be."""
-    import aiida
-    from aiida.plugins.entry_point import ENTRY_POINT_GROUP_FACTORY_MAPPING, get_entry_point_names, load_entry_point
-
     broken, count = [], 0
     for group in ENTRY_POINT_GROUP_FACTORY_MAPPING:
         for name in get_entry_point_names(group):
@@ -72,25 +80,23 @@ def look_at_versions() -> Finding:
 
 def look_at_profile() -> Finding:
     """Look at the profile."""
-    from aiida.manage import get_manager
-    from aiida.orm import QueryBuilder, User
-
-    manager = get_manager()
-    profile = manager.get_profile()
+    profile = _profile()
     found = f"{profile.name}, {profile.storage_backend}"
     if QueryBuilder().append(User).count() == 0:
         return Finding("profile", f"{found}, without a user", f"verdi -p {profile.name} user configure")
     return Finding("profile", f"{found}, broker {profile.process_control_backend or 'none'}")
 
 
+def _profile() -> Profile:
+    profile = get_manager().get_profile()
+    if profile is None:
+        raise ContentError("no profile is loaded")
+    return profile
+
+
 def look_at_daemon() -> Iterator[Finding]:
     """Look whether the daemon is at work."""
-    from aiida.engine.daemon.client import get_daemon_client
-    from aiida.manage import get_manager
-
-    from ..tools import daemon
-
-    profile = get_manager().get_profile()
+    profile = _profile()
     if profile.process_control_backend is None:
         yield Finding(
             "daemon",
@@ -113,8 +119,6 @@ def look_at_computers(labels: list[str]) -> Iterator[Finding]:
 
     :param labels: of those to look at; by default all that have a code ``dosmatgen``.
     """
-    from aiida.orm import Computer, InstalledCode, QueryBuilder
-
     query = QueryBuilder().append(Computer, tag="computer", filters={"label": {"in": labels}} if labels else {})
     if not labels:
         query.append(InstalledCode, with_computer="computer", filters={"label": "dosmatgen"})
@@ -133,13 +137,13 @@ def look_at_computers(labels: list[str]) -> Iterator[Finding]:
 
 
 def _computer(computer: Computer) -> Iterator[Finding]:
-    from aiida.orm import User
-
     part, again = f"computer {computer.label}", _again(computer)
     if not computer.is_configured:
         yield Finding(part, "is not configured", again)
         return
     user = User.collection.get_default()
+    if user is None:
+        return  # what is said of the profile is enough
     if not computer.is_user_enabled(user):
         yield Finding(part, "is disabled", f"verdi computer enable {computer.label} {user.email}")
         return
@@ -152,7 +156,7 @@ def _computer(computer: Computer) -> Iterator[Finding]:
             else:
                 where = f"{computer.transport_type}, {computer.scheduler_type}, jobs in {computer.get_workdir()}"
                 yield Finding(part, where)
-            for label in PLUGINS:
+            for label in CODES:
                 if label in codes:
                     yield _code(codes[label], shell)
                 else:
@@ -171,10 +175,8 @@ def _scheduler_problem(computer: Computer, shell: Shell) -> tuple[str, str] | No
 
 
 def _codes(computer: Computer) -> dict[str, InstalledCode]:
-    from aiida.orm import InstalledCode, QueryBuilder
-
     query = QueryBuilder().append(
-        InstalledCode, filters={"dbcomputer_id": computer.pk, "label": {"in": list(PLUGINS)}}, tag="code"
+        InstalledCode, filters={"dbcomputer_id": computer.pk, "label": {"in": list(CODES)}}, tag="code"
     )
     return {code.label: code for code in query.order_by({"code": {"id": "asc"}}).all(flat=True)}
 
@@ -211,9 +213,6 @@ def _again(computer: Computer) -> str:
 
 def look_at_pseudopotentials() -> Finding:
     """Look at the pseudopotential families."""
-    from aiida.orm import QueryBuilder
-    from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily
-
     families = QueryBuilder().append(CutoffsPseudoPotentialFamily).all(flat=True)
     family = next((family for family in families if family.label == FAMILY), None)
     others = ", ".join(sorted(f.label for f in families if f.label != FAMILY))
@@ -228,9 +227,6 @@ def look_at_pseudopotentials() -> Finding:
 
 def look_at_models() -> Iterator[Finding]:
     """Look whether the shipped models are there and whole."""
-    from aiida.orm import QueryBuilder
-    from aiida.plugins import DataFactory
-
     for label, (_, entry_point) in MODELS.items():
         node = QueryBuilder().append(DataFactory(entry_point), filters={"label": label}).first(flat=True)
         if node is None:

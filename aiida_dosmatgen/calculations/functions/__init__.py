@@ -1,0 +1,32 @@
+"""Calcfunctions: everything between the jobs that has a choice in it, so that the graph holds it.
+
+Content that cannot be used ends a calcfunction with exit status 310 and the reason, never with a traceback (``content.py``).
+The functions are here by their names, too: graphs of before say ``calculations.functions.screen``.
+"""
+
+from .content import BAD_CONTENT, content_function
+from .crystals import collect_crystals, crystals_from_structure, extract_candidate, join_crystals, stack_forms
+from .labels import assemble_labelled
+from .scoring import ELECTRONS_MISSING, projected_dos, score_dos
+from .screening import rank, screen, select_candidates
+from .targets import combine_targets, target_from_labelled, target_from_pdos
+
+__all__ = [
+    "BAD_CONTENT",
+    "ELECTRONS_MISSING",
+    "assemble_labelled",
+    "collect_crystals",
+    "combine_targets",
+    "content_function",
+    "crystals_from_structure",
+    "extract_candidate",
+    "join_crystals",
+    "projected_dos",
+    "rank",
+    "score_dos",
+    "screen",
+    "select_candidates",
+    "stack_forms",
+    "target_from_labelled",
+    "target_from_pdos",
+]

@@ -1,0 +1,112 @@
+"""Which candidates go on, which of them DFT computes, and their final order."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from aiida.orm import Dict, Int
+
+from ...core.errors import ContentError
+from ...core.screening import ScreenCriteria
+from ...core.screening import screen as screen_crystals
+from ...core.selection import SelectionWeights, select
+from ...data.base import storable
+from ...data.crystals import CrystalSetData
+from ...data.target import DosTargetData
+from ..ranking import ranked
+from .content import checked, content_function
+
+
+@content_function
+def screen(
+    crystals: CrystalSetData,
+    references: Dict,
+    criteria: Dict,
+    target: DosTargetData | None = None,
+    phases: CrystalSetData | None = None,
+    known: CrystalSetData | None = None,
+) -> dict:
+    """Keep the candidates that meet the criteria, best first, each in the form that is nearer to the target.
+
+    :param crystals: with energies and predictions; relaxed, or in both forms (:func:`.stack_forms`).
+    :param references: ``energies`` of the elements in eV/atom, with the force field of the crystals' energies.
+    :param target: what they are ranked by; without one it is their formation energy.
+    :param criteria: as in :class:`~aiida_dosmatgen.core.screening.ScreenCriteria`.
+    :param phases: known phases relaxed with the same force field, for the hull.
+    :param known: crystals that are known already.
+    :return: ``crystals``, the survivors, and ``report``: the funnel, the rejected by reason, the ranking.
+    """
+    given = crystals.crystals
+    screened = screen_crystals(
+        given,
+        {symbol: energy for symbol, energy in references.get_dict()["energies"].items() if energy is not None},
+        None if target is None else target.target,
+        checked(ScreenCriteria, criteria, "criteria"),
+        None if phases is None else phases.crystals,
+        None if known is None else known.crystals,
+    )
+    ranking = screened.ranking
+    survivors = given[[row["index"] for row in ranking]].with_columns(
+        crystal={
+            "rank": np.array([row["rank"] for row in ranking], dtype=np.int64),
+            **{
+                name: np.array([np.nan if row[name] is None else row[name] for row in ranking], dtype=np.float64)
+                for name in (
+                    "formation_energy",
+                    "relaxation_energy",
+                    "hull_distance",
+                    "predicted_distance",
+                    "predicted_distance_total",
+                    "wasserstein",
+                    "score",
+                )
+            },
+        }
+    )
+    return {"crystals": CrystalSetData(survivors), "report": Dict(storable(dataclasses.asdict(screened)))}
+
+
+@content_function
+def select_candidates(crystals: CrystalSetData, report: Dict, count: Int, weights: Dict) -> Dict:
+    """Choose which of the ranked candidates are computed by DFT.
+
+    :param crystals: the survivors of :func:`screen`, in the order of its report.
+    :param weights: as in :class:`~aiida_dosmatgen.core.selection.SelectionWeights`.
+    :return: ``selected``: {``candidate``, ``reason``} in the order in which they were taken.
+    """
+    rows, survivors = report.get_dict()["ranking"], crystals.crystals
+    if len(rows) != len(survivors):
+        raise ContentError(f"the report ranks {len(rows)} candidates, but there are {len(survivors)} crystals")
+    curves = None
+    if "predicted_dos" in survivors.atom_columns and len(survivors):
+        sums = np.add.reduceat(survivors.atom_columns["predicted_dos"], survivors.offsets[:-1], axis=0)
+        curves = sums / survivors.n_atoms[:, None]
+    taken = select(
+        np.array([np.inf if row["score"] is None else row["score"] for row in rows]),
+        np.array([np.nan if row.get("uncertainty") is None else row["uncertainty"] for row in rows]),
+        curves,
+        count.value,
+        checked(SelectionWeights, weights, "weights"),
+    )
+    return Dict({"selected": [{"candidate": rows[one.place]["candidate"], "reason": one.reason} for one in taken]})
+
+
+@content_function
+def rank(report: Dict, failures: Dict | None = None, selection: Dict | None = None, **scores: Dict) -> Dict:
+    """Put candidates in their final order: by DFT distance where there is one, then as the screening ranked them.
+
+    :param report: of :func:`screen`.
+    :param failures: {candidate: reason} of those whose validation failed; they come last.
+    :param selection: of :func:`select_candidates`.
+    :param scores: of :func:`.score_dos`, as ``candidate_<number>``.
+    :return: ``ranking``: the rows of the report with ``rank``, ``status`` (``validated``, ``not validated``, ``failed``), and
+        ``dft`` (the score) or ``reason``, and ``selected`` (why it was computed by DFT).
+    """
+    by_candidate = {int(name.removeprefix("candidate_")): score.get_dict() for name, score in scores.items()}
+    reasons = {} if failures is None else {int(k): v for k, v in failures.get_dict().items()}
+    rows = report.get_dict()["ranking"]
+    if selection is not None:
+        chosen = {one["candidate"]: one["reason"] for one in selection.get_dict()["selected"]}
+        rows = [{**row, "selected": chosen.get(row["candidate"])} for row in rows]
+    return Dict(storable({"ranking": ranked(rows, by_candidate, reasons)}))

@@ -1,0 +1,5 @@
+"""What models there are."""
+
+from typing import Literal, TypeAlias
+
+ModelKind: TypeAlias = Literal["denoiser", "classifier", "predictor", "forcefield"]

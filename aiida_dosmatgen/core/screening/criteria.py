@@ -1,0 +1,80 @@
+"""What a candidate has to fulfil, and what its score is made of."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from ..forms import RELAXED, SAMPLED
+from ..matching import reduced_composition
+from ..strict import Strict
+
+
+class RankWeights(Strict):
+    """What a candidate's score is made of; the lowest score is the best.
+
+    score = distance · d + formation_energy · max(0, E_f) + relaxation · (0 if converged, else 1), with d the mean absolute
+    error of the predicted per-site curves in states/eV/atom and E_f the formation energy in eV/atom. Without a target,
+    score = E_f + relaxation · (0 if converged, else 1), in eV/atom; a candidate of unknown E_f comes last.
+
+    :param distance: weight of the predicted distance to the target.
+    :param formation_energy: per eV/atom above the elements; being more stable than them is no merit for the score.
+    :param relaxation: added for a candidate whose relaxation did not converge (only where such candidates are let through).
+    """
+
+    distance: float = Field(1.0, ge=0)
+    formation_energy: float = Field(0.1, ge=0)
+    relaxation: float = Field(0.1, ge=0)
+
+
+class ScreenCriteria(Strict):
+    """What a candidate has to fulfil. The criteria are applied in this order, each to those that are left.
+
+    :param min_contact: smallest accepted distance of two atoms over the sum of their covalent radii.
+    :param min_volume_per_atom: in Å³.
+    :param max_volume_per_atom: in Å³.
+    :param require_converged: whether the relaxation must have converged. If not, candidates that ran out of steps or time
+        pass too.
+    :param max_formation_energy: largest accepted formation energy in eV/atom with respect to the elements, by the force field;
+        None accepts any, also unknown ones.
+    :param min_formation_energy: smallest accepted one; no compound is bound as strongly as the default, so whatever lies below
+        sits in a hole of the force field.
+    :param max_hull_distance: largest accepted energy above the hull of the known phases and the elements in eV/atom; None
+        accepts any.
+    :param forms: in which forms a candidate is compared with the target: ``relaxed``, as ``sampled``, or the nearer of both.
+    :param max_relaxation_energy: how far a candidate as sampled may lie above its relaxed form, in eV/atom by the force field,
+        for its DOS as sampled to count; None accepts any.
+    :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom.
+    :param max_uncertainty: largest accepted expected error of the predicted DOS in states/eV/atom.
+    :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
+        is kept.
+    :param novel: whether crystals that equal a known one (volumes scaled) are left out.
+    :param allowed_elements: chemical symbols that may occur; None allows all.
+    :param allowed_formulas: formulas that may occur, e.g. ``GaAs``; multiples of them count as well. None allows all.
+    :param rank_by: the weights of the score.
+    """
+
+    min_contact: float = Field(0.6, ge=0)
+    min_volume_per_atom: float = Field(2.0, ge=0)
+    max_volume_per_atom: float = Field(100.0, gt=0)
+    require_converged: bool = True
+    max_formation_energy: float | None = 1.0
+    min_formation_energy: float = -6.0
+    max_hull_distance: float | None = None
+    forms: list[Literal["relaxed", "sampled"]] = Field([RELAXED, SAMPLED], min_length=1)
+    max_relaxation_energy: float | None = Field(None, ge=0)
+    max_predicted_distance: float | None = Field(None, gt=0)
+    max_uncertainty: float | None = Field(None, gt=0)
+    unique: bool = True
+    novel: bool = False
+    allowed_elements: list[str] | None = None
+    allowed_formulas: list[str] | None = None
+    rank_by: RankWeights = RankWeights()
+
+    @field_validator("allowed_formulas")
+    @classmethod
+    def _readable(cls, formulas: list[str] | None) -> list[str] | None:
+        for formula in formulas or ():
+            reduced_composition(formula)
+        return formulas
