@@ -1,10 +1,15 @@
 """Fixtures shared by the tests. Those that need an AiiDA profile ask for ``aiida_profile`` (sqlite, temporary)."""
 
 import json
+import os
 import struct
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
+
+# Before numpy and torch are there: one thread for each process of the tests, and for what it starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import numpy as np
@@ -20,6 +25,33 @@ pytest_plugins = ["aiida.tools.pytest_fixtures"]
 # No deadline for single examples: a busy machine is no failure.
 hypothesis.settings.register_profile("dosmatgen", deadline=None)
 hypothesis.settings.load_profile("dosmatgen")
+
+SLOWEST = ("test_campaign", "test_forcefield_training", "test_tutorials")
+"""Modules that take longest, in this order: whatever processes there are begin with them."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Put the slowest modules first, and let the tests of a module run in one process, which makes its fixtures once."""
+    places = {name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    for item in items:
+        if not any(item.get_closest_marker(name) for name in ("xdist_group", "apart")):
+            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath))))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Count and name what was skipped, by reasons."""
+    reasons, files = Counter(), {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple | list) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        reasons[reason] += 1
+        files.setdefault(reason, set()).add(report.nodeid.split("::")[0])
+    if reasons:
+        terminalreporter.section(f"{reasons.total()} tests were skipped")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count:4}  {reason}: {', '.join(sorted(files[reason]))}")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from ..campaigns import wait_for
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster-jobs")]
 
 
 @pytest.fixture(scope="module")
@@ -127,4 +127,4 @@ def test_a_job_can_be_cancelled(run, cluster):
     kill_processes([first], timeout=30)
     wait_for(lambda: first.is_terminated and second.is_terminated, "the end of both")
     assert first.is_killed and second.is_finished_ok
-    wait_for(lambda: "sleep" not in cluster.login("ps -u $(id -un) -o comm").stdout, "the end of what it ran")
+    wait_for(lambda: not cluster.account.processes("sleep 1000"), "the end of what it ran")

@@ -8,7 +8,7 @@ from aiida_dosmatgen.calculations.base import DosmatgenCalculation
 from ..campaigns import wait_for, what_failed
 from .endless import runs_of, start
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster-jobs")]
 
 STOPPED = DosmatgenCalculation.exit_codes.ERROR_STOPPED_EARLY.status
 KINDS = ("sample", "relax", "train")

@@ -1,6 +1,7 @@
-"""The real chain: shipped models, real pw.x, a real daemon that is killed in the middle."""
+"""The real chain, and windows of children beside it: shipped models, real pw.x, a real daemon that is killed in the middle."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,14 +28,20 @@ from ..campaigns import (
     wait_for_running,
     what_failed,
 )
+from ..workflows.windowed import WindowedWorkChain, count_inside, most_at_once, slow_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("daemon")]
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
-    """A finished campaign in a profile of its own, whose daemon was killed while pw.x ran."""
+def disturbed(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
+    """A finished campaign, and a finished chain with a window, whose daemon was killed while pw.x ran and the window waited."""
     folder = tmp_path_factory.mktemp("campaign")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", str(ROOT))  # the daemon has to know the chain of the tests
     with (
         aiida_config_factory(folder) as config,
         aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
@@ -46,13 +53,57 @@ def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
         setup.ensure_daemon()
         try:
             node = start_here(parts)
+            windows = Windows(tmp_path_factory.mktemp("windows"))
+            windows.submit(parts["codes"]["pw"].computer)
             wait_for_running(node, "PwCalculation")
+            windows.wait_for_rest()
             kill_daemon()
             start_daemon_again()
-            wait_for(lambda: node.is_terminated, "the end of the campaign")
-            yield node
+            windows.open_gate()
+            wait_for(lambda: node.is_terminated and windows.node.is_terminated, "the end of the campaign")
+            yield node, windows
         finally:
             stop_daemon()
+            patch.undo()
+
+
+@pytest.fixture
+def campaign(disturbed):
+    """The finished campaign."""
+    return disturbed[0]
+
+
+class Windows:
+    """A chain of jobs, two at a time, of which the first ends only after the last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self.gate, self.last = (folder / name for name in ("log", "gate", "last"))
+        inside = count_inside(self.log)
+        self.commands = [slow_until(self.last), inside, inside, slow_until(self.gate), inside, inside, inside]
+        self.commands.append(f"touch {self.last}")
+
+    def submit(self, computer: orm.Computer) -> None:
+        """Submit the chain."""
+        code = orm.InstalledCode(label="bash", computer=computer, filepath_executable="/bin/bash").store()
+        self.node = submit(WindowedWorkChain, code=code, commands=orm.List(self.commands), max_concurrent=2)
+
+    def wait_for_rest(self) -> None:
+        """Wait until two jobs have ended, and the chain waits in a window that has slid twice."""
+        node = self.node
+        wait_for(lambda: node.is_terminated or (len(node.called) == 4 and node.process_state.value == "waiting"), "a window")
+
+    def open_gate(self) -> None:
+        """Let the chain go on."""
+        self.gate.touch()
+
+
+def test_a_window_survives_the_daemon(disturbed):
+    _, windows = disturbed
+    node = windows.node
+    assert node.is_finished_ok, node.exit_message or node.exception
+    assert sorted(node.outputs.ended) == list(range(8))
+    assert len(node.called) == 8  # none lost, none twice
+    assert most_at_once(windows.log) == 1
 
 
 def test_the_campaign_survives_the_daemon(campaign):

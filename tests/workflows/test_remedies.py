@@ -24,8 +24,6 @@ from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from .windowed import CampaignOfGivenCandidates
 
-pytestmark = pytest.mark.timeout(300)
-
 FEW_KPOINTS = {"kpoints_distance": 1.0}
 
 

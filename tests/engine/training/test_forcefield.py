@@ -30,14 +30,21 @@ def crystals() -> CrystalSet:
     return labelled(60)
 
 
-def test_a_force_field_is_trained_and_loads(tmp_path, crystals):
-    crystals.save(tmp_path / "data.npz")
-    results = train.run(job(2), tmp_path)
-    assert (results.finished, results.done, results.output) == (True, 2, "forcefield.model")
-    assert {p.name for p in tmp_path.iterdir()} == {"data.npz", "forcefield.model", "history.json"}
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, crystals):
+    """The folder of a training of ten epochs, its results, and the force field."""
+    folder = tmp_path_factory.mktemp("trained")
+    crystals.save(folder / "data.npz")
+    results = train.run(job(10), folder)
+    return folder, results, forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), folder)
+
+
+def test_a_force_field_is_trained_and_loads(trained, crystals):
+    folder, results, evaluator = trained
+    assert (results.finished, results.done, results.output) == (True, 10, "forcefield.model")
+    assert {p.name for p in folder.iterdir()} == {"data.npz", "forcefield.model", "history.json"}
     assert set(results.details["metrics"]) >= {"energy_mae", "force_mae", "stress_mae", "n_held_out"}
 
-    evaluator = forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), tmp_path)
     one = crystals[40]
     # the sign of the stress: the energy's derivative by an isotropic strain is that of the labels' convention
     step = 1e-4
@@ -101,17 +108,15 @@ def test_the_last_epoch_is_kept_on_request(tmp_path, crystals):
     assert len(hashes) == 2
 
 
-def test_energies_weigh_more_in_the_second_stage(tmp_path, crystals):
+def test_energies_weigh_more_in_the_second_stage(trained, crystals):
     """The model is of that stage, even where an epoch of the first had a smaller loss by its own weights."""
-    crystals.save(tmp_path / "data.npz")
-    results = train.run(job(10), tmp_path)
-    history = json.loads((tmp_path / "history.json").read_text())
+    folder, results, evaluator = trained
+    history = json.loads((folder / "history.json").read_text())
     assert results.details["best_epoch"] > 6
     assert history["validation_loss"][6] > history["validation_loss"][5]  # the same errors, weighed anew
     energy = history["validation_energy_mae"][results.details["best_epoch"] - 1]
     assert results.details["metrics"]["energy_mae"] == energy
 
-    evaluator = forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), tmp_path)
     _, held_out = split_by_system(crystals, 0.1, 1)
     held_out = crystals[held_out]
     error = evaluator.evaluate(held_out).energies - held_out.crystal_columns["energy"]
@@ -131,20 +136,21 @@ class Until:
         return self.done < self.epoch
 
 
-@pytest.mark.parametrize("stop", [2, 26], ids=["first stage", "second stage"])
-def test_a_training_is_taken_up_in_the_stage_that_it_had_reached(tmp_path, crystals, stop):
-    parameters, output = job(40).parameters, tmp_path / "forcefield.model"
+def test_a_training_is_taken_up_in_the_stage_that_it_had_reached(tmp_path, crystals):
+    """Of 24 epochs the first 14 are the first stage's; it is stopped once in each."""
+    parameters, output = job(24).parameters, tmp_path / "forcefield.model"
     epochs = []
-    for clock in (Until(stop), Until(41)):
+    for clock in (Until(2), Until(16), Until(25)):
         outcome = train_force_field(
             crystals, parameters, 1, tmp_path, output, tmp_path / "history.json", clock=clock, progress=clock.progress
         )
-        assert outcome.finished == (clock.epoch == 41)
+        assert outcome.finished == (clock.epoch == 25)
         epochs.append((outcome.best_epoch, outcome.epochs, sha256_of(output)))
-    assert stop <= epochs[0][1] < 40 == epochs[1][1]
-    assert (epochs[0][0] > 24) == (stop > 24) and epochs[1][0] > 24
-    assert epochs[0][2] != epochs[1][2]
-    assert outcome.history["epoch"] == list(range(1, 41))
+    (first, done, _), (second, later, _), (last, end, _) = epochs
+    assert 2 <= done < 16 <= later < end == 24
+    assert first <= 14 < min(second, last)
+    assert len({model for _, _, model in epochs}) == 3
+    assert outcome.history["epoch"] == list(range(1, 25))
 
 
 def test_patience_ends_the_first_stage_and_then_the_training(tmp_path, crystals):
