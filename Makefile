@@ -44,7 +44,7 @@ setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiD
 
 # Some tests compute and some wait, so that there is one process more than cores. Each has a profile, ports and a cluster of its own.
 PROCESSES ?= 3
-PYTEST := python -m pytest --dist loadgroup --no-loadscope-reorder --durations 30
+PYTEST := python -m pytest --durations 30
 REST := cluster or services or browser or tutorial
 
 test: $(VENV)/.installed-docs system-packages-for-tests ## lint, the documentation, and the tests, with real pw.x and a real daemon (10 minutes)

@@ -20,24 +20,26 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.target import DosTarget
 
+from . import processes
+
 pytest_plugins = ["aiida.tools.pytest_fixtures"]
 
 # No deadline for single examples: a busy machine is no failure.
 hypothesis.settings.register_profile("dosmatgen", deadline=None)
 hypothesis.settings.load_profile("dosmatgen")
 
-SLOWEST = ("test_campaign", "test_forcefield_training", "test_tutorials")
-"""Modules that take longest, in this order: whatever processes there are begin with them."""
-
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
-    """Put the slowest modules first, and let the tests of a module run in one process, which makes its fixtures once."""
-    places = {name: place for place, name in enumerate(SLOWEST)}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
-    for item in items:
-        if not any(item.get_closest_marker(name) for name in ("xdist_group", "apart")):
-            item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(item.config.rootpath))))
+    """Put the slowest tests first, so that no process is left alone with one of them."""
+    items.sort(key=lambda item: processes.place(item.nodeid.split("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Choose what the processes of ``pytest -n`` get."""
+    config.option.loadscopereorder = False
+    return processes.Scheduling(config, log)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -15,7 +15,7 @@ from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from ..campaigns import wait_for
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster-jobs")]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")

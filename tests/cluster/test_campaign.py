@@ -25,7 +25,7 @@ from .campaigns import has_parts, start
 
 TWO_MINUTES = 120
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster-campaign")]
+pytestmark = pytest.mark.cluster
 
 
 def test_a_campaign_survives_what_happens_to_clusters(profile, cluster, tmp_path):

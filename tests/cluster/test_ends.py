@@ -10,7 +10,7 @@ from .accounting import Accounting, why_not
 from .campaigns import has_parts
 from .endless import end, runs_of, start
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster-jobs")]
+pytestmark = pytest.mark.cluster
 
 OUT_OF_TIME = CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME.status
 KILLED = DosmatgenCalculation.exit_codes.ERROR_NO_RESULTS.status

@@ -13,7 +13,7 @@ from aiida_dosmatgen.workflows.protocols.utils import CODE_OPTIONS
 from .conftest import set_up_computer
 from .loopback import HOST
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster-jobs")]
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture

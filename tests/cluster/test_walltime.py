@@ -9,7 +9,7 @@ from aiida_dosmatgen.workflows.base import TrainBaseWorkChain
 from ..campaigns import wait_for, what_failed
 from .endless import end, runs_of, start
 
-pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("cluster-jobs")]
+pytestmark = pytest.mark.cluster
 
 STOPPED = DosmatgenCalculation.exit_codes.ERROR_STOPPED_EARLY.status
 OUT_OF_TIME = CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME.status

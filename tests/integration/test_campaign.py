@@ -30,7 +30,7 @@ from ..campaigns import (
 )
 from ..workflows.windowed import WindowedWorkChain, count_inside, most_at_once, slow_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("daemon")]
+pytestmark = pytest.mark.integration
 
 
 ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ import pytest
 
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 
-pytestmark = [pytest.mark.tutorial, pytest.mark.xdist_group("tutorials")]
+pytestmark = pytest.mark.tutorial
 
 ROOT = Path(__file__).parents[2]
 FIRST, TRAINING, RESULTS = (

@@ -14,7 +14,7 @@ from aiida_dosmatgen.cmdline import setup
 
 from .. import campaigns
 
-pytestmark = [pytest.mark.services, pytest.mark.xdist_group("services")]
+pytestmark = pytest.mark.services
 
 WORKERS = 2
 AWAY = 3  # seconds

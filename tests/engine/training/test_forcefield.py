@@ -39,18 +39,35 @@ def trained(tmp_path_factory, crystals):
     return folder, results, forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), folder)
 
 
-def test_a_force_field_is_trained_and_loads(trained, crystals):
-    folder, results, evaluator = trained
-    assert (results.finished, results.done, results.output) == (True, 10, "forcefield.model")
-    assert {p.name for p in folder.iterdir()} == {"data.npz", "forcefield.model", "history.json"}
-    assert set(results.details["metrics"]) >= {"energy_mae", "force_mae", "stress_mae", "n_held_out"}
+class TestTenEpochs:
+    """Looks at the same training."""
 
-    one = crystals[40]
-    # the sign of the stress: the energy's derivative by an isotropic strain is that of the labels' convention
-    step = 1e-4
-    plus, minus = (evaluator.evaluate(one.replace(lattices=one.lattices * (1 + s))).energies[0] for s in (step, -step))
-    got = evaluator.evaluate(one).stresses[0]
-    assert np.trace(got) * one.volumes[0] == pytest.approx((plus - minus) / (2 * step), rel=1e-3, abs=1e-4)
+    def test_a_force_field_is_trained_and_loads(self, trained, crystals):
+        folder, results, evaluator = trained
+        assert (results.finished, results.done, results.output) == (True, 10, "forcefield.model")
+        assert {p.name for p in folder.iterdir()} == {"data.npz", "forcefield.model", "history.json"}
+        assert set(results.details["metrics"]) >= {"energy_mae", "force_mae", "stress_mae", "n_held_out"}
+
+        one = crystals[40]
+        # the sign of the stress: the energy's derivative by an isotropic strain is that of the labels' convention
+        step = 1e-4
+        plus, minus = (evaluator.evaluate(one.replace(lattices=one.lattices * (1 + s))).energies[0] for s in (step, -step))
+        got = evaluator.evaluate(one).stresses[0]
+        assert np.trace(got) * one.volumes[0] == pytest.approx((plus - minus) / (2 * step), rel=1e-3, abs=1e-4)
+
+    def test_energies_weigh_more_in_the_second_stage(self, trained, crystals):
+        """The model is of that stage, even where an epoch of the first had a smaller loss by its own weights."""
+        folder, results, evaluator = trained
+        history = json.loads((folder / "history.json").read_text())
+        assert results.details["best_epoch"] > 6
+        assert history["validation_loss"][6] > history["validation_loss"][5]  # the same errors, weighed anew
+        energy = history["validation_energy_mae"][results.details["best_epoch"] - 1]
+        assert results.details["metrics"]["energy_mae"] == energy
+
+        _, held_out = split_by_system(crystals, 0.1, 1)
+        held_out = crystals[held_out]
+        error = evaluator.evaluate(held_out).energies - held_out.crystal_columns["energy"]
+        assert np.abs(error / held_out.n_atoms).mean() == pytest.approx(energy, rel=1e-3)
 
 
 def test_time_runs_out(tmp_path, crystals):
@@ -106,21 +123,6 @@ def test_the_last_epoch_is_kept_on_request(tmp_path, crystals):
         (tmp_path / "forcefield.model").unlink()
     assert epochs["best"][0] == epochs["best"][1] == epochs["last"][1] < epochs["last"][0] == 8
     assert len(hashes) == 2
-
-
-def test_energies_weigh_more_in_the_second_stage(trained, crystals):
-    """The model is of that stage, even where an epoch of the first had a smaller loss by its own weights."""
-    folder, results, evaluator = trained
-    history = json.loads((folder / "history.json").read_text())
-    assert results.details["best_epoch"] > 6
-    assert history["validation_loss"][6] > history["validation_loss"][5]  # the same errors, weighed anew
-    energy = history["validation_energy_mae"][results.details["best_epoch"] - 1]
-    assert results.details["metrics"]["energy_mae"] == energy
-
-    _, held_out = split_by_system(crystals, 0.1, 1)
-    held_out = crystals[held_out]
-    error = evaluator.evaluate(held_out).energies - held_out.crystal_columns["energy"]
-    assert np.abs(error / held_out.n_atoms).mean() == pytest.approx(energy, rel=1e-3)
 
 
 class Until:
