@@ -14,7 +14,7 @@ TOGETHER = (
 """Files and folders whose tests share a daemon, a cluster or services, the slowest first. Each other file is one part."""
 
 APART = ("training/test_forcefield.py", "test_remedies.py", "training/test_training.py")
-"""Ends of the paths of slow files whose tests share next to nothing, and need not run in the same process, except for those of a class.
+"""Ends of the paths of slow files whose tests, but for those of a class, share nothing and need not run in one process.
 They come next."""
 
 

@@ -174,7 +174,7 @@ class LoopbackCluster:
     def login(self, command: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run a command as the account, with ssh."""
         ssh = ["ssh", "-F", str(self.keys / "config"), HOST, command]
-        return subprocess.run(ssh, check=check, capture_output=True, text=True, timeout=60)
+        return subprocess.run(ssh, check=check, capture_output=True, text=True)
 
     def states(self) -> list[str]:
         """Return the states of all jobs that Slurm knows."""
@@ -185,7 +185,7 @@ class LoopbackCluster:
         files = sorted((self.folder / "log").iterdir())
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in files)
 
-    def wait_for(self, condition, what: str, seconds: float = 60) -> None:
+    def wait_for(self, condition, what: str, seconds: float = 1200) -> None:
         """Wait for a condition; if it is not met, show the logs."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -222,7 +222,7 @@ class LoopbackCluster:
             "SelectTypeParameters": "CR_Core",
             "MpiDefault": "none",
             "ReturnToService": 2,
-            "SlurmdTimeout": 15,  # a dead node is given up soon
+            "SlurmdTimeout": 30,  # a dead node is given up soon
             "KillWait": 5,
             "MinJobAge": 30,
             "SchedulerParameters": "sched_interval=2,bf_interval=2",
@@ -277,7 +277,7 @@ class LoopbackCluster:
 
     def _control(self, *arguments: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, "SLURM_CONF": str(self.slurm_configuration)}
-        return subprocess.run([which("scontrol"), *arguments], capture_output=True, text=True, env=environment, timeout=60)
+        return subprocess.run([which("scontrol"), *arguments], capture_output=True, text=True, env=environment)
 
     def _answers(self, name: str) -> bool:
         if self.machines[name].ended is not None:

@@ -102,4 +102,4 @@ class Machine:
         with contextlib.suppress(psutil.NoSuchProcess):
             for first in psutil.Process(self._outside.pid).children():
                 first.kill()  # process 1: the kernel ends the others, and then it
-        self._outside.wait(timeout=60)
+        self._outside.wait()

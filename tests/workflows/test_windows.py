@@ -10,7 +10,7 @@ def test_the_slowest_child_holds_nobody(aiida_profile, aiida_code_installed, tmp
     """The first job ends only after the last: a window that waited for all of its children would wait for ever."""
     code = aiida_code_installed(label="bash", filepath_executable="/bin/bash", default_calc_job_plugin="core.arithmetic.add")
     log, last = tmp_path / "log", tmp_path / "last"
-    commands = [slow_until(last), *[count_inside(log)] * 4, f"touch {last}"]
+    commands = [slow_until(last), *[count_inside(log, company=2)] * 4, f"touch {last}"]
     ended, node = run_get_node(WindowedWorkChain, code=code, commands=orm.List(commands), max_concurrent=3)
     assert node.is_finished_ok, node.exit_message
     assert sorted(ended["ended"]) == list(range(6)) and ended["ended"].index(0) > 3

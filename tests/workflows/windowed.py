@@ -15,9 +15,13 @@ def slow_until(path: Path) -> str:
     return f"until [ -e {path} ]; do sleep 0.1; done"
 
 
-def count_inside(log: Path) -> str:
-    """Return a command that notes its begin, and its end two seconds later."""
-    return f"echo + >> {log}; trap 'echo - >> {log}' EXIT; sleep 2"
+def count_inside(log: Path, company: int = 1) -> str:
+    """Return a command that notes its begin, and its end two seconds later.
+
+    :param company: how many of these commands must have begun before any ends.
+    """
+    begun = f"until [ $(grep -c + {log}) -ge {company} ]; do sleep 0.1; done"
+    return f"echo + >> {log}; trap 'echo - >> {log}' EXIT; {begun}; sleep 2"
 
 
 def most_at_once(log: Path) -> int:
