@@ -47,7 +47,7 @@ PROCESSES ?= 3
 PYTEST := python -m pytest --durations 30
 REST := cluster or services or browser or tutorial
 
-test: $(VENV)/.installed-docs system-packages-for-tests ## lint, the documentation, and the tests, with real pw.x and a real daemon (10 minutes)
+test: $(VENV)/.installed-docs system-packages ## lint, the documentation, and the tests, with real pw.x and a real daemon (10 minutes)
 	@mkdir -p build
 	@$(MAKE) --no-print-directory lint docs > build/checks.log 2>&1 & checks=$$!; \
 	$(PYTEST) -n $(PROCESSES) -m 'not ($(REST))' && tests=0 || tests=$$?; \
