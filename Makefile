@@ -1,5 +1,6 @@
 # make campaign   set up everything on this machine and run the example campaign
-# make test       set up everything and run all checks and tests
+# make test       set up everything, and run all checks and the tests of ten minutes
+# make test-all   the same, and the tests that need clusters, services and a browser
 # make help       the other targets
 
 PYTHON ?= python3
@@ -28,7 +29,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS
 PIP := $(CURDIR)/$(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
-.PHONY: help campaign setup test soak lint docs screenshots wheel system-packages system-packages-for-tests models labels stop clean distclean
+.PHONY: help campaign setup test test-all test-rest soak lint docs screenshots wheel system-packages system-packages-for-tests models labels stop clean distclean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 20
@@ -41,8 +42,22 @@ setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiD
 	@mkdir -p $(AIIDA_PATH)
 	@aiida-dosmatgen setup localhost
 
-test: $(VENV)/.installed-tests system-packages-for-tests lint docs ## lint, the documentation, then all tests, with real pw.x and a real daemon
-	OMP_NUM_THREADS=1 python -m pytest
+# Some tests compute and some wait, so that there is one process more than cores. Each has a profile, ports and a cluster of its own.
+PROCESSES ?= 3
+PYTEST := python -m pytest --durations 30
+REST := cluster or services or browser or tutorial
+
+test: $(VENV)/.installed-docs system-packages ## lint, the documentation, and the tests, with real pw.x and a real daemon (10 minutes)
+	@mkdir -p build
+	@$(MAKE) --no-print-directory lint docs > build/checks.log 2>&1 & checks=$$!; \
+	$(PYTEST) -n $(PROCESSES) -m 'not ($(REST))' && tests=0 || tests=$$?; \
+	wait $$checks && passed=0 || passed=$$?; cat build/checks.log; exit $$((tests + passed))
+
+test-all: test test-rest ## make test, then the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, and of all tutorials (25 minutes)
+
+# Nearly all of it waits.
+test-rest: $(VENV)/.installed-tests system-packages-for-tests ## what make test leaves out of make test-all
+	$(PYTEST) -n 4 -m '$(REST)'
 
 MINUTES ?= 10
 # --services: on PostgreSQL and RabbitMQ, which are killed, too

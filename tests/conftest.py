@@ -1,10 +1,15 @@
 """Fixtures shared by the tests. Those that need an AiiDA profile ask for ``aiida_profile`` (sqlite, temporary)."""
 
 import json
+import os
 import struct
 import sys
 import zipfile
+from collections import Counter
 from pathlib import Path
+
+# Before numpy and torch are there: one thread for each process of the tests, and for what it starts.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import hypothesis
 import numpy as np
@@ -15,11 +20,40 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.target import DosTarget
 
+from . import processes
+
 pytest_plugins = ["aiida.tools.pytest_fixtures"]
 
 # No deadline for single examples: a busy machine is no failure.
 hypothesis.settings.register_profile("dosmatgen", deadline=None)
 hypothesis.settings.load_profile("dosmatgen")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Put the slowest tests first, so that no process is left alone with one of them."""
+    items.sort(key=lambda item: processes.place(item.nodeid.split("::")[0]))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Choose what the processes of ``pytest -n`` get."""
+    config.option.loadscopereorder = False
+    return processes.Scheduling(config, log)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Count and name what was skipped, by reasons."""
+    reasons, files = Counter(), {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple | list) else str(report.longrepr)
+        reason = reason.removeprefix("Skipped: ")
+        reasons[reason] += 1
+        files.setdefault(reason, set()).add(report.nodeid.split("::")[0])
+    if reasons:
+        terminalreporter.section(f"{reasons.total()} tests were skipped")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"{count:4}  {reason}: {', '.join(sorted(files[reason]))}")
 
 
 @pytest.fixture

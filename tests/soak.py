@@ -17,7 +17,6 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -57,9 +56,8 @@ class Faults:
 
     def executable_killed(self, campaign) -> bool:
         """``kill -9`` of dosmatgen, pw.x or projwfc.x."""
-        from .cluster.campaigns import processes_of
-
-        found = [p for name in ("dosmatgen.py", "pw.x", "projwfc.x") for p in processes_of(name) if "bash" not in p.name()]
+        names = ("dosmatgen.py", "pw.x", "projwfc.x")
+        found = [p for name in names for p in self.cluster.account.processes(name) if "bash" not in p.name()]
         if not found:
             return False
         with contextlib.suppress(Exception):
@@ -76,13 +74,7 @@ class Faults:
 
     def node_died(self, campaign) -> bool:
         """slurmd and all that runs on its node are killed; it comes back."""
-        from .cluster.campaigns import processes_of
-
         self.cluster.kill("slurmd")
-        subprocess.run(["pkill", "-9", "-f", "slurmstepd"], check=False)
-        for process in processes_of("slurm_script") + processes_of("dosmatgen.py") + processes_of(".x"):
-            with contextlib.suppress(Exception):
-                process.kill()
         time.sleep(self.chance.uniform(0, 5))
         self.cluster.start_slurmd()
         return True

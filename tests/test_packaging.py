@@ -48,7 +48,7 @@ def test_the_registry_entry_is_that_of_the_package():
     assert f"Development Status :: {status}" in distribution("aiida-dosmatgen").metadata.get_all("Classifier")
 
 
-@pytest.mark.parametrize("target", ["docs", "wheel", "screenshots", "lint", "test"])
+@pytest.mark.parametrize("target", ["docs", "wheel", "screenshots", "lint", "test", "test-all"])
 def test_the_contribution_guide_and_the_makefile_agree(target):
     makefile = (ROOT / "Makefile").read_text()
     assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE)

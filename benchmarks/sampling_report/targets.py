@@ -10,6 +10,7 @@ import numpy as np
 
 from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.elements import Composition
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.core.target import DosTarget
@@ -47,7 +48,7 @@ def held_out(dataset: Path, headers: dict[str, CheckpointHeader]) -> CrystalSet:
 
 def chosen(crystals: CrystalSet, count: int, max_atoms: int) -> CrystalSet:
     """Return so many of the crystals: the first of each formula, then the second of each, and so on."""
-    seen: dict[str, int] = {}
+    seen: dict[Composition, int] = {}
     order = []
     for i, formula in enumerate(crystals.compositions):
         seen[formula] = seen.get(formula, 0) + 1

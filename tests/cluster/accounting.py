@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -33,12 +31,12 @@ class Accounting:
     def start(self) -> None:
         """Start the database and slurmdbd, and let the cluster use them."""
         self.folder.mkdir()
-        user = pwd.getpwuid(os.geteuid()).pw_name
-        install = [which("mariadb-install-db"), f"--datadir={self.database}", f"--user={user}", "--skip-test-db"]
+        # all of it belongs to root, who alone can have a cluster
+        install = [which("mariadb-install-db"), f"--datadir={self.database}", "--user=root", "--skip-test-db"]
         subprocess.run([*install, "--auth-root-authentication-method=normal"], check=True, capture_output=True)
         self.cluster.start_program(
             "mariadbd",
-            *("--no-defaults", f"--datadir={self.database}", f"--socket={self.socket}", "--skip-networking", f"--user={user}"),
+            *("--no-defaults", f"--datadir={self.database}", f"--socket={self.socket}", "--skip-networking", "--user=root"),
         )
         self.cluster.wait_for(self.socket.exists, "MariaDB")
         configuration = {
@@ -46,7 +44,7 @@ class Accounting:
             "AuthInfo": f"socket={self.cluster.folder}/run/munge",
             "DbdHost": "localhost",
             "DbdPort": self.port,
-            "SlurmUser": user,
+            "SlurmUser": "root",
             "PidFile": self.cluster.folder / "run" / "slurmdbd.pid",
             "LogFile": self.cluster.folder / "log" / "slurmdbd",
             "StorageType": "accounting_storage/mysql",

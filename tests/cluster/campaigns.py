@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import psutil
 from aiida import orm
 
 from .. import campaigns
-from .loopback import ACCOUNT, HOST, LoopbackCluster
+from .loopback import HOST, LoopbackCluster
 
 
 def answers(cluster: LoopbackCluster, engine: Path) -> dict:
@@ -34,16 +33,6 @@ def start(models: dict[str, orm.Data]) -> orm.WorkChainNode:
     """Submit a campaign in small batches, so that there is something to lose."""
     codes = {name: f"{name}@cluster" for name in campaigns.CODES}
     return campaigns.start({"codes": codes, **campaigns.ports(models)}, steps=100, options={"batch_size": 2})
-
-
-def processes_of(*words: str) -> list[psutil.Process]:
-    """Return the account's processes whose command line has all words."""
-    found = []
-    for process in psutil.process_iter(["username", "cmdline"]):
-        line = " ".join(process.info["cmdline"] or [])
-        if process.info["username"] == ACCOUNT and all(word in line for word in words):
-            found.append(process)
-    return found
 
 
 def has_parts(job: orm.CalcJobNode) -> bool:

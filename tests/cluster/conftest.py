@@ -76,6 +76,7 @@ def profile(cluster, answers, home, tmp_path_factory, aiida_config_factory, aiid
         aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
     ):
         config.set_option("runner.poll.interval", 1, scope=profile.name)
+        config.set_option("daemon.timeout", 60, scope=profile.name)  # two seconds are little on a busy machine
         # from two seconds on, and so often that it lasts about as long as the five tries from twenty on that are AiiDA's own
         config.set_option("transport.task_retry_initial_interval", 2, scope=profile.name)
         config.set_option("transport.task_maximum_attempts", 8, scope=profile.name)

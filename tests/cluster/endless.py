@@ -6,6 +6,7 @@ from pathlib import Path
 
 from aiida import orm
 from aiida.engine import submit
+from aiida.engine.processes.control import kill_processes
 from aiida.plugins import WorkflowFactory
 
 from aiida_dosmatgen import setup
@@ -14,7 +15,7 @@ from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 
-from ..campaigns import TARGET
+from ..campaigns import TARGET, wait_for
 
 DATASET = Path(__file__).parents[2] / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"
 
@@ -55,3 +56,15 @@ def start(kind: str, **options) -> orm.WorkChainNode:
 def runs_of(chain: orm.WorkChainNode) -> list[orm.CalcJobNode]:
     """Return the jobs that a chain has submitted so far, the oldest first."""
     return sorted(chain.called, key=lambda node: node.pk)
+
+
+def end(*chains: orm.WorkChainNode) -> None:
+    """Kill chains, however busy the daemon is."""
+
+    def ended() -> bool:
+        left = [chain for chain in chains if not chain.is_terminated]
+        if left:
+            kill_processes(left, timeout=60)
+        return not left
+
+    wait_for(ended, "the end of the chains")

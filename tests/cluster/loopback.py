@@ -1,16 +1,14 @@
 """A real cluster on this machine alone: munge, slurmctld, slurmd and sshd on 127.0.0.1, for an unprivileged account.
 
-Everything lies in one folder: keys, configuration, state, logs. Nothing of the machine's own services is touched.
+Everything lies in one folder: keys, configuration, state, logs. Each program runs in namespaces of its own (:mod:`.machine`),
+where the account exists. Nothing of the machine's own services and accounts is touched.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import pwd
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -18,19 +16,48 @@ import sysconfig
 import time
 from pathlib import Path
 
+import psutil
+
+from . import machine
+from .machine import Account, Machine
+
 PACKAGE = Path(__file__).parents[2] / "aiida_dosmatgen"
 ACCOUNT = "dosmatgen-test"
 HOST = "loopback-cluster"  # as ~/.ssh/config calls it
-NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sshd", "ssh-keygen", "useradd")
+NEEDED = ("munged", "slurmctld", "slurmd", "sbatch", "sshd", "ssh-keygen")
+PREFIX = "dosmatgen-"  # of the name of the folder
+_CONFIGURATIONS = (
+    "/etc/slurm/slurm.conf",
+    "/etc/slurm-llnl/slurm.conf",
+    "/etc/slurm/slurmdbd.conf",
+    "/run/slurm/conf/slurm.conf",
+)
 _SBIN = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/sbin"])
 
 
 def why_not() -> str | None:
     """Say why there can be no cluster here, or None."""
-    if os.geteuid() != 0:
-        return "slurmd and sshd serve another account only if root starts them"
     missing = [name for name in NEEDED if shutil.which(name, path=_SBIN) is None]
-    return f"not installed: {' '.join(missing)}" if missing else None
+    if missing:
+        return f"not installed: {' '.join(missing)}"
+    return _real_slurm() or machine.why_not()
+
+
+def _real_slurm() -> str | None:
+    """Say what shows that this machine belongs to a real cluster, or None.
+
+    A daemon of ours, of another run, is known by the name of its configuration on its command line.
+    """
+    for name in ("SLURM_CONF", "SLURM_JOB_ID"):
+        if name in os.environ:
+            return f"this machine belongs to a Slurm cluster: {name} is set"
+    for path in _CONFIGURATIONS:
+        if os.path.exists(path):
+            return f"this machine belongs to a Slurm cluster: there is {path}"
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] in ("slurmctld", "slurmd") and PREFIX not in " ".join(process.info["cmdline"] or []):
+            return f"this machine belongs to a Slurm cluster: {process.info['name']} runs"
+    return None
 
 
 def free_port() -> int:
@@ -41,7 +68,7 @@ def free_port() -> int:
 
 
 class LoopbackCluster:
-    """One node with four CPUs, one partition, and a login by key.
+    """One node with sixteen CPUs, one partition, and a login by key.
 
     :param folder: where everything goes; its parents must be open to every account, and its path short: a socket lies in it.
     """
@@ -51,15 +78,17 @@ class LoopbackCluster:
         self.home = folder / "home"
         self.keys = folder / "keys"
         self.ports = {name: free_port() for name in ("slurmctld", "slurmd", "sshd")}
-        self.processes: dict[str, subprocess.Popen] = {}
+        self.machines: dict[str, Machine] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        self.account = Account(ACCOUNT, self.home, folder / "etc")
 
     # --- life -------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Write the configuration and start everything."""
-        self._make_account()
-        for name in ("state", "spool", "log", "run"):
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        for name in ("keys", "home", "state", "spool", "log", "run"):
+            (self.folder / name).mkdir(mode=0o755)
+        os.chown(self.home, self.account.id, self.account.id)
         self._write_munge_key()
         self._write_slurm_configuration()
         self._write_ssh_configuration()
@@ -70,21 +99,13 @@ class LoopbackCluster:
         self.wait_for(lambda: "idle" in self.login("sinfo -h -o %T").stdout, "an idle node")
 
     def stop(self) -> None:
-        """End all jobs and daemons."""
-        with contextlib.suppress(Exception):
-            self.login(f"scancel --signal=KILL --user {ACCOUNT}; sleep 1")
-        for name in list(self.processes):
+        """End everything, with all that runs on the cluster."""
+        for name in list(self.machines):
             self.kill(name)
-        subprocess.run(["pkill", "-9", "-u", ACCOUNT], check=False)
-        subprocess.run(["pkill", "-9", "-f", f"slurmstepd.*{self.folder}"], check=False)
 
-    def kill(self, name: str, signal_number: int = signal.SIGKILL) -> None:
-        """End one of the daemons; ``sshd`` with all its sessions."""
-        process = self.processes.pop(name)
-        process.send_signal(signal_number)
-        process.wait(timeout=30)
-        if name == "sshd":
-            subprocess.run(["pkill", "-9", "-f", f"sshd: {ACCOUNT}"], check=False)
+    def kill(self, name: str) -> None:
+        """End one of the daemons with all that it has started: ``slurmd`` with its jobs, ``sshd`` with its sessions."""
+        self.machines.pop(name).kill()
 
     def start_munged(self) -> None:
         """Start the authentication that Slurm's parts use among themselves."""
@@ -115,7 +136,6 @@ class LoopbackCluster:
 
     def start_sshd(self) -> None:
         """Start the login service."""
-        Path("/run/sshd").mkdir(exist_ok=True)  # its fixed place for privilege separation
         self.start_program("sshd", "-D", "-e", "-f", str(self.keys / "sshd_config"))
         self.wait_for(lambda: self._answers("sshd"), "sshd")
 
@@ -154,7 +174,7 @@ class LoopbackCluster:
     def login(self, command: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run a command as the account, with ssh."""
         ssh = ["ssh", "-F", str(self.keys / "config"), HOST, command]
-        return subprocess.run(ssh, check=check, capture_output=True, text=True, timeout=60)
+        return subprocess.run(ssh, check=check, capture_output=True, text=True)
 
     def states(self) -> list[str]:
         """Return the states of all jobs that Slurm knows."""
@@ -165,7 +185,7 @@ class LoopbackCluster:
         files = sorted((self.folder / "log").iterdir())
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')[-1500:]}" for path in files)
 
-    def wait_for(self, condition, what: str, seconds: float = 60) -> None:
+    def wait_for(self, condition, what: str, seconds: float = 1200) -> None:
         """Wait for a condition; if it is not met, show the logs."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -174,19 +194,6 @@ class LoopbackCluster:
             time.sleep(0.1)
 
     # --- configuration ----------------------------------------------------------------------------------------------
-
-    def _make_account(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.keys.mkdir(mode=0o755, exist_ok=True)
-        try:
-            pwd.getpwnam(ACCOUNT)
-        except KeyError:
-            subprocess.run([which("useradd"), "--no-create-home", "--shell", "/bin/bash", ACCOUNT], check=True)
-            # sshd takes an account without any password for a locked one
-            subprocess.run([which("usermod"), "-p", "*", ACCOUNT], check=True)
-        subprocess.run([which("usermod"), "-d", str(self.home), ACCOUNT], check=True)
-        self.home.mkdir(mode=0o755, exist_ok=True)
-        shutil.chown(self.home, ACCOUNT, ACCOUNT)
 
     def _write_munge_key(self) -> None:
         (self.keys / "munge").write_bytes(os.urandom(128))
@@ -198,6 +205,7 @@ class LoopbackCluster:
             "ClusterName": "loopback",
             "SlurmctldHost": f"{name}(127.0.0.1)",
             "SlurmUser": "root",
+            "CommunicationParameters": "NoInAddrAny,NoCtldInAddrAny",  # 127.0.0.1 only
             "AuthType": "auth/munge",
             "AuthInfo": f"socket={self.folder}/run/munge",
             "SlurmctldPort": self.ports["slurmctld"],
@@ -214,14 +222,14 @@ class LoopbackCluster:
             "SelectTypeParameters": "CR_Core",
             "MpiDefault": "none",
             "ReturnToService": 2,
-            "SlurmdTimeout": 15,  # a dead node is given up soon
+            "SlurmdTimeout": 30,  # a dead node is given up soon
             "KillWait": 5,
             "MinJobAge": 30,
             "SchedulerParameters": "sched_interval=2,bf_interval=2",
             "SlurmdParameters": "config_overrides",  # more CPUs than the machine may have
         }
         lines = [f"{key}={value}" for key, value in settings.items()]
-        lines += [f"NodeName=node1 NodeHostname={name} NodeAddr=127.0.0.1 CPUs=4 RealMemory=4000 State=UNKNOWN"]
+        lines += [f"NodeName=node1 NodeHostname={name} NodeAddr=127.0.0.1 CPUs=16 RealMemory=16000 State=UNKNOWN"]
         lines += ["PartitionName=main Nodes=node1 Default=YES MaxTime=120 State=UP"]
         self.slurm_configuration.write_text("\n".join(lines) + "\n")
         # without it slurmd looks for a cgroup file system, which containers lack
@@ -263,23 +271,17 @@ class LoopbackCluster:
 
     def start_program(self, name: str, *arguments: str, environment: dict[str, str] | None = None) -> None:
         """Start one of the daemons; :meth:`kill` and :meth:`stop` end it."""
-        log = (self.folder / "log" / f"{name}.out").open("ab")
-        self.processes[name] = subprocess.Popen(
-            [which(name), *arguments],
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "SLURM_CONF": str(self.slurm_configuration), **(environment or {})},
-            start_new_session=True,
-        )
+        variables = {**os.environ, "SLURM_CONF": str(self.slurm_configuration), **(environment or {})}
+        log = self.folder / "log" / f"{name}.out"
+        self.machines[name] = Machine([which(name), *arguments], self.account, log, variables)
 
     def _control(self, *arguments: str) -> subprocess.CompletedProcess:
         environment = {**os.environ, "SLURM_CONF": str(self.slurm_configuration)}
-        return subprocess.run([which("scontrol"), *arguments], capture_output=True, text=True, env=environment, timeout=60)
+        return subprocess.run([which("scontrol"), *arguments], capture_output=True, text=True, env=environment)
 
     def _answers(self, name: str) -> bool:
-        if self.processes[name].poll() is not None:
-            raise RuntimeError(f"{name} ended with {self.processes[name].returncode}\n{self.logs()}")
+        if self.machines[name].ended is not None:
+            raise RuntimeError(f"{name} ended with {self.machines[name].ended}\n{self.logs()}")
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", self.ports[name])) == 0
 

@@ -2,16 +2,15 @@
 
 import pytest
 from aiida.engine import CalcJob
-from aiida.engine.processes.control import kill_processes
 
 from aiida_dosmatgen.calculations.base import DosmatgenCalculation
 
 from ..campaigns import wait_for, what_failed
 from .accounting import Accounting, why_not
 from .campaigns import has_parts
-from .endless import runs_of, start
+from .endless import end, runs_of, start
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.cluster
 
 OUT_OF_TIME = CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME.status
 KILLED = DosmatgenCalculation.exit_codes.ERROR_NO_RESULTS.status
@@ -45,5 +44,5 @@ def test_a_truncated_run_never_counts_as_finished(accounting, cluster):
         assert first.exit_status == status
         assert bool(first.get_detailed_job_info().get("stdout", "").count("\n") > 1) is accounting
         assert second.inputs.parent_folder.uuid == first.outputs.remote_folder.uuid
-    kill_processes([late, cancelled], timeout=60)
+    end(late, cancelled)
     wait_for(lambda: not cluster.states() or set(cluster.states()) <= {"COMPLETING"}, "an empty queue")

@@ -13,6 +13,8 @@ from aiida_dosmatgen.workflows.protocols.utils import CODE_OPTIONS
 from .conftest import set_up_computer
 from .loopback import HOST
 
+pytestmark = pytest.mark.cluster
+
 
 @pytest.fixture
 def run(home, aiida_profile_clean, tmp_path):

@@ -1,6 +1,7 @@
-"""The real chain: shipped models, real pw.x, a real daemon that is killed in the middle."""
+"""The real chain, and windows of children beside it: shipped models, real pw.x, a real daemon that is killed in the middle."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,32 +28,83 @@ from ..campaigns import (
     wait_for_running,
     what_failed,
 )
+from ..workflows.windowed import WindowedWorkChain, count_inside, most_at_once, slow_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.integration
+
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
-    """A finished campaign in a profile of its own, whose daemon was killed while pw.x ran."""
+def disturbed(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
+    """A finished campaign, and a finished chain with a window, whose daemon was killed while pw.x ran and the window waited."""
     folder = tmp_path_factory.mktemp("campaign")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("PYTHONPATH", str(ROOT))  # the daemon has to know the chain of the tests
     with (
         aiida_config_factory(folder) as config,
         aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
     ):
         config.set_option("runner.poll.interval", 1, scope=profile.name)
+        config.set_option("daemon.timeout", 60, scope=profile.name)  # two seconds are little on a busy machine
         config.set_option("caching.default_enabled", True, scope=profile.name)
         config.store()
         parts = prepare(folder)
         setup.ensure_daemon()
         try:
+            windows = Windows(tmp_path_factory.mktemp("windows"))
+            windows.submit(parts["codes"]["pw"].computer)
+            windows.wait_for_rest()
             node = start_here(parts)
             wait_for_running(node, "PwCalculation")
             kill_daemon()
             start_daemon_again()
-            wait_for(lambda: node.is_terminated, "the end of the campaign")
-            yield node
+            windows.open_gate()
+            wait_for(lambda: node.is_terminated and windows.node.is_terminated, "the end of the campaign")
+            yield node, windows
         finally:
             stop_daemon()
+            patch.undo()
+
+
+@pytest.fixture
+def campaign(disturbed):
+    """The finished campaign."""
+    return disturbed[0]
+
+
+class Windows:
+    """A chain of jobs, two at a time, of which the first ends only after the last."""
+
+    def __init__(self, folder: Path) -> None:
+        self.log, self.gate, self.last = (folder / name for name in ("log", "gate", "last"))
+        inside = count_inside(self.log)
+        self.commands = [slow_until(self.last), inside, inside, slow_until(self.gate), inside, inside, inside]
+        self.commands.append(f"touch {self.last}")
+
+    def submit(self, computer: orm.Computer) -> None:
+        """Submit the chain."""
+        code = orm.InstalledCode(label="bash", computer=computer, filepath_executable="/bin/bash").store()
+        self.node = submit(WindowedWorkChain, code=code, commands=orm.List(self.commands), max_concurrent=2)
+
+    def wait_for_rest(self) -> None:
+        """Wait until two jobs have ended, and the chain waits in a window that has slid twice."""
+        node = self.node
+        wait_for(lambda: node.is_terminated or (len(node.called) == 4 and node.process_state.value == "waiting"), "a window")
+
+    def open_gate(self) -> None:
+        """Let the chain go on."""
+        self.gate.touch()
+
+
+def test_a_window_survives_the_daemon(disturbed):
+    _, windows = disturbed
+    node = windows.node
+    assert node.is_finished_ok, node.exit_message or node.exception
+    assert sorted(node.outputs.ended) == list(range(8))
+    assert len(node.called) == 8  # none lost, none twice
+    assert most_at_once(windows.log) == 1
 
 
 def test_the_campaign_survives_the_daemon(campaign):
@@ -177,10 +229,44 @@ def test_validated_crystals_hold_their_electrons(campaign):
             assert row["dft"]["projected_electrons"] == pytest.approx(row["dft"]["n_electrons"], rel=0.1)
 
 
-def test_the_same_campaign_again_computes_nothing(campaign):
-    again = submit(campaign.get_builder_restart())
-    wait_for(lambda: again.is_terminated, "the end of the second campaign")
-    assert again.is_finished_ok, what_failed(again)
+# --- what follows it, all at once -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def followers(disturbed):
+    """The same campaign again; its candidates by two jobs of each kind; and candidates that are ranked as sampled."""
+    campaign, _ = disturbed
+    (one,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
+
+    def candidates(**options):
+        builder = CandidatesWorkChain.get_builder_from_protocol(
+            one.inputs.sample.code,
+            **{name: getattr(one.inputs, name) for name in ("target", "checkpoint", "predictor", "force_field")},
+            protocol="fast",
+            options={"threads": 1},
+            seed=1,
+            **options,
+        )
+        return submit(builder)
+
+    # as docs/screening.md says: relaxed for their energies, but none goes on relaxed
+    as_sampled = {"criteria": {"forms": ["sampled"], "require_converged": False, "max_formation_energy": None}}
+    return {
+        "again": submit(campaign.get_builder_restart()),
+        "two jobs": candidates(overrides=overrides(25)["candidates"], n_candidates=N_CANDIDATES, n_jobs=2),
+        "as sampled": candidates(overrides=as_sampled, n_candidates=4),
+    }
+
+
+def ended(node):
+    """Wait for the end of a process, and return it."""
+    wait_for(lambda: node.is_terminated, f"the end of {node.process_label}<{node.pk}>")
+    assert node.is_finished_ok, what_failed(node)
+    return node
+
+
+def test_the_same_campaign_again_computes_nothing(campaign, followers):
+    again = ended(followers["again"])
     first, second = (Counter(job.process_label for job in jobs(node)) for node in (campaign, again))
     # energies of the elements are taken from the database, and so is what a killed daemon had to repeat
     assert set(first) - set(second) == {"ReferencesCalculation"} and all(second[label] <= first[label] for label in second)
@@ -189,24 +275,12 @@ def test_the_same_campaign_again_computes_nothing(campaign):
     assert scores[0] == scores[1]
 
 
-def test_three_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(campaign):
+def test_two_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(campaign, followers):
     (one,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
-    builder = CandidatesWorkChain.get_builder_from_protocol(
-        one.inputs.sample.code,
-        **{name: getattr(one.inputs, name) for name in ("target", "checkpoint", "predictor", "force_field")},
-        protocol="fast",
-        overrides=overrides(25)["candidates"],
-        options={"threads": 1},
-        seed=1,
-        n_candidates=N_CANDIDATES,
-        n_jobs=3,
-    )
-    node = submit(builder)
-    wait_for(lambda: node.is_terminated, "the end of the three jobs")
-    assert node.is_finished_ok, what_failed(node)
+    node = ended(followers["two jobs"])
     labels = Counter(child.process_label for child in node.called)
     assert labels == {
-        "SampleBaseWorkChain": 3, "RelaxBaseWorkChain": 3, "PredictBaseWorkChain": 3, "stack_forms": 3, "join_crystals": 3,
+        "SampleBaseWorkChain": 2, "RelaxBaseWorkChain": 2, "PredictBaseWorkChain": 2, "stack_forms": 2, "join_crystals": 3,
         "screen": 1,
     }  # fmt: skip
     ours, theirs = (chain.outputs.sampled.crystals for chain in (node, one))
@@ -217,21 +291,8 @@ def test_three_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(ca
     assert report["funnel"]["candidates"] == first["funnel"]["candidates"] == N_CANDIDATES
 
 
-def test_crystals_as_sampled_are_ranked_on_request(campaign):
-    """As docs/screening.md says: relaxed for their energies, but none goes on relaxed."""
-    (one,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
-    builder = CandidatesWorkChain.get_builder_from_protocol(
-        one.inputs.sample.code,
-        **{name: getattr(one.inputs, name) for name in ("target", "checkpoint", "predictor", "force_field")},
-        protocol="fast",
-        overrides={"criteria": {"forms": ["sampled"], "require_converged": False, "max_formation_energy": None}},
-        options={"threads": 1},
-        seed=1,
-        n_candidates=4,
-    )
-    node = submit(builder)
-    wait_for(lambda: node.is_terminated, "the end of the candidates as sampled")
-    assert node.is_finished_ok, what_failed(node)
+def test_crystals_as_sampled_are_ranked_on_request(followers):
+    node = ended(followers["as sampled"])
     sampled, crystals = node.outputs.sampled.crystals, node.outputs.crystals.crystals
     rows = node.outputs.report["ranking"]
     assert rows and {row["form"] for row in rows} == {"sampled"}

@@ -15,7 +15,7 @@ import pytest
 
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.tutorial
 
 ROOT = Path(__file__).parents[2]
 FIRST, TRAINING, RESULTS = (

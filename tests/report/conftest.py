@@ -41,7 +41,7 @@ class Page:
         """Run a script in the page."""
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, condition, seconds=30):
+    def wait(self, condition, seconds=600):
         """Wait for something, and return it."""
         deadline = time.monotonic() + seconds
         while not (found := condition()):

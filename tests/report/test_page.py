@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from selenium.webdriver.common.keys import Keys
 
 from aiida_dosmatgen import report
 from aiida_dosmatgen.tools.campaign import compared, results_of
+
+pytestmark = pytest.mark.browser
 
 AXE = (Path(__file__).parent / "vendor" / "axe.min.js").read_text()
 LIMIT = 8_000_000
@@ -357,31 +358,3 @@ def test_a_campaign_in_which_nothing_was_validated(page, make_campaign, tmp_path
         assert "the bands could not be computed" in page.find("#facts").text
     else:
         assert "No candidate passed the screening" in page.find("#crystals").text
-
-
-def test_what_is_no_finished_campaign_is_refused(make_campaign, synthetic, shared_nodes, tmp_path):
-    path = tmp_path / "page.html"
-    with pytest.raises(ValueError, match="^Int<.*> is no campaign; give a CampaignWorkChain$"):
-        report.write(orm.Int(1).store(), path)
-    running = orm.WorkChainNode()
-    running.set_process_type("aiida.workflows:dosmatgen.campaign")
-    running.set_process_label("CampaignWorkChain")
-    running.set_process_state("running")
-    with pytest.raises(ValueError, match="^CampaignWorkChain<.*> has no ranking; its state is running: aiida-dosmatgen status"):
-        report.write(running.store(), path)
-    campaign = make_campaign(n_candidates=10, n_validated=1)
-    validation = next(node for node in campaign.called if node.process_label == "ValidateWorkChain")
-    with pytest.raises(ValueError, match="^ValidateWorkChain<.*> is no campaign"):
-        report.write(validation, path)
-    assert list(tmp_path.glob("*page.html*")) == []
-
-
-def test_what_it_carries_inside_is_what_the_registry_has():
-    """The libraries are unchanged, and their licences are there."""
-    vendor = Path(report.__file__).parent / "vendor"
-    readme = (vendor / "README.md").read_text()
-    for library in vendor.glob("*.js"):
-        assert f"`{library.name}`" in readme
-        assert library.with_name(re.sub(r"(-min|\.min)\.js$", ".LICENSE", library.name)).is_file()
-        assert library.stat().st_size < 1_500_000
-    assert json.dumps(sorted(one.name for one in vendor.glob("*.js"))) == '["3Dmol-min.js", "plotly-basic.min.js"]'

@@ -69,7 +69,7 @@ class PrivatePostgres:
         for process in processes:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(processes, timeout=20)
+        psutil.wait_procs(processes)
 
     def start(self) -> None:
         """Start the server again on the same port, as pgtest had started it, and wait until it answers."""

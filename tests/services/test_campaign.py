@@ -14,7 +14,7 @@ from aiida_dosmatgen import setup
 
 from .. import campaigns
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.services
 
 WORKERS = 2
 AWAY = 3  # seconds
@@ -84,7 +84,7 @@ def repair(profile: str) -> None:
     """What docs/services.md says to do when the database went away under a running daemon."""
     verdi = [str(shutil.which("verdi")), "-p", profile]
     for command in (["daemon", "stop"], ["process", "repair"], ["daemon", "start", str(WORKERS)]):
-        done = subprocess.run([*verdi, *command], input="y\n", capture_output=True, text=True, timeout=180)
+        done = subprocess.run([*verdi, *command], input="y\n", capture_output=True, text=True)
         assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"
 
 

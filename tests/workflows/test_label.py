@@ -163,7 +163,7 @@ def label_for_real(aiida_profile, aiida_code_installed):
             CrystalSetData(crystals),
             protocol="fast",
             overrides={"pseudo_family": family, "cutoffs_stringency": "fast", "parameters": QUICK},
-            options={"withmpi": False, "max_wallclock_seconds": 120},
+            options={"withmpi": False, "max_wallclock_seconds": 1200},
         )
         return run_get_node(builder)[1]
 

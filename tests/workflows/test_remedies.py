@@ -1,12 +1,8 @@
 """What goes wrong with pw.x and projwfc.x, made to happen with the real executables."""
 
-import contextlib
 import shutil
-import threading
-import time
 
 import numpy as np
-import psutil
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
@@ -24,8 +20,6 @@ from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from .windowed import CampaignOfGivenCandidates
 
-pytestmark = pytest.mark.timeout(300)
-
 FEW_KPOINTS = {"kpoints_distance": 1.0}
 
 
@@ -33,31 +27,70 @@ FEW_KPOINTS = {"kpoints_distance": 1.0}
 def real_codes(aiida_profile, aiida_code_installed):
     """Quantum ESPRESSO as it is installed here."""
 
-    def code(name):
+    def code(name, label="real", executable=None):
         code = aiida_code_installed(
-            label=f"real-{name}",
+            label=f"{label}-{name}",
             default_calc_job_plugin=f"quantumespresso.{name}",
-            filepath_executable=shutil.which(f"{name}.x"),
+            filepath_executable=str(executable or shutil.which(f"{name}.x")),
             prepend_text="export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1",
         )
         code.computer.set_default_mpiprocs_per_machine(1)
         return code
 
-    return {name: code(name) for name in ("pw", "dos", "projwfc")}
+    codes = {name: code(name) for name in ("pw", "dos", "projwfc")}
+    return Codes(codes, make=code)
+
+
+class Codes(dict):
+    """Codes by their names.
+
+    :ivar make: makes another one, of a name, a label and an executable.
+    """
+
+    def __init__(self, codes, make):
+        super().__init__(codes)
+        self.make = make
+
+
+KILLED = """#!/bin/bash
+for number in {{1..{times}}}; do
+    if mkdir {folder}/$number 2> /dev/null; then
+        {program} "$@" <&0 &
+        kill -9 $!
+        wait $!
+        exit $?
+    fi
+done
+exec {program} "$@"
+"""
+
+
+@pytest.fixture
+def killed(real_codes, tmp_path):
+    """Return a function that makes a code whose executable is killed in its first runs: ``kill -9`` of the real one."""
+
+    def make(name, times):
+        script = tmp_path / f"{name}-killed"
+        script.write_text(KILLED.format(times=times, folder=tmp_path, program=shutil.which(f"{name}.x")))
+        script.chmod(0o755)
+        return real_codes.make(name, f"killed-{tmp_path.name}", script)
+
+    return make
 
 
 @pytest.fixture
 def validate(real_codes):
     """Return a function that validates silicon, and returns the work chain's node."""
 
-    def run(atoms=None, scf=None, nscf=None, **settings):
+    def run(atoms=None, scf=None, nscf=None, codes=None, **settings):
         def step(parameters):
             return {**FEW_KPOINTS, "pw": {"parameters": parameters or {}}}
 
+        codes = {**real_codes, **(codes or {})}
         builder = ValidateWorkChain.get_builder_from_protocol(
-            real_codes["pw"],
-            real_codes["dos"],
-            real_codes["projwfc"],
+            codes["pw"],
+            codes["dos"],
+            codes["projwfc"],
             orm.StructureData(ase=atoms or bulk("Si", "diamond", a=5.43)),
             DosTargetData(DosTarget(np.exp(-0.5 * (DEFAULT_GRID.points + 3) ** 2)[None])),
             protocol="fast",
@@ -67,7 +100,7 @@ def validate(real_codes):
                 "pdos": {"scf": step(scf), "nscf": step(nscf)},
                 "settings": settings,
             },
-            options={"withmpi": False, "max_wallclock_seconds": 120},
+            options={"withmpi": False, "max_wallclock_seconds": 1200},
         )
         return run_get_node(builder)[1]
 
@@ -191,7 +224,7 @@ def test_a_campaign_goes_on_after_an_incurable_crystal_and_says_why(real_codes, 
                 "pdos": {"scf": step, "nscf": FEW_KPOINTS},
             }
         },
-        dft_options={"withmpi": False, "max_wallclock_seconds": 120},
+        dft_options={"withmpi": False, "max_wallclock_seconds": 1200},
         top_k=3,
         max_concurrent=2,
     )
@@ -203,43 +236,16 @@ def test_a_campaign_goes_on_after_an_incurable_crystal_and_says_why(real_codes, 
     assert "too few bands" in rows[5]["reason"]
 
 
-class Killer(threading.Thread):
-    """``kill -9`` of the first processes of a name that work below a folder."""
-
-    def __init__(self, folder, name: str, times: int) -> None:
-        super().__init__(daemon=True)
-        self.folder, self.name_of_process, self.times = str(folder), name, times
-        self.killed: set[int] = set()
-
-    def run(self) -> None:
-        while len(self.killed) < self.times:
-            for process in psutil.process_iter(["name", "cwd"]):
-                name, cwd = process.info["name"], process.info["cwd"] or ""
-                if name == self.name_of_process and cwd.startswith(self.folder) and process.pid not in self.killed:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.kill()
-                        self.killed.add(process.pid)
-                        if len(self.killed) == self.times:
-                            return
-            time.sleep(0.005)
-
-
-@pytest.mark.parametrize(("name", "label"), [("pw.x", "scf"), ("projwfc.x", "projwfc")])
-def test_a_killed_run_is_run_again(validate, real_codes, name, label):
-    killer = Killer(real_codes["pw"].computer.get_workdir(), name, times=1)
-    killer.start()
-    node = validate()
-    assert killer.killed
+@pytest.mark.parametrize(("name", "label"), [("pw", "scf"), ("projwfc", "projwfc")])
+def test_a_killed_run_is_run_again(validate, killed, name, label):
+    node = validate(codes={name: killed(name, times=1)})
     assert node.is_finished_ok, node.exit_message
-    killed, again = runs(node, label)
-    assert not killed.is_finished_ok and again.is_finished_ok
+    first, again = runs(node, label)
+    assert not first.is_finished_ok and again.is_finished_ok
     assert node.outputs.score.get_dict()["mae"] >= 0
 
 
-def test_what_is_always_killed_is_given_up_with_the_reason(validate, real_codes):
-    killer = Killer(real_codes["pw"].computer.get_workdir(), "pw.x", times=4)
-    killer.start()
-    node = validate()
-    assert len(killer.killed) == 4
+def test_what_is_always_killed_is_given_up_with_the_reason(validate, killed):
+    node = validate(codes={"pw": killed("pw", times=1000)})
     assert node.exit_status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
     assert len(runs(node, "scf")) == 4

@@ -1,4 +1,6 @@
-"""Work chains of the tests, in a module that a daemon can import."""
+"""Work chains of the tests, in a module that a daemon can import, and commands of their jobs."""
+
+from pathlib import Path
 
 from aiida import orm
 from aiida.calculations.arithmetic.add import ArithmeticAddCalculation
@@ -6,6 +8,29 @@ from aiida.engine import while_
 
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 from aiida_dosmatgen.workflows.windows import SlidingWindowWorkChain
+
+
+def slow_until(path: Path) -> str:
+    """Return a command that ends when a file is there."""
+    return f"until [ -e {path} ]; do sleep 0.1; done"
+
+
+def count_inside(log: Path, company: int = 1) -> str:
+    """Return a command that notes its begin, and its end two seconds later.
+
+    :param company: how many of these commands must have begun before any ends.
+    """
+    begun = f"until [ $(grep -c + {log}) -ge {company} ]; do sleep 0.1; done"
+    return f"echo + >> {log}; trap 'echo - >> {log}' EXIT; {begun}; sleep 2"
+
+
+def most_at_once(log: Path) -> int:
+    """Return how many of those commands were under way together."""
+    inside = most = 0
+    for sign in log.read_text().split():
+        inside += 1 if sign == "+" else -1
+        most = max(most, inside)
+    return most
 
 
 class WindowedWorkChain(SlidingWindowWorkChain):

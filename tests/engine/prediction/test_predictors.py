@@ -231,7 +231,7 @@ def test_the_shipped_predictor_knows_how_wrong_it_is(shipped):
 
 def test_the_shipped_predictor_is_less_sure_of_what_it_has_not_seen(shipped):
     model, header, held_out = shipped
-    medians = {}
+    held_out, medians = held_out[::10], {}
     for scale in (0.6, 0.7, 1.0, 1.6):
         got = predict(model, header, held_out.replace(lattices=held_out.lattices * scale))
         names = ("predicted_dos_uncertainty", "predicted_formation_energy_std")

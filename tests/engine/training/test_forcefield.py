@@ -30,20 +30,44 @@ def crystals() -> CrystalSet:
     return labelled(60)
 
 
-def test_a_force_field_is_trained_and_loads(tmp_path, crystals):
-    crystals.save(tmp_path / "data.npz")
-    results = train.run(job(2), tmp_path)
-    assert (results.finished, results.done, results.output) == (True, 2, "forcefield.model")
-    assert {p.name for p in tmp_path.iterdir()} == {"data.npz", "forcefield.model", "history.json"}
-    assert set(results.details["metrics"]) >= {"energy_mae", "force_mae", "stress_mae", "n_held_out"}
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, crystals):
+    """The folder of a training of ten epochs, its results, and the force field."""
+    folder = tmp_path_factory.mktemp("trained")
+    crystals.save(folder / "data.npz")
+    results = train.run(job(10), folder)
+    return folder, results, forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), folder)
 
-    evaluator = forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), tmp_path)
-    one = crystals[40]
-    # the sign of the stress: the energy's derivative by an isotropic strain is that of the labels' convention
-    step = 1e-4
-    plus, minus = (evaluator.evaluate(one.replace(lattices=one.lattices * (1 + s))).energies[0] for s in (step, -step))
-    got = evaluator.evaluate(one).stresses[0]
-    assert np.trace(got) * one.volumes[0] == pytest.approx((plus - minus) / (2 * step), rel=1e-3, abs=1e-4)
+
+class TestTenEpochs:
+    """Looks at the same training."""
+
+    def test_a_force_field_is_trained_and_loads(self, trained, crystals):
+        folder, results, evaluator = trained
+        assert (results.finished, results.done, results.output) == (True, 10, "forcefield.model")
+        assert {p.name for p in folder.iterdir()} == {"data.npz", "forcefield.model", "history.json"}
+        assert set(results.details["metrics"]) >= {"energy_mae", "force_mae", "stress_mae", "n_held_out"}
+
+        one = crystals[40]
+        # the sign of the stress: the energy's derivative by an isotropic strain is that of the labels' convention
+        step = 1e-4
+        plus, minus = (evaluator.evaluate(one.replace(lattices=one.lattices * (1 + s))).energies[0] for s in (step, -step))
+        got = evaluator.evaluate(one).stresses[0]
+        assert np.trace(got) * one.volumes[0] == pytest.approx((plus - minus) / (2 * step), rel=1e-3, abs=1e-4)
+
+    def test_energies_weigh_more_in_the_second_stage(self, trained, crystals):
+        """The model is of that stage, even where an epoch of the first had a smaller loss by its own weights."""
+        folder, results, evaluator = trained
+        history = json.loads((folder / "history.json").read_text())
+        assert results.details["best_epoch"] > 6
+        assert history["validation_loss"][6] > history["validation_loss"][5]  # the same errors, weighed anew
+        energy = history["validation_energy_mae"][results.details["best_epoch"] - 1]
+        assert results.details["metrics"]["energy_mae"] == energy
+
+        _, held_out = split_by_system(crystals, 0.1, 1)
+        held_out = crystals[held_out]
+        error = evaluator.evaluate(held_out).energies - held_out.crystal_columns["energy"]
+        assert np.abs(error / held_out.n_atoms).mean() == pytest.approx(energy, rel=1e-3)
 
 
 def test_time_runs_out(tmp_path, crystals):
@@ -101,23 +125,6 @@ def test_the_last_epoch_is_kept_on_request(tmp_path, crystals):
     assert len(hashes) == 2
 
 
-def test_energies_weigh_more_in_the_second_stage(tmp_path, crystals):
-    """The model is of that stage, even where an epoch of the first had a smaller loss by its own weights."""
-    crystals.save(tmp_path / "data.npz")
-    results = train.run(job(10), tmp_path)
-    history = json.loads((tmp_path / "history.json").read_text())
-    assert results.details["best_epoch"] > 6
-    assert history["validation_loss"][6] > history["validation_loss"][5]  # the same errors, weighed anew
-    energy = history["validation_energy_mae"][results.details["best_epoch"] - 1]
-    assert results.details["metrics"]["energy_mae"] == energy
-
-    evaluator = forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), tmp_path)
-    _, held_out = split_by_system(crystals, 0.1, 1)
-    held_out = crystals[held_out]
-    error = evaluator.evaluate(held_out).energies - held_out.crystal_columns["energy"]
-    assert np.abs(error / held_out.n_atoms).mean() == pytest.approx(energy, rel=1e-3)
-
-
 class Until:
     """A clock that has time until an epoch is done."""
 
@@ -131,20 +138,21 @@ class Until:
         return self.done < self.epoch
 
 
-@pytest.mark.parametrize("stop", [2, 26], ids=["first stage", "second stage"])
-def test_a_training_is_taken_up_in_the_stage_that_it_had_reached(tmp_path, crystals, stop):
-    parameters, output = job(40).parameters, tmp_path / "forcefield.model"
+def test_a_training_is_taken_up_in_the_stage_that_it_had_reached(tmp_path, crystals):
+    """Of 24 epochs the first 14 are the first stage's; it is stopped once in each."""
+    parameters, output = job(24).parameters, tmp_path / "forcefield.model"
     epochs = []
-    for clock in (Until(stop), Until(41)):
+    for clock in (Until(2), Until(16), Until(25)):
         outcome = train_force_field(
             crystals, parameters, 1, tmp_path, output, tmp_path / "history.json", clock=clock, progress=clock.progress
         )
-        assert outcome.finished == (clock.epoch == 41)
+        assert outcome.finished == (clock.epoch == 25)
         epochs.append((outcome.best_epoch, outcome.epochs, sha256_of(output)))
-    assert stop <= epochs[0][1] < 40 == epochs[1][1]
-    assert (epochs[0][0] > 24) == (stop > 24) and epochs[1][0] > 24
-    assert epochs[0][2] != epochs[1][2]
-    assert outcome.history["epoch"] == list(range(1, 41))
+    (first, done, _), (second, later, _), (last, end, _) = epochs
+    assert 2 <= done < 16 <= later < end == 24
+    assert first <= 14 < min(second, last)
+    assert len({model for _, _, model in epochs}) == 3
+    assert outcome.history["epoch"] == list(range(1, 25))
 
 
 def test_patience_ends_the_first_stage_and_then_the_training(tmp_path, crystals):

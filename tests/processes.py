@@ -1,0 +1,44 @@
+"""Which tests run in one process and in which order, where there are several processes (``pytest -n``)."""
+
+from __future__ import annotations
+
+from xdist.scheduler import LoadScopeScheduling
+
+TOGETHER = (
+    "tests/integration/test_campaign.py",
+    "tests/cluster/test_campaign.py",
+    "tests/cluster/",
+    "tests/services/",
+    "tests/integration/test_tutorials.py",
+)
+"""Files and folders whose tests share a daemon, a cluster or services, the slowest first. Each other file is one part."""
+
+APART = ("training/test_forcefield.py", "test_remedies.py", "training/test_training.py")
+"""Ends of the paths of slow files whose tests, but for those of a class, share nothing and need not run in one process.
+They come next."""
+
+
+def place(path: str) -> int:
+    """Return the place of a file in the order of all."""
+    for number, group in enumerate(TOGETHER):
+        if path.startswith(group):
+            return number
+    return len(TOGETHER) + (not path.endswith(APART))
+
+
+class Scheduling(LoadScopeScheduling):
+    """Give each process the next part, in the order of the tests, when it begins with the last test of the part before."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, name, *_ = nodeid.split("::")
+        if path.endswith(APART):
+            return f"{path}::{name}"
+        return next((group for group in TOGETHER if path.startswith(group)), path)
+
+    def _reschedule(self, node) -> None:
+        if node.shutting_down:
+            return
+        if not self.workqueue:
+            node.shutdown()
+        elif self._pending_of(self.assigned_work[node]) <= 1:  # a process wants to know what comes next
+            self._assign_work_unit(node)
