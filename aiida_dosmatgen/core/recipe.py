@@ -44,7 +44,7 @@ class Recipe(Strict):
     cutoff: float = Field(70.0, gt=0)
     density_factor: float = Field(4.0, ge=4)
     scf_distance: float = Field(0.5, gt=0.01)
-    bands_distance: float = Field(0.25, gt=0.01)
+    bands_distance: float = Field(0.2, gt=0.01)
     interpolated_distance: float | None = Field(0.08, gt=0.01)
     smearing: str = "cold"
     degauss: float = Field(0.02, gt=0)
