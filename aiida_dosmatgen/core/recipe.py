@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pydantic import Field
 
+from .dft import kpoints_mesh
 from .strict import Strict
 
 HUND_MOMENTS = {"V": 3.0, "Cr": 5.0, "Mn": 5.0, "Fe": 4.0, "Co": 3.0, "Ni": 2.0}
@@ -30,6 +31,8 @@ class Recipe(Strict):
     :param density_factor: 4 for norm-conserving pseudopotentials, 8 or more for ultrasoft ones and PAW.
     :param scf_distance: largest distance of k-points of the self-consistent run in 1/Å, 2π included.
     :param bands_distance: the same for the run that gives the bands.
+    :param points_per_atom: least number of points of its whole mesh times the atoms of the cell. Electrons of metals as thin as
+        potassium move slowly, and their bands bend within less of the Brillouin zone.
     :param interpolated_distance: the same for the mesh on which states are counted; None counts those of the calculation.
     :param degauss: smearing in Ry.
     :param sigma: Gaussian broadening of the curves in eV (standard deviation).
@@ -41,10 +44,11 @@ class Recipe(Strict):
     :param functional: further inputs of the functional for the namelist SYSTEM, such as ``{"vdw_corr": "grimme-d3"}``.
     """
 
-    cutoff: float = Field(70.0, gt=0)
+    cutoff: float = Field(72.0, gt=0)
     density_factor: float = Field(4.0, ge=4)
     scf_distance: float = Field(0.5, gt=0.01)
-    bands_distance: float = Field(0.2, gt=0.01)
+    bands_distance: float = Field(0.25, gt=0.01)
+    points_per_atom: float = Field(800.0, ge=0)
     interpolated_distance: float | None = Field(0.08, gt=0.01)
     smearing: str = "cold"
     degauss: float = Field(0.02, gt=0)
@@ -59,6 +63,15 @@ class Recipe(Strict):
     def energies(self) -> np.ndarray:
         """The energies of the stored curves in eV, shape (n,)."""
         return self.low + self.spacing * np.arange(round((self.high - self.low) / self.spacing) + 1)
+
+    def bands_mesh(self, lattice: np.ndarray, n_atoms: int) -> tuple[int, int, int]:
+        """Return the mesh of the run that gives the bands.
+
+        :param lattice: lattice vectors as rows in Å, shape (3, 3).
+        """
+        points = (2 * np.pi) ** 3 / abs(np.linalg.det(lattice)) / self.bands_distance**3
+        denser = max(1.0, self.points_per_atom / n_atoms / points) ** (1 / 3)
+        return kpoints_mesh(lattice, self.bands_distance / denser)
 
     def text(self) -> str:
         """Everything that can change a label, to hash."""

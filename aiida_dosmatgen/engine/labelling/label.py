@@ -97,7 +97,7 @@ class _Steps:
     def label(self, start: float) -> CrystalSet:
         remedy = self._converge()
         scf = read_pw(self.folder, self.lattice)
-        mesh = kpoints_mesh(self.lattice, self.recipe.bands_distance)
+        mesh = self.recipe.bands_mesh(self.lattice, len(self.symbols))
         self._bands(mesh)
         fine = read_pw(self.folder, self.lattice)
         projections = project(self.projwfc, self.folder, len(self.symbols), fine.eigenvalues.shape, self.seconds)

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...core.bands import irreducible_mesh
 from ...core.crystals import CrystalSet
-from ...core.dft import kpoints_mesh
 
 _LOOK_AHEAD = 200
 
 
-def relative_cost(crystal: CrystalSet, n_electrons: float, distance: float, spin: bool) -> float:
+def relative_cost(crystal: CrystalSet, n_electrons: float, mesh: Sequence[int], spin: bool) -> float:
     """Return what a run on a mesh costs, up to a factor: irreducible k-points × volume × bands, and a term for many bands.
 
-    :param distance: of the k-points in 1/Å, 2π included.
+    :param mesh: divisions of the mesh.
     """
     cell = (crystal.lattices[0], crystal.fractional, crystal.numbers)
-    mapping, _ = irreducible_mesh(kpoints_mesh(crystal.lattices[0], distance), cell)
+    mapping, _ = irreducible_mesh(mesh, cell)
     bands = n_electrons / 2 + 2 * len(crystal.numbers) + 4
     return len(np.unique(mapping)) * float(crystal.volumes[0]) * bands * (1 + bands / 40) * (2 if spin else 1)
 

@@ -1,4 +1,4 @@
-"""Labels by the recipe, with real pw.x and projwfc.x on Debian's pseudopotentials: any folder with one for each element does."""
+"""Labels by the recipe, with real pw.x and projwfc.x on Debian's pseudopotentials: any folder of one for each element does."""
 
 import shutil
 from pathlib import Path
@@ -17,7 +17,7 @@ from aiida_dosmatgen.engine.labelling.pseudopotentials import read_folder
 from aiida_dosmatgen.engine.labelling.records import Records, compute_all
 
 DEBIAN = Path("/usr/share/espresso/pseudo")
-COARSE = Recipe(cutoff=18, scf_distance=0.7, bands_distance=0.5)
+COARSE = Recipe(cutoff=18, scf_distance=0.7, bands_distance=0.5, points_per_atom=0)
 SILICON = CrystalSet.from_ase(bulk("Si"))
 
 
@@ -58,7 +58,7 @@ def test_a_denser_mesh_says_nearly_the_same(silicon, pseudos):
 
 
 def test_iron_is_magnetic(pseudos):
-    recipe = Recipe(cutoff=28, density_factor=9, scf_distance=0.5, bands_distance=0.5)
+    recipe = Recipe(cutoff=28, density_factor=9, scf_distance=0.5, bands_distance=0.5, points_per_atom=0)
     iron = label_crystal(symmetrised(CrystalSet.from_ase(bulk("Fe"))), recipe, pseudos)
     assert iron.crystal_columns["magnetization"][0, 0] == pytest.approx(2.2, rel=0.1)
     assert iron.atom_columns["moment"][0] == pytest.approx(2.2, rel=0.15)
@@ -120,3 +120,11 @@ def test_headers_of_pseudopotentials(pseudos, tmp_path):
     (tmp_path / "Si.upf").write_text("nothing of the kind")
     with pytest.raises(ValueError, match="is it a UPF file"):
         read_folder(tmp_path)
+
+
+def test_thin_metals_have_denser_meshes():
+    silicon, potassium = bulk("Si"), bulk("K")
+    recipe = Recipe()
+    assert recipe.bands_mesh(silicon.cell.array, 2) == (9, 9, 9)
+    assert recipe.bands_mesh(potassium.cell.array, 1) == (11, 11, 11)
+    assert Recipe(points_per_atom=0).bands_mesh(potassium.cell.array, 1) == (7, 7, 7)

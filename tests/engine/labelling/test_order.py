@@ -20,7 +20,7 @@ def test_rare_elements_come_early_and_cheap_crystals_first():
 
 def test_low_symmetry_spin_and_size_cost():
     cube, triclinic = of(14), of(14).replace(lattices=np.array([[[4, 0, 0], [0.5, 4.1, 0], [0.3, 0.7, 3.9]]]))
-    cost = relative_cost(cube, 4, 0.3, spin=False)
-    assert relative_cost(triclinic, 4, 0.3, spin=False) > 5 * cost
-    assert relative_cost(cube, 4, 0.3, spin=True) == 2 * cost
-    assert relative_cost(cube, 40, 0.3, spin=False) > 2 * cost
+    cost = relative_cost(cube, 4, (6, 6, 6), spin=False)
+    assert relative_cost(triclinic, 4, (6, 6, 6), spin=False) > 5 * cost
+    assert relative_cost(cube, 4, (6, 6, 6), spin=True) == 2 * cost
+    assert relative_cost(cube, 40, (6, 6, 6), spin=False) > 2 * cost
