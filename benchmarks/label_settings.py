@@ -6,7 +6,7 @@ For each crystal, against the densest mesh and the highest cutoff that are tried
 - the mesh of the self-consistent run behind it, with the same mesh of the bands;
 - the cutoff, with the same two coarse meshes.
 
-Errors are mean absolute differences of site curves in states/eV/atom (:func:`aiida_dosmatgen.core.curves.compare`), −10 to 10 eV;
+Errors are mean absolute differences of site curves in states/eV/atom (``core.curves.compare``) from −10 to 10 eV;
 costs are CPU seconds of pw.x and projwfc.x. Each crystal's figures are kept as soon as they are there, and not computed again.
 
     python benchmarks/label_settings.py --crystals crystals.npz --pseudos FOLDER --records build/label-settings
