@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..recipe import Recipe
 from ..strict import Strict
 from .base import Job, Written
 
@@ -52,6 +53,11 @@ class Splits(Strict):
 class LabelJob(Job):
     """Label crystals with Quantum ESPRESSO, ``workers`` at a time; records in ``directory`` are never computed twice.
 
+    :param recipe: computes labels over the periodic table, resolved by spin and channel, on the pseudopotentials of
+        ``pseudo_directory``; the crystals have the columns ``source`` and ``id``. Of ``settings`` it takes the commands and the
+        time. None: the labels that the shipped models learnt from.
+    :param shards: a folder to which what is new is added as a shard, with a manifest; needs a ``recipe``.
+
     :param max_cost: leave out crystals that are estimated to cost more core seconds than this.
     :param split: adds the column ``split``; crystals that it keeps for tests are never trained on. None adds none.
     """
@@ -59,6 +65,8 @@ class LabelJob(Job):
     kind: Literal["label"] = "label"
     crystals: str
     settings: LabelSettings = LabelSettings()
+    recipe: Recipe | None = None
+    shards: Written | None = None
     max_cost: float | None = Field(None, gt=0)
     split: Splits | None = None
     workers: int = Field(1, ge=1)

@@ -8,8 +8,13 @@ import numpy as np
 
 from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
+from ...core.errors import ContentError
 from ...core.job import LabelJob, Results, sha256_of
+from ...core.recipe import Recipe
+from ..labelling.pseudopotentials import read_folder
 from ..labelling.pwscf import estimated_cost, gather, label, record_path
+from ..labelling.records import Records, compute_all
+from ..labelling.shards import add_shard
 from ..training.splits import assign, leak, summary
 from . import Clock, Progress, results
 
@@ -24,6 +29,8 @@ def run(job: LabelJob, folder: Path) -> Results:
 
     :raises ContentError: if the crystals cannot be read, or Quantum ESPRESSO is not installed.
     """
+    if job.recipe is not None:
+        return _by_recipe(job, job.recipe, folder)
     clock = Clock(job.runtime.max_seconds)
     crystals = CrystalSet.load(folder / job.crystals)
     if job.max_cost is not None:
@@ -52,6 +59,36 @@ def run(job: LabelJob, folder: Path) -> Results:
     (folder / "data_card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
     details = {"statuses": counts, "computed_in_this_run": rate, "splits": card.get("splits")}
     done = len(crystals) - counts.get("not computed", 0)
+    return results(job, folder, clock, output=job.output, done=done, of=len(crystals), details=details)
+
+
+def _by_recipe(job: LabelJob, recipe: Recipe, folder: Path) -> Results:
+    """Label crystals by a recipe, and add what is new to the shards if there are any."""
+    clock = Clock(job.runtime.max_seconds)
+    if job.pseudo_directory is None:
+        raise ContentError("a recipe needs a folder of pseudopotentials; give pseudo_directory")
+    crystals = CrystalSet.load(folder / job.crystals)
+    pseudos = read_folder(folder / job.pseudo_directory)
+    records = Records(folder / job.directory / "records", recipe, pseudos)
+    settings = job.settings
+    progress = Progress("crystals labelled", len(crystals))
+    before = sum(records.path(crystal).exists() for crystal in crystals)
+    running = compute_all(
+        records, crystals, job.workers, settings.max_seconds_per_crystal, settings.pw_command, settings.projwfc_command
+    )
+    for done, (row, status) in enumerate(running, 1):
+        progress(done, "" if status == "ok" else f"crystal {row}: {status}")
+        if done < len(crystals) and not clock.allows():
+            running.close()
+            break
+    labelled, counts = records.gather(crystals)
+    labelled.save(folder / job.output)
+    if job.shards is not None:
+        files = {upf.path.name: upf.sha256 for upf in pseudos.values()}
+        add_shard(folder / job.shards, labelled, {"recipe": recipe.model_dump(), "pseudopotentials": files})
+    done = len(crystals) - counts.get("not computed", 0)
+    rate = {"structures": done - before, "wall_seconds": round(clock.seconds, 1), "workers": job.workers}
+    details = {"statuses": counts, "computed_in_this_run": rate}
     return results(job, folder, clock, output=job.output, done=done, of=len(crystals), details=details)
 
 

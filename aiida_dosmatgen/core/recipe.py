@@ -1,0 +1,153 @@
+"""How Quantum ESPRESSO computes the density of states of a crystal: one recipe, for the executable and the work chains.
+
+A self-consistent run on a coarse mesh with few bands gives the density; a second run on a denser mesh gives more bands from it;
+projwfc.x says where each state is. What the meshes cost and how far off they leave the curve is measured by
+``benchmarks/label_settings.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pydantic import Field
+
+from .dft import kpoints_mesh
+from .strict import Strict
+
+HUND_MOMENTS = {"V": 3.0, "Cr": 5.0, "Mn": 5.0, "Fe": 4.0, "Co": 3.0, "Ni": 2.0}
+"""Spin moments in μB from which magnetic elements start: those of the free ions 3dⁿ by Hund's rule."""
+
+OTHER_MOMENT = 0.1
+"""μB from which the other elements of a magnetic crystal start, so that nothing keeps them at zero."""
+
+
+class Recipe(Strict):
+    """Settings of the runs, the same for a whole set of labels so that their energies can be compared.
+
+    :param cutoff: plane-wave cutoff in Ry, one for all elements; that of the density is ``density_factor`` times as high.
+    :param density_factor: 4 for norm-conserving pseudopotentials, 8 or more for ultrasoft ones and PAW.
+    :param scf_distance: largest distance of k-points of the self-consistent run in 1/Å, 2π included.
+    :param bands_distance: the same for the run that gives the bands.
+    :param points_per_atom: least number of points of its whole mesh times the atoms of the cell. Electrons of metals as thin as
+        potassium move slowly, and their bands bend within less of the Brillouin zone.
+    :param interpolated_distance: the same for the mesh on which states are counted; None counts those of the calculation.
+    :param degauss: smearing in Ry.
+    :param sigma: Gaussian broadening of the curves in eV (standard deviation).
+    :param low: first energy of the stored curves in eV.
+    :param high: last energy of the stored curves in eV.
+    :param spacing: distance of the stored energies in eV; half of σ loses nothing.
+    :param moments: magnetic elements, and the moment in μB from which each of their atoms starts. Crystals with none
+        of them are computed without spin.
+    :param functional: further inputs of the functional for the namelist SYSTEM, such as ``{"vdw_corr": "grimme-d3"}``.
+    """
+
+    cutoff: float = Field(72.0, gt=0)
+    density_factor: float = Field(4.0, ge=4)
+    scf_distance: float = Field(0.5, gt=0.01)
+    bands_distance: float = Field(0.25, gt=0.01)
+    points_per_atom: float = Field(800.0, ge=0)
+    interpolated_distance: float | None = Field(0.08, gt=0.01)
+    smearing: str = "cold"
+    degauss: float = Field(0.02, gt=0)
+    sigma: float = Field(0.3, gt=0)
+    low: float = -20.0
+    high: float = 10.0
+    spacing: float = Field(0.15, gt=0)
+    moments: dict[str, float] = HUND_MOMENTS
+    functional: dict[str, float | int | str | bool] = {}
+
+    @property
+    def energies(self) -> np.ndarray:
+        """The energies of the stored curves in eV, shape (n,)."""
+        return self.low + self.spacing * np.arange(round((self.high - self.low) / self.spacing) + 1)
+
+    def bands_mesh(self, lattice: np.ndarray, n_atoms: int) -> tuple[int, int, int]:
+        """Return the mesh of the run that gives the bands.
+
+        :param lattice: lattice vectors as rows in Å, shape (3, 3).
+        """
+        points = (2 * np.pi) ** 3 / abs(np.linalg.det(lattice)) / self.bands_distance**3
+        denser = max(1.0, self.points_per_atom / n_atoms / points) ** (1 / 3)
+        return kpoints_mesh(lattice, self.bands_distance / denser)
+
+    def text(self) -> str:
+        """Everything that can change a label, to hash."""
+        return json.dumps(self.model_dump(), sort_keys=True)
+
+    def magnetic(self, symbols: Sequence[str]) -> bool:
+        """Say whether a crystal with these atoms is computed with spin."""
+        return bool(set(symbols) & set(self.moments))
+
+
+REMEDIES: tuple[dict, ...] = (
+    {},
+    {"electron_maxstep": 150, "mixing_mode": "local-TF", "mixing_beta": 0.3},
+    {"electron_maxstep": 250, "mixing_beta": 0.1, "mixing_ndim": 12},
+    {"electron_maxstep": 250, "mixing_beta": 0.2, "diagonalization": "cg", "smearing": "gaussian"},
+)
+"""What is tried in turn, each once, for a crystal whose self-consistent field does not converge."""
+
+
+def n_bands(n_electrons: float, n_atoms: int) -> int:
+    """Bands of the second run: the occupied ones and two for each atom, and four."""
+    return math.ceil(n_electrons / 2 + 2 * n_atoms + 4)
+
+
+def scf_namelists(
+    recipe: Recipe, symbols: Sequence[str], valences: Mapping[str, float], remedy: Mapping | None = None, symmetry: bool = True
+) -> dict[str, dict]:
+    """Return the namelists of the self-consistent run, with forces.
+
+    :param symbols: of the atoms.
+    :param valences: valence electrons of each element.
+    :param remedy: changes, one of :data:`REMEDIES`.
+    :param symmetry: whether pw.x uses the symmetry that it finds.
+    """
+    remedy = dict(remedy or {})
+    smearing = remedy.pop("smearing", recipe.smearing)
+    return {
+        "CONTROL": {"calculation": "scf", "tprnfor": True},
+        "SYSTEM": _system(recipe, symbols, valences, smearing, symmetry),
+        "ELECTRONS": {"conv_thr": 1e-8 * len(symbols), "mixing_beta": 0.4, "electron_maxstep": 80, **remedy},
+    }
+
+
+def bands_namelists(
+    recipe: Recipe,
+    symbols: Sequence[str],
+    valences: Mapping[str, float],
+    bands: int,
+    symmetry: bool = True,
+    diagonalization: str = "david",
+) -> dict[str, dict]:
+    """Return the namelists of the run that gives the bands on the denser mesh, from the density of the first.
+
+    A Davidson space of four times the bands converges where the default does not, in half of the time.
+    """
+    solver = {"diago_david_ndim": 4} if diagonalization == "david" else {"diagonalization": diagonalization}
+    return {
+        "CONTROL": {"calculation": "nscf"},
+        "SYSTEM": {**_system(recipe, symbols, valences, recipe.smearing, symmetry), "nbnd": bands},
+        "ELECTRONS": {"conv_thr": 1e-8 * len(symbols), "diago_thr_init": 1e-6, **solver},
+    }
+
+
+def _system(recipe: Recipe, symbols: Sequence[str], valences: Mapping[str, float], smearing: str, symmetry: bool) -> dict:
+    system: dict = {
+        "ecutwfc": recipe.cutoff,
+        "ecutrho": recipe.density_factor * recipe.cutoff,
+        "occupations": "smearing",
+        "smearing": smearing,
+        "degauss": recipe.degauss,
+        **recipe.functional,
+    }
+    if recipe.magnetic(symbols):
+        system["nspin"] = 2
+        # pw.x takes it as a share of the valence electrons
+        system["starting_magnetization"] = {s: recipe.moments.get(s, OTHER_MOMENT) / valences[s] for s in sorted(set(symbols))}
+    if not symmetry:
+        system |= {"nosym": True, "noinv": True}
+    return system

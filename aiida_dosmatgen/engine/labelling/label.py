@@ -1,0 +1,165 @@
+"""Labels of one crystal: its energy, forces and density of states by the recipe of :mod:`...core.recipe`."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import spglib
+
+from ...core.bands import CHANNELS, Bands, density_of_states
+from ...core.crystals import CrystalSet
+from ...core.dft import kpoints_mesh
+from ...core.elements import SYMBOLS
+from ...core.recipe import REMEDIES, Recipe, bands_namelists, n_bands, scf_namelists
+from .espresso import NotConverged, RunFailure, project, pw_text, read_pw, run
+from .pseudopotentials import Upf
+
+_ALMOST_SYMMETRIC = ("d_matrix", "not orthogonal operation")  # what projwfc.x and pw.x say of cells that are off by 1e-7
+_BANDS_LEFT = "bands are not converged"
+_SYMPREC = 1e-3  # Å, within which a crystal is made symmetric before it is computed
+
+
+def label_crystal(
+    crystal: CrystalSet,
+    recipe: Recipe,
+    pseudos: Mapping[str, Upf],
+    seconds: float = 900.0,
+    pw: Sequence[str] = ("pw.x",),
+    projwfc: Sequence[str] = ("projwfc.x",),
+) -> CrystalSet:
+    """Compute a crystal and return it with its labels.
+
+    Columns of the crystal: ``energy`` (eV), ``zero`` (eV, absolute), ``gap`` (eV), ``low`` and ``high`` (eV, relative to the
+    zero), ``n_electrons``, ``projected`` (share of the occupied states that the projectors saw), ``magnetization`` (2,; total
+    and absolute, μB), ``seconds``, ``remedy`` (its number, 0 for none).
+
+    Columns of the atoms: ``forces`` (3,; eV/Å), ``moment`` (μB), ``dos`` (2, 4, n; states/eV by spin and channel s, p, d, f
+    on the recipe's energies, in half precision; without spin both halves are equal).
+
+    :param seconds: in all, for all that is tried.
+    :raises RunFailure: with the reason, if it cannot be labelled.
+    :raises MissingProgram: if Quantum ESPRESSO is not installed.
+    """
+    start = time.monotonic()
+    defect = crystal.defect()
+    if defect:
+        raise RunFailure(defect)
+    symbols = [SYMBOLS[z] for z in crystal.numbers]
+    for symbol in sorted(set(symbols)):
+        if symbol not in pseudos:
+            raise RunFailure(f"no pseudopotential for {symbol}")
+        if not pseudos[symbol].wavefunctions:
+            raise RunFailure(f"the pseudopotential of {symbol} has no atomic wavefunctions, so that nothing can be projected")
+    folder = Path(tempfile.mkdtemp(prefix="label-"))
+    try:
+        steps = _Steps(crystal, symbols, recipe, pseudos, folder, start + seconds, pw, projwfc)
+        try:
+            return steps.label(start)
+        except RunFailure as exception:
+            if not any(words in str(exception) for words in _ALMOST_SYMMETRIC):
+                raise
+        steps.symmetry = False
+        return steps.label(start)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Steps:
+    """The runs on one crystal, in a folder that they share."""
+
+    def __init__(
+        self,
+        crystal: CrystalSet,
+        symbols: Sequence[str],
+        recipe: Recipe,
+        pseudos: Mapping[str, Upf],
+        folder: Path,
+        deadline: float,
+        pw: Sequence[str],
+        projwfc: Sequence[str],
+    ) -> None:
+        self.crystal, self.symbols, self.recipe, self.pseudos, self.folder = crystal, symbols, recipe, pseudos, folder
+        self.deadline, self.pw, self.projwfc, self.symmetry = deadline, pw, projwfc, True
+        self.lattice = crystal.lattices[0]
+        self.valences = {s: pseudos[s].valence for s in set(symbols)}
+        self.n_electrons = sum(self.valences[s] for s in symbols)
+
+    @property
+    def seconds(self) -> float:
+        """What is left of the time."""
+        return self.deadline - time.monotonic()
+
+    def label(self, start: float) -> CrystalSet:
+        remedy = self._converge()
+        scf = read_pw(self.folder, self.lattice)
+        mesh = self.recipe.bands_mesh(self.lattice, len(self.symbols))
+        self._bands(mesh)
+        fine = read_pw(self.folder, self.lattice)
+        projections = project(self.projwfc, self.folder, len(self.symbols), fine.eigenvalues.shape, self.seconds)
+        bands = Bands(fine.eigenvalues, projections.values, fine.weights, self.n_electrons, fine.kpoints, mesh)
+        cell = (self.lattice, self.crystal.fractional, self.crystal.numbers)
+        curves, zero = density_of_states(
+            bands, cell, self.recipe.energies, self.recipe.sigma, self.recipe.interpolated_distance, CHANNELS
+        )
+        values = curves.values if scf.magnetization else np.repeat(curves.values / 2, 2, axis=1)
+        one = {
+            "energy": scf.energy,
+            "zero": zero,
+            "gap": curves.gap,
+            "low": curves.low,
+            "high": curves.high,
+            "n_electrons": self.n_electrons,
+            "projected": curves.projected,
+            "magnetization": scf.magnetization or (0.0, 0.0),
+            "seconds": round(time.monotonic() - start, 1),
+            "remedy": remedy,
+        }
+        forces = np.zeros((len(self.symbols), 3)) if scf.forces is None else scf.forces
+        return self.crystal.with_columns(
+            crystal={name: np.array([value]) for name, value in one.items()},
+            atom={"forces": forces, "moment": projections.moments, "dos": values.astype(np.float16)},
+        )
+
+    def _converge(self) -> int:
+        """Run the self-consistent field by the first remedy that does, and return its number."""
+        mesh = kpoints_mesh(self.lattice, self.recipe.scf_distance)
+        for number, remedy in enumerate(REMEDIES):
+            namelists = scf_namelists(self.recipe, self.symbols, self.valences, remedy, self.symmetry)
+            try:
+                run(self.pw, self._text(namelists, mesh), self.folder, self.seconds)
+                return number
+            except NotConverged:
+                shutil.rmtree(self.folder / "pwscf.save", ignore_errors=True)
+        raise NotConverged(f"the self-consistent field did not converge in any of {len(REMEDIES)} ways")
+
+    def _bands(self, mesh: tuple[int, int, int]) -> None:
+        n = n_bands(self.n_electrons, len(self.symbols))
+        for solver in ("david", "cg"):
+            namelists = bands_namelists(self.recipe, self.symbols, self.valences, n, self.symmetry, solver)
+            try:
+                run(self.pw, self._text(namelists, mesh), self.folder, self.seconds)
+                return
+            except RunFailure as exception:
+                if _BANDS_LEFT not in str(exception) or solver == "cg":
+                    raise
+
+    def _text(self, namelists: Mapping[str, Mapping], mesh: Sequence[int]) -> str:
+        return pw_text(namelists, self.symbols, self.lattice, self.crystal.fractional, mesh, self.pseudos, self.folder)
+
+
+def symmetrised(crystal: CrystalSet) -> CrystalSet:
+    """Return a crystal in the primitive standard cell, with the symmetry that it has within 0.001 Å; columns are left out.
+
+    :raises RunFailure: if its symmetry cannot be told.
+    """
+    parts = (crystal.lattices[0].tolist(), crystal.fractional.tolist(), crystal.numbers.tolist())
+    cell = spglib.standardize_cell(parts, to_primitive=True, no_idealize=False, symprec=_SYMPREC)
+    if cell is None:
+        raise RunFailure("the symmetry cannot be told")
+    lattice, fractional, numbers = (np.asarray(part) for part in cell)
+    return CrystalSet(np.array([len(numbers)]), numbers, fractional, lattice[None])

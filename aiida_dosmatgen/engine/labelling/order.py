@@ -1,0 +1,43 @@
+"""In which order crystals are labelled: the cheap ones first, and such that each beginning of the list has all elements."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...core.bands import irreducible_mesh
+from ...core.crystals import CrystalSet
+
+_LOOK_AHEAD = 200
+
+
+def relative_cost(crystal: CrystalSet, n_electrons: float, mesh: Sequence[int], spin: bool) -> float:
+    """Return what a run on a mesh costs, up to a factor: irreducible k-points × volume × bands, and a term for many bands.
+
+    :param mesh: divisions of the mesh.
+    """
+    cell = (crystal.lattices[0], crystal.fractional, crystal.numbers)
+    mapping, _ = irreducible_mesh(mesh, cell)
+    bands = n_electrons / 2 + 2 * len(crystal.numbers) + 4
+    return len(np.unique(mapping)) * float(crystal.volumes[0]) * bands * (1 + bands / 40) * (2 if spin else 1)
+
+
+def balanced(crystals: CrystalSet, costs: np.ndarray) -> np.ndarray:
+    """Return the rows of a set in the order in which to compute them, shape (N,).
+
+    Of the 200 cheapest crystals that are left, the next is the one whose rarest element so far has come least often.
+
+    :param costs: shape (N,).
+    """
+    elements = [set(crystals.numbers[a:b].tolist()) for a, b in zip(crystals.offsets, crystals.offsets[1:], strict=False)]
+    left = np.argsort(costs, kind="stable").tolist()
+    seen: Counter[int] = Counter()
+    order = []
+    while left:
+        best = min(range(min(_LOOK_AHEAD, len(left))), key=lambda i: (min(seen[z] for z in elements[left[i]]), i))
+        row = left.pop(best)
+        seen.update(elements[row])
+        order.append(row)
+    return np.array(order)

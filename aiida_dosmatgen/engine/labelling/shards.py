@@ -1,0 +1,94 @@
+"""A data set that grows: shards of labelled crystals that are never written again, and a manifest that lists them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...core.crystals import CrystalSet
+from ...core.errors import ContentError
+from ...core.files import replacing, write_synced
+from ...core.job import sha256_of
+
+MANIFEST = "manifest.json"
+_FORMAT, _VERSION = "dosmatgen-shards", 1
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Return the manifest of a folder of shards; an empty one if there is none.
+
+    :raises ContentError: if it is none, or newer than this version.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return {"format": _FORMAT, "version": _VERSION, "shards": []}
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as exception:
+        raise ContentError(f"{path} is not JSON: {exception}") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != _FORMAT:
+        raise ContentError(f"{path} is not a manifest of labelled crystals")
+    if manifest["version"] > _VERSION:
+        raise ContentError(f"{path} has version {manifest['version']}, newer than {_VERSION}; update aiida-dosmatgen")
+    return manifest
+
+
+def add_shard(folder: Path, crystals: CrystalSet, settings: Mapping[str, Any]) -> Path | None:
+    """Write the crystals that no shard has yet as a new shard, and list it in the manifest, last of all.
+
+    Crystals are known by the columns ``source`` and ``id``.
+
+    :param settings: how the labels were computed; all shards of a manifest have the same.
+    :return: the shard, None if there was nothing new.
+    :raises ContentError: if the settings differ from those of the manifest.
+    """
+    manifest = read_manifest(folder)
+    if manifest.setdefault("settings", dict(settings)) != dict(settings):
+        raise ContentError(f"the labels of {folder} were computed with other settings; make a folder of their own for these")
+    known = {name for shard in manifest["shards"] for name in shard["crystals"]}
+    names = names_of(crystals)
+    new = [i for i, name in enumerate(names) if name not in known]
+    if not new:
+        return None
+    number = len(manifest["shards"]) + 1
+    path = folder / f"shard-{number:04d}.npz"
+    folder.mkdir(parents=True, exist_ok=True)
+    crystals[new].save(path)
+    manifest["shards"].append(
+        {"file": path.name, "sha256": sha256_of(path), "n_crystals": len(new), "crystals": [names[i] for i in new]}
+    )
+    with replacing(folder / MANIFEST) as partial:
+        write_synced(partial, (json.dumps(manifest, indent=1) + "\n").encode())
+    return path
+
+
+def load_shards(folder: Path) -> CrystalSet:
+    """Return all crystals of the shards that a manifest lists.
+
+    :raises ContentError: if a shard is missing, or not what the manifest says.
+    """
+    parts = []
+    for shard in read_manifest(folder)["shards"]:
+        path = folder / shard["file"]
+        if not path.exists() or sha256_of(path) != shard["sha256"]:
+            raise ContentError(f"{path} is missing or not the file that {MANIFEST} lists; get the folder again")
+        parts.append(CrystalSet.load(path))
+    if not parts:
+        raise ContentError(f"{folder} has no {MANIFEST} that lists shards")
+    return CrystalSet.concatenate(parts)
+
+
+def names_of(crystals: CrystalSet) -> list[str]:
+    """Return ``source:id`` of each crystal.
+
+    :raises ContentError: if a column is missing.
+    """
+    columns = crystals.crystal_columns
+    for name in ("source", "id"):
+        if name not in columns:
+            raise ContentError(f"the crystals have no column {name!r}, by which a shard knows them")
+    return [f"{s}:{i}" for s, i in zip(np.char.strip(columns["source"]), np.char.strip(columns["id"]), strict=True)]

@@ -1,0 +1,26 @@
+import numpy as np
+
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.engine.labelling.order import balanced, relative_cost
+
+
+def of(*numbers):
+    n = len(numbers)
+    return CrystalSet([n], numbers, np.linspace(0, 1, n, endpoint=False)[:, None].repeat(3, 1), 4.0 * np.eye(3)[None])
+
+
+def test_rare_elements_come_early_and_cheap_crystals_first():
+    crystals = CrystalSet.concatenate([of(14), of(14, 14), of(14, 6), of(72), of(14)])
+    order = balanced(crystals, np.array([1.0, 2.0, 3.0, 9.0, 1.5]))
+    assert sorted(order) == [0, 1, 2, 3, 4]
+    assert order[0] == 0
+    assert set(order[1:3]) == {2, 3}  # carbon and hafnium, which nothing before has
+    assert order[-2:].tolist() == [4, 1]
+
+
+def test_low_symmetry_spin_and_size_cost():
+    cube, triclinic = of(14), of(14).replace(lattices=np.array([[[4, 0, 0], [0.5, 4.1, 0], [0.3, 0.7, 3.9]]]))
+    cost = relative_cost(cube, 4, (6, 6, 6), spin=False)
+    assert relative_cost(triclinic, 4, (6, 6, 6), spin=False) > 5 * cost
+    assert relative_cost(cube, 4, (6, 6, 6), spin=True) == 2 * cost
+    assert relative_cost(cube, 40, (6, 6, 6), spin=False) > 2 * cost
