@@ -87,15 +87,15 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml
 	$(PIP) install --progress-bar off --quiet $(TORCH)
-	$(PIP) install --progress-bar off --quiet --editable '.[engine]'
+	$(PIP) install --progress-bar off --quiet --editable '.[all]'
 	@touch $@
 
 $(VENV)/.installed-tests: $(VENV)/.installed
-	$(PIP) install --progress-bar off --quiet --editable '.[engine,tests]'
+	$(PIP) install --progress-bar off --quiet --editable '.[all,tests]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed-tests
-	$(PIP) install --progress-bar off --quiet --editable '.[engine,tests,docs]'
+	$(PIP) install --progress-bar off --quiet --editable '.[all,tests,docs]'
 	@touch $@
 
 DATASET := aiida_dosmatgen/datasets/debian-pbe
