@@ -66,8 +66,8 @@ screenshots: $(VENV)/.installed-docs ## draw the pictures of the documentation a
 	aiida-dosmatgen report -o build/campaign.html
 	python docs/make_screenshots.py build/campaign.html
 
-wheel: $(VENV)/.installed-tests ## build dist/*.whl, and try it in a fresh environment of every Python from 3.10 to 3.13 that is here
-	scripts/try-wheel
+wheel: $(VENV)/.installed-tests ## build dist/*.whl and dist/*.tar.gz, and try them in fresh environments of every Python from 3.10 to 3.13 that is here
+	TORCH='$(TORCH)' scripts/try-wheel
 
 system-packages:
 	@scripts/install-system-packages
