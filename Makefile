@@ -57,6 +57,7 @@ lint: $(VENV)/.installed-tests ## style, import contracts, types
 	mypy
 
 docs: $(VENV)/.installed-docs ## the documentation, in docs/_build/html
+	@rm -rf docs/reference/api  # pages of modules that are gone
 	sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
