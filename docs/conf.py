@@ -50,6 +50,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 add_module_names = False
+maximum_signature_line_length = 88
 
 html_theme = "sphinx_book_theme"
 html_title = f"aiida-dosmatgen {release}"
