@@ -72,6 +72,7 @@ lint: $(VENV)/.installed-tests ## style, import contracts, types
 	mypy
 
 docs: $(VENV)/.installed-docs ## the documentation, in docs/_build/html
+	@rm -rf docs/reference/api  # pages of modules that are gone
 	sphinx-build -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
@@ -81,8 +82,8 @@ screenshots: $(VENV)/.installed-docs ## draw the pictures of the documentation a
 	aiida-dosmatgen report -o build/campaign.html
 	python docs/make_screenshots.py build/campaign.html
 
-wheel: $(VENV)/.installed-tests ## build dist/*.whl, and try it in a fresh environment of every Python from 3.10 to 3.13 that is here
-	scripts/try-wheel
+wheel: $(VENV)/.installed-tests ## build dist/*.whl and dist/*.tar.gz, and try them in fresh environments of every Python from 3.10 to 3.13 that is here
+	TORCH='$(TORCH)' scripts/try-wheel
 
 system-packages:
 	@scripts/install-system-packages
@@ -102,15 +103,15 @@ $(VENV)/.created:
 
 $(VENV)/.installed: $(VENV)/.created pyproject.toml
 	$(PIP) install --progress-bar off --quiet $(TORCH)
-	$(PIP) install --progress-bar off --quiet --editable '.[engine]'
+	$(PIP) install --progress-bar off --quiet --editable '.[all]'
 	@touch $@
 
 $(VENV)/.installed-tests: $(VENV)/.installed
-	$(PIP) install --progress-bar off --quiet --editable '.[engine,tests]'
+	$(PIP) install --progress-bar off --quiet --editable '.[all,tests]'
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed-tests
-	$(PIP) install --progress-bar off --quiet --editable '.[engine,tests,docs]'
+	$(PIP) install --progress-bar off --quiet --editable '.[all,tests,docs]'
 	@touch $@
 
 DATASET := aiida_dosmatgen/datasets/debian-pbe

@@ -19,6 +19,12 @@ PAGES = sorted([*ROOT.glob("*.md"), *(page for page in ROOT.glob("docs/**/*.md")
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 BLOCK = re.compile(r"^```(?P<language>[a-z][^\n`]*)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
 
+TOP = {path.name for folder in (ROOT, ROOT / "aiida_dosmatgen") for path in folder.iterdir() if path.is_dir()} - {
+    "build",
+    "dist",
+}
+"""Folders at the top of the repository or of the package."""
+
 RUN_ELSEWHERE = {
     ("docs/how-to/generation.md", "python"): "tests/test_generation_page.py",
     ("docs/how-to/generation.md", "json"): "tests/test_generation_page.py",
@@ -161,6 +167,14 @@ def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
         if not link.startswith("http"):
             assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_files_that_are_named_are_there(page):
+    """A path in code type is one of the repository, or begins below the package."""
+    for path in re.findall(r"`((?:[a-z_]+/)+[a-z_]*(?:\.py|\.yaml)?)`", page.read_text()):
+        if path.partition("/")[0] in TOP:
+            assert any((folder / path).exists() for folder in (ROOT, ROOT / "aiida_dosmatgen")), path
 
 
 def test_all_processes_are_in_the_reference():

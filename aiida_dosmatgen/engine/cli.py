@@ -27,6 +27,7 @@ _JOBS = {
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
 }
 
+_LIBRARIES = {"torch", "torch_geometric", "mace", "safetensors", "spglib", "matscipy"}  # what the extra ``engine`` brings
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}  # trouble with the disk, not with the job
 
 
@@ -78,6 +79,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run_job(given)
     except ContentError as exception:
         print(f"dosmatgen: error: {' '.join(str(exception).split())}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as exception:
+        if exception.name not in _LIBRARIES:
+            raise
+        line = f"dosmatgen: error: {exception.name} is not installed; run: pip install 'aiida-dosmatgen[engine]'"
+        print(line, file=sys.stderr)
         return 2
     except OSError as exception:
         if exception.errno not in _STORAGE:
