@@ -33,6 +33,8 @@ class Recipe(Strict):
     :param bands_distance: the same for the run that gives the bands.
     :param points_per_atom: least number of points of its whole mesh times the atoms of the cell. Electrons of metals as thin as
         potassium move slowly, and their bands bend within less of the Brillouin zone.
+    :param least_high: energy in eV up to which the curve has to be known at least; where the bands do not reach it, as they do
+        not past the empty f states of lanthanum, more are computed.
     :param interpolated_distance: the same for the mesh on which states are counted; None counts those of the calculation.
     :param degauss: smearing in Ry.
     :param sigma: Gaussian broadening of the curves in eV (standard deviation).
@@ -49,6 +51,7 @@ class Recipe(Strict):
     scf_distance: float = Field(0.5, gt=0.01)
     bands_distance: float = Field(0.25, gt=0.01)
     points_per_atom: float = Field(800.0, ge=0)
+    least_high: float = 4.0
     interpolated_distance: float | None = Field(0.08, gt=0.01)
     smearing: str = "cold"
     degauss: float = Field(0.02, gt=0)
@@ -91,9 +94,9 @@ REMEDIES: tuple[dict, ...] = (
 """What is tried in turn, each once, for a crystal whose self-consistent field does not converge."""
 
 
-def n_bands(n_electrons: float, n_atoms: int) -> int:
-    """Bands of the second run: the occupied ones and two for each atom, and four."""
-    return math.ceil(n_electrons / 2 + 2 * n_atoms + 4)
+def n_bands(n_electrons: float, n_atoms: int, attempt: int = 0) -> int:
+    """Bands of the second run: the occupied ones and two for each atom, and four; in further attempts five more for each atom."""
+    return math.ceil(n_electrons / 2 + (2 + 5 * attempt) * n_atoms + 4)
 
 
 def scf_namelists(

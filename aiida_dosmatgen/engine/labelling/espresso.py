@@ -28,6 +28,10 @@ class NotConverged(RunFailure):
     """The self-consistent field did not converge in the steps it had."""
 
 
+class Killed(RuntimeError):
+    """An executable was killed from outside: no crystal's fault, so that it enters no record."""
+
+
 class MissingProgram(ContentError):
     """Nothing can be labelled: no crystal's fault, so that it ends the run and enters no record."""
 
@@ -79,6 +83,7 @@ def run(command: Sequence[str], text: str, folder: Path, seconds: float) -> str:
     """Run an executable serially with a text as standard input, and return what it printed.
 
     :raises RunFailure: with its own words, if it stopped early or took longer than ``seconds``.
+    :raises Killed: if a signal ended it.
     :raises MissingProgram: if it is not installed.
     """
     program = Path(command[-1]).name
@@ -98,6 +103,8 @@ def run(command: Sequence[str], text: str, folder: Path, seconds: float) -> str:
         raise MissingProgram(f"{command[0]} is not installed; install Quantum ESPRESSO (Debian: quantum-espresso)") from None
     except subprocess.TimeoutExpired:
         raise RunFailure(f"{program} took longer than its time limit") from None
+    if result.returncode < 0:
+        raise Killed(f"{program} was killed by signal {-result.returncode}")
     if "convergence NOT achieved" in result.stdout:
         raise NotConverged("the self-consistent field did not converge")
     if "JOB DONE" not in result.stdout:

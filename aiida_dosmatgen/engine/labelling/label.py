@@ -21,6 +21,7 @@ from .pseudopotentials import Upf
 
 _ALMOST_SYMMETRIC = ("d_matrix", "not orthogonal operation")  # what projwfc.x and pw.x say of cells that are off by 1e-7
 _BANDS_LEFT = "bands are not converged"
+_ATTEMPTS = 3  # with more bands each time
 _SYMPREC = 1e-3  # Å, within which a crystal is made symmetric before it is computed
 
 
@@ -98,14 +99,17 @@ class _Steps:
         remedy = self._converge()
         scf = read_pw(self.folder, self.lattice)
         mesh = self.recipe.bands_mesh(self.lattice, len(self.symbols))
-        self._bands(mesh)
-        fine = read_pw(self.folder, self.lattice)
-        projections = project(self.projwfc, self.folder, len(self.symbols), fine.eigenvalues.shape, self.seconds)
-        bands = Bands(fine.eigenvalues, projections.values, fine.weights, self.n_electrons, fine.kpoints, mesh)
         cell = (self.lattice, self.crystal.fractional, self.crystal.numbers)
-        curves, zero = density_of_states(
-            bands, cell, self.recipe.energies, self.recipe.sigma, self.recipe.interpolated_distance, CHANNELS
-        )
+        for attempt in range(_ATTEMPTS):
+            self._bands(mesh, attempt)
+            fine = read_pw(self.folder, self.lattice)
+            projections = project(self.projwfc, self.folder, len(self.symbols), fine.eigenvalues.shape, self.seconds)
+            bands = Bands(fine.eigenvalues, projections.values, fine.weights, self.n_electrons, fine.kpoints, mesh)
+            curves, zero = density_of_states(
+                bands, cell, self.recipe.energies, self.recipe.sigma, self.recipe.interpolated_distance, CHANNELS
+            )
+            if curves.high >= self.recipe.least_high:
+                break
         values = curves.values if scf.magnetization else np.repeat(curves.values / 2, 2, axis=1)
         one = {
             "energy": scf.energy,
@@ -137,8 +141,8 @@ class _Steps:
                 shutil.rmtree(self.folder / "pwscf.save", ignore_errors=True)
         raise NotConverged(f"the self-consistent field did not converge in any of {len(REMEDIES)} ways")
 
-    def _bands(self, mesh: tuple[int, int, int]) -> None:
-        n = n_bands(self.n_electrons, len(self.symbols))
+    def _bands(self, mesh: tuple[int, int, int], attempt: int) -> None:
+        n = n_bands(self.n_electrons, len(self.symbols), attempt)
         for solver in ("david", "cg"):
             namelists = bands_namelists(self.recipe, self.symbols, self.valences, n, self.symmetry, solver)
             try:

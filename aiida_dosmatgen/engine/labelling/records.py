@@ -14,7 +14,7 @@ import numpy as np
 from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.recipe import Recipe
-from .espresso import RunFailure
+from .espresso import Killed, RunFailure
 from .label import label_crystal, symmetrised
 from .pseudopotentials import Upf
 
@@ -48,13 +48,18 @@ class Records:
         return str(CrystalSet.load(path).crystal_columns["status"][0]) if path.exists() else None
 
     def compute(self, crystal: CrystalSet, seconds: float, pw: Sequence[str], projwfc: Sequence[str]) -> str:
-        """Label a crystal unless that has been done, keep what came of it, and return the status."""
+        """Label a crystal unless that has been done, keep what came of it, and return the status.
+
+        Of runs that were killed nothing is kept, so that they are computed again.
+        """
         known = self.status(crystal)
         if known is not None:
             return known
         try:
             labelled = label_crystal(symmetrised(crystal), self.recipe, self.pseudos, seconds, pw, projwfc)
             status = "ok"
+        except Killed as exception:
+            return str(exception)
         except RunFailure as exception:
             labelled, status = crystal.replace(crystal_columns={}, atom_columns={}), str(exception)
         columns = {**crystal.crystal_columns, "status": np.array([status])}

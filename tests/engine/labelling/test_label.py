@@ -106,6 +106,22 @@ def test_records_are_kept_and_failures_have_reasons(pseudos, tmp_path):
     assert other.status(crystals[0]) is None
 
 
+def test_bands_that_do_not_reach_far_enough_are_computed_again(silicon, pseudos):
+    far = label_crystal(symmetrised(SILICON), COARSE.model_copy(update={"high": 40.0, "least_high": 20.0}), pseudos)
+    assert far.crystal_columns["high"][0] > 20
+    near = len(COARSE.energies)
+    np.testing.assert_allclose(
+        far.atom_columns["dos"][..., :near][..., :150], silicon.atom_columns["dos"][..., :150], atol=0.01
+    )
+
+
+def test_what_was_killed_is_computed_again(pseudos, tmp_path):
+    records = Records(tmp_path, COARSE, pseudos)
+    crystals = SILICON.with_columns(crystal={"source": np.array(["here"]), "id": np.array(["1"])})
+    assert dict(compute_all(records, crystals, 1, 300, pw=["sh", "-c", "kill -9 $$"])) == {0: "$$ was killed by signal 9"}
+    assert records.status(crystals) is None
+
+
 def test_a_crystal_that_is_almost_symmetric_is_made_so():
     off = bulk("Si", cubic=True)
     off.positions += np.random.default_rng(0).normal(scale=2e-5, size=off.positions.shape)
