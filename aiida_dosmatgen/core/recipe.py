@@ -95,7 +95,10 @@ REMEDIES: tuple[dict, ...] = (
 
 
 def n_bands(n_electrons: float, n_atoms: int, attempt: int = 0) -> int:
-    """Bands of the second run: the occupied ones and two for each atom, and four; in further attempts five more for each atom."""
+    """Bands of the second run: the occupied ones, two for each atom, and four.
+
+    :param attempt: each one after the first has five more for each atom.
+    """
     return math.ceil(n_electrons / 2 + (2 + 5 * attempt) * n_atoms + 4)
 
 
