@@ -64,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--max-atoms", type=int, default=8)
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="crystals.npz")
+    text = "put the pseudopotentials PseudoDojo 0.4 PBE standard into a folder"
+    sub = kinds.add_parser("pseudopotentials", help=text, description=text)
+    sub.add_argument("folder", type=Path, metavar="FOLDER")
     return top
 
 
@@ -75,6 +78,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from .commands.prototypes import write
 
             write(given.elements.split(), given.count, given.seed, given.max_atoms, given.output)
+            return 0
+        if given.command == "pseudopotentials":
+            from .labelling.pseudodojo import fetch
+
+            print(f"{fetch(given.folder)} pseudopotentials in {given.folder}")
             return 0
         return _run_job(given)
     except ContentError as exception:
