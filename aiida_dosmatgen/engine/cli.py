@@ -27,7 +27,7 @@ _JOBS = {
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
 }
 
-_LIBRARIES = {"torch", "torch_geometric", "mace", "safetensors", "spglib", "matscipy"}  # what the extra ``engine`` brings
+_LIBRARIES = {"torch", "torch_geometric", "mace", "e3nn", "matscipy", "safetensors"}  # what the extra ``engine`` brings
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}  # trouble with the disk, not with the job
 
 

@@ -121,7 +121,7 @@ def ensure_codes(computer: Computer) -> dict[str, InstalledCode]:
     if missing:
         raise ContentError(
             f"not installed: {' '.join(missing)}; *.x come with Quantum ESPRESSO (Debian: quantum-espresso), "
-            "dosmatgen with pip install aiida-dosmatgen[engine]"
+            "dosmatgen with pip install 'aiida-dosmatgen[engine]'"
         )
     codes = {}
     for label, (_, plugin) in CODES.items():
