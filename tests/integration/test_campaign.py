@@ -8,7 +8,6 @@ import pytest
 from aiida import orm
 from aiida.engine import submit
 
-from aiida_dosmatgen import setup
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.tools.lineage import lineage
 from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
@@ -21,7 +20,7 @@ from ..campaigns import (
     overrides,
     prepare,
     rows_of,
-    start_daemon_again,
+    start_daemon,
     start_here,
     stop_daemon,
     wait_for,
@@ -51,7 +50,7 @@ def disturbed(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
         config.set_option("caching.default_enabled", True, scope=profile.name)
         config.store()
         parts = prepare(folder)
-        setup.ensure_daemon()
+        start_daemon()
         try:
             windows = Windows(tmp_path_factory.mktemp("windows"))
             windows.submit(parts["codes"]["pw"].computer)
@@ -59,7 +58,7 @@ def disturbed(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
             node = start_here(parts)
             wait_for_running(node, "PwCalculation")
             kill_daemon()
-            start_daemon_again()
+            start_daemon()
             windows.open_gate()
             wait_for(lambda: node.is_terminated and windows.node.is_terminated, "the end of the campaign")
             yield node, windows
