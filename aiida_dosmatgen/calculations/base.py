@@ -50,7 +50,7 @@ class DosmatgenCalculation(CalcJob):
             "parent_folder",
             valid_type=RemoteData,
             required=False,
-            help="Work directory of an interrupted run of the same job; what it has done is taken over.",
+            help="Work directory of an interrupted run of the same job; it continues from the restart files there.",
         )
         spec.output("results", valid_type=Dict, help="What the job says about itself: versions, hashes, counts, seconds.")
         spec.inputs.validator = cls.validate_all

@@ -47,7 +47,7 @@ known_option = click.option("--known", type=CRYSTALS, help="Known crystals, for 
 def launch() -> None:
     """Submit work chains to the daemon: one step, or a whole campaign.
 
-    Jobs run on --computer with what its codes ask for (see setup computer); --option goes before that. Targets, models and
+    Jobs run on --computer with what its codes ask for (see setup computer); --option takes precedence. Targets, models and
     crystals are given as files, or by label, pk or uuid.
 
     \b

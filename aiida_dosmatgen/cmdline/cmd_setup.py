@@ -82,7 +82,7 @@ def computer(config: Path | None, save: Path | None, **answers: Any) -> None:
 @setup.command("doctor")
 @click.option("--computer", "computers", multiple=True, metavar="LABEL", help="Only this computer; may be repeated.")
 def doctor(computers: tuple[str, ...]) -> int:
-    """Look at each part, from the daemon to the models, and say how to mend what is broken.
+    """Look at each part, from the daemon to the models, and say how to fix what is broken.
 
     The exit status is 1 if something is.
 
@@ -94,12 +94,12 @@ def doctor(computers: tuple[str, ...]) -> int:
 
     ill = 0
     for finding in examine(computers):
-        mark = click.style("ok  ", fg="green") if finding.sound else click.style("FAIL", fg="red", bold=True)
+        mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red", bold=True)
         click.echo(f"{mark}  {finding.part}: {finding.found}")
-        if finding.mend is not None:
+        if finding.fix is not None:
             ill += 1
-            click.echo(f"      mend it: {finding.mend}")
-    click.echo("Everything is there." if not ill else f"{ill} {'part' if ill == 1 else 'parts'} to mend.")
+            click.echo(f"      fix it: {finding.fix}")
+    click.echo("Everything is there." if not ill else f"{ill} {'part' if ill == 1 else 'parts'} to fix.")
     return 1 if ill else 0
 
 

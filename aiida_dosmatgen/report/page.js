@@ -195,7 +195,7 @@
   };
   const lineage = (crystal) => {
     $("lineage").hidden = !crystal.tree;
-    const then = crystal.as_sampled
+    const then = crystal.unrelaxed
       ? `its density of states predicted as it was by ${made.predictor} and computed by DFT, and relaxed with ${made.force_field} for its formation energy.`
       : `relaxed with ${made.force_field}, its density of states predicted by ${made.predictor}, then computed by DFT.`;
     $("made").textContent = `Candidate ${crystal.candidate} of seed ${made.seed}: sampled by ${made.checkpoint} for ${crystal.target}, ${then}`;

@@ -1,4 +1,4 @@
-"""What a campaign needs, looked at part by part, and how to mend what is broken."""
+"""What a campaign needs, looked at part by part, and how to fix what is broken."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class Finding:
     """One part that was looked at.
 
     :param found: what is there, or what is wrong.
-    :param mend: what to type or to do, None if the part is sound.
+    :param fix: what to type or to do, None if the part works.
     """
 
     part: str
     found: str
-    mend: str | None = None
+    fix: str | None = None
 
     @property
-    def sound(self) -> bool:
-        """Whether there is nothing to mend."""
-        return self.mend is None
+    def ok(self) -> bool:
+        """Whether there is nothing to fix."""
+        return self.fix is None
 
 
 def examine(computers: Iterable[str] = ()) -> Iterator[Finding]:

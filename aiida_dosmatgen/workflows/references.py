@@ -11,7 +11,7 @@ from ..data.forcefield import ForceFieldData
 
 
 def reference_parameters(parameters: Mapping) -> dict:
-    """Return with what elements and known phases are relaxed: as the candidates are, but also where those stay as sampled.
+    """Return the relaxation parameters of elements and known phases: those of the candidates, but never without steps.
 
     :param parameters: of the candidates, as in :class:`~aiida_dosmatgen.core.job.RelaxParameters`.
     """

@@ -27,12 +27,12 @@ class Wish:
     """What is asked for one target.
 
     :param target: the curves that the denoiser is given; None for none.
-    :param judged: what the candidates are compared with.
+    :param evaluated: what the candidates are compared with.
     """
 
     n_atoms: int
     target: DosTarget | None
-    judged: DosTarget
+    evaluated: DosTarget
     constraints: Constraints | None = None
     template: CrystalSet | None = None
 

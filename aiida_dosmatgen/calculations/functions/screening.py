@@ -27,9 +27,9 @@ def screen(
     phases: CrystalSetData | None = None,
     known: CrystalSetData | None = None,
 ) -> dict:
-    """Keep the candidates that meet the criteria, best first, each in the form that is nearer to the target.
+    """Keep the candidates that meet the criteria, best first, each in the geometry that is nearer to the target.
 
-    :param crystals: with energies and predictions; relaxed, or in both forms (:func:`.stack_forms`).
+    :param crystals: with energies and predictions; relaxed, or in both geometries (:func:`.join_geometries`).
     :param references: ``energies`` of the elements in eV/atom, with the force field of the crystals' energies.
     :param target: what they are ranked by; without one it is their formation energy.
     :param criteria: as in :class:`~aiida_dosmatgen.core.screening.ScreenCriteria`.

@@ -305,7 +305,7 @@ class DosTarget:
         comments (``#``) are skipped. JSON: an object with ``energies`` and either ``total`` or ``sites``, and optionally
         ``n_atoms``, ``per_atom``, ``complete_below``, and with ``sites`` also ``site_indices``.
 
-        :param options: as in :meth:`from_curves`; they go before what the file says.
+        :param options: as in :meth:`from_curves`; they take precedence over the file.
         :raises ContentError: naming the line or key.
         """
         energies, values, stated = read_text(text, name)

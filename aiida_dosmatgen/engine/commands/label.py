@@ -19,7 +19,7 @@ from ..training.splits import assign, leak, summary
 from . import Clock, Progress, results
 
 
-def kept(job: LabelJob) -> list[str]:
+def restart_files(job: LabelJob) -> list[str]:
     """Name the folder of records."""
     return [job.directory]
 

@@ -10,7 +10,7 @@ from ...core.job import Results, TrainJob
 from . import Clock, Progress, prepare, results
 
 
-def kept(job: TrainJob) -> list[str]:
+def restart_files(job: TrainJob) -> list[str]:
     """Name what the trainers keep after each epoch."""
     from ..training import forcefield, loop, tightbinding
 

@@ -26,7 +26,7 @@ from ...core.dos import check_electrons, project
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelSettings
-from ...core.labels import absurdity
+from ...core.labels import outlier
 from ...core.pseudopotentials import DEBIAN_PBE, collect, cutoffs, valence_electrons
 
 logger = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ def record_path(directory: Path, crystal: CrystalSet, settings: LabelSettings) -
 
 
 def gather(crystals: CrystalSet, settings: LabelSettings, directory: Path) -> tuple[CrystalSet, dict[str, int]]:
-    """Join the finished records of a run, without those that failed or are absurd (:mod:`...core.labels`).
+    """Join the finished records of a run, without those that failed or are outliers (:mod:`...core.labels`).
 
     The limits are applied here and are not kept in the records: they can change without a new calculation.
 
@@ -213,7 +213,7 @@ def gather(crystals: CrystalSet, settings: LabelSettings, directory: Path) -> tu
         labelled = CrystalSet.load(record)
         status = str(labelled.crystal_columns["status"][0])
         if status == "ok":
-            status = absurdity(labelled) or status
+            status = outlier(labelled) or status
         counts[status] = counts.get(status, 0) + 1
         if status == "ok":
             done.append(labelled)

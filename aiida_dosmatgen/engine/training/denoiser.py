@@ -1,4 +1,4 @@
-"""What a denoiser is trained and judged by."""
+"""What a denoiser is trained and evaluated by."""
 
 from __future__ import annotations
 

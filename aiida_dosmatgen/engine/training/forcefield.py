@@ -95,7 +95,7 @@ def train_force_field(
         if stopped or process.returncode == 0 or parameters.batch_size == 1 or not lacked_memory(work / "trainer.log"):
             break
         half = (parameters.batch_size + 1) // 2
-        logger.warning("out of memory with %d crystals at a time; going on with %d", parameters.batch_size, half)
+        logger.warning("out of memory with %d crystals at a time; continuing with %d", parameters.batch_size, half)
         parameters = parameters.model_copy(update={"batch_size": half})
     if stopped:  # the trainer writes the model when it has nothing left to do
         with trainer(nothing_left(arguments, work), work, torch.device(device).index) as process:
