@@ -24,11 +24,11 @@ from aiida.common.links import LinkType
 from aiida.manage import get_manager
 from aiida.orm.entities import EntityTypes
 
-from aiida_dosmatgen.core import checksum
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import SYMBOLS
-from aiida_dosmatgen.core.geometries import GEOMETRIES
+from aiida_dosmatgen.core.files import checksum
+from aiida_dosmatgen.core.screening.geometries import GEOMETRIES
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.base import storable
 from aiida_dosmatgen.data.checkpoint import CheckpointData

@@ -15,9 +15,9 @@ import hypothesis
 import numpy as np
 import pytest
 
-from aiida_dosmatgen.core import checksum
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.files import checksum
 from aiida_dosmatgen.core.target import DosTarget
 
 from . import processes

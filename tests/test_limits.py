@@ -8,8 +8,8 @@ import ase.units
 import numpy as np
 import pytest
 
-from aiida_dosmatgen.core.checkpoint_header import read_header
 from aiida_dosmatgen.core.crystals import MOST_ATOMS, CrystalSet
+from aiida_dosmatgen.core.files.checkpoint_header import read_header
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "aiida_dosmatgen"

@@ -10,9 +10,9 @@ from qe_tools import CONSTANTS
 from scipy.constants import physical_constants
 
 from ..core.crystals import CrystalSet
+from ..core.dft.labels import GPA, outlier
 from ..core.dos import DEFAULT_SIGMA
 from ..core.errors import ContentError
-from ..core.labels import GPA, outlier
 from ..data.pdos import electrons_problem, projected_crystal
 
 _HARTREE = physical_constants["Hartree energy in eV"][0]  # the parser's is of 2010, which is 0.4 meV for an atom of gallium

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..core.constraints import own_size, resolve
+from ..core.constraints.constraints import own_size, resolve
 from ..core.crystals import CrystalSet
 from ..core.errors import ContentError
 from ..core.job import SampleParameters, SizeRange

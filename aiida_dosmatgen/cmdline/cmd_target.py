@@ -77,7 +77,7 @@ def sketch_(centre: float, width: float, gap: float, electrons: float, n_atoms: 
     Example:
       aiida-dosmatgen target sketch --centre -3 --width 6 --gap 1.5 --label semiconductor
     """
-    from ..core.sketch import sketch
+    from ..core.target.sketch import sketch
     from ..data.target import DosTargetData
     from ..tools import nodes
     from ..tools.curves import in_terminal

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .archive import load_arrays, save_arrays
 from .elements import SYMBOLS, Composition, composition, formula_of
 from .errors import ContentError
+from .files.archive import load_arrays, save_arrays
 from .former_names import current_columns
 
 if TYPE_CHECKING:

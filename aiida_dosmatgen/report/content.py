@@ -9,7 +9,7 @@ import numpy as np
 from aiida import orm
 
 from ..core.crystals import CrystalSet
-from ..core.geometries import UNRELAXED
+from ..core.screening.geometries import UNRELAXED
 from ..core.target import DosTarget
 from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
 from .curves import packed_crystal, packed_target, sparkline

@@ -11,7 +11,7 @@ from aiida import orm
 from aiida.tools.archive import create_archive
 
 from .. import __version__
-from ..core.files import replacing
+from ..core.files.replacing import replacing
 from ..core.target import DosTarget
 from .campaign import RankedCrystal, check_campaign, compared, results_of
 

@@ -14,7 +14,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida_pseudo.data.pseudo.upf import UpfData
 
-from ..core.geometries import RELAXED
+from ..core.screening.geometries import RELAXED
 from ..data.base import pk_of
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import formula_of

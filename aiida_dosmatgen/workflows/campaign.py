@@ -14,8 +14,8 @@ from ..calculations.functions import extract_candidate, rank, select_candidates
 from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.sampling import problem_of_sampling
 from ..core.campaign import CampaignNumbers
-from ..core.geometries import RELAXED
-from ..core.selection import SelectionWeights
+from ..core.screening.geometries import RELAXED
+from ..core.screening.selection import SelectionWeights
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData, formula_of
 from ..data.crystals import CrystalSetData

@@ -18,9 +18,9 @@ from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation, validate_kind
 from ..calculations.sampling import problem_of_sampling
 from ..core.campaign import CampaignNumbers
-from ..core.geometries import UNRELAXED
 from ..core.job import RelaxParameters, SampleParameters
 from ..core.screening import ScreenCriteria
+from ..core.screening.geometries import UNRELAXED
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData

@@ -6,7 +6,7 @@ import re
 
 from aiida import orm
 
-from ..core.dft import ALMOST_SYMMETRIC
+from ..core.dft.settings import ALMOST_SYMMETRIC
 from ..data.base import pk_of
 
 _ERROR = re.compile(r"^ %{40,}\n(.*?)^ %{40,}$", re.MULTILINE | re.DOTALL)

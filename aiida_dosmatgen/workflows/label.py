@@ -16,7 +16,7 @@ from aiida_quantumespresso.calculations.pw import PwCalculation
 from aiida_quantumespresso.workflows.pdos import clean_calcjob_remote
 
 from ..calculations.functions import assemble_labelled
-from ..core.dft import LabelParameters, highest_cutoffs, label_namelists
+from ..core.dft.settings import LabelParameters, highest_cutoffs, label_namelists
 from ..core.errors import ContentError
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData

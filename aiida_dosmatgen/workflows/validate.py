@@ -15,7 +15,7 @@ from aiida_quantumespresso.workflows.pdos import PdosWorkChain, clean_workchain_
 from aiida_quantumespresso.workflows.pw.relax import PwRelaxWorkChain
 
 from ..calculations.functions import ELECTRONS_MISSING, projected_dos, score_dos
-from ..core.dft import NO_SYMMETRY, ValidationSettings, highest_cutoffs, more_bands, n_bands
+from ..core.dft.settings import NO_SYMMETRY, ValidationSettings, highest_cutoffs, more_bands, n_bands
 from ..core.errors import ContentError
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData

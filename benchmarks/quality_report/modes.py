@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sampling_report.targets import targets_of
 
-from aiida_dosmatgen.core.constraints import Constraints, SiteConstraint
+from aiida_dosmatgen.core.constraints.constraints import Constraints, SiteConstraint
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.job import SampleParameters

@@ -11,9 +11,9 @@ import yaml
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS
-from aiida_dosmatgen.core.geometries import join_geometries
 from aiida_dosmatgen.core.job import ForceField, ReferencesJob, RelaxJob, RelaxParameters, Runtime, SampleParameters
 from aiida_dosmatgen.core.screening import ScreenCriteria, screen
+from aiida_dosmatgen.core.screening.geometries import join_geometries
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.commands import references, relax
 

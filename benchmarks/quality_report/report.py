@@ -20,8 +20,8 @@ from sampling_report.targets import targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.geometries import UNRELAXED
 from aiida_dosmatgen.core.job import ForceField, sha256_of
+from aiida_dosmatgen.core.screening.geometries import UNRELAXED
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.batch import type_indices
 from aiida_dosmatgen.engine.checkpoint import load_model

@@ -9,11 +9,11 @@ import pytest
 import torch
 from ase.build import bulk
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.job import LabelSettings, RelaxParameters, SampleParameters, sha256_of
 from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.thermo import elemental_references

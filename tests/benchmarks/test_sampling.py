@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.job import SampleParameters, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import save_model

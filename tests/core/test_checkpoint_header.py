@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
-from aiida_dosmatgen.core import checksum
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, read_header
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files import checksum
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, read_header
 
 HEADER = CheckpointHeader(
     kind="denoiser",

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from aiida_dosmatgen.core import checksum
+from aiida_dosmatgen.core.files import checksum
 
 
 def unsealed(metadata: dict, data: bytes = b"abcd") -> bytes:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from aiida_dosmatgen.core.constraints import Constraints, own_size, resolve, sizes_allowed
+from aiida_dosmatgen.core.constraints.constraints import Constraints, own_size, resolve, sizes_allowed
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import SampleJob

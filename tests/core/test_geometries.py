@@ -3,7 +3,7 @@ import pytest
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.geometries import join_geometries
+from aiida_dosmatgen.core.screening.geometries import join_geometries
 
 NUMBERS = np.array([14, 6, 14, 14, 32])
 

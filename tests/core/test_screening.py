@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.geometries import join_geometries
 from aiida_dosmatgen.core.screening import RankWeights, ScreenCriteria, screen
+from aiida_dosmatgen.core.screening.geometries import join_geometries
 from aiida_dosmatgen.core.target import DosTarget
 
 FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])

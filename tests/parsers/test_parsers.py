@@ -13,10 +13,10 @@ from aiida.orm import CalcJobNode, FolderData, load_node
 from aiida.plugins import ParserFactory
 
 from aiida_dosmatgen.calculations.train import TrainCalculation
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import atomic_number
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.conversion import crystal_of, structure_of

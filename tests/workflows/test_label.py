@@ -9,7 +9,7 @@ from aiida.manage.caching import disable_caching, enable_caching
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.dft import n_bands
+from aiida_dosmatgen.core.dft.settings import n_bands
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.engine.labelling.pwscf import gather, label

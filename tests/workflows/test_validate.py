@@ -4,7 +4,7 @@ from aiida.common import AttributeDict
 from aiida.common.links import LinkType
 from ase.build import bulk
 
-from aiida_dosmatgen.core.dft import more_bands, n_bands
+from aiida_dosmatgen.core.dft.settings import more_bands, n_bands
 from aiida_dosmatgen.workflows.error_handlers import MORE_BANDS, WITHOUT_SYMMETRY
 from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 

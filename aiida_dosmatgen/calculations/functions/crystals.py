@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from aiida.orm import Int, List
 
-from ...core import geometries
 from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
+from ...core.screening import geometries
 from ...data.conversion import StructureData, crystal_of, structure_of
 from ...data.crystals import CrystalSetData
 from .content import content_function
@@ -31,7 +31,7 @@ def join_geometries(relaxed: CrystalSetData, unrelaxed: CrystalSetData) -> Cryst
     """Put the relaxed and the unrelaxed geometry of each candidate into one set.
 
     :param relaxed: with the columns of a relaxation; both with the column ``candidate``.
-    :return: first all relaxed ones, then the unrelaxed ones, with the column ``geometry``; see :mod:`.core.geometries`.
+    :return: first all relaxed ones, then the unrelaxed ones, with the column ``geometry`` (``core/screening/geometries.py``).
     """
     return CrystalSetData(geometries.join_geometries(relaxed.crystals, unrelaxed.crystals), check=False)
 

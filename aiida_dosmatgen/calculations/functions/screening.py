@@ -10,7 +10,7 @@ from aiida.orm import Dict, Int
 from ...core.errors import ContentError
 from ...core.screening import ScreenCriteria
 from ...core.screening import screen as screen_crystals
-from ...core.selection import SelectionWeights, select
+from ...core.screening.selection import SelectionWeights, select
 from ...data.base import storable
 from ...data.crystals import CrystalSetData
 from ...data.target import DosTargetData
@@ -72,7 +72,7 @@ def select_candidates(crystals: CrystalSetData, report: Dict, count: Int, weight
     """Choose which of the ranked candidates are computed by DFT.
 
     :param crystals: the survivors of :func:`screen`, in the order of its report.
-    :param weights: as in :class:`~aiida_dosmatgen.core.selection.SelectionWeights`.
+    :param weights: as in :class:`~aiida_dosmatgen.core.screening.selection.SelectionWeights`.
     :return: ``selected``: {``candidate``, ``reason``} in the order in which they were taken.
     """
     rows, survivors = report.get_dict()["ranking"], crystals.crystals

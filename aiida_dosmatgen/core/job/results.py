@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ContentError
-from ..files import replacing
+from ..files.replacing import replacing
 from ..strict import explain
 
 

@@ -8,9 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from ..former_names import current_criteria
-from ..geometries import RELAXED, UNRELAXED
-from ..matching import reduced_composition
 from ..strict import Strict
+from .geometries import RELAXED, UNRELAXED
+from .matching import reduced_composition
 
 
 class RankWeights(Strict):

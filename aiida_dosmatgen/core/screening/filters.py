@@ -7,8 +7,8 @@ import numpy as np
 from ..contacts import valid_crystals
 from ..crystals import CrystalSet
 from ..elements import SYMBOLS
-from ..matching import composition_of, reduced_composition
 from .criteria import ScreenCriteria
+from .matching import composition_of, reduced_composition
 
 
 def invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criteria: ScreenCriteria) -> dict[int, str]:

@@ -12,13 +12,13 @@ import numpy as np
 from ..contacts import closest_contacts
 from ..crystals import CrystalSet
 from ..errors import ContentError
-from ..geometries import RELAXED, UNRELAXED
-from ..hull import energy_above_hull
-from ..matching import duplicates, known_as
 from ..target import DosTarget
 from ..thermo import formation_energy
 from .criteria import RankWeights, ScreenCriteria
 from .filters import above_hull, invalid, unconverged, unstable
+from .geometries import RELAXED, UNRELAXED
+from .hull import energy_above_hull
+from .matching import duplicates, known_as
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from ..archive import load_arrays, save_arrays
 from ..dos import DEFAULT_GRID, EnergyGrid, resample
 from ..errors import ContentError
+from ..files.archive import load_arrays, save_arrays
 from .distances import best_atoms, distances
 from .text import read_text
 

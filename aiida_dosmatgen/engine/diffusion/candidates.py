@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ...core.constraints import own_size, sizes_allowed
+from ...core.constraints.constraints import own_size, sizes_allowed
 from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
 from ...core.job import SampleParameters, SizeRange

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...core.constraints import resolve
+from ...core.constraints.constraints import resolve
 from ...core.contacts import closest_contacts
 from ...core.crystals import CrystalSet
 from ...core.elements import ATOMIC_NUMBERS

@@ -1,4 +1,4 @@
-"""Labels of one crystal: its energy, forces and density of states by the recipe of :mod:`...core.recipe`."""
+"""Labels of one crystal: its energy, forces and density of states by the recipe of :mod:`...core.dft.recipe`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import spglib
 
-from ...core.bands import CHANNELS, Bands, density_of_states
 from ...core.crystals import CrystalSet
-from ...core.dft import kpoints_mesh
+from ...core.dft.bands import CHANNELS, Bands, density_of_states
+from ...core.dft.recipe import FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
+from ...core.dft.settings import kpoints_mesh
 from ...core.elements import SYMBOLS
-from ...core.recipe import FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
 from .espresso import NotConverged, RunFailure, project, pw_text, read_pw, run
 from .pseudopotentials import Upf
 

@@ -21,13 +21,13 @@ import numpy as np
 import spglib
 
 from ...core.crystals import CrystalSet
-from ...core.dft import ALMOST_SYMMETRIC, kpoints_mesh, label_namelists, n_bands
+from ...core.dft.labels import outlier
+from ...core.dft.pseudopotentials import DEBIAN_PBE, collect, cutoffs, valence_electrons
+from ...core.dft.settings import ALMOST_SYMMETRIC, kpoints_mesh, label_namelists, n_bands
 from ...core.dos import check_electrons, project
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelSettings
-from ...core.labels import outlier
-from ...core.pseudopotentials import DEBIAN_PBE, collect, cutoffs, valence_electrons
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def record_path(directory: Path, crystal: CrystalSet, settings: LabelSettings) -
 
 
 def gather(crystals: CrystalSet, settings: LabelSettings, directory: Path) -> tuple[CrystalSet, dict[str, int]]:
-    """Join the finished records of a run, without those that failed or are outliers (:mod:`...core.labels`).
+    """Join the finished records of a run, without those that failed or are outliers (:mod:`...core.dft.labels`).
 
     The limits are applied here and are not kept in the records: they can change without a new calculation.
 

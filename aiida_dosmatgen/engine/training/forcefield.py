@@ -17,7 +17,7 @@ import torch
 
 from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
-from ...core.files import replacing
+from ...core.files.replacing import replacing
 from ...core.job import TrainParameters
 from ...core.thermo import elemental_references, formation_energy
 from .mace import NAME, Clock, best_epoch, checkpoints, lacked_memory, last_line, nothing_left, read_history, trainer, watch

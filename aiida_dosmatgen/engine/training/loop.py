@@ -22,7 +22,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 from ...core.errors import ContentError
-from ...core.files import replacing
+from ...core.files.replacing import replacing
 from ..memory import halving
 from .dataset import LabelledDataset, SizeBuckets
 from .state import load_state, save_state

@@ -10,7 +10,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ...core import checksum
+from ...core.files import checksum
 from ..checkpoint import save_tensors
 
 _PARTS = ("model", "average", "best", "optimizer")

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.recipe import Recipe
+from aiida_dosmatgen.core.dft.recipe import Recipe
 from aiida_dosmatgen.engine.labelling import label as label_module
 from aiida_dosmatgen.engine.labelling.espresso import MissingProgram, RunFailure
 from aiida_dosmatgen.engine.labelling.label import label_crystal, symmetrised

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_dosmatgen.core.checkpoint_header import read_header
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.checkpoint_header import read_header
 from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.commands import Clock, predict, train

@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ....core.constraints import ResolvedConstraints
+from ....core.constraints.constraints import ResolvedConstraints
 from ....core.crystals import CrystalSet
 from ...batch import type_indices
 from ...niggli import niggli

@@ -7,8 +7,8 @@ from typing import Final
 
 import numpy as np
 
-from .crystals import CrystalSet
-from .errors import ContentError
+from ..crystals import CrystalSet
+from ..errors import ContentError
 
 RELAXED: Final = "relaxed"
 UNRELAXED: Final = "unrelaxed"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..elements import SYMBOLS
 from .assignment import shortage
-from .elements import SYMBOLS
 
 if TYPE_CHECKING:
     from .constraints import SiteConstraint

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pydantic import Field
 
-from .dft import kpoints_mesh
-from .strict import Strict
+from ..strict import Strict
+from .settings import kpoints_mesh
 
 HUND_MOMENTS = {"V": 3.0, "Cr": 5.0, "Mn": 5.0, "Fe": 4.0, "Co": 3.0, "Ni": 2.0}
 """Spin moments in μB from which magnetic elements start: those of the free ions 3dⁿ by Hund's rule."""

@@ -16,10 +16,10 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..dos import EnergyGrid
+from ..errors import ContentError
+from ..strict import explain
 from . import checksum
-from .dos import EnergyGrid
-from .errors import ContentError
-from .strict import explain
 
 FORMAT = "dosmatgen-checkpoint"
 VERSION: Literal[2] = 2

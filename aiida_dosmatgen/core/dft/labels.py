@@ -5,7 +5,7 @@ Beyond them a label is not wrong, but says nothing about crystals that anybody m
 
 import numpy as np
 
-from .crystals import CrystalSet
+from ..crystals import CrystalSet
 
 GPA = 160.21766208  # GPa in 1 eV/Å³
 

@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
+from ..crystals import CrystalSet
+from ..elements import SYMBOLS, atomic_number, parse_formula
+from ..errors import ContentError
+from ..strict import Strict
 from .assignment import supported
-from .crystals import CrystalSet
-from .elements import SYMBOLS, atomic_number, parse_formula
-from .errors import ContentError
 from .placement import cell_of, check_cell, check_distances, places_of
 from .restrictions import Restriction, conflict, lacking, listed, of_counts, of_sites, table
-from .strict import Strict
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Vector = tuple[Finite, Finite, Finite]
