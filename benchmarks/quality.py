@@ -4,8 +4,8 @@
     python benchmarks/quality.py --quick    # a few targets, a few candidates, two pw.x runs: minutes; build/quality-quick
     python benchmarks/quality.py --page     # docs/quality.md and its plots from benchmarks/results/quality.json
 
-A run that is stopped goes on where it was when it is started again: candidates, predictions, relaxations and pw.x records are
-kept under ``--work``, named by all that they depend on. ``--dft 0`` leaves pw.x out, and a later run adds it.
+A stopped run continues when it is started again: candidates, predictions, relaxations and pw.x records are cached under
+``--work``, named by all that they depend on. ``--dft 0`` leaves pw.x out, and a later run adds it.
 
 Targets are the calculated densities of states of held-out crystals (split ``test-system``), near to equilibrium; candidates
 start from pure noise and have the target's number of atoms. The default mode asks for site curves with the sampling

@@ -87,7 +87,7 @@ class DosmatgenCalculation(CalcJob):
 
     @classmethod
     def get_or_create_db_record(cls) -> ProcessNode:
-        """Return the node of a job; its hash leaves out where the job goes on, which changes nothing about what comes out."""
+        """Return the node of a job; its hash leaves out ``parent_folder``, which does not change the results."""
         node = super().get_or_create_db_record()
         caching = cast(ProcessNodeCaching, node.base.caching)
         caching._hash_ignored_inputs = [*caching._hash_ignored_inputs, "parent_folder"]

@@ -1,4 +1,4 @@
-"""What the inputs of sampling must have of each other: said in one line before anything is submitted.
+"""Checks across the inputs of sampling, before a job is submitted.
 
 The executable checks all of this and more again, where it knows the model; here it costs no job.
 """

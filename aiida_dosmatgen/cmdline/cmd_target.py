@@ -1,4 +1,4 @@
-"""``aiida-dosmatgen target``: densities of states that are asked for."""
+"""``aiida-dosmatgen target``: target densities of states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .params import TARGET
 
 @click.group("target", cls=Group)
 def target() -> None:
-    """Densities of states that are asked for: import, sketch, show, list.
+    """Target densities of states: import, sketch, show, list.
 
     \b
     Example:

@@ -238,7 +238,7 @@ class CrystalSet:
             atom_columns={k[5:]: v for k, v in arrays.items() if k.startswith("atom:")},
         )
 
-    # --- other people's structures ----------------------------------------------------------------------------------
+    # --- structures of other libraries ----------------------------------------------------------------------------------
 
     @classmethod
     def from_ase(cls, atoms: ase.Atoms | Iterable[ase.Atoms]) -> CrystalSet:

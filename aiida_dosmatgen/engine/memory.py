@@ -1,4 +1,4 @@
-"""What to do when memory does not suffice."""
+"""Smaller batches if memory does not suffice."""
 
 import gc
 import logging

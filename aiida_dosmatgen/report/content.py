@@ -1,4 +1,4 @@
-"""What stands on the page of a campaign, as plain values: strings, numbers, lists. How it looks is for :mod:`.page`."""
+"""The content of the page of a campaign, as plain values: strings, numbers, lists. :mod:`.page` formats it."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from .settings import dft_energies, made_by, reproduction
 _CRITERIA = {
     "candidates": "sampled",
     "valid": "valid crystals",
-    "converged": "relaxed",
+    "converged": "relaxation converged",
     "formation energy": "energy within limits",
     "hull": "close to the hull",
     "predicted": "DOS predicted",
-    "close": "predicted close to it",
-    "certain": "certain enough",
-    "unique": "unlike better ones",
-    "novel": "not known before",
+    "close": "predicted close to the target",
+    "certain": "certain prediction",
+    "unique": "unique",
+    "novel": "novel",
 }
 _SYMPREC = 0.05  # Å; relaxed candidates are symmetric to some hundredths
 

@@ -1,4 +1,4 @@
-"""What a campaign needs, looked at part by part, and how to fix what is broken."""
+"""Check each part that a campaign needs, and say how to fix what is broken."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Finding:
 
 
 def examine(computers: Iterable[str] = ()) -> Iterator[Finding]:
-    """Look at everything, in the order in which parts depend on each other, and go on where something is broken.
+    """Check everything, in the order in which parts depend on each other, and continue if one is broken.
 
     :param computers: labels of those to look at; by default all that have a code ``dosmatgen``.
     """
@@ -145,7 +145,7 @@ def _computer(computer: Computer) -> Iterator[Finding]:
         return
     user = User.collection.get_default()
     if user is None:
-        return  # what is said of the profile is enough
+        return  # the finding about the profile is enough
     if not computer.is_user_enabled(user):
         yield Finding(part, "is disabled", f"verdi computer enable {computer.label} {user.email}")
         return

@@ -36,7 +36,7 @@ SERIAL = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "with
 
 
 def set_up(profile: str = PROFILE) -> Iterator[tuple[str, str]]:
-    """Set everything up, and say after each step what there is now.
+    """Set everything up, and report after each step.
 
     :param profile: AiiDA profile to make or to complete.
     :raises ContentError: in one line, if a step lacks something; it can be repeated.

@@ -1,4 +1,4 @@
-"""What came out of a campaign, one object for each ranked crystal, read in a handful of queries however many there are."""
+"""The results of a campaign, one object for each ranked crystal, read in a constant number of queries."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
 
 
 def funnel_line(campaign: orm.WorkChainNode, target: str) -> list[str]:
-    """Return one line that tells how many candidates of a target were left after each criterion, or none if nobody knows."""
+    """Return one line that tells how many candidates of a target were left after each criterion, or none if it is unknown."""
     reports = campaign.outputs.reports if "reports" in campaign.outputs else {}
     if target not in reports:
         return []

@@ -1,4 +1,4 @@
-"""Jobs of ``dosmatgen`` that are submitted again until they are complete."""
+"""Base work chains: jobs of ``dosmatgen``, resubmitted until they are complete."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def progress(node: orm.CalcJobNode) -> int:
 
 
 class DosmatgenBaseWorkChain(BaseRestartWorkChain):
-    """Run a job of ``dosmatgen``; if it stopped early or was interrupted, submit it again to go on from what it has done."""
+    """Run a job of ``dosmatgen``; if it stopped early or was interrupted, submit it again with its restart files."""
 
     _process_class: type[DosmatgenCalculation] | None = None
 

@@ -50,7 +50,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     """For each target: candidates, and the best ``top_k`` of them validated by DFT, at most ``max_concurrent`` at a time.
 
-    A target without candidates, and a candidate that fails, is recorded with its reason; the others go on.
+    A target without candidates, and a candidate that fails, is recorded with its reason; the others continue.
     """
 
     _protocol_name = "campaign"

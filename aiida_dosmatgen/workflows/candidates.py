@@ -66,7 +66,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             "target",
             valid_type=DosTargetData,
             required=False,
-            help="The density of states that is asked for; none samples freely.",
+            help="The target density of states; none samples freely.",
         )
         spec.input("checkpoint", valid_type=CheckpointData, validator=validate_kind("denoiser"), help="The denoiser.")
         spec.input(

@@ -1,4 +1,4 @@
-"""Failures that come from outside of a calculation, and are worth another try."""
+"""Interruptions: failures that come from outside of a calculation, so that it can be repeated."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .error_handlers import error_message, last_job, printed_done
 
 
 def was_interrupted(node: orm.ProcessNode | None) -> bool:
-    """Tell whether a process was stopped from outside: by AiiDA, or its last job by whatever it ran on.
+    """Tell whether a process was stopped from outside: by AiiDA, or its last job by the machine or its scheduler.
 
     Such a job printed neither that it is done nor an error message.
     """
@@ -43,7 +43,7 @@ def outputs_were_lost(node: orm.ProcessNode) -> bool:
     """Tell whether a work chain, or one that it called, failed only because AiiDA lost sight of outputs that are there.
 
     If the daemon is killed after a base restart work chain has attached its outputs and before its end, the chain finds them
-    attached when it goes on, does not register them again, and ends with exit status 11.
+    attached when it continues, does not register them again, and ends with exit status 11.
     """
     lost = Process.exit_codes.ERROR_MISSING_OUTPUT.status
     return any(

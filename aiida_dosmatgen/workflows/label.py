@@ -41,9 +41,9 @@ def validate_parameters(node: orm.Dict | None, _: Any) -> str | None:
 class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     """Label crystals: a self-consistent run with extra bands and the projections, two jobs for each crystal.
 
-    The AiiDA twin of ``dosmatgen label``: equal settings give equal labels. At most ``max_concurrent`` crystals are computed
-    at a time; when one is done, the next begins. A crystal that fails is recorded with its reason, and the others go on. With
-    AiiDA's caching, crystals that an earlier work chain has finished are not computed again.
+    The same as ``dosmatgen label`` with AiiDA: equal settings give equal labels. At most ``max_concurrent`` crystals are
+    computed at a time; when one is done, the next begins. A crystal that fails is recorded with its reason, and the others
+    continue. With AiiDA's caching, crystals that an earlier work chain has finished are not computed again.
     """
 
     _protocol_name = "label"
@@ -147,7 +147,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         return self.may_start() or bool(self.ctx.running)
 
     def may_start(self) -> bool:
-        """Say whether another job can be submitted. A crystal goes on to its projections before the next one begins."""
+        """Say whether another job can be submitted. The projections of a crystal come before the next crystal."""
         total = self.inputs.crystals.base.attributes.get("n_crystals")
         return self.has_capacity() and (bool(self.ctx.projectable or self.ctx.again) or self.ctx.next < total)
 

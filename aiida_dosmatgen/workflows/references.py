@@ -1,4 +1,4 @@
-"""How the elements are relaxed, and energies of them that are in the database already."""
+"""Relaxation parameters of the elements, and their energies in the database."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 class ValidateWorkChain(StrictProtocolMixin, WorkChain):
     """Compute the per-atom DOS of a structure with Quantum ESPRESSO, relaxed by it before if asked for, and score it.
 
-    The inputs ``pdos`` and ``relax`` hold what is the same for every structure; what depends on the structure (its
+    The inputs ``pdos`` and ``relax`` are the same for every structure; what depends on the structure (its
     pseudopotentials, cutoffs, thresholds and number of bands) is filled in where the parameters leave it open.
     A DOS that does not hold the electrons is never scored. If the bands do not reach far enough up, or pw.x or projwfc.x stop
     with an error that is known, they are computed once more from the same charge density: with more bands, without symmetry.
@@ -182,7 +182,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         return None
 
     def should_relax(self) -> bool:
-        """Say whether a relaxation is asked for, and not done yet."""
+        """Say whether a relaxation is requested, and not done yet."""
         return "relax" in self.inputs and not self.ctx.get("relaxed", False)
 
     def run_relax(self) -> ToContext:

@@ -47,7 +47,7 @@ class SlidingWindowWorkChain(WorkChain):
         super().__init__(*args, **kwargs)
 
     def load_instance_state(self, saved_state: Any, load_context: Any) -> None:
-        """Listen anew to the children of a checkpoint: nobody listens to them in this process."""
+        """Listen again to the children of a checkpoint: this process does not listen to them yet."""
         self._listening = set()
         super().load_instance_state(saved_state, load_context)
 

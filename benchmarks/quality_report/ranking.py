@@ -54,7 +54,7 @@ def protocol() -> Protocol:
 def relaxed(
     crystals: CrystalSet, force_field: ForceField, parameters: RelaxParameters, folder: Path, threads: int | None
 ) -> tuple[CrystalSet, dict[str, float]]:
-    """Relax candidates and elements by the jobs that a campaign runs; it goes on where it was stopped.
+    """Relax candidates and elements by the jobs that a campaign runs; it continues where it was stopped.
 
     :return: the crystals with the columns of the relaxation, and the elements' energies by the force field (eV/atom).
     """
@@ -135,7 +135,7 @@ def best_of_targets(
     Where no candidate passes, the first of those that do not have to be converged or bound; a target without any is missing.
 
     :param candidates: relaxed, with the columns ``energy``, ``status`` and ``target``.
-    :param unrelaxed: the same, not relaxed, with the column ``energy``; each candidate then goes on in its nearer geometry.
+    :param unrelaxed: the same, not relaxed, with the column ``energy``; each candidate is then ranked in its closer geometry.
     """
     candidates = surrogate.predicted(candidates)
     if unrelaxed is not None:

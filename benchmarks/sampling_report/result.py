@@ -32,7 +32,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     began = time.perf_counter()
     if not given.reference.exists() and not (given.untrained_reference or given.quick):
-        say(f"{given.reference} does not exist: training it, which takes hours; it goes on where it was stopped")
+        say(f"{given.reference} does not exist: training it, which takes hours; it continues where it was stopped")
         reference.train(given.reference, given.dataset)
     ours, header = load_model(given.checkpoint, kind="denoiser")
     headers = {"denoiser": header}

@@ -1,4 +1,4 @@
-"""``dosmatgen label`` with the real pw.x: the labelled set, its splits, its data card, and going on where it stopped."""
+"""``dosmatgen label`` with the real pw.x: the labelled set, its splits, its data card, and continuing where it stopped."""
 
 import json
 import shutil

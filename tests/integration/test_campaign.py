@@ -252,7 +252,7 @@ def followers(disturbed):
         )
         return submit(builder)
 
-    # as docs/screening.md says: relaxed for their energies, but none goes on relaxed
+    # as docs/screening.md says: relaxed for their energies, but none is ranked relaxed
     unrelaxed = {"criteria": {"geometries": ["unrelaxed"], "require_converged": False, "max_formation_energy": None}}
     return {
         "again": submit(campaign.get_builder_restart()),

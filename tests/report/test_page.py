@@ -1,4 +1,4 @@
-"""The page of a campaign, as people meet it: in a browser, on a phone, on paper, with a keyboard, with hostile labels."""
+"""The page of a campaign: in a browser, on a phone, on paper, with a keyboard, with malicious labels."""
 
 import base64
 import io
@@ -92,7 +92,7 @@ def test_the_funnel_is_that_of_the_report(page, path, campaign):
     assert steps == {
         "sampled": 60,
         "valid crystals": 60 - 7,
-        "unlike better ones": 30,
+        "unique": 30,
         "computed by DFT": 7,
         "validated": 5,
     }
@@ -155,7 +155,7 @@ def test_it_says_in_which_geometry_each_crystal_was_compared(page, path, campaig
     page.open(path)
     page.click("[name=shown][value=all]")
     assert page.column("Geometry") == [one.row["geometry"] for one in crystals]
-    for geometry, words in (("relaxed", "relaxed with"), ("unrelaxed", "its density of states predicted as it was")):
+    for geometry, words in (("relaxed", "relaxed with"), ("unrelaxed", "its density of states predicted unrelaxed")):
         place = next(i for i, one in enumerate(crystals) if one.row["geometry"] == geometry and one.validated)
         page.open(path, fragment=f"#crystal-{place}")
         assert words in page.find("#made").text

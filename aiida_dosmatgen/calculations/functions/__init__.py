@@ -1,4 +1,4 @@
-"""Calcfunctions: everything between the jobs that has a choice in it, so that the graph holds it.
+"""Calcfunctions: every step between the jobs that makes a choice, so that the provenance graph records it.
 
 Content that cannot be used ends a calcfunction with exit status 310 and the reason, never with a traceback (``content.py``).
 The functions are here by their names, too: graphs of before say ``calculations.functions.screen``.

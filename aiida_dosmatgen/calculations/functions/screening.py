@@ -1,4 +1,4 @@
-"""Which candidates go on, which of them DFT computes, and their final order."""
+"""Screening, the selection for DFT, and the final ranking, as calcfunctions."""
 
 from __future__ import annotations
 

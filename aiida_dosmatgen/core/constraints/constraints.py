@@ -278,7 +278,7 @@ def resolve(
     :param elements: chemical symbols that the checkpoint generates.
     :param template: one crystal.
     :param start: whether the template is where sampling starts, too.
-    :raises ContentError: naming both sides, if anything contradicts anything else.
+    :raises ContentError: naming both sides, if constraints contradict each other.
     """
     try:
         return _resolve(constraints or Constraints(), n_atoms, elements, template, start)

@@ -1,4 +1,4 @@
-"""Where atoms are put, and in which cell."""
+"""The places of atoms, and the cell, that constraints fix."""
 
 from __future__ import annotations
 

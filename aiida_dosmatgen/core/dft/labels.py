@@ -1,4 +1,4 @@
-"""Which labels are fit to train on: the same limits for the executable and the work chain.
+"""The outlier filter for labels, with the same limits for the executable and the work chain.
 
 Beyond them a label is not wrong, but says nothing about crystals that anybody meets, and outweighs those in a training.
 """

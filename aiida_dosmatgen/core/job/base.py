@@ -1,4 +1,4 @@
-"""What every job file has."""
+"""The base of all job files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a job says of itself at its end."""
+"""The results file that a job writes at its end."""
 
 from __future__ import annotations
 

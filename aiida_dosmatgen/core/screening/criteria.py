@@ -1,4 +1,4 @@
-"""What a candidate has to fulfil, and what its score is made of."""
+"""The criteria of the screening, and the weights of the score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The criteria applied one after another, and what is left in order."""
+"""The screening: the criteria in their order, then the ranking."""
 
 from __future__ import annotations
 

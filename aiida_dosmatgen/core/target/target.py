@@ -1,4 +1,4 @@
-"""Curves that are asked for, for the sites of a crystal or for all of it."""
+"""Target curves, for the sites of a crystal or for the whole crystal."""
 
 from __future__ import annotations
 

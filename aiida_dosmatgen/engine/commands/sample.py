@@ -1,6 +1,6 @@
 """``dosmatgen sample``: candidates from a denoiser checkpoint.
 
-Finished batches are kept as parts beside the output until all is done, so a job that was killed goes on where it stopped.
+Finished batches are saved as parts beside the output until all are done, so a job that was killed continues where it stopped.
 """
 
 import hashlib

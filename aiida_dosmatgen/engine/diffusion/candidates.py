@@ -1,4 +1,4 @@
-"""Which candidates there are: how many atoms each has, in which batches they are made, and what is asked of these."""
+"""The candidates of a job: their numbers of atoms, batches, and conditions."""
 
 from __future__ import annotations
 

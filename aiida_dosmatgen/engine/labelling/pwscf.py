@@ -1,6 +1,6 @@
 """Labels by Quantum ESPRESSO: energy, forces, stress and per-atom DOS of many crystals, several at a time.
 
-The engine-side twin of the ``label`` work chain: the same inputs, the same formulas (:mod:`...core.dos`), no AiiDA.
+The same as the ``label`` work chain, in the engine: the same inputs, the same formulas (:mod:`...core.dos`), no AiiDA.
 One self-consistent run with extra bands, then the projections; each crystal's record is written as soon as it is done,
 and a run that is started again continues where it stopped.
 """

@@ -1,4 +1,4 @@
-"""Records of labelled crystals, one file each, so that nothing is computed twice and nothing that failed is forgotten."""
+"""Records of labelled crystals, one file each. Finished and failed crystals are not computed again."""
 
 from __future__ import annotations
 

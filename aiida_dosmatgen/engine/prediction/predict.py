@@ -1,4 +1,4 @@
-"""What a trained predictor says of crystals, as columns of a crystal set."""
+"""Predictions of a trained predictor, as columns of a crystal set."""
 
 from __future__ import annotations
 

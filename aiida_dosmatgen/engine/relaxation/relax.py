@@ -1,4 +1,4 @@
-"""Relax many crystals with one force field, a batch at a time; each ends with a status, and none costs another."""
+"""Relax many crystals with one force field in batches. Each ends with its own status; a failure affects no other crystal."""
 
 from __future__ import annotations
 

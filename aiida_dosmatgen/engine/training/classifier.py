@@ -1,4 +1,4 @@
-"""What a classifier is trained and evaluated by."""
+"""Training objective and evaluation of a classifier."""
 
 from __future__ import annotations
 

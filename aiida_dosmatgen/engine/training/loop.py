@@ -1,4 +1,4 @@
-"""One trainer for all networks of this package: AdamW, warm-up and cosine decay, averaged weights, and no lost work.
+"""The trainer of all networks of this package: AdamW, warm-up and cosine decay, averaged weights, restart files.
 
 What happens in epoch e depends on (seed, e) and the state before it alone, so a training that was stopped and resumed ends
 where an uninterrupted one does.

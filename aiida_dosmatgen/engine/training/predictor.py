@@ -1,4 +1,4 @@
-"""What a predictor is trained and evaluated by, and how its uncertainties are calibrated."""
+"""Training objective and evaluation of a predictor, and the calibration of its uncertainties."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Crystals with predicted densities of states, for a denoiser to learn from.
 
 Labels by DFT are few, and a denoiser that has seen an element in a dozen surroundings does not know it in others. A predictor
-with tight binding below it carries over to chemistry that nobody has labelled, so its curves of many new crystals teach the
+with tight binding below it carries over to chemistry without labels, so its curves of many new crystals teach the
 denoiser what an element looks like elsewhere (self-training; Xie, Luong, Hovy & Le, arXiv:1911.04252, for classifiers).
 """
 

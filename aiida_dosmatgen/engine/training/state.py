@@ -1,4 +1,4 @@
-"""The state of a training between two runs, in one file that is whole or not there."""
+"""The restart file of a training. It is written atomically."""
 
 from __future__ import annotations
 

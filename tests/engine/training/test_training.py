@@ -88,7 +88,7 @@ def test_a_predictor_learns_and_says_where_it_comes_from(folder, crystals):
 
 
 def test_the_tight_binding_of_a_predictor_is_fitted_first(folder):
-    """Stopped in the fit and in the training of the networks; either goes on where it was."""
+    """Stopped in the fit and in the training of the networks; either continues where it was."""
     (whole := folder / "whole").mkdir()
     shutil.copy(folder / "data.npz", whole)
     parameters = {"tight_binding_epochs": 2}
