@@ -43,7 +43,7 @@ class Surrogate:
     def __init__(self, path: Path, crystals: CrystalSet) -> None:
         self.model: Predictor
         self.model, self.header = load_model(path, kind="predictor")
-        self.targets, self.formulas = targets_of(crystals), crystals.compositions
+        self.targets, self.compositions = targets_of(crystals), crystals.compositions
 
     def __call__(self, parts: list[CrystalSet]) -> Evaluated:
         """Evaluate candidates, the column ``target`` of which says what they were asked for."""

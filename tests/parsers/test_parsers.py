@@ -294,7 +294,7 @@ def test_a_command_line_it_does_not_know_is_a_refusal(sample_job):
         ("Traceback (most recent call last):\n  …\nMemoryError: 3 GiB\n\n", "standard error: MemoryError: 3 GiB"),
         ("dosmatgen: interrupted\n", "standard error: dosmatgen: interrupted"),
         ("dosmatgen: another run works in /scratch/1; waiting for its end\n", "waiting for its end"),
-        ("dosmatgen: what /scratch/1 kept cannot be used (gone); computing it again\n", "computing it again"),
+        ("dosmatgen: the restart files in /scratch/1 cannot be used (gone); computing again\n", "computing again"),
     ],
 )
 def test_killed_before_the_end(sample_job, stderr, words):
