@@ -74,7 +74,8 @@ def look_at_versions() -> Finding:
                     broken.append(f"{name} ({exception})")
     if broken or not count:
         what = f"entry points that cannot be loaded: {', '.join(broken)}" if broken else "no entry points are registered"
-        return Finding("installation", what, "pip install --force-reinstall 'aiida-dosmatgen[workflows]', then verdi daemon restart")
+        mend = "pip install --force-reinstall 'aiida-dosmatgen[workflows]', then verdi daemon restart"
+        return Finding("installation", what, mend)
     return Finding("installation", f"aiida-dosmatgen {__version__} with {count} entry points, aiida-core {aiida.__version__}")
 
 
@@ -195,7 +196,8 @@ def _code(code: InstalledCode, shell: Shell) -> Finding:
     if status != 0:
         return Finding(part, f"{path} does not run: {version}", f"install aiida-dosmatgen[engine] there, then {again}")
     if version.split()[-1:] != [__version__]:
-        return Finding(part, f"{path} is {version}, here is {__version__}", f"pip install 'aiida-dosmatgen[engine]=={__version__}' there")
+        mend = f"pip install 'aiida-dosmatgen[engine]=={__version__}' there"
+        return Finding(part, f"{path} is {version}, here is {__version__}", mend)
     look = "import torch; print(torch.__version__, torch.cuda.is_available())"
     # the first line of the script names the Python that the package is installed for
     status, torch = shell.run(f"{prepared}\n\"$(head -1 '{path}' | sed 's/^#!//')\" -c '{look}'")
