@@ -23,7 +23,7 @@ $(error The path "$(CURDIR)" has spaces in it; move the clone to a path without 
 endif
 
 VENV := .venv
-# An AiiDA profile of the project's own: nobody's is touched, whatever the user's environment says.
+# An AiiDA profile of the project's own. It never uses the profile of the user.
 export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS

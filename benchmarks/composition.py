@@ -5,7 +5,7 @@
 
 Targets are crystals of the split ``train`` whose systems every training of the shipped jobs holds out, so that models can be
 compared and settings chosen without looking at the test splits. The last line is JSON: the share of exact compositions
-and of atoms whose element is right, and the DOS distance by the judge of the candidates, mean and best, in states/eV/atom.
+and of atoms whose element is right, and the DOS distance by the surrogate of the candidates, mean and best, in states/eV/atom.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from quality_report.candidates import STRIDE, Models, batch
-from quality_report.judging import composition_right, distances
 from quality_report.modes import Mode, Wish
+from quality_report.surrogate import composition_right, distances
 from sampling_report.targets import MODELS, targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -52,7 +52,7 @@ def atoms_right(candidate: CrystalSet, target: CrystalSet) -> float:
 
 
 def main() -> None:
-    """Sample, judge, and print the figures."""
+    """Sample, evaluate, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--denoiser", type=Path, default=MODELS / "denoiser.safetensors")
     parser.add_argument("--predictor", type=Path, default=MODELS / "predictor.safetensors")

@@ -34,7 +34,7 @@ class ValidateAllWorkChain(SlidingWindowWorkChain):
 
     def may_start(self):
         """Say whether the next can be begun."""
-        return self.has_room() and self.ctx.next < len(self.inputs.lattice_constants)
+        return self.has_capacity() and self.ctx.next < len(self.inputs.lattice_constants)
 
     def start_next(self):
         """Validate the next crystal."""
@@ -43,9 +43,9 @@ class ValidateAllWorkChain(SlidingWindowWorkChain):
         inputs = AttributeDict(self.exposed_inputs(ValidateWorkChain, "validate"))
         inputs.structure = orm.StructureData(ase=bulk("Si", "diamond", a=self.inputs.lattice_constants[self.ctx.next]))
         inputs.metadata.call_link_label = f"validate_{self.ctx.next}"
-        self.let_in(f"validate_{self.ctx.next}", self.submit(ValidateWorkChain, **inputs))
+        self.add_child(f"validate_{self.ctx.next}", self.submit(ValidateWorkChain, **inputs))
         self.ctx.next += 1
 
     def inspect(self):
         """Let out what has ended."""
-        self.let_out()
+        self.collect()

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import numpy as np
 from quality_report.equilibrium import at_rest, compare
-from quality_report.judging import Judge
 from quality_report.ranking import protocol
+from quality_report.surrogate import Surrogate
 from sampling_report.tables import rounded
 from sampling_report.targets import MODELS
 
@@ -43,10 +43,10 @@ def main() -> None:
     force_field = ForceField(file=str(given.force_field.resolve()), sha256=sha256_of(given.force_field))
     split, found = crystals.crystal_columns["split"], {}
     with tempfile.TemporaryDirectory() as folder:
-        judge = Judge(given.predictor, sha256_of(given.predictor), Path(folder), os.cpu_count() or 1)
+        surrogate = Surrogate(given.predictor, sha256_of(given.predictor), Path(folder), os.cpu_count() or 1)
         for name in np.unique(split):
             some = crystals[np.flatnonzero(split == name)]
-            found[str(name)] = compare(some, force_field, protocol().relax, judge, Path(folder), given.threads)
+            found[str(name)] = compare(some, force_field, protocol().relax, surrogate, Path(folder), given.threads)
     print(json.dumps(rounded(found)))
 
 

@@ -4,8 +4,8 @@
     python benchmarks/quality.py --quick    # a few targets, a few candidates, two pw.x runs: minutes; build/quality-quick
     python benchmarks/quality.py --page     # docs/quality.md and its plots from benchmarks/results/quality.json
 
-A run that is stopped goes on where it was when it is started again: candidates, predictions, relaxations and pw.x records are
-kept under ``--work``, named by all that they depend on. ``--dft 0`` leaves pw.x out, and a later run adds it.
+A stopped run continues when it is started again: candidates, predictions, relaxations and pw.x records are cached under
+``--work``, named by all that they depend on. ``--dft 0`` leaves pw.x out, and a later run adds it.
 
 Targets are the calculated densities of states of held-out crystals (split ``test-system``), near to equilibrium; candidates
 start from pure noise and have the target's number of atoms. The default mode asks for site curves with the sampling
@@ -53,11 +53,11 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dft", type=int, help="targets whose best candidates go to pw.x, two runs each; default 40")
     parser.add_argument(
         "--route", choices=("campaign", "all"), default="campaign",
-        help="what goes to pw.x: the best as a campaign ranks them, or also the best relaxed ones and the best as sampled",
+        help="what goes to pw.x: the best as a campaign ranks them, or also the best relaxed and the best unrelaxed ones",
     )  # fmt: skip
     parser.add_argument("--seconds", type=float, default=1200, help="after which a run of pw.x is given up")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of pw.x, and of the judge")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes of pw.x, and of the surrogate")
     parser.add_argument("--threads", type=int, help="of torch; default torch's own")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="of the sampler")
     parser.add_argument("--work", type=Path, help="default build/quality")

@@ -2,7 +2,7 @@
 
     python benchmarks/reference.py train [--max-seconds S]
 
-writes ``build/reference.safetensors`` (about 70 MB, hence not shipped); a training that was stopped goes on when it is called
+writes ``build/reference.safetensors`` (about 70 MB, hence not shipped); a training that was stopped continues when it is called
 again. The settings are those published with arXiv:2504.06249 as far as our parts have them: six layers of width 512 with 128
 Fourier frequencies; 1,000 steps of the ancestral predictor with one Langevin corrector each; classifier-free guidance with
 w = 1, for which each half-step calls the network twice, with and without the condition: 4 calls a step. The condition is
@@ -80,7 +80,7 @@ def untrained(like: Denoiser) -> Denoiser:
 
 
 def train(output: Path = CHECKPOINT, dataset: Path = DATASET, max_seconds: float | None = None) -> bool:
-    """Train the reference in the folder of its checkpoint, or go on with it; return whether it is finished."""
+    """Train the reference in the folder of its checkpoint, or continue it; return whether it is finished."""
     folder = output.parent / "reference-training"
     folder.mkdir(parents=True, exist_ok=True)
     job = TrainJob(
@@ -102,14 +102,14 @@ def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("command", choices=["train"])
-    parser.add_argument("--max-seconds", type=float, help="stop in time, to go on at the next call")
+    parser.add_argument("--max-seconds", type=float, help="stop in time, to continue at the next call")
     parser.add_argument("-o", "--output", type=Path, default=CHECKPOINT)
     given = parser.parse_args()
     try:
         finished = train(given.output, max_seconds=given.max_seconds)
     except ContentError as exception:
         sys.exit(str(exception))
-    print(f"{given.output} is trained" if finished else "not finished; call it again to go on")
+    print(f"{given.output} is trained" if finished else "not finished; call it again to continue")
 
 
 if __name__ == "__main__":

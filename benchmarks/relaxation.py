@@ -8,7 +8,7 @@ runs, so ours runs once beside each of ASE's optimisers, and the median counts; 
 we relaxed are then displaced by less than 0.1 Å and relaxed by both, and the energies compared.
 
 Different optimisers end in different minima, so mean and median energies are compared, over the crystals that all of them leave
-as crystals: a force field has holes where atoms lie on each other, and one that falls into such a hole, as ``in_holes``
+as crystals: a force field has spurious minima where atoms overlap, and one that falls into such a minimum, as ``in_holes``
 counts, gains energies that mean nothing. Other minima are atoms that no longer touch; such crystals, which the engine ends as
 ``exploded``, meet the criterion all the same: ``converged`` counts them in all rows, and ``isolated`` says how many they are.
 Force calls of ASE's are its steps: a line search makes several calls in each. The last line is JSON; ``ratio`` is ours over the

@@ -4,7 +4,7 @@
 
 The DOS of one held-out crystal near equilibrium is the target, others are the candidates: ``--pool`` of them, drawn by chance.
 The score is the distance of their predicted DOS (mean of a crystal's atoms); ``k`` are taken by
-:func:`aiida_dosmatgen.core.selection.select`, and the distance of the best one by DFT is averaged over targets and draws. The
+``core.screening.selection.select``, and the distance of the best one by DFT is averaged over targets and draws. The
 last line is JSON: for each pool, k and pair of weights that distance in states/eV/atom.
 """
 
@@ -18,7 +18,7 @@ from ase.units import GPa
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
-from aiida_dosmatgen.core.selection import SelectionWeights, select
+from aiida_dosmatgen.core.screening.selection import SelectionWeights, select
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.prediction.predict import predict
 

@@ -24,11 +24,11 @@ from aiida.common.links import LinkType
 from aiida.manage import get_manager
 from aiida.orm.entities import EntityTypes
 
-from aiida_dosmatgen.core import seal
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import SYMBOLS
-from aiida_dosmatgen.core.forms import FORMS
+from aiida_dosmatgen.core.files import checksum
+from aiida_dosmatgen.core.screening.geometries import GEOMETRIES
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.base import storable
 from aiida_dosmatgen.data.checkpoint import CheckpointData
@@ -91,9 +91,9 @@ def _checkpoint(path: Path, kind: str) -> Path:
         "metrics": {},
         "engine_version": "0",
     }
-    metadata = {"dosmatgen": json.dumps(header), seal.KEY: seal.UNSEALED}
+    metadata = {"dosmatgen": json.dumps(header), checksum.KEY: checksum.PLACEHOLDER}
     text = json.dumps({"__metadata__": metadata, "weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
-    path.write_bytes(seal.seal(struct.pack("<Q", len(text)) + text + bytes(16)))
+    path.write_bytes(checksum.with_checksum(struct.pack("<Q", len(text)) + text + bytes(16)))
     return path
 
 
@@ -290,7 +290,7 @@ def campaign(
         {
             "rank": i + 1,
             "candidate": candidates[i],
-            "form": FORMS[i % 2],
+            "geometry": GEOMETRIES[i % 2],
             "index": i,
             "formula": formulas[i],
             "n_atoms": int(crystals.n_atoms[i]),

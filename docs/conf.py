@@ -2,9 +2,11 @@
 
 import os
 import re
+import sys
 import tempfile
 import warnings
 from importlib.metadata import version as version_of
+from importlib.util import find_spec
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -44,7 +46,10 @@ myst_update_mathjax = False
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_templates"]
 templates_path = ["_templates"]
-suppress_warnings = ["config.cache"]
+suppress_warnings = [
+    "config.cache",
+    "ref.python",  # a type of the same name in two modules: one of them is linked
+]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -80,6 +85,19 @@ def with_bars_as_text(app, what, name, thing, options, lines):
     lines[:] = [re.sub(r"(``.*?``)|\|", lambda match: match[1] or r"\|", line) for line in lines]
 
 
+def with_whole_names(app, what, name, thing, options, lines):
+    """Give ``:mod:`.name``` the whole name of the module beside the one that says so: there are others called the same."""
+    module = sys.modules.get(name if what == "module" else getattr(thing, "__module__", None) or name)
+    if module is None:
+        return
+    package = module.__name__ if hasattr(module, "__path__") else module.__package__
+
+    def whole(match):
+        return f":mod:`~{package}.{match[1]}`" if find_spec(f"{package}.{match[1]}") else match[0]
+
+    lines[:] = [re.sub(r":mod:`\.(\w+)`", whole, line) for line in lines]
+
+
 def drawn(formula: str, inline: bool) -> str:
     """Return a formula as SVG in the colour of the text, on its line: neither a script nor a network is needed to read it."""
     size = 16
@@ -107,4 +125,5 @@ def setup(app):
     """Connect the above."""
     app.connect("source-read", without_pages_of_the_repository)
     app.connect("autodoc-process-docstring", with_bars_as_text)
+    app.connect("autodoc-process-docstring", with_whole_names)
     app.add_html_math_renderer("svg", (visit_math, None), (visit_math_block, None))

@@ -185,11 +185,20 @@ def kill_daemon() -> None:
     assert not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 
-def start_daemon_again(workers: int = 1) -> None:
-    """Start the daemon after it was killed."""
+def start_daemon(workers: int = 1) -> None:
+    """Start the daemon, also after it was killed, and wait until its broker answers."""
     setup.ensure_daemon(workers)
     get_manager().reset_runner()
     get_manager().reset_broker()  # its broker may be a new one, of which this process knows nothing
+
+    def answers() -> bool:
+        try:
+            get_manager().get_communicator()
+        except ConnectionError:  # after ten seconds, which are little on a busy machine
+            return False
+        return True
+
+    wait_for(answers, "an answer of the broker")
 
 
 def revive(workers: int = 1) -> None:
@@ -198,7 +207,7 @@ def revive(workers: int = 1) -> None:
     profile = get_manager().get_profile()
     assert profile is not None
     subprocess.run([str(shutil.which("verdi")), "-p", profile.name, "process", "repair"], input=b"y\n", check=True)
-    start_daemon_again(workers)
+    start_daemon(workers)
 
 
 def stop_daemon() -> None:

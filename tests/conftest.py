@@ -15,9 +15,9 @@ import hypothesis
 import numpy as np
 import pytest
 
-from aiida_dosmatgen.core import seal
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.files import checksum
 from aiida_dosmatgen.core.target import DosTarget
 
 from . import processes
@@ -117,10 +117,10 @@ def checkpoint_file(tmp_path):
             **changes,
         }
         tensors = {"weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}
-        metadata = {"dosmatgen": json.dumps(header), seal.KEY: seal.UNSEALED}
+        metadata = {"dosmatgen": json.dumps(header), checksum.KEY: checksum.PLACEHOLDER}
         text = json.dumps({"__metadata__": metadata, **tensors}).encode()
         path = tmp_path / name
-        path.write_bytes(seal.seal(struct.pack("<Q", len(text)) + text + bytes(16)))
+        path.write_bytes(checksum.with_checksum(struct.pack("<Q", len(text)) + text + bytes(16)))
         return path
 
     return write

@@ -13,7 +13,7 @@ TOGETHER = (
 )
 """Files and folders whose tests share a daemon, a cluster or services, the slowest first. Each other file is one part."""
 
-APART = ("training/test_forcefield.py", "test_remedies.py", "training/test_training.py")
+APART = ("training/test_forcefield.py", "test_error_handlers.py", "training/test_training.py")
 """Ends of the paths of slow files whose tests, but for those of a class, share nothing and need not run in one process.
 They come next."""
 

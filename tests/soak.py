@@ -108,10 +108,10 @@ class Faults:
 
     def daemon_killed(self, campaign) -> bool:
         """``kill -9`` of AiiDA's daemon with its broker and workers; it is started again."""
-        from .campaigns import kill_daemon, start_daemon_again
+        from .campaigns import kill_daemon, start_daemon
 
         kill_daemon()
-        start_daemon_again(self.workers)
+        start_daemon(self.workers)
         return True
 
     def submitted_twice(self, campaign) -> bool:
@@ -235,6 +235,7 @@ def prepare(folder: Path, cluster: LoopbackCluster, services: Services | None, w
     from aiida_dosmatgen.setup.cluster import set_up
     from aiida_dosmatgen.setup.settings import ComputerSettings
 
+    from .campaigns import start_daemon
     from .cluster.campaigns import answers
 
     cluster.start()
@@ -250,7 +251,7 @@ def prepare(folder: Path, cluster: LoopbackCluster, services: Services | None, w
     set_up(ComputerSettings.model_validate(answers(cluster, engine)))
     setup.ensure_pseudo_family()
     setup.ensure_models()
-    setup.ensure_daemon(workers)
+    start_daemon(workers)
 
 
 def load(uuid: str):

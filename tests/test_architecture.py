@@ -1,4 +1,4 @@
-"""The floors of the house, as pyproject.toml states them, and as a process without torch sees them."""
+"""The layers of the package: the import contracts of pyproject.toml, and imports in a process without torch."""
 
 import subprocess
 import sys

@@ -8,8 +8,8 @@ import ase.units
 import numpy as np
 import pytest
 
-from aiida_dosmatgen.core.checkpoint_header import read_header
 from aiida_dosmatgen.core.crystals import MOST_ATOMS, CrystalSet
+from aiida_dosmatgen.core.files.checkpoint_header import read_header
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "aiida_dosmatgen"
@@ -62,8 +62,8 @@ def test_accuracy():
     stated = {
         "distance by DFT of the best of 20 candidates, over the best of 20 unconditional ones": best,
         "candidates with the exact composition, curves for all sites given": f"{100 * value['exact_composition']:.0f}",
-        "error of the predicted DOS, over that of each element's mean curve": f"{value['judge_over_baseline']:.3g}",
-        "rank correlation of predicted and DFT distances": f"{value['judge_dft_rank_correlation']:.3g}",
+        "error of the predicted DOS, over that of each element's mean curve": f"{value['surrogate_over_baseline']:.3g}",
+        "rank correlation of predicted and DFT distances": f"{value['surrogate_dft_rank_correlation']:.3g}",
         "error of the force field's energies": f"{value['energy_mae_meV']:.0f}",
         "error of the force field's forces": f"{value['force_mae']:.3g}",
     }

@@ -50,7 +50,7 @@ class DosmatgenCalculation(CalcJob):
             "parent_folder",
             valid_type=RemoteData,
             required=False,
-            help="Work directory of an interrupted run of the same job; what it has done is taken over.",
+            help="Work directory of an interrupted run of the same job; it continues from the restart files there.",
         )
         spec.output("results", valid_type=Dict, help="What the job says about itself: versions, hashes, counts, seconds.")
         spec.inputs.validator = cls.validate_all
@@ -87,7 +87,7 @@ class DosmatgenCalculation(CalcJob):
 
     @classmethod
     def get_or_create_db_record(cls) -> ProcessNode:
-        """Return the node of a job; its hash leaves out where the job goes on, which changes nothing about what comes out."""
+        """Return the node of a job; its hash leaves out ``parent_folder``, which does not change the results."""
         node = super().get_or_create_db_record()
         caching = cast(ProcessNodeCaching, node.base.caching)
         caching._hash_ignored_inputs = [*caching._hash_ignored_inputs, "parent_folder"]

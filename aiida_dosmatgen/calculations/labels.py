@@ -10,9 +10,9 @@ from qe_tools import CONSTANTS
 from scipy.constants import physical_constants
 
 from ..core.crystals import CrystalSet
+from ..core.dft.labels import GPA, outlier
 from ..core.dos import DEFAULT_SIGMA
 from ..core.errors import ContentError
-from ..core.labels import GPA, absurdity
 from ..data.pdos import electrons_problem, projected_crystal
 
 _HARTREE = physical_constants["Hartree energy in eV"][0]  # the parser's is of 2010, which is 0.4 meV for an atom of gallium
@@ -42,7 +42,7 @@ def labels_of(crystals: CrystalSet, runs: Mapping[str, Any], settings: Mapping[s
         except ContentError as exception:
             left_out[str(row)] = str(exception)
             continue
-        reason = absurdity(labelled)
+        reason = outlier(labelled)
         if reason is None:
             done.append(labelled)
         else:

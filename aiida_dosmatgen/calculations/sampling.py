@@ -1,4 +1,4 @@
-"""What the inputs of sampling must have of each other: said in one line before anything is submitted.
+"""Checks across the inputs of sampling, before a job is submitted.
 
 The executable checks all of this and more again, where it knows the model; here it costs no job.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..core.constraints import own_size, resolve
+from ..core.constraints.constraints import own_size, resolve
 from ..core.crystals import CrystalSet
 from ..core.errors import ContentError
 from ..core.job import SampleParameters, SizeRange

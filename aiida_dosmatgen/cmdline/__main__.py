@@ -1,4 +1,4 @@
-"""Where ``aiida-dosmatgen`` begins: where its libraries are missing, it says in one line what to install."""
+"""Entry point of ``aiida-dosmatgen``. If libraries are missing, it prints in one line what to install."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``aiida-dosmatgen launch``: work chains from what a person has, files and labels."""
+"""``aiida-dosmatgen launch``: work chains from files and labels."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ known_option = click.option("--known", type=CRYSTALS, help="Known crystals, for 
 def launch() -> None:
     """Submit work chains to the daemon: one step, or a whole campaign.
 
-    Jobs run on --computer with what its codes ask for (see setup computer); --option goes before that. Targets, models and
+    Jobs run on --computer with what its codes ask for (see setup computer); --option takes precedence. Targets, models and
     crystals are given as files, or by label, pk or uuid.
 
     \b
@@ -222,7 +222,7 @@ def validate(
 @launch.command("train")
 @click.argument("dataset", type=DATASET)
 @click.option("--model", type=click.Choice(get_args(ModelKind)), default="denoiser", show_default=True, help="What is trained.")
-@click.option("--parent", type=CHECKPOINT, help="A checkpoint to go on from.")
+@click.option("--parent", type=CHECKPOINT, help="A checkpoint to continue from.")
 @seed_option
 @parameters_option("TrainParameters")
 @where_jobs_run("dosmatgen")
@@ -230,7 +230,7 @@ def validate(
 def train(
     dataset: Any, model: str, parent: Any, seed: int, parameters: dict[str, Any], where: Where, submitting: Submitting
 ) -> int:
-    """Train a model on labelled crystals, and go on until all epochs are done.
+    """Train a model on labelled crystals until all epochs are done.
 
     \b
     Example:

@@ -1,4 +1,4 @@
-"""``aiida-dosmatgen setup``: computers and codes, and the doctor."""
+"""``aiida-dosmatgen setup``: computers, codes, and a check of the installation."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def setup() -> None:
 def localhost(profile: str) -> None:
     """Set up everything on this machine: profile, computer, codes, pseudopotentials, models, daemon.
 
-    It looks at what is there and adds what is missing: repeat it at will.
+    It adds what is missing, and can be repeated.
 
     \b
     Example:
@@ -54,7 +54,7 @@ def localhost(profile: str) -> None:
 def computer(config: Path | None, save: Path | None, **answers: Any) -> None:
     """Set up a Slurm cluster over SSH: the computer, and the codes with what their jobs ask for.
 
-    What is not given is asked for. All is looked at there before it is stored; the command can be repeated.
+    The command asks for what is not given. It tests everything on the cluster before it is stored, and can be repeated.
 
     \b
     Example:
@@ -82,7 +82,7 @@ def computer(config: Path | None, save: Path | None, **answers: Any) -> None:
 @setup.command("doctor")
 @click.option("--computer", "computers", multiple=True, metavar="LABEL", help="Only this computer; may be repeated.")
 def doctor(computers: tuple[str, ...]) -> int:
-    """Look at each part, from the daemon to the models, and say how to mend what is broken.
+    """Check each part, from the daemon to the models, and say how to fix what is broken.
 
     The exit status is 1 if something is.
 
@@ -94,17 +94,17 @@ def doctor(computers: tuple[str, ...]) -> int:
 
     ill = 0
     for finding in examine(computers):
-        mark = click.style("ok  ", fg="green") if finding.sound else click.style("FAIL", fg="red", bold=True)
+        mark = click.style("ok  ", fg="green") if finding.ok else click.style("FAIL", fg="red", bold=True)
         click.echo(f"{mark}  {finding.part}: {finding.found}")
-        if finding.mend is not None:
+        if finding.fix is not None:
             ill += 1
-            click.echo(f"      mend it: {finding.mend}")
-    click.echo("Everything is there." if not ill else f"{ill} {'part' if ill == 1 else 'parts'} to mend.")
+            click.echo(f"      fix it: {finding.fix}")
+    click.echo("Everything is there." if not ill else f"{ill} {'part' if ill == 1 else 'parts'} to fix.")
     return 1 if ill else 0
 
 
 def _ask(save: Path | None, **answers: Any) -> Any:
-    """Ask for what was not given; the last ones have defaults that suit a first try."""
+    """Ask for the missing settings; the last ones have defaults for a first try."""
     from pydantic import ValidationError
 
     from ..core.strict import explain

@@ -62,7 +62,7 @@ def watch(process: Any, once: bool = False, wait: bool = True, interval: float =
                     live.update(view(process), refresh=True)
         except KeyboardInterrupt:
             console.print(view(process))
-            click.echo(f"It goes on. To look again: aiida-dosmatgen status {process.pk}")
+            click.echo(f"It continues to run. To look again: aiida-dosmatgen status {process.pk}")
             return 0
         console.print(view(process))
     if not process.is_terminated:

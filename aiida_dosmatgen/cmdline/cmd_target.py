@@ -1,4 +1,4 @@
-"""``aiida-dosmatgen target``: densities of states that are asked for."""
+"""``aiida-dosmatgen target``: target densities of states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .params import TARGET
 
 @click.group("target", cls=Group)
 def target() -> None:
-    """Densities of states that are asked for: import, sketch, show, list.
+    """Target densities of states: import, sketch, show, list.
 
     \b
     Example:
@@ -77,7 +77,7 @@ def sketch_(centre: float, width: float, gap: float, electrons: float, n_atoms: 
     Example:
       aiida-dosmatgen target sketch --centre -3 --width 6 --gap 1.5 --label semiconductor
     """
-    from ..core.sketch import sketch
+    from ..core.target.sketch import sketch
     from ..data.target import DosTargetData
     from ..tools import nodes
     from ..tools.curves import in_terminal

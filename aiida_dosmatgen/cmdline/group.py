@@ -1,4 +1,4 @@
-"""How all commands behave: one line for what was refused, a profile that is loaded first, suggestions for mistyped names."""
+"""The base of all commands: errors in one line, the profile, suggestions for mistyped names."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _refusals(ctx: click.Context) -> Iterator[None]:
             line = f"{exception.filename}: {exception.strerror}"
         elif isinstance(exception, OperationalError):
             line = (
-                f"the database does not answer ({exception.orig}); try again, and if that goes on: "
+                f"the database does not answer ({exception.orig}); try again, and if that persists: "
                 "verdi daemon stop, then verdi process repair, then verdi daemon start"
             )
         raise Refusal(_named(ctx, line)) from None

@@ -16,7 +16,7 @@ def nodes_table(entry_point: str, columns: Mapping[str, Callable[[Any], Any]], e
 
     :param entry_point: of the class.
     :param columns: what stands beside pk and label, by its heading.
-    :param empty: what is said if there are none.
+    :param empty: what is printed if there are none.
     """
     from aiida.orm import QueryBuilder
     from aiida.plugins import DataFactory
@@ -48,7 +48,7 @@ def short_hash(value: str) -> str:
 
 
 def card(node: Any, leave_out: Sequence[str] = ()) -> str:
-    """Return what a node says of itself, as YAML."""
+    """Return the description of a node, as YAML."""
     attributes = {
         name: value for name, value in sorted(node.base.attributes.items()) if name not in {"filename", "content", *leave_out}
     }

@@ -21,7 +21,7 @@ def option_from_field(
 
     :param flags: what is typed; by default the name, with dashes.
     :param default: instead of that of the field; None leaves the choice to what the command does.
-    :param note: stands behind what the model says of the field.
+    :param note: added to the description of the field in the model.
     """
     field, kind = model.model_fields[name], plain_type(model, name)
     default = field.default if default is PydanticUndefined else default

@@ -1,4 +1,4 @@
-"""What is typed after an option: nodes by file or name, and values of nested keys."""
+"""Types of the arguments and options: nodes by file or name, and values of nested keys."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What both wings stand on: crystals, densities of states, thermochemistry, job files (numpy and pydantic only)."""
+"""The base of the engine and the AiiDA side: crystals, densities of states, thermochemistry, job files (without torch)."""

@@ -47,12 +47,12 @@ def closest_contacts(crystals: CrystalSet) -> np.ndarray:
     :return: shape (N,); NaN for crystals that :meth:`CrystalSet.defect` refuses.
     """
     result = np.full(len(crystals), np.nan)
-    sound = sound_crystals(crystals)
+    valid = valid_crystals(crystals)
     offsets = crystals.offsets
     steps = np.arange(-_REACH, _REACH + 1)
     images = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
-    for n in np.unique(crystals.n_atoms[sound]):
-        members = np.flatnonzero(sound & (crystals.n_atoms == n))
+    for n in np.unique(crystals.n_atoms[valid]):
+        members = np.flatnonzero(valid & (crystals.n_atoms == n))
         size = max(1, _CHUNK // (int(n) ** 2 * len(images)))
         for start in range(0, len(members), size):
             chosen = members[start : start + size]
@@ -61,13 +61,13 @@ def closest_contacts(crystals: CrystalSet) -> np.ndarray:
     return result
 
 
-def sound_crystals(crystals: CrystalSet) -> np.ndarray:
+def valid_crystals(crystals: CrystalSet) -> np.ndarray:
     """Tell which crystals have finite coordinates, known elements, a volume, and not too many atoms, shape (N,) bool."""
-    sound = np.isfinite(crystals.lattices).all((1, 2)) & (crystals.n_atoms <= MOST_ATOMS)
-    sound[sound] &= np.abs(np.linalg.det(crystals.lattices[sound])) >= 1e-3
+    valid = np.isfinite(crystals.lattices).all((1, 2)) & (crystals.n_atoms <= MOST_ATOMS)
+    valid[valid] &= np.abs(np.linalg.det(crystals.lattices[valid])) >= 1e-3
     bad_atoms = ~np.isfinite(crystals.fractional).all(1) | (crystals.numbers < 1) | (crystals.numbers > 118)
-    sound[crystals.crystal_of_atom[bad_atoms]] = False
-    return sound
+    valid[crystals.crystal_of_atom[bad_atoms]] = False
+    return valid
 
 
 def _closest(fractional: np.ndarray, lattices: np.ndarray, numbers: np.ndarray, images: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Many crystals in flat arrays: the one currency of this package."""
+"""Many crystals in flat arrays. All parts of the package exchange crystals in this form."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .archive import load_arrays, save_arrays
 from .elements import SYMBOLS, Composition, composition, formula_of
 from .errors import ContentError
+from .files.archive import load_arrays, save_arrays
+from .former_names import current_columns
 
 if TYPE_CHECKING:
     import ase
@@ -233,15 +234,15 @@ class CrystalSet:
             raise ContentError(f"{path} lacks the array {exception}") from None
         return cls(
             **fields,
-            crystal_columns={k[8:]: v for k, v in arrays.items() if k.startswith("crystal:")},
+            crystal_columns=current_columns({k[8:]: v for k, v in arrays.items() if k.startswith("crystal:")}),
             atom_columns={k[5:]: v for k, v in arrays.items() if k.startswith("atom:")},
         )
 
-    # --- other people's structures ----------------------------------------------------------------------------------
+    # --- structures of other libraries ----------------------------------------------------------------------------------
 
     @classmethod
     def from_ase(cls, atoms: ase.Atoms | Iterable[ase.Atoms]) -> CrystalSet:
-        """Make a set from ASE atoms (one or many); columns are not taken over."""
+        """Make a set from ASE atoms (one or many); without columns."""
         frames: list[ase.Atoms] = [atoms] if hasattr(atoms, "get_scaled_positions") else list(atoms)  # type: ignore[list-item]
         for i, frame in enumerate(frames):
             if abs(frame.cell.volume) < _SMALLEST_VOLUME:

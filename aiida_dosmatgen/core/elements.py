@@ -19,7 +19,7 @@ SYMBOLS: list[str] = list(ase.data.chemical_symbols)
 ATOMIC_NUMBERS: dict[str, int] = dict(ase.data.atomic_numbers)
 
 COVALENT_RADII: list[float] = ase.data.covalent_radii[:97].tolist()
-"""Covalent radii in Å by atomic number up to curium, by Cordero et al., Dalton Trans. 2832 (2008); ASE's go on with guesses."""
+"""Covalent radii in Å by atomic number up to curium, by Cordero et al., Dalton Trans. 2832 (2008); ASE guesses the others."""
 
 Composition: TypeAlias = tuple[tuple[int, int], ...]
 """How many atoms there are of each element: pairs of atomic number and count, sorted."""

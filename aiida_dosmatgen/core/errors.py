@@ -1,4 +1,4 @@
-"""The one exception that means "what you gave me is wrong"."""
+"""The exception for wrong input."""
 
 
 class ContentError(ValueError):

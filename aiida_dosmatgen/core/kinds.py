@@ -1,4 +1,4 @@
-"""What models there are."""
+"""The kinds of models."""
 
 from typing import Literal, TypeAlias
 

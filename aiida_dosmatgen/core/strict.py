@@ -1,4 +1,4 @@
-"""Pydantic models that refuse what they do not know, and their errors as one line."""
+"""Pydantic models that refuse unknown keys, and their errors in one line."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..core.checkpoint_header import CheckpointHeader, read_header
+from ..core.files.checkpoint_header import CheckpointHeader, read_header
 from .base import ContentFileData, as_validation_error, attribute
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..core.archive import load_arrays
 from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
+from ..core.files.archive import load_arrays
 from .base import ContentFileData, as_validation_error, attribute, saved
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ..core.crystals import CrystalSet
 from ..core.dos import DEFAULT_GRID, EnergyGrid
 from ..core.errors import ContentError
-from ..core.mpdos import read_records
+from ..core.files.mpdos import read_records
 from .base import as_validation_error, attribute
 from .crystals import CrystalSetData, file_header, read_with_ase
 

@@ -1,4 +1,4 @@
-"""Model files that torch wrote: looked at, never loaded."""
+"""Model files of torch: inspected, never loaded."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def is_trusted(force_field: ForceFieldData) -> bool:
 
 
 def validate_trust(force_field: ForceFieldData | None, _: Any) -> str | None:
-    """Refuse a model file that nobody trusts."""
+    """Refuse a model file that is not trusted."""
     if force_field is None or force_field.is_trusted:
         return None
     how = (

@@ -14,10 +14,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from ..core import seal
-from ..core.checkpoint_header import CheckpointHeader, open_checkpoint, read_header
 from ..core.errors import ContentError
-from ..core.files import replacing, write_synced
+from ..core.files import checksum
+from ..core.files.checkpoint_header import CheckpointHeader, open_checkpoint, read_header
+from ..core.files.replacing import replacing, write_synced
 
 _MODELS = {
     "denoiser": (".diffusion.denoiser", "Denoiser"),
@@ -29,9 +29,11 @@ packages that know nothing of each other."""
 
 
 def save_tensors(path: str | Path, tensors: dict[str, torch.Tensor], metadata: dict[str, str]) -> None:
-    """Write a safetensors file with its hash inside (:mod:`..core.seal`); it appears whole or not at all."""
+    """Write a safetensors file with its hash inside (:mod:`..core.files.checksum`); it appears whole or not at all."""
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = seal.seal(_in_order(safetensors.torch.save(contiguous, {**metadata, seal.KEY: seal.UNSEALED})))
+    content = checksum.with_checksum(
+        _in_order(safetensors.torch.save(contiguous, {**metadata, checksum.KEY: checksum.PLACEHOLDER}))
+    )
     with replacing(path) as partial:
         write_synced(partial, content)
 

@@ -1,7 +1,7 @@
 """``dosmatgen``: the executable that batch jobs call. It works without AiiDA, in the folder of its job file.
 
-Exit status: 0 finished; 2 bad input, one line on stderr; 3 stopped by its time budget with what was done kept;
-4 stopped by a full or failing disk, with what was done kept.
+Exit status: 0 finished; 2 bad input, one line on stderr; 3 stopped by its time budget, finished parts are saved;
+4 stopped by a full or failing disk, finished parts are saved.
 """
 
 import argparse
@@ -27,7 +27,7 @@ _JOBS = {
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
 }
 
-_LIBRARIES = {"torch", "torch_geometric", "mace", "safetensors", "spglib", "matscipy"}  # what the extra ``engine`` brings
+_LIBRARIES = {"torch", "torch_geometric", "mace", "e3nn", "matscipy", "safetensors"}  # what the extra ``engine`` brings
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}  # trouble with the disk, not with the job
 
 
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if exception.errno not in _STORAGE:
             raise
         room = f"{exception.strerror} in {given.job.resolve().parent}"
-        print(f"dosmatgen: interrupted: {room}; make room and start again, what is finished is kept", file=sys.stderr)
+        print(f"dosmatgen: interrupted: {room}; free some space and start again; finished parts are saved", file=sys.stderr)
         return 4
     except KeyboardInterrupt:
         print("dosmatgen: interrupted", file=sys.stderr)
@@ -121,22 +121,25 @@ def _run_job(given: argparse.Namespace) -> int:
     if getattr(given, "range", None):
         update |= {"start": given.range[0], "stop": given.range[1]}
     job = _revalidate(job, update)
-    from .workfolder import alone_in, answered, fingerprint, take_over
+    from .workfolder import cached_results, exclusive_lock, fingerprint, restore
 
     folder = given.job.resolve().parent
     budget = job.runtime.max_seconds
-    with alone_in(folder, patience=budget):
+    with exclusive_lock(folder, patience=budget):
         job_sha256 = fingerprint(job, folder)
-        if answered(folder / RESULTS, job_sha256):
-            print(f"dosmatgen: {folder / RESULTS} answers this job already; remove it to compute again", file=sys.stderr)
+        if cached_results(folder / RESULTS, job_sha256):
+            print(
+                f"dosmatgen: {folder / RESULTS} has the results of this job already; remove it to compute again",
+                file=sys.stderr,
+            )
             return 0
-        (folder / RESULTS).unlink(missing_ok=True)  # the end marker of an earlier run would be a lie
+        (folder / RESULTS).unlink(missing_ok=True)  # no results of an earlier run while this one is not complete
         command = importlib.import_module(f".commands.{job.kind}", __package__)
         if budget is not None:  # some of which is spent: on waiting, and on the import of torch
             left = max(budget - (time.monotonic() - begin), 1e-3)
             job = _revalidate(job, {"runtime": {**job.runtime.model_dump(), "max_seconds": left}})
         if job.runtime.continue_from is not None:
-            take_over(folder / job.runtime.continue_from, folder, command.kept(job))
+            restore(folder / job.runtime.continue_from, folder, command.restart_files(job))
         results = command.run(job, folder).model_copy(update={"job_sha256": job_sha256})
         results.save(folder / RESULTS)
     return 0 if results.finished else 3

@@ -1,4 +1,4 @@
-"""What to do when memory does not suffice."""
+"""Smaller batches if memory does not suffice."""
 
 import gc
 import logging
@@ -43,5 +43,5 @@ def halving(attempt: Callable[[int], T], size: int, device: torch.device, what: 
                 raise
         release(device)
         half = (size + 1) // 2
-        logger.warning("out of memory with %d %s at a time; going on with %d", size, what, half)
+        logger.warning("out of memory with %d %s at a time; continuing with %d", size, what, half)
         size = half

@@ -1,4 +1,4 @@
-"""Mixed precision: what of it must not be mixed.
+"""Mixed precision, and the operations that keep full precision.
 
 Under :func:`torch.autocast` matrix products are taken in bfloat16, which knows a number to three digits. That is enough for
 features, and not for positions: at 5 Å it is a fiftieth of an Å.

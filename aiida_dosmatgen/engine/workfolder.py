@@ -1,4 +1,4 @@
-"""The folder that a job runs in: one run at a time, nothing computed twice, and what an interrupted run left taken over.
+"""The folder that a job runs in: an exclusive lock, cached results, and the restart files of an interrupted run.
 
 A scheduler may start a job again after its node died, and AiiDA may submit one job twice into the same folder at the same time
 (a worker of its daemon that is killed after the submission, and before it could write that down).
@@ -29,11 +29,11 @@ _LOCKED = (errno.EACCES, errno.EAGAIN)
 
 
 @contextlib.contextmanager
-def alone_in(folder: Path, patience: float | None = None, interval: float = 0.5) -> Iterator[float]:
-    """Keep other runs out of a folder; if there is one, wait for its end first.
+def exclusive_lock(folder: Path, patience: float | None = None, interval: float = 0.5) -> Iterator[float]:
+    """Lock a folder against other runs; if another run has the lock, wait for its end.
 
-    The lock is one of the operating system's: it is gone when the process is, however that dies. On a file system without
-    locks the run goes on without.
+    The operating system releases the lock when the process ends, for whatever reason. On a file system without locks the run
+    continues without one.
 
     :param patience: seconds to wait at most; None waits without end.
     :param interval: seconds between two tries.
@@ -44,7 +44,7 @@ def alone_in(folder: Path, patience: float | None = None, interval: float = 0.5)
     while (handle := _try_lock(folder / LOCK)) is None:
         waited = time.monotonic() - start
         if patience is not None and waited > patience:
-            raise ContentError(f"another run of dosmatgen works in {folder}; let it end, or give this one a folder of its own")
+            raise ContentError(f"another run of dosmatgen works in {folder}; wait for its end, or use another folder")
         if waited < interval:
             print(f"dosmatgen: another run works in {folder}; waiting for its end", file=sys.stderr, flush=True)
         time.sleep(interval)  # the system's own waiting for a lock has no end
@@ -61,11 +61,11 @@ def _try_lock(path: Path) -> IO | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         there = os.stat(path).st_ino
-    except FileNotFoundError:  # its owner has just removed it: what is locked here is nobody's
+    except FileNotFoundError:  # its owner has just removed it: the lock here is on a deleted file
         there = None
     except OSError as exception:
         if exception.errno not in _LOCKED:
-            print(f"dosmatgen: {path.parent} cannot be locked ({exception}); going on without", file=sys.stderr)
+            print(f"dosmatgen: {path.parent} cannot be locked ({exception}); continuing without a lock", file=sys.stderr)
             return handle
         there = None
     if there != os.fstat(handle.fileno()).st_ino:
@@ -77,15 +77,15 @@ def _try_lock(path: Path) -> IO | None:
 def fingerprint(job: Job, folder: Path) -> str:
     """Return a hash of all that a job's results depend on: the job but for how it runs, its files, the version.
 
-    Files that do not exist count as such: the job itself says what is wrong with them.
+    Files that do not exist count as missing; the job itself reports them.
     """
     files = {name: sha256_of(folder / name) if (folder / name).is_file() else None for name in job.input_files()}
     content = {"job": job.model_dump(mode="json", exclude={"runtime"}), "files": files, "version": __version__}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def answered(path: Path, job_sha256: str) -> Results | None:
-    """Return the results of an earlier run that answer a job, or None.
+def cached_results(path: Path, job_sha256: str) -> Results | None:
+    """Return the results of an earlier run of the same job, or None.
 
     :param path: of ``results.json``; the output that it names must lie beside it, unchanged.
     """
@@ -97,23 +97,23 @@ def answered(path: Path, job_sha256: str) -> Results | None:
     return results if whole and results.finished and results.job_sha256 == job_sha256 else None
 
 
-def take_over(source: Path, folder: Path, names: Iterable[str]) -> None:
-    """Copy what an interrupted run kept, unless the folder has it already; what is not there is computed again.
+def restore(source: Path, folder: Path, names: Iterable[str]) -> None:
+    """Copy the restart files of an interrupted run, unless the folder has them already; what is missing is computed again.
 
     :param source: folder of that run.
-    :param names: files and folders in which the kind of job keeps what it has done.
+    :param names: the restart files and folders of this kind of job.
     """
     for name in names:
-        kept, here = source / name, folder / name
-        if here.exists() or not kept.exists():
+        there, here = source / name, folder / name
+        if here.exists() or not there.exists():
             continue
         partial = folder / f".{name}.copied"
         try:
-            if kept.is_dir():
+            if there.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(kept, partial)
+                shutil.copytree(there, partial)
             else:
-                shutil.copyfile(kept, partial)
+                shutil.copyfile(there, partial)
             partial.replace(here)
         except OSError as exception:
-            print(f"dosmatgen: what {source} kept cannot be used ({exception}); computing it again", file=sys.stderr)
+            print(f"dosmatgen: the restart files in {source} cannot be used ({exception}); computing again", file=sys.stderr)

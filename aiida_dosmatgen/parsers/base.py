@@ -1,4 +1,4 @@
-"""From a job's files to its outputs: nothing is believed without the end marker and the hash it states."""
+"""From a job's files to its outputs. A parser accepts an output only if the results file is complete and its hash agrees."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class DosmatgenParser(Parser):
     def parse_output(self, path: Path, results: Results) -> None:
         """Attach the nodes that the output file makes.
 
-        :raises ContentError: if it is not what was asked for.
+        :raises ContentError: if it does not belong to the job.
         """
         raise NotImplementedError
 

@@ -12,7 +12,7 @@ from ..core.errors import ContentError
 
 
 def read_crystals(path: Path, columns: Iterable[str], given: CrystalSet | None = None, partial: bool = False) -> CrystalSet:
-    """Read crystals that a job wrote, and check that they answer what was asked.
+    """Read crystals that a job wrote, and check that they belong to the job.
 
     :param columns: names that must be among the crystal or atom columns.
     :param given: the crystals that the job was given; the output must have the same ones in the same order.

@@ -21,7 +21,7 @@ class TrainParser(DosmatgenParser):
     """Attach the checkpoint or force field, and the history of the training."""
 
     def parse_output(self, path: Path, results: Results) -> None:
-        """Attach model and history; the model must be of the kind asked for and trained on the given set."""
+        """Attach model and history; the model must be of the requested kind and trained on the given set."""
         inputs = self.node.inputs
         model = inputs.parameters.get_dict().get("model", TrainParameters().model)
         history = self._history()
@@ -32,7 +32,7 @@ class TrainParser(DosmatgenParser):
             checkpoint = CheckpointData.from_file(path)
             kind, dataset = (checkpoint.base.attributes.get(key) for key in ("kind", "dataset_sha256"))
             if kind != model:
-                raise ContentError(f"{path.name} is a {kind}, a {model} was asked for")
+                raise ContentError(f"{path.name} is a {kind}, a {model} was expected")
             if dataset != inputs.dataset.sha256:
                 raise ContentError(f"{path.name} was trained on the data set {dataset}, given was {inputs.dataset.sha256}")
             self.out("checkpoint", checkpoint)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aiida import orm
 
-from ..core.files import replacing
+from ..core.files.replacing import replacing
 from .content import content_of
 from .page import render
 

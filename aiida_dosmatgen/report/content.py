@@ -1,4 +1,4 @@
-"""What stands on the page of a campaign, as plain values: strings, numbers, lists. How it looks is for :mod:`.page`."""
+"""The content of the page of a campaign, as plain values: strings, numbers, lists. :mod:`.page` formats it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 from aiida import orm
 
 from ..core.crystals import CrystalSet
-from ..core.forms import SAMPLED
+from ..core.screening.geometries import UNRELAXED
 from ..core.target import DosTarget
 from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
-from ..tools.ranking import FORM_NAMES
 from .curves import packed_crystal, packed_target, sparkline
 from .origin import origins
 from .settings import dft_energies, made_by, reproduction
@@ -20,14 +19,14 @@ from .settings import dft_energies, made_by, reproduction
 _CRITERIA = {
     "candidates": "sampled",
     "valid": "valid crystals",
-    "converged": "relaxed",
+    "converged": "relaxation converged",
     "formation energy": "energy within limits",
     "hull": "close to the hull",
     "predicted": "DOS predicted",
-    "close": "predicted close to it",
-    "certain": "certain enough",
-    "unique": "unlike better ones",
-    "novel": "not known before",
+    "close": "predicted close to the target",
+    "certain": "certain prediction",
+    "unique": "unique",
+    "novel": "novel",
 }
 _SYMPREC = 0.05  # Å; relaxed candidates are symmetric to some hundredths
 
@@ -53,7 +52,7 @@ def content_of(campaign: orm.WorkChainNode) -> dict[str, Any]:
                 "key": f"{crystal.target}-{row['candidate']}",
                 "target": crystal.target,
                 "candidate": row["candidate"],
-                "as_sampled": row.get("form") == SAMPLED,
+                "unrelaxed": row.get("geometry") == UNRELAXED,
                 "formula": row["formula"],
                 "status": row["status"],
                 "validated": crystal.validated,
@@ -146,7 +145,7 @@ def _table_row(place: int, target: DosTarget, crystal: RankedCrystal) -> dict[st
         "rank": row["rank"],
         "formula": row["formula"],
         "candidate": row["candidate"],
-        "form": FORM_NAMES.get(row.get("form", ""), ""),
+        "geometry": row.get("geometry", ""),
         "formation_energy": row.get("formation_energy"),
         "predicted": row.get("predicted_distance"),
         "mae": dft.get("mae"),
@@ -173,9 +172,9 @@ def _facts(crystal: RankedCrystal, dft_energy: float | None) -> list[list[str]]:
         ("Predicted distance", _number(row.get("predicted_distance"), 4), "states/eV/atom"),
         ("Its expected error", _number(row.get("uncertainty"), 4), "states/eV/atom"),
         ("Score", _number(row.get("score"), 4), ""),
-        ("Form", FORM_NAMES.get(row.get("form", ""), ""), ""),
+        ("Geometry", row.get("geometry", ""), ""),
         ("Formation energy, relaxed", _number(row.get("formation_energy"), 3), "eV/atom"),
-        ("Energy above the relaxed form", _number(row.get("relaxation_energy") or None, 3), "eV/atom"),
+        ("Energy above the relaxed geometry", _number(row.get("relaxation_energy") or None, 3), "eV/atom"),
         ("Energy above the hull", _number(row.get("hull_distance"), 3), "eV/atom"),
         ("Energy, force field", _number(crystal.energy, 4), "eV/atom"),
         ("Energy, DFT", _number(None if dft_energy is None else dft_energy / n_atoms, 4), "eV/atom"),

@@ -1,4 +1,4 @@
-"""Curves in few bytes, and as small drawings."""
+"""Compressed curves, and sparklines."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 "use strict";
-// What moves on the page. Text from the data goes in as text (textContent), never as HTML.
+// The interactive parts of the page. Text from the data is inserted as text (textContent), never as HTML.
 (() => {
   const { targets, crystals, nodes, made } = JSON.parse(document.getElementById("data").textContent);
   const $ = (id) => document.getElementById(id);
@@ -195,8 +195,8 @@
   };
   const lineage = (crystal) => {
     $("lineage").hidden = !crystal.tree;
-    const then = crystal.as_sampled
-      ? `its density of states predicted as it was by ${made.predictor} and computed by DFT, and relaxed with ${made.force_field} for its formation energy.`
+    const then = crystal.unrelaxed
+      ? `its density of states predicted unrelaxed by ${made.predictor} and computed by DFT; relaxed with ${made.force_field} for its formation energy.`
       : `relaxed with ${made.force_field}, its density of states predicted by ${made.predictor}, then computed by DFT.`;
     $("made").textContent = `Candidate ${crystal.candidate} of seed ${made.seed}: sampled by ${made.checkpoint} for ${crystal.target}, ${then}`;
     const list = element("ul");

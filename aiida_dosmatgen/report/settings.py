@@ -1,4 +1,4 @@
-"""What a campaign was run with: settings, models, files and programs, each with the hash that tells it from others."""
+"""Settings, models, files and programs of a campaign, with their hashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Make what a campaign needs, and look whether it is there.
+"""Set up and check what a campaign needs.
 
 Begin with ``localhost.py``, which sets up this machine step by step (``models.py``, ``pseudopotentials.py``, ``daemon.py``),
 or with ``cluster.py``, which sets up a Slurm cluster from ``settings.py`` over ``connection.py``. ``doctor.py`` looks at every

@@ -1,4 +1,4 @@
-"""Set up a cluster: the computer, its connection and its codes, each looked at where it is before anything is stored."""
+"""Set up a cluster: the computer, its connection and its codes. Each is tested on the cluster before anything is stored."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def set_up(settings: ComputerSettings) -> tuple[Computer, dict[str, InstalledCod
     """Make, or bring up to date, the computer and its codes in the loaded profile.
 
     :return: the computer, its codes by their labels, and lines that say what was found there.
-    :raises ContentError: if the computer cannot be reached or lacks something; nothing new is left behind then.
+    :raises ContentError: if the computer cannot be reached or lacks something; nothing new is stored then.
     """
     found: list[str] = []
     with _computer(settings) as computer, connection(computer) as shell:

@@ -1,4 +1,4 @@
-"""What a campaign needs, looked at part by part, and how to mend what is broken."""
+"""Check each part that a campaign needs, and say how to fix what is broken."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class Finding:
     """One part that was looked at.
 
     :param found: what is there, or what is wrong.
-    :param mend: what to type or to do, None if the part is sound.
+    :param fix: what to type or to do, None if the part works.
     """
 
     part: str
     found: str
-    mend: str | None = None
+    fix: str | None = None
 
     @property
-    def sound(self) -> bool:
-        """Whether there is nothing to mend."""
-        return self.mend is None
+    def ok(self) -> bool:
+        """Whether there is nothing to fix."""
+        return self.fix is None
 
 
 def examine(computers: Iterable[str] = ()) -> Iterator[Finding]:
-    """Look at everything, in the order in which parts depend on each other, and go on where something is broken.
+    """Check everything, in the order in which parts depend on each other, and continue if one is broken.
 
     :param computers: labels of those to look at; by default all that have a code ``dosmatgen``.
     """
@@ -74,7 +74,9 @@ def look_at_versions() -> Finding:
                     broken.append(f"{name} ({exception})")
     if broken or not count:
         what = f"entry points that cannot be loaded: {', '.join(broken)}" if broken else "no entry points are registered"
-        return Finding("installation", what, "pip install --force-reinstall aiida-dosmatgen, then verdi daemon restart")
+        return Finding(
+            "installation", what, "pip install --force-reinstall 'aiida-dosmatgen[workflows]', then verdi daemon restart"
+        )
     return Finding("installation", f"aiida-dosmatgen {__version__} with {count} entry points, aiida-core {aiida.__version__}")
 
 
@@ -143,7 +145,7 @@ def _computer(computer: Computer) -> Iterator[Finding]:
         return
     user = User.collection.get_default()
     if user is None:
-        return  # what is said of the profile is enough
+        return  # the finding about the profile is enough
     if not computer.is_user_enabled(user):
         yield Finding(part, "is disabled", f"verdi computer enable {computer.label} {user.email}")
         return
@@ -195,12 +197,14 @@ def _code(code: InstalledCode, shell: Shell) -> Finding:
     if status != 0:
         return Finding(part, f"{path} does not run: {version}", f"install aiida-dosmatgen[engine] there, then {again}")
     if version.split()[-1:] != [__version__]:
-        return Finding(part, f"{path} is {version}, here is {__version__}", f"pip install aiida-dosmatgen=={__version__} there")
+        return Finding(
+            part, f"{path} is {version}, here is {__version__}", f"pip install 'aiida-dosmatgen[engine]=={__version__}' there"
+        )
     look = "import torch; print(torch.__version__, torch.cuda.is_available())"
     # the first line of the script names the Python that the package is installed for
     status, torch = shell.run(f"{prepared}\n\"$(head -1 '{path}' | sed 's/^#!//')\" -c '{look}'")
     if status != 0:
-        return Finding(part, f"{version}, but its Python has no torch: {torch}", "pip install aiida-dosmatgen[engine] there")
+        return Finding(part, f"{version}, but its Python has no torch: {torch}", "pip install 'aiida-dosmatgen[engine]' there")
     number, gpu = torch.split()
     return Finding(part, f"{version}, torch {number}, {'sees a GPU' if gpu == 'True' else 'no GPU seen from here'}")
 

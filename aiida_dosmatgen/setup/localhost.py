@@ -36,7 +36,7 @@ SERIAL = {"resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1}, "with
 
 
 def set_up(profile: str = PROFILE) -> Iterator[tuple[str, str]]:
-    """Set everything up, and say after each step what there is now.
+    """Set everything up, and report after each step.
 
     :param profile: AiiDA profile to make or to complete.
     :raises ContentError: in one line, if a step lacks something; it can be repeated.
@@ -121,7 +121,7 @@ def ensure_codes(computer: Computer) -> dict[str, InstalledCode]:
     if missing:
         raise ContentError(
             f"not installed: {' '.join(missing)}; *.x come with Quantum ESPRESSO (Debian: quantum-espresso), "
-            "dosmatgen with pip install aiida-dosmatgen[engine]"
+            "dosmatgen with pip install 'aiida-dosmatgen[engine]'"
         )
     codes = {}
     for label, (_, plugin) in CODES.items():

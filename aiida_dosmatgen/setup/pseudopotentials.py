@@ -9,7 +9,7 @@ from aiida.orm import QueryBuilder
 from aiida_pseudo.data.pseudo import UpfData
 from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily
 
-from ..core.pseudopotentials import DEBIAN_PBE, collect
+from ..core.dft.pseudopotentials import DEBIAN_PBE, collect
 
 FAMILY = "dosmatgen/debian-pbe"
 STRINGENCIES = ("fast", "normal")

@@ -1,4 +1,4 @@
-"""What is said of a cluster: in a YAML file, or in answers to a few questions."""
+"""The settings of a cluster: from a YAML file, or from answers to a few questions."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def from_answers(
     gpus: int = 0,
     processes: int = 1,
 ) -> dict[str, Any]:
-    """Return the content of the YAML file for what a person answers.
+    """Return the content of the YAML file for a user's answers.
 
     :param dosmatgen: path of the executable there.
     :param quantum_espresso: commands that bring pw.x, dos.x and projwfc.x to PATH, as ``module load``; may be empty.

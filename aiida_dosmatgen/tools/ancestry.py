@@ -1,4 +1,4 @@
-"""What nodes come from, as one graph that is read in a few queries, and as a tree for each node to be drawn.
+"""The ancestors of nodes, as one graph that is read in a few queries, and as a tree for each node.
 
 :mod:`.lineage` answers questions about one candidate; this is every node on the way back, for many at once.
 """

@@ -1,4 +1,4 @@
-"""What came out of a campaign, one object for each ranked crystal, read in a handful of queries however many there are."""
+"""The results of a campaign, one object for each ranked crystal, read in a constant number of queries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..core.crystals import CrystalSet
 from ..core.target import DosTarget
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
-from .ranking import ranking_node
+from .ranking import ranking_content, ranking_node
 
 CAMPAIGN = "aiida.workflows:dosmatgen.campaign"
 
@@ -25,7 +25,7 @@ class RankedCrystal:
 
     :param target: the name of the target that it was made for.
     :param row: its row of the ranking, with ``status``, distances and energies.
-    :param crystal: a set of this one crystal: as DFT computed it if it was validated, in the form in
+    :param crystal: a set of this one crystal: as DFT computed it if it was validated, in the geometry in
         which it was ranked otherwise.
     :param predicted: predicted DOS in states/eV for each atom, shape (n_atoms, n); None if there is none.
     :param dft: the same by DFT; None if it was not validated.
@@ -82,7 +82,7 @@ def results_of(campaign: orm.WorkChainNode) -> CampaignResults:
     :raises ValueError: if the node is no campaign, or has no ranking (yet).
     """
     check_campaign(campaign)
-    ranking = ranking_node(campaign).get_dict()
+    ranking = ranking_content(campaign)
     targets = {name: node.target for name, node in _of_namespace(campaign, LinkType.INPUT_WORK, "targets").items()}
     survivors = _of_namespace(campaign, LinkType.RETURN, "candidates")
     reports = {name: node.get_dict() for name, node in _of_namespace(campaign, LinkType.RETURN, "reports").items()}

@@ -1,4 +1,4 @@
-"""Whether the daemon is really there, and at work."""
+"""Whether the daemon runs and its workers respond."""
 
 from datetime import datetime
 from pathlib import Path
@@ -48,7 +48,7 @@ def forgotten(patience: float = PATIENCE) -> list[int]:
     """Return the pks of jobs in the hands of a scheduler that no worker asks for any more.
 
     A worker does so again and again until a job ends. The tasks of a worker that was killed go to the next one, but not always:
-    a broker may go on believing that the old one works on them.
+    a broker may still assign them to the old one.
 
     :param patience: seconds since the last question, besides three of the pauses between two that the computer wants.
     """

@@ -11,7 +11,7 @@ from aiida import orm
 from aiida.tools.archive import create_archive
 
 from .. import __version__
-from ..core.files import replacing
+from ..core.files.replacing import replacing
 from ..core.target import DosTarget
 from .campaign import RankedCrystal, check_campaign, compared, results_of
 
@@ -20,7 +20,7 @@ _OPTIMADE = "1.2.0"
 _VALUES = {
     "rank": ("integer", None, "place in the final ranking of the target, from 1"),
     "candidate": ("integer", None, "number of the candidate; with the seed it says which one was sampled"),
-    "form": ("string", None, "relaxed by the force field, or as sampled"),
+    "geometry": ("string", None, "relaxed by the force field, or unrelaxed, as it was sampled"),
     "status": ("string", None, "validated, not validated or failed"),
     "score": ("float", None, "score of the screening, the lowest is the best"),
     "predicted_distance": (
@@ -29,9 +29,9 @@ _VALUES = {
         "mean absolute difference of the predicted density of states from the target",
     ),
     "uncertainty": ("float", "states/eV/atom", "expected error of the predicted density of states"),
-    "formation_energy": ("float", "eV/atom", "formation energy of the relaxed form by the force field"),
-    "relaxation_energy": ("float", "eV/atom", "energy of this form above the relaxed one by the force field"),
-    "hull_distance": ("float", "eV/atom", "energy of the relaxed form above the hull of known phases by the force field"),
+    "formation_energy": ("float", "eV/atom", "formation energy of the relaxed geometry by the force field"),
+    "relaxation_energy": ("float", "eV/atom", "energy of this geometry above the relaxed one by the force field"),
+    "hull_distance": ("float", "eV/atom", "energy of the relaxed geometry above the hull of known phases by the force field"),
 }
 _DFT_VALUES = {
     "mae": ("states/eV/atom", "mean absolute difference of the DFT density of states from the target"),

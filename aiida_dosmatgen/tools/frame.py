@@ -11,7 +11,7 @@ from .campaign import check_campaign
 from .ranking import ranking_of
 
 COLUMNS = (
-    *("target", "rank", "candidate", "form", "formula", "n_atoms", "status", "score", "predicted_distance"),
+    *("target", "rank", "candidate", "geometry", "formula", "n_atoms", "status", "score", "predicted_distance"),
     *("predicted_distance_total", "wasserstein", "uncertainty", "formation_energy", "relaxation_energy", "hull_distance"),
     *("known", "dft_mae", "dft_mae_window", "dft_mae_total"),
     *("dft_wasserstein", "selected", "reason", "structure", "validation"),
@@ -22,12 +22,12 @@ _DFT = ("mae", "mae_window", "mae_total", "wasserstein")
 def dataframe_of(campaign: orm.WorkChainNode) -> pandas.DataFrame:
     """Return one row for each ranked crystal of each target, each target's best first.
 
-    - ``target``, ``rank``, ``candidate``, ``form`` (relaxed, sampled), ``formula``, ``n_atoms``, ``status`` (validated, not
-      validated, failed), ``score``;
+    - ``target``, ``rank``, ``candidate``, ``geometry`` (relaxed, unrelaxed), ``formula``, ``n_atoms``, ``status``
+      (validated, not validated, failed), ``score``;
     - by the predictor ``predicted_distance``, ``predicted_distance_total`` and ``uncertainty`` in states/eV/atom,
       ``wasserstein`` in eV;
-    - by the force field ``formation_energy`` and ``hull_distance`` of the relaxed form, and ``relaxation_energy``, how far this
-      form lies above it, in eV/atom; ``known``, the known crystal it equals;
+    - by the force field ``formation_energy`` and ``hull_distance`` of the relaxed geometry, and ``relaxation_energy`` of this
+      geometry above it, in eV/atom; ``known``, the known crystal it equals;
     - by DFT ``dft_mae``, ``dft_mae_window`` (±3 eV) and ``dft_mae_total`` in states/eV/atom, ``dft_wasserstein`` in eV;
     - ``selected`` (why DFT computed it), ``reason`` (why that failed), and the uuids ``structure`` and ``validation``.
 

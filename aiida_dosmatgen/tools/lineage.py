@@ -14,7 +14,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida_pseudo.data.pseudo.upf import UpfData
 
-from ..core.forms import RELAXED
+from ..core.screening.geometries import RELAXED
 from ..data.base import pk_of
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import formula_of
@@ -86,7 +86,7 @@ class Lineage:
     :param structure: the structure that the candidate was extracted to.
     :param candidate: its number; candidate i is a function of checkpoint, target, classifier, template, parameters, ``seed``
         and i.
-    :param form: ``relaxed``, by the force field, or as ``sampled``.
+    :param geometry: ``relaxed`` by the force field, or ``unrelaxed``.
     :param target: None if it was sampled freely, like ``target_sha256``.
     :param sampling: the parameters of the sampling.
     :param classifier: whose gradient guided the sampling, if it did.
@@ -99,7 +99,7 @@ class Lineage:
     structure: str
     formula: str
     candidate: int
-    form: str
+    geometry: str
     seed: int
     target: str | None
     target_sha256: str | None
@@ -135,7 +135,7 @@ def lineage(node: orm.Node) -> Lineage:
     candidate = _input(extract, "candidate").value
     jobs: dict[str, orm.Node | None] = {}
     crystals = _input(extract, "crystals")
-    form = _form(crystals, candidate)
+    geometry = _geometry(crystals, candidate)
     for step, process in (("screen", "screen"), ("predict", "PredictCalculation"), ("relax", "RelaxCalculation")):
         crystals = _part(crystals, candidate)
         jobs[step] = job = _creator(crystals, process)
@@ -153,7 +153,7 @@ def lineage(node: orm.Node) -> Lineage:
         structure=structure.uuid,
         formula=formula_of(structure),
         candidate=candidate,
-        form=form,
+        geometry=geometry,
         seed=_input(sample, "seed").value,
         target=None if target is None else target.uuid,
         target_sha256=None if target is None else target.base.attributes.get("sha256"),
@@ -258,17 +258,17 @@ def _creator(node: orm.Node | None, process: str) -> orm.Node | None:
     return found[0] if found else None
 
 
-def _form(survivors: CrystalSetData, candidate: int) -> str:
+def _geometry(survivors: CrystalSetData, candidate: int) -> str:
     columns = survivors.crystals.crystal_columns
-    if "form" not in columns:
+    if "geometry" not in columns:
         return RELAXED
-    return str(columns["form"][columns["candidate"] == candidate][0])
+    return str(columns["geometry"][columns["candidate"] == candidate][0])
 
 
 def _relaxed(crystals: orm.Node) -> orm.Node:
-    """Return the crystals themselves, or if they are relaxed and as sampled the relaxed ones: those come from the others."""
-    stacked = _creator(crystals, "stack_forms")
-    return crystals if stacked is None else _input(stacked, "relaxed")
+    """Return the crystals themselves, or the relaxed part of a set of both geometries."""
+    joined = _creator(crystals, "join_geometries") or _creator(crystals, "stack_forms")  # the second is its former name
+    return crystals if joined is None else _input(joined, "relaxed")
 
 
 def _part(crystals: orm.Node | None, candidate: int) -> orm.Node | None:

@@ -1,4 +1,4 @@
-"""Nodes by what people have: a file, a label, a name. Equal files are stored once."""
+"""Nodes by a file, a label or a name. Equal files are stored once."""
 
 from __future__ import annotations
 

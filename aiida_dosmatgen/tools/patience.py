@@ -1,4 +1,4 @@
-"""Reading a database that is written to at the same time."""
+"""Retry reads of a database that another process writes to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a campaign is doing, in one line, and waiting for it."""
+"""The progress of a campaign in one line, and waiting for its end."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def wait(
 
     :param interval: seconds between two looks.
     :param still_possible: says why waiting is in vain, or None; the line is printed once each time it changes.
-    :return: False if the user interrupted; the campaign goes on all the same.
+    :return: False if the user interrupted; the campaign continues to run.
     """
     begin, last, shown, problem = time.monotonic(), "", 0.0, None
     try:

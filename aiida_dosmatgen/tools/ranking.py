@@ -9,16 +9,26 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 from aiida.common.links import LinkType
 
-from ..core.forms import RELAXED, SAMPLED
+from ..core.former_names import current_row
 from .lineage import Lineage, UsedModel, UsedTemplate
 from .text import pairs, table
 
-_HEADINGS = ("rank", "candidate", "formula", "form", "E_form eV/atom", "predicted", "DFT", "DFT ±3 eV", "shift eV", "remark")
+_HEADINGS = (
+    "rank",
+    "candidate",
+    "formula",
+    "geometry",
+    "E_form eV/atom",
+    "predicted",
+    "DFT",
+    "DFT ±3 eV",
+    "shift eV",
+    "remark",
+)
 EXPLANATION = (
     "predicted, DFT: mean absolute difference from the target in states/eV/atom, by the predictor and by DFT\n"
-    "form: relaxed, or as sampled; E_form: formation energy of the relaxed one; shift: Wasserstein distance by DFT"
+    "geometry: relaxed or unrelaxed; E_form: formation energy of the relaxed one; shift: Wasserstein distance by DFT"
 )
-FORM_NAMES = {RELAXED: "relaxed", SAMPLED: "as sampled"}
 
 
 def ranking_of(campaign: orm.WorkChainNode) -> dict[str, list[dict[str, Any]]]:
@@ -26,7 +36,17 @@ def ranking_of(campaign: orm.WorkChainNode) -> dict[str, list[dict[str, Any]]]:
 
     :raises ValueError: if the campaign has no ranking (yet).
     """
-    return ranking_node(campaign).get_dict()["targets"]
+    return ranking_content(campaign)["targets"]
+
+
+def ranking_content(campaign: orm.WorkChainNode) -> dict[str, Any]:
+    """Return what the ranking of a campaign holds: the rows of ``targets``, and which ``failed``.
+
+    :raises ValueError: if the campaign has no ranking (yet).
+    """
+    content = ranking_node(campaign).get_dict()
+    content["targets"] = {name: [current_row(row) for row in rows] for name, rows in content["targets"].items()}
+    return content
 
 
 def ranking_node(campaign: orm.WorkChainNode) -> orm.Dict:
@@ -77,7 +97,7 @@ def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
 
 
 def funnel_line(campaign: orm.WorkChainNode, target: str) -> list[str]:
-    """Return one line that tells how many candidates of a target were left after each criterion, or none if nobody knows."""
+    """Return one line that tells how many candidates of a target were left after each criterion, or none if it is unknown."""
     reports = campaign.outputs.reports if "reports" in campaign.outputs else {}
     if target not in reports:
         return []
@@ -92,7 +112,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         str(row["rank"]),
         str(row["candidate"]),
         str(row["formula"]),
-        str(row.get("form", "–")),
+        str(row.get("geometry", "–")),
         _number(row.get("formation_energy"), 3),
         _number(row.get("predicted_distance"), 4),
         _number(dft.get("mae"), 4),
@@ -113,7 +133,7 @@ def format_lineage(lineage: Lineage) -> str:
         ("structure", f"{lineage.formula}, {lineage.structure}"),
         (
             "candidate",
-            f"{lineage.candidate} of seed {lineage.seed}, {FORM_NAMES[lineage.form]}" + (f" ({sampling})" if sampling else ""),
+            f"{lineage.candidate} of seed {lineage.seed}, {lineage.geometry}" + (f" ({sampling})" if sampling else ""),
         ),
         ("target", f"{lineage.target}, sha256 {lineage.target_sha256}" if lineage.target else "none, sampled freely"),
         *_model_lines("checkpoint", lineage.checkpoint),

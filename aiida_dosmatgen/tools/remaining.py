@@ -1,4 +1,4 @@
-"""How long a campaign will still take, judged by how long its parts took before.
+"""How long a campaign will still take, estimated from how long its parts took before.
 
 For ``candidates`` chains, that is what earlier ones with the same code took: the seconds that the executable says it computed
 grow with the number of candidates, the rest (queue, transfers, start) does not. For validations it is the mean of those of this

@@ -1,4 +1,4 @@
-"""What a campaign has done, is doing, and has left to do, read off the graph in a handful of queries."""
+"""The status of a campaign: finished, running and remaining steps, from a few queries."""
 
 from __future__ import annotations
 

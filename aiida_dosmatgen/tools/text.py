@@ -25,7 +25,7 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[Any]], right: Collect
 
 
 def pairs(rows: Iterable[Sequence[Any]]) -> list[str]:
-    """Return lines of a name and what is said of it, in two columns."""
+    """Return lines of a name and its description, in two columns."""
     drawn = Table.grid(padding=(0, 2, 0, 0))
     drawn.add_column(no_wrap=True)
     drawn.add_column(no_wrap=True)

@@ -1,4 +1,4 @@
-"""Jobs of ``dosmatgen`` that are submitted again until they are complete."""
+"""Base work chains: jobs of ``dosmatgen``, resubmitted until they are complete."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def progress(node: orm.CalcJobNode) -> int:
 
 
 class DosmatgenBaseWorkChain(BaseRestartWorkChain):
-    """Run a job of ``dosmatgen``; if it stopped early or was interrupted, submit it again to go on from what it has done."""
+    """Run a job of ``dosmatgen``; if it stopped early or was interrupted, submit it again with its restart files."""
 
     _process_class: type[DosmatgenCalculation] | None = None
 
@@ -83,13 +83,13 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
         node = self.ctx.children[self.ctx.iteration - 1]
         if not node.is_excepted or self._interrupted_too_often(node):
             return super().inspect_process()
-        self.report(f"{failure(node)}; going on from what it has done")
+        self.report(f"{failure(node)}; continuing from its restart files")
         self._continue_from(node)
         return None
 
     @process_handler(priority=500, exit_codes=[_JOB.ERROR_STOPPED_EARLY])
-    def go_on(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Go on where the time limit stopped a run, as long as each run gets further than the one before."""
+    def continue_stopped(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Continue a run that the time limit stopped, as long as each run gets further than the one before."""
         self.ctx.interrupted = 0
         results = node.outputs.results.get_dict()
         before, self.ctx.done = self.ctx.done, results["done"]
@@ -115,7 +115,7 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
         if node.exit_status == CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status:
             options = self.ctx.inputs.metadata.options
             options["batch_size"] = max(1, options["batch_size"] // 2) if options.get("batch_size") else _SMALLER_BATCH
-            self.report(f"the scheduler ended the job for its memory; going on with batches of {options['batch_size']}")
+            self.report(f"the scheduler ended the job for its memory; continuing with batches of {options['batch_size']}")
         self._continue_from(node)
         return ProcessHandlerReport(do_break=True)
 
@@ -127,9 +127,9 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
 
     def _interrupted_too_often(self, node: orm.CalcJobNode) -> bool:
         """Count an interrupted run, and say whether there were too many in a row that got no further."""
-        kept = progress(node)
-        self.ctx.interrupted = 1 if kept > self.ctx.seen else self.ctx.interrupted + 1
-        self.ctx.seen = max(self.ctx.seen, kept)
+        done = progress(node)
+        self.ctx.interrupted = 1 if done > self.ctx.seen else self.ctx.interrupted + 1
+        self.ctx.seen = max(self.ctx.seen, done)
         if self.ctx.interrupted < _IN_A_ROW:
             return False
         self.report(f"{self.ctx.interrupted} runs in a row were interrupted and got no further; giving up")
@@ -141,19 +141,19 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
 
 
 class SampleBaseWorkChain(DosmatgenBaseWorkChain):
-    """Generate candidates, and go on until all are there."""
+    """Generate candidates, and continue until all are there."""
 
     _process_class = SampleCalculation
 
 
 class RelaxBaseWorkChain(DosmatgenBaseWorkChain):
-    """Relax crystals with a force field, and go on until all are done."""
+    """Relax crystals with a force field, and continue until all are done."""
 
     _process_class = RelaxCalculation
 
 
 class ReferencesBaseWorkChain(DosmatgenBaseWorkChain):
-    """Relax the elements with a force field, and go on until all are done."""
+    """Relax the elements with a force field, and continue until all are done."""
 
     _process_class = ReferencesCalculation
 
@@ -165,6 +165,6 @@ class PredictBaseWorkChain(DosmatgenBaseWorkChain):
 
 
 class TrainBaseWorkChain(DosmatgenBaseWorkChain):
-    """Train a model, and go on until all epochs are done."""
+    """Train a model, and continue until all epochs are done."""
 
     _process_class = TrainCalculation

@@ -14,8 +14,8 @@ from ..calculations.functions import extract_candidate, rank, select_candidates
 from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.sampling import problem_of_sampling
 from ..core.campaign import CampaignNumbers
-from ..core.forms import RELAXED
-from ..core.selection import SelectionWeights
+from ..core.screening.geometries import RELAXED
+from ..core.screening.selection import SelectionWeights
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData, formula_of
 from ..data.crystals import CrystalSetData
@@ -24,7 +24,7 @@ from ..data.target import DosTargetData
 from .candidates import CandidatesWorkChain
 from .failures import failure
 from .functions import collect_rankings
-from .interruptions import broken_off
+from .interruptions import excepted_process
 from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked
 from .validate import ValidateWorkChain
@@ -50,7 +50,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     """For each target: candidates, and the best ``top_k`` of them validated by DFT, at most ``max_concurrent`` at a time.
 
-    A target without candidates, and a candidate that fails, is recorded with its reason; the others go on.
+    A target without candidates, and a candidate that fails, is recorded with its reason; the others continue.
     """
 
     _protocol_name = "campaign"
@@ -132,11 +132,11 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         :param codes: nodes or labels by the names ``dosmatgen``, ``pw``, ``dos`` and ``projwfc``; the last three may be left
             out if nothing is validated (``top_k`` 0).
         :param targets: by names of your choice (letters, digits, single underscores).
-        :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values.
+        :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
         :param dft_options: the same for the jobs of Quantum ESPRESSO.
         :param relax: whether pw.x relaxes the candidates before their DOS is computed; then only relaxed candidates are ranked,
-            unless the overrides say other ``forms`` in their criteria.
+            unless the overrides give other ``geometries`` in their criteria.
         :param template: for the candidates of all targets, like ``classifier``, ``phases`` and ``known``; see
             :class:`.CandidatesWorkChain`.
         :param n_jobs: how many jobs of each kind share the candidates of a target.
@@ -149,8 +149,8 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             raise ValueError(f"codes lacks {missing[0]!r}; it has {', '.join(sorted(codes)) or 'none'}")
         if not targets:
             raise ValueError("there are no targets; give at least one")
-        # pw.x would relax what was compared as sampled
-        for_candidates = recursive_merge({"criteria": {"forms": [RELAXED]}} if relax else {}, inputs["candidates"])
+        # pw.x would relax a crystal that was compared unrelaxed
+        for_candidates = recursive_merge({"criteria": {"geometries": [RELAXED]}} if relax else {}, inputs["candidates"])
         candidates = CandidatesWorkChain.get_builder_from_protocol(
             codes["dosmatgen"],
             next(iter(targets.values())),
@@ -210,7 +210,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
 
     def may_start_target(self) -> bool:
         """Say whether the next target can be begun."""
-        return self.ctx.next_target < len(self.ctx.order) and self.has_room()
+        return self.ctx.next_target < len(self.ctx.order) and self.has_capacity()
 
     def run_candidates(self) -> None:
         """Start on the next target."""
@@ -221,12 +221,12 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         inputs.metadata.call_link_label = f"candidates_{name}"
         node = self.submit(CandidatesWorkChain, **inputs)
         self.report(f"launching CandidatesWorkChain<{node.pk}> for the target {name}")
-        self.let_in(name, node)
+        self.add_child(name, node)
 
     def inspect_candidates(self) -> ExitCode | None:
         """Queue the best of a target for validation, in turn, so that no target waits for another."""
-        for name, node in self.let_out().items():
-            if self._broke_off(node) and self.another_try(name, node):
+        for name, node in self.collect().items():
+            if self._excepted(node) and self.retry(name, node):
                 self.ctx.order.append(name)
                 continue
             if "report" in node.outputs:
@@ -260,7 +260,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
 
     def may_start_validation(self) -> bool:
         """Say whether the next candidate's validation can be begun."""
-        return self.ctx.next_validation < len(self.ctx.queue) and self.has_room()
+        return self.ctx.next_validation < len(self.ctx.queue) and self.has_capacity()
 
     def run_validation(self) -> None:
         """Extract the next candidate, and start its validation."""
@@ -282,13 +282,13 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula_of(structure)}) of {name}"
         )
         self.ctx.outcomes[name]["validations"][str(candidate)] = {"structure": structure.uuid, "validation": validation.uuid}
-        self.let_in(f"{name}_{candidate}", validation)
+        self.add_child(f"{name}_{candidate}", validation)
 
     def inspect_validations(self) -> None:
         """Note why validations failed, and where the final structures of the others are."""
-        for key, node in self.let_out().items():
+        for key, node in self.collect().items():
             name, candidate = key.rsplit("_", 1)
-            if self._broke_off(node) and self.another_try(key, node):
+            if self._excepted(node) and self.retry(key, node):
                 self.ctx.queue.append([len(self.ctx.queue), name, int(candidate)])
                 continue
             if not node.is_finished_ok or "score" not in node.outputs:
@@ -328,9 +328,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     # --- helpers ----------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _broke_off(node: orm.WorkChainNode) -> bool:
-        """Say whether AiiDA itself failed with a work chain; jobs that it failed with were repeated further down."""
-        return isinstance(broken_off(node), orm.WorkChainNode)
+    def _excepted(node: orm.WorkChainNode) -> bool:
+        """Say whether a work chain ended with an exception of AiiDA; excepted jobs were repeated further down."""
+        return isinstance(excepted_process(node), orm.WorkChainNode)
 
     def _scores(self, name: str) -> dict[str, orm.Dict]:
         """Return the DFT scores of a target's candidates."""

@@ -11,16 +11,16 @@ from aiida.engine import ExitCode, ProcessBuilder, WorkChain
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import ProcessNode
 
-from ..calculations.functions import join_crystals, screen, stack_forms
+from ..calculations.functions import join_crystals, join_geometries, screen
 from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.predict import PredictCalculation
 from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation, validate_kind
 from ..calculations.sampling import problem_of_sampling
 from ..core.campaign import CampaignNumbers
-from ..core.forms import SAMPLED
 from ..core.job import RelaxParameters, SampleParameters
 from ..core.screening import ScreenCriteria
+from ..core.screening.geometries import UNRELAXED
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
@@ -46,15 +46,14 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
     """Sample crystals for a target, relax them with a force field, predict their DOS, and screen.
 
-    A candidate's DOS is predicted as it is sampled and as it is relaxed, and it goes on in the form that is nearer to the
-    target (``forms`` of the criteria); whether it is stable is said of the relaxed one.
+    The DOS of a candidate is predicted for its unrelaxed and its relaxed geometry. The geometry that is closer to the target is
+    ranked (``geometries`` of the criteria). The relaxed geometry decides whether the candidate is stable.
 
-    There is one job of each kind, or ``n_jobs`` that run side by side, each with its share of the candidates; what comes out is
-    the same.
+    There is one job of each kind, or ``n_jobs`` parallel ones, each with its share of the candidates. The results are the same.
 
     Without a target the crystals are sampled freely, and ranked by their formation energies.
-    A job that stops early or is interrupted is submitted again; if that does not complete it, the chain goes on with what
-    there is, without the share of a job that left nothing.
+    A job that stops early or is interrupted is submitted again. If that does not complete it, the chain continues with the
+    results there are, without the share of a job that has none.
     """
 
     _protocol_name = "candidates"
@@ -67,7 +66,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             "target",
             valid_type=DosTargetData,
             required=False,
-            help="The density of states that is asked for; none samples freely.",
+            help="The target density of states; none samples freely.",
         )
         spec.input("checkpoint", valid_type=CheckpointData, validator=validate_kind("denoiser"), help="The denoiser.")
         spec.input(
@@ -138,16 +137,16 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         )
         spec.output("crystals", valid_type=CrystalSetData, help="The survivors of the screening, best first.")
         spec.output("report", valid_type=orm.Dict, help="How many survived each criterion, and why the others did not.")
-        spec.output("sampled", valid_type=CrystalSetData, required=False, help="All candidates as sampled.")
+        spec.output("sampled", valid_type=CrystalSetData, required=False, help="All candidates, unrelaxed.")
         spec.output("relaxed", valid_type=CrystalSetData, required=False, help="All candidates after relaxation.")
         spec.output(
-            "predicted", valid_type=CrystalSetData, required=False, help="All candidates, in their forms, with predictions."
+            "predicted", valid_type=CrystalSetData, required=False, help="All candidates in their geometries, with predictions."
         )
         for status, step in ((301, "sample"), (302, "relax"), (303, "predict")):
             spec.exit_code(
                 status,
                 f"ERROR_{step.upper()}_FAILED",
-                message=f"the {step} job left nothing to go on with: {{reason}}",
+                message=f"the {step} job left no results to continue with: {{reason}}",
             )
         spec.exit_code(305, "ERROR_REFERENCES_FAILED", message="the energies of the elements could not be computed: {reason}")
         spec.exit_code(304, "ERROR_SCREENING_FAILED", message="the screening failed: {reason}")
@@ -180,7 +179,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
 
         :param code: the executable ``dosmatgen``.
         :param target: None samples freely, and ranks by formation energy.
-        :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values.
+        :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of every job.
         :param template: crystals to start from (``start_time`` in ``sample.parameters``), or to hold parts of
             (``constraints``).
@@ -249,7 +248,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             self._submit_job(SampleBaseWorkChain, "sample", name, inputs)
 
     def inspect_sample(self) -> ExitCode | None:
-        """Go on with the candidates there are, and the energies of the elements."""
+        """Continue with the candidates there are, and the energies of the elements."""
         if "references" in self.ctx:
             if not self.ctx.references.is_finished_ok:
                 return self.exit_codes.ERROR_REFERENCES_FAILED.format(reason=failure(self.ctx.references))
@@ -268,21 +267,23 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             self.to_context(phases=self._submit(RelaxBaseWorkChain, "relax", "relax_phases", phases))
 
     def inspect_relax(self) -> ExitCode | None:
-        """Go on with the crystals there are."""
-        if "phases" in self.ctx and not (self.ctx.phases.is_finished_ok or kept_something(self.ctx.phases)):
+        """Continue with the crystals there are."""
+        if "phases" in self.ctx and not (self.ctx.phases.is_finished_ok or has_partial_results(self.ctx.phases)):
             return self.exit_codes.ERROR_RELAX_FAILED.format(reason=f"known phases: {failure(self.ctx.phases)}")
         return self._inspect("relax", "relaxed", self.exit_codes.ERROR_RELAX_FAILED)
 
     def run_predict(self) -> ExitCode | None:
-        """Predict the DOS of all candidates, in both forms if they are compared with the target as sampled, too."""
-        both = "target" in self.inputs and SAMPLED in ScreenCriteria.model_validate(self.inputs.criteria.get_dict()).forms
+        """Predict the DOS of all candidates: relaxed, and also unrelaxed if the criteria compare that geometry."""
+        both = (
+            "target" in self.inputs and UNRELAXED in ScreenCriteria.model_validate(self.inputs.criteria.get_dict()).geometries
+        )
         for name in self._shares():
             crystals = self.ctx[f"relax{name}"].outputs.crystals
             if both:
-                crystals, node = stack_forms.run_get_node(
+                crystals, node = join_geometries.run_get_node(
                     relaxed=crystals,
-                    sampled=self.ctx[f"sample{name}"].outputs.crystals,
-                    metadata={"call_link_label": f"stack{name}"},
+                    unrelaxed=self.ctx[f"sample{name}"].outputs.crystals,
+                    metadata={"call_link_label": f"join_geometries{name}"},
                 )
                 if not node.is_finished_ok:
                     return self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message)
@@ -292,7 +293,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return None
 
     def inspect_predict(self) -> ExitCode | None:
-        """Go on with the crystals there are."""
+        """Continue with the crystals there are."""
         return self._inspect("predict", "predicted", self.exit_codes.ERROR_PREDICT_FAILED)
 
     def run_screen(self) -> ExitCode | None:
@@ -356,8 +357,10 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             node = self.ctx[f"{step}{name}"]
             if node.is_finished_ok:
                 continue
-            if kept_something(node):
-                self.report(f"{node.process_label}<{node.pk}> stopped early ({failure(node)}); going on with what there is")
+            if has_partial_results(node):
+                self.report(
+                    f"{node.process_label}<{node.pk}> stopped early ({failure(node)}); continuing with its partial results"
+                )
             else:
                 reasons[name] = failure(node)
         if len(reasons) == len(self._shares()):
@@ -379,6 +382,6 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return self.ctx[f"{step}_joined"]
 
 
-def kept_something(node: ProcessNode) -> bool:
-    """Say whether a failed job kept partial results: exit codes 4xx with crystals."""
+def has_partial_results(node: ProcessNode) -> bool:
+    """Say whether a failed job has partial results: exit codes 4xx with crystals."""
     return node.is_finished and 400 <= (node.exit_status or 0) < 500 and "crystals" in node.outputs

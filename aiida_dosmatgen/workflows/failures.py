@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiida import orm
 
-from .remedies import last_words
+from .error_handlers import error_message
 
 
 def failure(node: orm.ProcessNode) -> str:
@@ -19,8 +19,8 @@ def failure(node: orm.ProcessNode) -> str:
 def _own_failure(node: orm.ProcessNode) -> str:
     name = node.process_label or "process"
     if node.is_finished:
-        words = last_words(node) if isinstance(node, orm.CalcJobNode) else None
-        message = _line(node.exit_message) + (f" ({words})" if words else "")
+        printed = error_message(node) if isinstance(node, orm.CalcJobNode) else None
+        message = _line(node.exit_message) + (f" ({printed})" if printed else "")
         return f"{name} exit status {node.exit_status}: {message}"
     if node.is_excepted:
         return f"{name} excepted: {_line(node.exception)}"

@@ -8,7 +8,7 @@ from aiida.engine import ExitCode
 from aiida.orm import Dict, Int, KpointsData
 
 from ..calculations.functions import content_function
-from ..core.dft import LabelParameters, kpoints_mesh
+from ..core.dft.settings import LabelParameters, kpoints_mesh
 from ..core.errors import ContentError
 from ..data.conversion import structure_of
 from ..data.crystals import CrystalSetData

@@ -1,4 +1,4 @@
-"""Crystals that are known already, for the hull and for what counts as new."""
+"""Known crystals, for the hull and for novelty."""
 
 from __future__ import annotations
 

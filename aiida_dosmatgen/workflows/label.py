@@ -16,17 +16,17 @@ from aiida_quantumespresso.calculations.pw import PwCalculation
 from aiida_quantumespresso.workflows.pdos import clean_calcjob_remote
 
 from ..calculations.functions import assemble_labelled
-from ..core.dft import LabelParameters, highest_cutoffs, label_namelists
+from ..core.dft.settings import LabelParameters, highest_cutoffs, label_namelists
 from ..core.errors import ContentError
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
+from .error_handlers import WITHOUT_SYMMETRY, handler
 from .failures import failure
 from .functions import label_report, prepare_label
 from .interruptions import was_interrupted
 from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
-from .remedies import WITHOUT_SYMMETRY, remedy
 from .timing import computed_in_this_run
 from .windows import SlidingWindowWorkChain, at_least_one
 
@@ -41,9 +41,9 @@ def validate_parameters(node: orm.Dict | None, _: Any) -> str | None:
 class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     """Label crystals: a self-consistent run with extra bands and the projections, two jobs for each crystal.
 
-    The AiiDA twin of ``dosmatgen label``: equal settings give equal labels. At most ``max_concurrent`` crystals are computed
-    at a time; when one is done, the next begins. A crystal that fails is recorded with its reason, and the others go on. With
-    AiiDA's caching, crystals that an earlier work chain has finished are not computed again.
+    The same as ``dosmatgen label`` with AiiDA: equal settings give equal labels. At most ``max_concurrent`` crystals are
+    computed at a time; when one is done, the next begins. A crystal that fails is recorded with its reason, and the others
+    continue. With AiiDA's caching, crystals that an earlier work chain has finished are not computed again.
     """
 
     _protocol_name = "label"
@@ -110,7 +110,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
-        :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values.
+        :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of every job.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
@@ -147,9 +147,9 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         return self.may_start() or bool(self.ctx.running)
 
     def may_start(self) -> bool:
-        """Say whether another job can be submitted. A crystal goes on to its projections before the next one begins."""
+        """Say whether another job can be submitted. The projections of a crystal come before the next crystal."""
         total = self.inputs.crystals.base.attributes.get("n_crystals")
-        return self.has_room() and (bool(self.ctx.projectable or self.ctx.again) or self.ctx.next < total)
+        return self.has_capacity() and (bool(self.ctx.projectable or self.ctx.again) or self.ctx.next < total)
 
     def start_next(self) -> None:
         """Submit the projections of a crystal, or the self-consistent run of the next."""
@@ -163,14 +163,14 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
 
     def inspect(self) -> None:
         """Note which crystals are done, and empty their work directories."""
-        for key, node in self.let_out().items():
+        for key, node in self.collect().items():
             step, row = key.split("_")
-            if not node.is_finished_ok and was_interrupted(node) and self.another_try(key, node):
+            if not node.is_finished_ok and was_interrupted(node) and self.retry(key, node):
                 self.ctx.jobs[row].pop()
                 self._empty(node)
                 (self.ctx.again if step == "pw" else self.ctx.projectable).append(int(row))
                 continue
-            if remedy(node) == WITHOUT_SYMMETRY and int(row) not in self.ctx.without_symmetry:
+            if handler(node) == WITHOUT_SYMMETRY and int(row) not in self.ctx.without_symmetry:
                 self.report(f"crystal {row}: {failure(node)}; computing it again, {WITHOUT_SYMMETRY}")
                 self._clean_up(int(row))
                 self.ctx.jobs[row].clear()
@@ -224,7 +224,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         inputs.metadata.call_link_label = f"{step}_{row}"
         node = self.submit(process, **inputs)
         self.ctx.jobs.setdefault(str(row), []).append(node.uuid)
-        self.let_in(f"{step}_{row}", node)
+        self.add_child(f"{step}_{row}", node)
 
     def _run_pw(self, row: int) -> None:
         inputs = self._pw_inputs(row)

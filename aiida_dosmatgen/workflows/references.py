@@ -1,4 +1,4 @@
-"""How the elements are relaxed, and energies of them that are in the database already."""
+"""Relaxation parameters of the elements, and their energies in the database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..data.forcefield import ForceFieldData
 
 
 def reference_parameters(parameters: Mapping) -> dict:
-    """Return with what elements and known phases are relaxed: as the candidates are, but also where those stay as sampled.
+    """Return the relaxation parameters of elements and known phases: those of the candidates, but never without steps.
 
     :param parameters: of the candidates, as in :class:`~aiida_dosmatgen.core.job.RelaxParameters`.
     """

@@ -1,4 +1,4 @@
-"""How fast a work chain's jobs went, read from their nodes."""
+"""The speed of the jobs of a work chain, read from their nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def computed_in_this_run(jobs: Mapping[int, Sequence[CalcJobNode]], workers: int
     :param workers: how many crystals are computed at a time.
     :return: ``structures`` (computed), ``workers``, ``jobs``, ``jobs_from_cache``, ``wall_seconds``; if anything ran,
         ``structures_per_hour``, and for each structure ``job_seconds`` (from submission to parsed results) and
-        ``program_seconds`` (what the executables say of themselves; jobs that say nothing are left out of both).
+        ``program_seconds`` (as the executables report; jobs without a report are left out of both).
     """
     every = [job for ones in jobs.values() for job in ones]
     ran = {job.pk for job in every if not job.base.caching.is_created_from_cache}

@@ -15,18 +15,18 @@ from aiida_quantumespresso.workflows.pdos import PdosWorkChain, clean_workchain_
 from aiida_quantumespresso.workflows.pw.relax import PwRelaxWorkChain
 
 from ..calculations.functions import ELECTRONS_MISSING, projected_dos, score_dos
-from ..core.dft import NO_SYMMETRY, ValidationSettings, highest_cutoffs, more_bands, n_bands
+from ..core.dft.settings import NO_SYMMETRY, ValidationSettings, highest_cutoffs, more_bands, n_bands
 from ..core.errors import ContentError
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
+from .error_handlers import MORE_BANDS, WITHOUT_SYMMETRY, handler
 from .failures import failure
 from .interruptions import was_interrupted
 from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, load, problem_with
 from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
 from .qe_inputs import pdos_inputs, relax_inputs
-from .remedies import MORE_BANDS, WITHOUT_SYMMETRY, remedy
 
 _IN_A_ROW = 4  # runs that were interrupted at the same step: then something is wrong with the job after all
 
@@ -53,7 +53,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 class ValidateWorkChain(StrictProtocolMixin, WorkChain):
     """Compute the per-atom DOS of a structure with Quantum ESPRESSO, relaxed by it before if asked for, and score it.
 
-    The inputs ``pdos`` and ``relax`` hold what is the same for every structure; what depends on the structure (its
+    The inputs ``pdos`` and ``relax`` are the same for every structure; what depends on the structure (its
     pseudopotentials, cutoffs, thresholds and number of bands) is filled in where the parameters leave it open.
     A DOS that does not hold the electrons is never scored. If the bands do not reach far enough up, or pw.x or projwfc.x stop
     with an error that is known, they are computed once more from the same charge density: with more bands, without symmetry.
@@ -130,12 +130,12 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         """Return a builder with the inputs of a protocol.
 
         :param structure: may be left out, as may ``target``, to be filled in later: nothing else depends on them.
-        :param overrides: inputs that go before those of the protocol, nested as the inputs are; plain values. ``pdos`` and
-            ``relax`` go to the protocols of aiida-quantumespresso; ``pseudo_family`` and ``cutoffs_stringency`` choose the
-            pseudopotentials.
+        :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
+            ``pdos`` and ``relax`` go to the protocols of aiida-quantumespresso; ``pseudo_family`` and
+            ``cutoffs_stringency`` choose the pseudopotentials.
         :param options: goes into ``metadata.options`` of every job.
         :param relax: whether pw.x relaxes the structure before.
-        :param elements: for which elements pseudopotentials are taken over; by default the structure's, or all of the family.
+        :param elements: for which elements pseudopotentials are included; by default the structure's, or all of the family.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -182,7 +182,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         return None
 
     def should_relax(self) -> bool:
-        """Say whether a relaxation is asked for, and not done yet."""
+        """Say whether a relaxation is requested, and not done yet."""
         return "relax" in self.inputs and not self.ctx.get("relaxed", False)
 
     def run_relax(self) -> ToContext:
@@ -207,7 +207,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         return None
 
     def should_run_pdos(self) -> bool:
-        """Say whether the bands are to be computed, or computed again: once for each remedy at most."""
+        """Say whether the bands are to be computed, or computed again: once for each handler at most."""
         return self.ctx.again
 
     def run_pdos(self) -> ToContext:
@@ -260,7 +260,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         :param parts: the processes scf, nscf and projwfc, as far as there are any.
         """
         _, nscf, projwfc = parts
-        if self.ctx.charge_density is not None and self._try(remedy(projwfc) or remedy(nscf), failure(self.ctx.pdos)):
+        if self.ctx.charge_density is not None and self._try(handler(projwfc) or handler(nscf), failure(self.ctx.pdos)):
             return None
         if self._interrupted(*parts, self.ctx.pdos if self.ctx.pdos.is_excepted else None):
             self.ctx.again = True
@@ -282,13 +282,13 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         self.report(f"{failure(node)}; it was interrupted, {'running it again' if again else 'too often: giving up'}")
         return again
 
-    def _try(self, cure: str | None, reason: str) -> bool:
-        """Ask for another run with a remedy, if there is one that was not tried; say so."""
-        if cure is None or cure in self.ctx.remedies:
+    def _try(self, handler: str | None, reason: str) -> bool:
+        """Ask for another run with a handler that was not tried yet; report it."""
+        if handler is None or handler in self.ctx.remedies:
             return False
-        self.ctx.remedies.append(cure)
+        self.ctx.remedies.append(handler)
         self.ctx.again = True
-        self.report(f"{reason}; computing the bands again, {cure}")
+        self.report(f"{reason}; computing the bands again, {handler}")
         return True
 
     def score(self) -> ExitCode | None:

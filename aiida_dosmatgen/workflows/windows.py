@@ -25,15 +25,15 @@ def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
 
 
 class SlidingWindowWorkChain(WorkChain):
-    """A work chain with at most ``max_concurrent`` children at a time, whose outline goes on when any of them has ended.
+    """A work chain with at most ``max_concurrent`` children at a time, whose outline continues when any of them has ended.
 
-    An outline lets children in one by one, so that a daemon that dies in between submits at most one of them again::
+    An outline adds children one by one, so that a daemon that dies in between submits at most one of them again::
 
         cls.open_window,
-        while_(cls.something_left)(          # children that are inside are something left, too
-            while_(cls.may_start)(cls.start_next),      # calls let_in
+        while_(cls.something_left)(          # running children count as something left
+            while_(cls.may_start)(cls.start_next),      # calls add_child
             cls.wait_for_one,
-            cls.inspect,                                # calls let_out
+            cls.inspect,                                # calls collect
         ),
 
     A plain work chain waits for all children of a step. Two methods of ``WorkChain`` that aiida-core leaves open to
@@ -47,22 +47,22 @@ class SlidingWindowWorkChain(WorkChain):
         super().__init__(*args, **kwargs)
 
     def load_instance_state(self, saved_state: Any, load_context: Any) -> None:
-        """Listen anew to the children of a checkpoint: nobody listens to them in this process."""
+        """Listen again to the children of a checkpoint: this process does not listen to them yet."""
         self._listening = set()
         super().load_instance_state(saved_state, load_context)
 
     # --- steps and what they call -----------------------------------------------------------------------------------
 
     def open_window(self) -> None:
-        """Begin with no child inside."""
+        """Begin with no child."""
         self.ctx.running = AttributeDict()
         self.ctx.interrupted = {}
 
-    def has_room(self) -> bool:
-        """Say whether another child may be let in."""
+    def has_capacity(self) -> bool:
+        """Say whether another child may be started."""
         return len(self.ctx.running) < self.inputs.max_concurrent
 
-    def let_in(self, key: str, node: orm.ProcessNode) -> None:
+    def add_child(self, key: str, node: orm.ProcessNode) -> None:
         """Add a submitted child.
 
         :param key: its name in the window; without dots.
@@ -73,15 +73,15 @@ class SlidingWindowWorkChain(WorkChain):
         """Wait until at least one of the children has ended."""
         self.to_context(**{f"running.{key}": child for key, child in self.ctx.running.items()})
 
-    def let_out(self) -> dict[str, Any]:
+    def collect(self) -> dict[str, Any]:
         """Return the children that have ended since, by their names, and forget them."""
         ended = {key: child for key, child in self.ctx.running.items() if isinstance(child, orm.ProcessNode)}
         for key in ended:
             del self.ctx.running[key]
         return ended
 
-    def another_try(self, key: str, node: orm.ProcessNode) -> bool:
-        """Say whether a child that was interrupted may be let in again, and count it.
+    def retry(self, key: str, node: orm.ProcessNode) -> bool:
+        """Say whether a child that was interrupted may be started again, and count it.
 
         :param key: its name in the window.
         """
@@ -101,7 +101,7 @@ class SlidingWindowWorkChain(WorkChain):
                 self.runner.call_on_process_finish(awaitable.pk, callback)
 
     def _on_child_ended(self, pk: int) -> None:
-        """Go on, unless a step is at work: it waits for the child again at its end, and then hears of it at once."""
+        """Continue, unless a step is running: at its end the step waits for the child again, and is told at once."""
         self._listening.discard(pk)
         if self.state != ProcessState.WAITING:
             return

@@ -1,4 +1,4 @@
-"""How wrong the judge and the force field are on crystals that they have not seen, by the labels of pw.x."""
+"""How wrong the surrogate and the force field are on crystals that they have not seen, by the labels of pw.x."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.relaxation.forcefields import Evaluator
 
 from . import figures
-from .judging import Judge
+from .surrogate import Surrogate
 from .targets import near_equilibrium
 
 _CHUNK = 64
 
 
-def judge_errors(judge: Judge, predictor: Predictor, crystals: CrystalSet, seed: int) -> dict[str, Any]:
-    """Compare what the judge predicts of labelled crystals with their labels.
+def surrogate_errors(surrogate: Surrogate, predictor: Predictor, crystals: CrystalSet, seed: int) -> dict[str, Any]:
+    """Compare what the surrogate predicts of labelled crystals with their labels.
 
-    :param predictor: of the judge. Its elements' mean curves over the training set are the baseline.
+    :param predictor: of the surrogate. Its elements' mean curves over the training set are the baseline.
     :return: ``over_baseline``, the ratio of the summed absolute errors, points beyond the complete bands left out;
         ``tight_binding_over_baseline``, the same for the tight binding below the networks; mean
         absolute errors of curves (states/eV/atom) and formation energies (eV/atom); how many errors lie within the stated
@@ -38,7 +38,7 @@ def judge_errors(judge: Judge, predictor: Predictor, crystals: CrystalSet, seed:
     ]
     if not len(crystals):
         return {"n": 0}
-    predicted = judge.predicted(crystals)
+    predicted = surrogate.predicted(crystals)
     base = predictor.mean_curves.cpu().numpy()[type_indices(crystals.numbers, elements)]
     start = predictor.tight_binding.curves(crystals)
     complete = DEFAULT_GRID.points <= crystals.crystal_columns["complete_below"][:, None]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from aiida_dosmatgen.core.constraints import resolve
+from aiida_dosmatgen.core.constraints.constraints import resolve
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
 from aiida_dosmatgen.engine.diffusion.candidates import batches, condition_on

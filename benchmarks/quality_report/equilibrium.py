@@ -12,8 +12,8 @@ from sampling_report.targets import targets_of
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import ForceField, RelaxParameters
 
-from .judging import Judge
 from .ranking import displacements, relaxed
+from .surrogate import Surrogate
 from .targets import near_equilibrium
 
 LARGEST_PRESSURE, LARGEST_FORCE = 3.0, 0.3  # GPa, eV/Å
@@ -28,7 +28,7 @@ def compare(
     crystals: CrystalSet,
     force_field: ForceField,
     parameters: RelaxParameters,
-    judge: Judge,
+    surrogate: Surrogate,
     folder: Path,
     threads: int | None,
 ) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def compare(
     bare = crystals.replace(crystal_columns={}, atom_columns={})
     after, _ = relaxed(bare, force_field, parameters, folder, threads)
     targets, wanted = targets_of(crystals), np.arange(len(crystals))
-    before, then = (float(np.nanmean(judge.distances(these, wanted, targets))) for these in (bare, after))
+    before, then = (float(np.nanmean(surrogate.distances(these, wanted, targets))) for these in (bare, after))
     ratio = after.volumes / crystals.volumes
     return {
         "n": len(crystals),

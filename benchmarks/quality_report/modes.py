@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from sampling_report.targets import targets_of
 
-from aiida_dosmatgen.core.constraints import Constraints, SiteConstraint
+from aiida_dosmatgen.core.constraints.constraints import Constraints, SiteConstraint
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.job import SampleParameters
@@ -27,12 +27,12 @@ class Wish:
     """What is asked for one target.
 
     :param target: the curves that the denoiser is given; None for none.
-    :param judged: what the candidates are compared with.
+    :param evaluated: what the candidates are compared with.
     """
 
     n_atoms: int
     target: DosTarget | None
-    judged: DosTarget
+    evaluated: DosTarget
     constraints: Constraints | None = None
     template: CrystalSet | None = None
 

@@ -77,13 +77,13 @@ def text(result: dict[str, Any], causes: dict[str, str], plotted: dict[str, str]
         "modes": _modes(result),
         "start_time": number(settings["template_start_time"]),
         "guidance_plot": _image(plotted, "guidance", "Distance against the scale of guidance"),
-        "judge": _judge(result["judge_errors"]),
+        "surrogate": _surrogate(result["surrogate_errors"]),
         "force_field": _force_field(result["force_field_errors"]),
         **{name: number(settings["relax"][name]) for name in ("fmax", "smax", "max_steps")},
-        "relaxed_ratio": number(result["relaxation"][result["default_mode"]].get("judge_mean_ratio")),
+        "relaxed_ratio": number(result["relaxation"][result["default_mode"]].get("surrogate_mean_ratio")),
         "relaxation": _relaxation(result["relaxation"]),
         "at_rest": _at_rest(result.get("at_rest")),
-        "n_sampled": result["route"]["picked_as_sampled"],
+        "n_sampled": result["route"]["picked_unrelaxed"],
         "dft": _dft(result, plotted) if result.get("dft") else "Not run.\n",
         "draws": settings["bootstrap_draws"],
         "cores": machine["cores"],
@@ -159,7 +159,7 @@ def _modes(result: dict[str, Any]) -> str:
     return _table(head, rows)
 
 
-def _judge(errors: dict[str, dict[str, Any]]) -> str:
+def _surrogate(errors: dict[str, dict[str, Any]]) -> str:
     head = [
         "held-out crystals",
         "n",
@@ -218,7 +218,7 @@ def _at_rest(kept: dict[str, Any] | None) -> str:
     )
 
 
-_ROUTES = {"campaign": "**as in a campaign**", "relaxed": "relaxed", "unrelaxed": "as sampled"}
+_ROUTES = {"campaign": "**as in a campaign**", "relaxed": "relaxed", "unrelaxed": "unrelaxed"}
 
 
 def _dft(result: dict[str, Any], plotted: dict[str, str]) -> str:
@@ -231,7 +231,7 @@ def _dft(result: dict[str, Any], plotted: dict[str, str]) -> str:
     rows = [
         [
             title,
-            number(route["judged_distance_of_the_best"][name]),
+            number(route["predicted_distance_of_the_best"][name]),
             *(str(s["targets"]), number(s["conditional"]), number(s["unconditional"]), number(s["ratio"])),
         ]
         for name, title in _ROUTES.items()
@@ -242,12 +242,12 @@ def _dft(result: dict[str, Any], plotted: dict[str, str]) -> str:
         f"{summary['runs']} crystals, of which {summary['failed'] or 'none'} failed" + (":\n" if failed else ".\n"),
         *failed.values(),
         *([""] if failed else []),
-        _table(["candidates", "judged", "targets", "best by the ranking", "best unconditional", "ratio"], rows),
-        "*Judged* is what the predictor says of the best; the rest is by DFT, over targets where both could be computed. "
+        _table(["candidates", "predicted", "targets", "best by the ranking", "best unconditional", "ratio"], rows),
+        "*Predicted* is what the predictor says of the best; the rest is by DFT, over targets where both could be computed. "
         "The training crystal of the same size that is nearest to a target by DFT "
         f"is at {number(summary['nearest_training_crystal'])} states/eV/atom on average.",
-        f"No candidate passed the campaign's criteria, so that the first of the sound ones was taken: {', '.join(lenient)}.",
-        _image(plotted, "judge", "Distances from the target by the judge and by DFT"),
+        f"No candidate passed the campaign's criteria, so that the first of the valid ones was taken: {', '.join(lenient)}.",
+        _image(plotted, "surrogate", "Distances from the target by the surrogate and by DFT"),
         _image(
             plotted,
             "panels",

@@ -11,13 +11,13 @@ import yaml
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS
-from aiida_dosmatgen.core.forms import stacked
 from aiida_dosmatgen.core.job import ForceField, ReferencesJob, RelaxJob, RelaxParameters, Runtime, SampleParameters
 from aiida_dosmatgen.core.screening import ScreenCriteria, screen
+from aiida_dosmatgen.core.screening.geometries import join_geometries
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.commands import references, relax
 
-from .judging import Judge
+from .surrogate import Surrogate
 from .work import key_of
 
 PROTOCOLS = Path(__file__).parents[2] / "aiida_dosmatgen" / "workflows" / "protocols" / "candidates.yaml"
@@ -54,7 +54,7 @@ def protocol() -> Protocol:
 def relaxed(
     crystals: CrystalSet, force_field: ForceField, parameters: RelaxParameters, folder: Path, threads: int | None
 ) -> tuple[CrystalSet, dict[str, float]]:
-    """Relax candidates and elements by the jobs that a campaign runs; it goes on where it was stopped.
+    """Relax candidates and elements by the jobs that a campaign runs; it continues where it was stopped.
 
     :return: the crystals with the columns of the relaxation, and the elements' energies by the force field (eV/atom).
     """
@@ -113,8 +113,8 @@ class Best(NamedTuple):
     """The first of a target's ranking.
 
     :param crystal: with the column ``candidate``.
-    :param distance: from the target, by the judge.
-    :param lenient: whether no candidate passed the campaign's criteria, so that only sound ones were asked for.
+    :param distance: from the target, by the surrogate.
+    :param lenient: whether no candidate passed the campaign's criteria, so that only valid ones were asked for.
     """
 
     crystal: CrystalSet
@@ -123,24 +123,24 @@ class Best(NamedTuple):
 
 
 def best_of_targets(
-    judge: Judge,
+    surrogate: Surrogate,
     candidates: CrystalSet,
     references: dict[str, float],
     targets: list[DosTarget],
     criteria: ScreenCriteria,
-    as_sampled: CrystalSet | None = None,
+    unrelaxed: CrystalSet | None = None,
 ) -> dict[int, Best]:
     """Return the first of the ranking for each target, by its number.
 
     Where no candidate passes, the first of those that do not have to be converged or bound; a target without any is missing.
 
     :param candidates: relaxed, with the columns ``energy``, ``status`` and ``target``.
-    :param as_sampled: the same, not relaxed, with the column ``energy``; each candidate then goes on in its nearer form.
+    :param unrelaxed: the same, not relaxed, with the column ``energy``; each candidate is then ranked in its closer geometry.
     """
-    candidates = judge.predicted(candidates)
-    if as_sampled is not None:
-        candidates = candidates.with_columns(crystal={"start_energy": as_sampled.crystal_columns["energy"]})
-        as_sampled = judge.predicted(as_sampled)
+    candidates = surrogate.predicted(candidates)
+    if unrelaxed is not None:
+        candidates = candidates.with_columns(crystal={"start_energy": unrelaxed.crystal_columns["energy"]})
+        unrelaxed = surrogate.predicted(unrelaxed)
     criteria = criteria.model_copy(update={"unique": False})  # duplicates come after the first, which is all that counts
     loose = criteria.model_copy(
         update={"require_converged": False, "max_formation_energy": None, "min_formation_energy": -np.inf}
@@ -148,7 +148,7 @@ def best_of_targets(
     found: dict[int, Best] = {}
     for i, target in enumerate(targets):
         rows = np.flatnonzero(candidates.crystal_columns["target"] == i)
-        own = candidates[rows] if as_sampled is None else stacked(candidates[rows], as_sampled[rows])
+        own = candidates[rows] if unrelaxed is None else join_geometries(candidates[rows], unrelaxed[rows])
         for lenient, used in ((False, criteria), (True, loose)):
             ranking = screen(own, references, target, used).ranking
             if ranking:

@@ -20,15 +20,15 @@ from sampling_report.targets import targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.forms import SAMPLED
 from aiida_dosmatgen.core.job import ForceField, sha256_of
+from aiida_dosmatgen.core.screening.geometries import UNRELAXED
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.batch import type_indices
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.diffusion.sampler import precision
 from aiida_dosmatgen.engine.relaxation.forcefields import load
 
-from . import accuracy, equilibrium, figures, judging, ranking, validation
+from . import accuracy, equilibrium, figures, ranking, surrogate, validation
 from .candidates import Models, candidates_of
 from .figures import Figure
 from .modes import START_TIME, modes
@@ -36,12 +36,12 @@ from .targets import Data, chemical_systems, choose, divided, near_equilibrium
 from .work import say
 
 KEYS = (
-    "valid", "judge_mean_ratio", "judge_best_ratio", "exact_composition", "judge_over_baseline", "dft_best_ratio",
-    "judge_dft_rank_correlation", "converged", "energy_mae_meV", "force_mae",
+    "valid", "surrogate_mean_ratio", "surrogate_best_ratio", "exact_composition", "surrogate_over_baseline", "dft_best_ratio",
+    "surrogate_dft_rank_correlation", "converged", "energy_mae_meV", "force_mae",
 )  # fmt: skip
 ROUTES = ("campaign", "relaxed", "unrelaxed")
-"""Ways of candidates to DFT: as in a campaign, each in the form that is nearer to the target; relaxed; as sampled, with neither
-convergence nor a bound on the formation energy asked for. The first one is the report's."""
+"""Which candidates DFT computes: as in a campaign, each in the geometry that is closer to the target; relaxed; unrelaxed,
+without limits on convergence and formation energy. The report has the first one."""
 PANELS = 6
 
 
@@ -67,7 +67,9 @@ class Report:
             n: sha256_of(getattr(given, n)) for n in ("denoiser", "classifier", "predictor", "force_field", "dataset")
         }
         self.models = Models(self.denoiser, classifier, (self.hashes["denoiser"], self.hashes["classifier"]))
-        self.judge = judging.Judge(given.predictor, self.hashes["predictor"], given.work / "predictions", given.workers)
+        self.surrogate = surrogate.Surrogate(
+            given.predictor, self.hashes["predictor"], given.work / "predictions", given.workers
+        )
         self.force_field = ForceField(file=str(given.force_field.resolve()), sha256=self.hashes["force_field"])
         self.data: Data
         self.crystals: CrystalSet
@@ -128,7 +130,7 @@ class Report:
         say(f"{len(self.crystals)} targets of {len(held_out)} crystals of the split {given.split}")
 
     def sample(self) -> None:
-        """Generate and judge the candidates of all modes."""
+        """Generate and evaluate the candidates of all modes."""
         given = self.given
         known = type_indices(self.data.train.numbers, self.denoiser.elements) >= 0
         whole = np.bincount(self.data.train.crystal_of_atom, ~known, len(self.data.train)) == 0
@@ -140,19 +142,19 @@ class Report:
             with self.stage(f"candidates, {mode.group}"):
                 self.candidates[name] = candidates_of(self.models, mode, given.candidates, self.seed, given.work / "candidates")
         found, bases = {}, {}
-        with self.stage("judging"):
+        with self.stage("predicting"):
             for name, mode in asked.items():
-                wanted = [wish.judged for wish in mode.wishes]
-                found[name] = judging.judged(self.judge, self.candidates[name], self.crystals, wanted)
-                bases[name] = judging.judged(self.judge, self.candidates[mode.baseline], self.crystals, wanted)
-            own = judging.distances(
+                wanted = [wish.evaluated for wish in mode.wishes]
+                found[name] = surrogate.evaluated(self.surrogate, self.candidates[name], self.crystals, wanted)
+                bases[name] = surrogate.evaluated(self.surrogate, self.candidates[mode.baseline], self.crystals, wanted)
+            own = surrogate.distances(
                 self.crystals,
-                self.judge.predicted(self.crystals).atom_columns["predicted_dos"],
+                self.surrogate.predicted(self.crystals).atom_columns["predicted_dos"],
                 np.arange(len(self.crystals)),
                 self.targets,
             )
         self.worst = float(np.nanmax(np.concatenate([j.distances for j in (*found.values(), *bases.values())])))
-        rows = {name: judging.row(found[name], bases[name], self.worst, self.seed) for name in asked}
+        rows = {name: surrogate.row(found[name], bases[name], self.worst, self.seed) for name in asked}
         self.result["modes"] = {
             name: {"title": mode.title, "group": mode.group, "scale": mode.parameters.guidance_scale, **rows[name]}
             for name, mode in asked.items()
@@ -169,14 +171,15 @@ class Report:
         self.add("strictly_valid", "the screening's contacts and volumes", row["strict"], row["candidates"], "candidates")
         for name, which in (("mean", "mean"), ("best", "best")):
             self.add(
-                f"judge_{name}_ratio", f"DOS distance by the judge, {which} of {self.given.candidates}, over unconditional",
+                f"surrogate_{name}_ratio",
+                f"DOS distance by the surrogate, {which} of {self.given.candidates}, over unconditional",
                 row[f"{name}_ratio"], n, of, bar=0.6, interval=row[f"{name}_ratio_95"],
             )  # fmt: skip
         self.add("exact_composition", "exact composition, site curves given", row["composition"], row["candidates"],
                  "candidates", bar=0.75, below=False)  # fmt: skip
         candidates, wanted = self.candidates[self.default], self.candidates[self.default].crystal_columns["target"]
-        right = judging.composition_right(candidates, wanted, self.crystals)
-        same = judging.structure_right(candidates, wanted, self.crystals)
+        right = surrogate.composition_right(candidates, wanted, self.crystals)
+        same = surrogate.structure_right(candidates, wanted, self.crystals)
         self.add("structure_of_exact_compositions", "of these, the target's structure (scaled; StructureMatcher)",
                  float(same[right].mean()) if right.any() else None, int(right.sum()), "candidates", below=False)  # fmt: skip
         free = {name: r for name, r in rows.items() if name.startswith("sites-")}
@@ -201,18 +204,18 @@ class Report:
         return figures.ratio(means[0], means[1], self.seed)
 
     def measure_errors(self) -> None:
-        """Compare the judge and the force field with labels that they have not seen."""
+        """Compare the surrogate and the force field with labels that they have not seen."""
         evaluator = load(self.force_field, Path(), "cpu", torch.float64)
-        judged, field = {}, {}
+        evaluated, field = {}, {}
         for name, crystals in self.data.held_out.items():
             with self.stage("errors on held-out crystals"):
-                judged[name] = accuracy.judge_errors(self.judge, self.predictor, crystals, self.seed)
+                evaluated[name] = accuracy.surrogate_errors(self.surrogate, self.predictor, crystals, self.seed)
                 field[name] = accuracy.force_field_errors(evaluator, crystals, self.seed)
-        self.result["judge_errors"], self.result["force_field_errors"] = judged, field
-        for name, errors in judged.items():
+        self.result["surrogate_errors"], self.result["force_field_errors"] = evaluated, field
+        for name, errors in evaluated.items():
             main = name == self.given.split
-            key = "judge_over_baseline" if main else f"judge_over_baseline_{name.replace('-', '_')}"
-            self.add(key, f"judge's DOS error over that of the elements' mean curves, {name}", errors.get("over_baseline"),
+            key = "surrogate_over_baseline" if main else f"surrogate_over_baseline_{name.replace('-', '_')}"
+            self.add(key, f"surrogate's DOS error over that of the elements' mean curves, {name}", errors.get("over_baseline"),
                      errors["n"], "crystals", bar=0.6, interval=errors.get("over_baseline_95"))  # fmt: skip
         main, near = field[self.given.split]["all"], field[self.given.split].get("near_equilibrium", {"n": 0})
         self.add("energy_mae_meV", "force field's energy against pw.x, meV/atom", main.get("energy_mae_meV"), main["n"],
@@ -230,7 +233,7 @@ class Report:
             update={"require_converged": False, "max_formation_energy": None, "min_formation_energy": -np.inf}
         )
         self.picks: dict[str, dict[int, ranking.Best]] = {}
-        summaries, judged = {}, {}
+        summaries, evaluated = {}, {}
         for who, mode in (("conditional", self.default), ("unconditional", "unconditional")):
             before, folder = self.candidates[mode], given.work / "relaxed"
             with self.stage("relaxation"):
@@ -243,13 +246,13 @@ class Report:
                     ("campaign", after, criteria, still), ("relaxed", after, criteria, None), ("unrelaxed", still, asis, None)
                 ):  # fmt: skip
                     self.picks[f"{who}, {route}"] = ranking.best_of_targets(
-                        self.judge, crystals, references, self.targets, used, other
+                        self.surrogate, crystals, references, self.targets, used, other
                     )
                 wanted = after.crystal_columns["target"]
-                judged[mode] = judging.judged(self.judge, after, self.crystals, self.targets)
-                summaries[mode]["composition"] = float(judging.composition_right(after, wanted, self.crystals).mean())
-        summaries[self.default]["judge_mean_ratio"], _ = figures.ratio(
-            judged[self.default].of_targets(self.worst)[0], judged["unconditional"].of_targets(self.worst)[0], self.seed
+                evaluated[mode] = surrogate.evaluated(self.surrogate, after, self.crystals, self.targets)
+                summaries[mode]["composition"] = float(surrogate.composition_right(after, wanted, self.crystals).mean())
+        summaries[self.default]["surrogate_mean_ratio"], _ = figures.ratio(
+            evaluated[self.default].of_targets(self.worst)[0], evaluated["unconditional"].of_targets(self.worst)[0], self.seed
         )
         self.result["relaxation"] = summaries
         row = summaries[self.default]
@@ -257,13 +260,15 @@ class Report:
         self.add("rmsd", "RMS displacement of the atoms in converged relaxations, Å", row["rmsd_mean"],
                  row["statuses"].get("converged", 0), "candidates")  # fmt: skip
         self._keep_at_rest()
-        as_sampled = [b.crystal.crystal_columns["form"][0] == SAMPLED for b in self.picks["conditional, campaign"].values()]
+        unrelaxed = [
+            b.crystal.crystal_columns["geometry"][0] == UNRELAXED for b in self.picks["conditional, campaign"].values()
+        ]
         self.result["route"] = {
-            "judged_distance_of_the_best": {
+            "predicted_distance_of_the_best": {
                 route: _number(np.mean([b.distance for b in self.picks[f"conditional, {route}"].values()] or [np.inf]))
                 for route in ROUTES
             },
-            "picked_as_sampled": int(sum(as_sampled)),
+            "picked_unrelaxed": int(sum(unrelaxed)),
             "targets_without_a_pick": {name: len(self.targets) - len(picks) for name, picks in self.picks.items()},
             "lenient_picks": {name: sum(b.lenient for b in picks.values()) for name, picks in self.picks.items()},
         }
@@ -275,7 +280,7 @@ class Report:
             return
         with self.stage("relaxation"):
             kept = equilibrium.compare(
-                rest, self.force_field, self.protocol.relax, self.judge, self.given.work / "relaxed", self.given.threads
+                rest, self.force_field, self.protocol.relax, self.surrogate, self.given.work / "relaxed", self.given.threads
             )
         self.result["at_rest"] = kept
         self.add("volume_kept", "crystals at rest by pw.x that stay within 10 % of their volume when relaxed",
@@ -328,15 +333,15 @@ class Report:
                          value, len(paired[0]), "targets with both runs", bar=0.6, interval=interval)  # fmt: skip
         good = list({(row["run"], row["target"]): row for row in rows if row["distance"] is not None}.values())
         value, interval = figures.rank_correlation(
-            np.array([row["judge"] for row in good]),
+            np.array([row["surrogate"] for row in good]),
             np.array([row["distance"] for row in good]),
             np.array([row["target"] for row in good]),
             self.seed,
         )
-        self.add("judge_dft_rank_correlation", "rank correlation of the distances by the judge and by DFT", value, len(good),
-                 "crystals", bar=0.7, below=False, interval=interval)  # fmt: skip
-        value, interval = figures.mean(np.array([row["judge_error"] for row in good]), self.seed)
-        self.add("judge_error_on_candidates", "judge's DOS error on the candidates, states/eV/atom", value, len(good),
+        self.add("surrogate_dft_rank_correlation", "rank correlation of the distances by the surrogate and by DFT", value,
+                 len(good), "crystals", bar=0.7, below=False, interval=interval)  # fmt: skip
+        value, interval = figures.mean(np.array([row["surrogate_error"] for row in good]), self.seed)
+        self.add("surrogate_error_on_candidates", "surrogate's DOS error on the candidates, states/eV/atom", value, len(good),
                  "crystals", interval=interval)  # fmt: skip
         summary["nearest_training_crystal"] = self._nearest_training_crystals()
 

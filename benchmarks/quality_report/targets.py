@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from ase.units import GPa
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS, Composition
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.engine.training.dataset import load_labelled, with_formation_energies
 
 

@@ -39,7 +39,7 @@ def validate(
     :param picks: by what they were asked for (``conditional …``), the best candidate of each target.
     :param crystals: those that the targets belong to.
     :return: a row for each pick, target by target: ``distance`` (states/eV/atom) by DFT, None with the ``reason`` where that
-        failed, ``judge``, the same by the predictor, and ``run``, the same for picks that are one crystal.
+        failed, ``surrogate``, the same by the predictor, and ``run``, the same for picks that are one crystal.
     """
     chosen = [(i, kind, picks[kind][i]) for i in range(min(count, len(targets))) for kind in picks if i in picks[kind]]
     if not chosen:
@@ -83,9 +83,9 @@ def _row(
         "kind": kind,
         "formula": crystal.formulas[0],
         "candidate": int(best.crystal.crystal_columns["candidate"][0]),
-        "form": str(best.crystal.crystal_columns["form"][0]) if "form" in best.crystal.crystal_columns else None,
+        "geometry": str(best.crystal.crystal_columns["geometry"][0]) if "geometry" in best.crystal.crystal_columns else None,
         "lenient": best.lenient,
-        "judge": best.distance,
+        "surrogate": best.distance,
         "distance": None,
         "reason": None if status == "ok" else status,
     }
@@ -99,7 +99,7 @@ def _row(
         "distance_window": scores["mae_window"],
         "wasserstein": scores["wasserstein"],
         "complete_below": min(complete, target.complete_below, target.grid.emax),
-        "judge_error": float(np.abs(predicted - dos)[:, target.grid.points <= complete].mean()),
+        "surrogate_error": float(np.abs(predicted - dos)[:, target.grid.points <= complete].mean()),
         "fmax": float(np.linalg.norm(labelled.atom_columns["forces"], axis=1).max()),
         "dos": np.round(dos.mean(0), 3).tolist(),
         "predicted": np.round(predicted.mean(0), 3).tolist(),

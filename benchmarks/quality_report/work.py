@@ -1,4 +1,4 @@
-"""What a stopped run leaves behind, so that the next one goes on: files named by all that their content depends on."""
+"""Cached files, so that a stopped run continues. Their names are hashes of all that their content depends on."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from aiida_dosmatgen.core.job import SampleParameters, sha256_of
 from aiida_dosmatgen.engine.checkpoint import load_model
 
 from .comparison import again, compare
-from .distances import Judge, summary
+from .distances import Surrogate, summary
 from .tables import say
 from .targets import batches_of, chosen, held_out, targets_of
 
@@ -32,7 +32,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(1)
     began = time.perf_counter()
     if not given.reference.exists() and not (given.untrained_reference or given.quick):
-        say(f"{given.reference} does not exist: training it, which takes hours; it goes on where it was stopped")
+        say(f"{given.reference} does not exist: training it, which takes hours; it continues where it was stopped")
         reference.train(given.reference, given.dataset)
     ours, header = load_model(given.checkpoint, kind="denoiser")
     headers = {"denoiser": header}
@@ -47,7 +47,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
     headers["predictor"] = load_model(given.predictor, kind="predictor")[1]
     crystals = chosen(held_out(given.dataset, headers), given.targets, given.max_atoms)
     targets = targets_of(crystals)
-    judge = Judge(given.predictor, crystals)
+    surrogate = Surrogate(given.predictor, crystals)
     parameters = SampleParameters(steps=given.steps, guidance_scale=given.guidance_scale, precision="float32")
     turns = max(1, math.ceil(given.candidates / given.reference_candidates))
 
@@ -65,14 +65,17 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         swept["ours, reference's sampler"] = again(ours, [c.batch for c in compared], parameters, 1, **asked)
 
     say("distances")
-    judged = {"ours": judge([c.crystals[0] for c in compared]), "ours_all": judge([x for c in compared for x in c.crystals])}
+    evaluated = {
+        "ours": surrogate([c.crystals[0] for c in compared]),
+        "ours_all": surrogate([x for c in compared for x in c.crystals]),
+    }
     if whole:
-        judged["reference"] = judge([c.crystals_reference for c in compared if c.crystals_reference is not None])
-    judged |= {name: judge(crystals) for name, (_, crystals) in swept.items()}
+        evaluated["reference"] = surrogate([c.crystals_reference for c in compared if c.crystals_reference is not None])
+    evaluated |= {name: surrogate(crystals) for name, (_, crystals) in swept.items()}
     itself = crystals.replace(crystal_columns={"target": np.arange(len(crystals))}, atom_columns={})
-    judged["held-out crystals themselves"] = judge([itself])
-    worst = float(np.nanmax(np.concatenate([each.distances for each in judged.values()])))
-    found = {name: summary(each, worst) for name, each in judged.items()}
+    evaluated["held-out crystals themselves"] = surrogate([itself])
+    worst = float(np.nanmax(np.concatenate([each.distances for each in evaluated.values()])))
+    found = {name: summary(each, worst) for name, each in evaluated.items()}
 
     seconds = {
         "ours": sum(statistics.median(c.ours) for c in compared),
@@ -98,8 +101,8 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
         "worst_distance": worst,
         "composition": found["ours"]["composition"],
         "composition_reference": found["reference"]["composition"] if whole else None,
-        "sound": found["ours"]["sound"],
-        "sound_reference": found["reference"]["sound"] if whole else None,
+        "valid": found["ours"]["valid"],
+        "valid_reference": found["reference"]["valid"] if whole else None,
         "core_seconds_per_candidate": seconds["ours"] / count,
         "core_seconds_per_candidate_reference": seconds["reference"] / count,
         "turns": turns,
@@ -130,7 +133,7 @@ def run(given: argparse.Namespace) -> dict[str, Any]:
                 "ratio": seconds["reference"] / core,
                 "candidates_per_core_second": count / core,
                 **{
-                    key: found[name][key] for key in ("mean", "best", "candidates_per_target", "failed", "composition", "sound")
+                    key: found[name][key] for key in ("mean", "best", "candidates_per_target", "failed", "composition", "valid")
                 },
             }
             for name, (core, _) in swept.items()

@@ -17,16 +17,16 @@ def report(result: dict[str, Any]) -> None:
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.3f}"
 
-    print("| sampler | candidates per core-second | DOS distance, mean | best | failed | composition | sound |")
+    print("| sampler | candidates per core-second | DOS distance, mean | best | failed | composition | valid |")
     print("|---|---|---|---|---|---|---|")
-    keys = ("dos_distance", "failed", "composition", "sound")
+    keys = ("dos_distance", "failed", "composition", "valid")
     for name, of in (("ours", ""), ("reference", "_reference")):
         distance, *shares = (number(result[f"{key}{of}"]) for key in keys)
         best, rate = number(result[f"dos_distance{of}_best"]), 1 / result[f"core_seconds_per_candidate{of}"]
         print(f"| {name} | {rate:.3g} | {distance} | {best} | {' | '.join(shares)} |")
     for row in result["sweep"]:
         failed = row["failed"] / (row["candidates_per_target"] * result["targets"])
-        values = (row["mean"], row["best"], failed, row["composition"], row["sound"])
+        values = (row["mean"], row["best"], failed, row["composition"], row["valid"])
         print(f"| {row['sampler']} | {row['candidates_per_core_second']:.3g} | {' | '.join(map(number, values))} |")
     print(f"ratio {result['ratio']:.0f}; the predictor's own distance for the held-out crystals", end=" ")
     print(number(result["dos_distance_of_held_out_crystals"]))

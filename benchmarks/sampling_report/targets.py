@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import Composition
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.training.dataset import load_labelled

@@ -11,10 +11,10 @@ import numpy as np
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dft.pseudopotentials import collect
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.job import LabelSettings
-from aiida_dosmatgen.core.pseudopotentials import collect
 from aiida_dosmatgen.engine.labelling.pwscf import label_one
 
 CRYSTALS = {

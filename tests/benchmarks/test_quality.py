@@ -9,11 +9,11 @@ import pytest
 import torch
 from ase.build import bulk
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.job import LabelSettings, RelaxParameters, SampleParameters, sha256_of
 from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.thermo import elemental_references
@@ -33,9 +33,9 @@ def quality():
     """Import the script; its parts are ``sys.modules["quality_report.…"]``."""
     sys.path.insert(0, str(BENCHMARKS))
     import quality
-    from quality_report import accuracy, candidates, figures, judging, modes, page, ranking, report, targets, validation, work
+    from quality_report import accuracy, candidates, figures, modes, page, ranking, report, surrogate, targets, validation, work
 
-    parts = (accuracy, candidates, figures, judging, modes, page, ranking, report, targets, validation, work)
+    parts = (accuracy, candidates, figures, surrogate, modes, page, ranking, report, targets, validation, work)
     yield type("Parts", (), {"quality": quality, **{part.__name__.split(".")[1]: part for part in parts}})
     sys.path.remove(str(BENCHMARKS))
     for name in [n for n in sys.modules if n == "quality" or n.startswith(("quality_report", "sampling_report"))]:
@@ -181,7 +181,7 @@ def test_templates_have_the_size_and_prototype_but_other_elements(quality, few, 
             assert any(same[k] for k in match)
 
 
-# --- judging ----------------------------------------------------------------------------------------------------------------
+# --- surrogate ----------------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_valid(quality):
@@ -190,35 +190,35 @@ def test_what_is_valid(quality):
     overlapping.positions[1] = [0.0, 0.0, 0.4]
     sparse = bulk("Si", a=12.0)
     crystals = CrystalSet.from_ase([silicon, dense, overlapping, sparse])
-    distances = quality.judging.shortest_distances(crystals)
+    distances = quality.surrogate.shortest_distances(crystals)
     np.testing.assert_allclose(distances, [5.43 * 3**0.5 / 4, 3**0.5 / 4, 0.4, 12 * 3**0.5 / 4], rtol=1e-6)
-    assert quality.judging.valid(crystals).tolist() == [True, False, False, True]
-    assert quality.judging.strictly_valid(crystals).tolist() == [True, False, False, False]
+    assert quality.surrogate.valid(crystals).tolist() == [True, False, False, True]
+    assert quality.surrogate.strictly_valid(crystals).tolist() == [True, False, False, False]
     broken = crystals.replace(lattices=crystals.lattices * np.array([np.nan, 1, 1, 1])[:, None, None])
-    assert quality.judging.valid(broken).tolist() == [False, False, False, True]
+    assert quality.surrogate.valid(broken).tolist() == [False, False, False, True]
 
 
-def test_the_judge_sees_only_what_is_asked_for_and_keeps_what_it_said(quality, few, tmp_path):
+def test_the_surrogate_sees_only_the_candidates_and_caches_its_predictions(quality, few, tmp_path):
     sampling = sys.modules["sampling_report.targets"]
-    judge = quality.judging.Judge(PREDICTOR, "hash", tmp_path, 1)
+    surrogate = quality.surrogate.Surrogate(PREDICTOR, "hash", tmp_path, 1)
     targets = sampling.targets_of(few)
     shuffled = few[[2, 0, 1]].with_columns(crystal={"target": np.array([2, 1, 1])})
-    found = quality.judging.judged(judge, shuffled, few, targets)
+    found = quality.surrogate.evaluated(surrogate, shuffled, few, targets)
     assert found.composition.tolist() == [True, few.compositions[0] == few.compositions[1], True]
-    dos, offsets = judge.predicted(few).atom_columns["predicted_dos"], few.offsets
+    dos, offsets = surrogate.predicted(few).atom_columns["predicted_dos"], few.offsets
     np.testing.assert_allclose(found.distances[0], targets[2].distances(dos[offsets[2] : offsets[3]])["mae"])
     (path,) = {p for p in tmp_path.iterdir() if len(CrystalSet.load(p)) == 3 and CrystalSet.load(p).formulas == few.formulas}
     stamp = path.stat().st_mtime_ns
-    again = quality.judging.Judge(PREDICTOR, "hash", tmp_path, 1).predicted(few)
+    again = quality.surrogate.Surrogate(PREDICTOR, "hash", tmp_path, 1).predicted(few)
     np.testing.assert_array_equal(again.atom_columns["predicted_dos"], dos)
     assert path.stat().st_mtime_ns == stamp
 
 
 def test_a_row_compares_with_the_baseline_target_by_target(quality):
     yes = np.ones(4, dtype=bool)
-    ours = quality.judging.Judged(np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.2, np.nan]), yes, ~yes, yes)
-    theirs = quality.judging.Judged(np.array([0, 0, 1, 1]), np.array([0.4, 0.4, 0.6, 0.2]), yes, yes, ~yes)
-    row = quality.judging.row(ours, theirs, worst=0.8, seed=0)
+    ours = quality.surrogate.Evaluated(np.array([0, 0, 1, 1]), np.array([0.1, 0.3, 0.2, np.nan]), yes, ~yes, yes)
+    theirs = quality.surrogate.Evaluated(np.array([0, 0, 1, 1]), np.array([0.4, 0.4, 0.6, 0.2]), yes, yes, ~yes)
+    row = quality.surrogate.row(ours, theirs, worst=0.8, seed=0)
     assert row["mean"] == pytest.approx((0.2 + 0.5) / 2) and row["best"] == pytest.approx((0.1 + 0.2) / 2)
     assert row["mean_ratio"] == pytest.approx(0.35 / 0.4) and row["best_ratio"] == pytest.approx(0.15 / 0.3)
     assert (row["valid"], row["strict"], row["composition"], row["without_prediction"]) == (1.0, 0.0, 1.0, 1)
@@ -227,10 +227,10 @@ def test_a_row_compares_with_the_baseline_target_by_target(quality):
 def test_errors_against_labels_are_those_of_the_predictor(quality, crystals, tmp_path):
     model, header = load_model(PREDICTOR)
     part = crystals[np.flatnonzero(crystals.n_atoms <= 2)[:24]]
-    judge = quality.judging.Judge(PREDICTOR, "hash", tmp_path, 1)
+    surrogate = quality.surrogate.Surrogate(PREDICTOR, "hash", tmp_path, 1)
     curves = model.mean_curves.numpy()
-    found = quality.accuracy.judge_errors(judge, model, part, 0)
-    dos, predicted = part.atom_columns["dos"], judge.predicted(part).atom_columns["predicted_dos"]
+    found = quality.accuracy.surrogate_errors(surrogate, model, part, 0)
+    dos, predicted = part.atom_columns["dos"], surrogate.predicted(part).atom_columns["predicted_dos"]
     complete = (DEFAULT_GRID.points <= part.crystal_columns["complete_below"][:, None])[part.crystal_of_atom]
     means = np.stack([curves[header.elements.index(s)] for c in part.to_ase() for s in c.get_chemical_symbols()])
     assert found["n"] == 24
@@ -240,7 +240,7 @@ def test_errors_against_labels_are_those_of_the_predictor(quality, crystals, tmp
     start = np.abs(model.tight_binding.curves(part) - dos)[complete].mean()
     assert found["tight_binding_over_baseline"] == pytest.approx(start / found["dos_mae_baseline"], rel=1e-5)
     foreign = part[:1].replace(numbers=np.full(part.n_atoms[0], 79))
-    assert quality.accuracy.judge_errors(judge, model, foreign, 0) == {"n": 0}
+    assert quality.accuracy.surrogate_errors(surrogate, model, foreign, 0) == {"n": 0}
 
 
 # --- ranking and DFT --------------------------------------------------------------------------------------------------------
@@ -255,24 +255,24 @@ def test_displacements_know_no_translation_and_no_strain(quality):
     assert quality.ranking.displacements(before, before.replace(fractional=apart))[0] == pytest.approx(0.15)
 
 
-def test_the_best_is_the_first_that_passes_or_else_the_first_that_is_sound(quality, crystals, tmp_path):
+def test_the_best_is_the_first_that_passes_or_else_the_first_that_is_valid(quality, crystals, tmp_path):
     sampling = sys.modules["sampling_report.targets"]
     rows = np.flatnonzero((crystals.n_atoms == 2) & np.isfinite(crystals.crystal_columns["formation_energy"]))[:6]
     six = crystals[rows].with_columns(
         crystal={"target": np.array([0, 0, 0, 1, 1, 1]), "candidate": np.arange(6), "status": np.full(6, "converged")}
     )
-    judge = quality.judging.Judge(PREDICTOR, "hash", tmp_path, 1)
+    surrogate = quality.surrogate.Surrogate(PREDICTOR, "hash", tmp_path, 1)
     targets, references = sampling.targets_of(crystals[rows[[0, 3]]]), elemental_references(crystals)
     weights = {"formation_energy": 0.0}
     criteria = ScreenCriteria(max_formation_energy=None, rank_by=weights)
-    distances = judge.distances(six, six.crystal_columns["target"], targets)
-    best = quality.ranking.best_of_targets(judge, six, references, targets, criteria)
+    distances = surrogate.distances(six, six.crystal_columns["target"], targets)
+    best = quality.ranking.best_of_targets(surrogate, six, references, targets, criteria)
     for i, group in enumerate((slice(0, 3), slice(3, 6))):
         assert best[i].distance == pytest.approx(distances[group].min()) and not best[i].lenient
         assert best[i].crystal.crystal_columns["candidate"][0] == group.start + distances[group].argmin()
     status = np.array(["max steps"] * 3 + ["exploded"] * 3)
     worse = six.with_columns(crystal={"status": status})
-    best = quality.ranking.best_of_targets(judge, worse, references, targets, criteria)
+    best = quality.ranking.best_of_targets(surrogate, worse, references, targets, criteria)
     assert list(best) == [0] and best[0].lenient
 
 
@@ -282,11 +282,11 @@ def test_the_best_goes_on_in_its_nearer_form(quality, crystals, tmp_path):
     columns = {"target": np.array([0, 1]), "candidate": np.array([0, 0]), "status": np.full(2, "converged")}
     given = crystals[rows].with_columns(crystal=columns)
     swollen = given.replace(lattices=given.lattices * 1.3)
-    judge = quality.judging.Judge(PREDICTOR, "hash", tmp_path, 1)
+    surrogate = quality.surrogate.Surrogate(PREDICTOR, "hash", tmp_path, 1)
     criteria, references = ScreenCriteria(max_formation_energy=None), elemental_references(crystals)
-    for relaxed, sampled, form in ((swollen, given, "sampled"), (given, swollen, "relaxed")):
-        best = quality.ranking.best_of_targets(judge, relaxed, references, targets, criteria, sampled)
-        assert [str(best[i].crystal.crystal_columns["form"][0]) for i in (0, 1)] == [form] * 2
+    for relaxed, sampled, geometry in ((swollen, given, "unrelaxed"), (given, swollen, "relaxed")):
+        best = quality.ranking.best_of_targets(surrogate, relaxed, references, targets, criteria, sampled)
+        assert [str(best[i].crystal.crystal_columns["geometry"][0]) for i in (0, 1)] == [geometry] * 2
         for i in (0, 1):
             np.testing.assert_array_equal(best[i].crystal.lattices, given[i].lattices)
 
@@ -378,12 +378,12 @@ def test_the_report_has_its_figures_and_a_second_run_says_the_same(quality, resu
     found, arguments = result
     figures = found["figures"]
     assert set(quality.quality.KEYS) <= set(found)
-    for name in ("valid", "judge_mean_ratio", "judge_over_baseline", "converged", "energy_mae_meV"):
+    for name in ("valid", "surrogate_mean_ratio", "surrogate_over_baseline", "converged", "energy_mae_meV"):
         assert found[name] == figures[name]["value"] is not None
         assert figures[name]["n"] > 0 and figures[name]["met"] in (True, False)
     assert found["dft_best_ratio"] is None and found["dft"] == []
     rows = found["modes"]
-    assert found["judge_mean_ratio"] == rows[found["default_mode"]]["mean_ratio"]
+    assert found["surrogate_mean_ratio"] == rows[found["default_mode"]]["mean_ratio"]
     assert rows["unconditional"]["mean_ratio"] == 1 and rows["sites-0"]["candidates"] == 4
     again = tiny(quality, arguments)
     for once in (found, again):
@@ -394,16 +394,16 @@ def test_the_report_has_its_figures_and_a_second_run_says_the_same(quality, resu
 def test_the_page_states_every_figure_and_every_missed_bar(quality, result, tmp_path):
     found = json.loads(quality.work.dumps(result[0]))
     assert found == result[0]
-    found["figures"]["judge_mean_ratio"] |= {"value": 0.8123, "met": False, "missed_by": 0.2123}
+    found["figures"]["surrogate_mean_ratio"] |= {"value": 0.8123, "met": False, "missed_by": 0.2123}
     dft = {"of": "BN", "formula": "BN", "lenient": False, "reason": None, "candidate": 0}
     found["dft"] = [
-        {**dft, "run": 0, "target": 0, "kind": "conditional, campaign", "judge": 0.1, "distance": 0.12},
+        {**dft, "run": 0, "target": 0, "kind": "conditional, campaign", "surrogate": 0.1, "distance": 0.12},
         {
             **dft,
             "run": 1,
             "target": 0,
             "kind": "unconditional, campaign",
-            "judge": 0.2,
+            "surrogate": 0.2,
             "distance": None,
             "reason": "took too long",
         },
@@ -415,14 +415,14 @@ def test_the_page_states_every_figure_and_every_missed_bar(quality, result, tmp_
     results = tmp_path / "results" / "quality.json"
     results.parent.mkdir()
     results.write_text(quality.work.dumps(found), encoding="utf-8")
-    results.with_name("quality-causes.json").write_text('{"judge_mean_ratio": "Too few crystals."}', encoding="utf-8")
+    results.with_name("quality-causes.json").write_text('{"surrogate_mean_ratio": "Too few crystals."}', encoding="utf-8")
     quality.page.write(results, tmp_path / "docs")
     text = (tmp_path / "docs" / "quality.md").read_text(encoding="utf-8")
     for name in found["figures"]:
         assert f"| `{name}` |" in text
-    assert "`judge_mean_ratio`: 0.812, the bar is 0.6. Too few crystals." in text and "missed by 0.21" in text
+    assert "`surrogate_mean_ratio`: 0.812, the bar is 0.6. Too few crystals." in text and "missed by 0.21" in text
     assert "- BN for BN (unconditional, campaign): took too long" in text and "$" not in text
-    for which in ("guidance", "judge", "panels"):
+    for which in ("guidance", "surrogate", "panels"):
         assert f"images/quality-{which}.png" in text
         assert (tmp_path / "docs" / "images" / f"quality-{which}.png").stat().st_size > 5000
     results.write_text("{}", encoding="utf-8")

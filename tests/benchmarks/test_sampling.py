@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.job import SampleParameters, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import save_model
@@ -121,12 +121,12 @@ def test_ours_takes_turns_with_the_reference(modules, whole):
 def test_candidates_without_a_prediction_count_as_the_worst(modules):
     *_, (_, distances, _) = modules
     yes = np.ones(4, dtype=bool)
-    judged = distances.Judged(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, np.nan, 0.2]), yes, ~yes)
-    found = distances.summary(judged, worst=0.5)
+    evaluated = distances.Evaluated(np.array([0, 1, 0, 1]), np.array([0.1, 0.4, np.nan, 0.2]), yes, ~yes)
+    found = distances.summary(evaluated, worst=0.5)
     assert found["mean"] == pytest.approx((0.3 + 0.3) / 2)
     assert found["best"] == pytest.approx((0.1 + 0.2) / 2)
     assert (found["failed"], found["candidates_per_target"]) == (1, 2)
-    assert (found["composition"], found["sound"]) == (1.0, 0.0)
+    assert (found["composition"], found["valid"]) == (1.0, 0.0)
 
 
 def run(sampling, monkeypatch, capsys, *arguments: str) -> str:

@@ -10,11 +10,11 @@ from aiida_dosmatgen.calculations.functions import (
     ELECTRONS_MISSING,
     combine_targets,
     extract_candidate,
+    join_geometries,
     rank,
     score_dos,
     screen,
     select_candidates,
-    stack_forms,
     target_from_labelled,
 )
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -113,15 +113,15 @@ def test_screen_uses_known_phases_and_known_crystals(predicted, target):
     np.testing.assert_allclose(result["crystals"].crystals.crystal_columns["hull_distance"], [-0.05])
 
 
-def test_screen_returns_each_crystal_in_its_nearer_form(predicted, labelled, target):
-    dos = labelled.atom_columns["dos"] + 0.15  # crystal 0 as sampled is nearer than relaxed, crystal 1 is not
+def test_screen_returns_each_crystal_in_its_closer_geometry(predicted, labelled, target):
+    dos = labelled.atom_columns["dos"] + 0.15  # crystal 0 unrelaxed is nearer than relaxed, crystal 1 is not
     dos[:2] = target.curves
     numbers = {"candidate": np.array([10, 11, 12]), "seed": np.array([4, 4, 4])}
     moved = labelled.replace(fractional=(labelled.fractional + 0.01) % 1, crystal_columns=numbers)
     sampled = moved.with_columns(atom={"predicted_dos": dos.astype(np.float32)})
     started = predicted.with_columns(crystal={"start_energy": predicted.crystal_columns["energy"] + 0.6})
     result, node = screen.run_get_node(
-        crystals=stack_forms(relaxed=CrystalSetData(started), sampled=CrystalSetData(sampled)),
+        crystals=join_geometries(relaxed=CrystalSetData(started), unrelaxed=CrystalSetData(sampled)),
         references=Dict(REFERENCES),
         target=DosTargetData(target),
         criteria=Dict({}),
@@ -129,10 +129,10 @@ def test_screen_returns_each_crystal_in_its_nearer_form(predicted, labelled, tar
     assert node.is_finished_ok, node.exit_message
     crystals = result["crystals"].crystals
     columns = crystals.crystal_columns
-    forms = dict(zip(columns["candidate"].tolist(), columns["form"].tolist(), strict=True))
-    assert forms == {10: "sampled", 11: "relaxed"}
+    geometries = dict(zip(columns["candidate"].tolist(), columns["geometry"].tolist(), strict=True))
+    assert geometries == {10: "unrelaxed", 11: "relaxed"}
     for row, candidate in enumerate(columns["candidate"].tolist()):
-        given = (sampled if forms[candidate] == "sampled" else started)[candidate - 10]
+        given = (sampled if geometries[candidate] == "unrelaxed" else started)[candidate - 10]
         np.testing.assert_array_equal(crystals[row].fractional, given.fractional)
         np.testing.assert_array_equal(crystals[row].atom_columns["predicted_dos"], given.atom_columns["predicted_dos"])
         assert columns["relaxation_energy"][row] == pytest.approx(0.3 if candidate == 10 else 0.0)

@@ -15,9 +15,9 @@ from aiida_dosmatgen.calculations.functions import (
     score_dos,
     target_from_pdos,
 )
-from aiida_dosmatgen.core.dft import kpoints_mesh, label_namelists
+from aiida_dosmatgen.core.dft.pseudopotentials import collect, cutoffs, valence_electrons
+from aiida_dosmatgen.core.dft.settings import kpoints_mesh, label_namelists
 from aiida_dosmatgen.core.job import LabelSettings
-from aiida_dosmatgen.core.pseudopotentials import collect, cutoffs, valence_electrons
 from aiida_dosmatgen.data.conversion import structure_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.pdos import projected_crystal

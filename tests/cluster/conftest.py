@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from aiida_dosmatgen import setup
 from aiida_dosmatgen.cmdline.main import main
 
+from ..campaigns import start_daemon
 from . import campaigns
 from .loopback import LoopbackCluster, why_not
 
@@ -85,7 +86,7 @@ def profile(cluster, answers, home, tmp_path_factory, aiida_config_factory, aiid
         assert result.exit_code == 0, result.output
         setup.ensure_pseudo_family()
         setup.ensure_models()
-        setup.ensure_daemon()
+        start_daemon()
         try:
             yield profile
         finally:

@@ -16,7 +16,7 @@ from ..campaigns import (
     jobs,
     kill_daemon,
     rows_of,
-    start_daemon_again,
+    start_daemon,
     undisturbed,
     wait_for,
     what_failed,
@@ -59,7 +59,7 @@ def test_a_campaign_survives_what_happens_to_clusters(profile, cluster, tmp_path
 
     wait_for(lambda: campaign.is_terminated or cluster.account.processes("pw.x"), "a run of pw.x")
     kill_daemon()
-    start_daemon_again()
+    start_daemon()
 
     wait_for(lambda: campaign.is_terminated, "the end of the campaign")
     assert campaign.is_finished_ok, what_failed(campaign)

@@ -1,4 +1,4 @@
-"""``aiida-dosmatgen setup doctor``: it finds what is broken, each part on its own, and says how to mend it."""
+"""``aiida-dosmatgen setup doctor``: it finds what is broken, each part on its own, and says how to fix it."""
 
 import re
 from pathlib import Path
@@ -12,8 +12,8 @@ from aiida_dosmatgen.setup import doctor
 
 
 def ill(findings):
-    """Return what is to be mended, by its name."""
-    return {finding.part: finding for finding in findings if not finding.sound}
+    """Return what is to be fixed, by its name."""
+    return {finding.part: finding for finding in findings if not finding.ok}
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_a_whole_profile_lacks_its_daemon_only(aiida_profile_clean, tmp_path, ru
     output = run("setup", "doctor", status=1)  # the profile of the tests has no broker
     lines = output.splitlines()
     assert [line for line in lines if line.startswith("FAIL")] == [line for line in lines if line.startswith("FAIL  daemon: ")]
-    assert "      mend it: verdi profile configure-broker" in output and lines[-1] == "1 part to mend."
+    assert "      fix it: verdi profile configure-broker" in output and lines[-1] == "1 part to fix."
     assert "ok    computer localhost: core.local, core.direct" in output
     assert re.search(rf"ok    code dosmatgen@localhost: dosmatgen {re.escape(__version__)}, torch \d", output)
     assert re.search(r"ok    code pw@localhost: /.*/pw\.x", output)
@@ -50,7 +50,7 @@ def test_a_whole_profile_lacks_its_daemon_only(aiida_profile_clean, tmp_path, ru
 def test_an_empty_profile_is_told_what_to_set_up(aiida_profile_clean):
     found = ill([*doctor.look_at_computers([]), doctor.look_at_pseudopotentials(), *doctor.look_at_models()])
     assert set(found) == {"computer", "pseudopotentials", *(f"model {label}" for label in setup.MODELS)}
-    assert all("aiida-dosmatgen setup localhost" in finding.mend for finding in found.values())
+    assert all("aiida-dosmatgen setup localhost" in finding.fix for finding in found.values())
     assert ill(doctor.look_at_computers(["mars"]))["computer mars"].found == "there is none of this name"
 
 
@@ -62,7 +62,7 @@ def test_executables_that_are_gone_missing_or_of_another_version(localhost, tmp_
     assert set(found) == {f"code {name}@localhost" for name in ("dosmatgen", "pw", "dos")}
     assert "is dosmatgen 0.0.1, here is" in found["code dosmatgen@localhost"].found
     assert found["code pw@localhost"].found == f"{tmp_path}/pw is not there"
-    assert (found["code dos@localhost"].found, found["code dos@localhost"].mend) == (
+    assert (found["code dos@localhost"].found, found["code dos@localhost"].fix) == (
         "there is none",
         "aiida-dosmatgen setup localhost",
     )
@@ -78,14 +78,14 @@ def test_an_executable_without_torch(localhost, tmp_path):
     found = ill(doctor.look_at_computers(["localhost"]))
     assert set(found) == {"code dosmatgen@localhost"}
     finding = found["code dosmatgen@localhost"]
-    assert "has no torch: No module named torch" in finding.found and "aiida-dosmatgen[engine]" in finding.mend
+    assert "has no torch: No module named torch" in finding.found and "aiida-dosmatgen[engine]" in finding.fix
 
 
 def test_a_disabled_and_an_unconfigured_computer(localhost):
     user = orm.User.collection.get_default()
     authorisation = localhost.get_authinfo(user)
     authorisation.enabled = False
-    assert ill(doctor.look_at_computers([]))["computer localhost"].mend == f"verdi computer enable localhost {user.email}"
+    assert ill(doctor.look_at_computers([]))["computer localhost"].fix == f"verdi computer enable localhost {user.email}"
     other = orm.Computer("bare", "localhost", "", "core.local", "core.direct", "/tmp").store()
     orm.InstalledCode(label="dosmatgen", computer=other, filepath_executable="/bin/true").store()
     assert ill(doctor.look_at_computers([]))["computer bare"].found == "is not configured"
@@ -107,4 +107,4 @@ def test_a_damaged_model_is_noticed(aiida_profile_clean, checkpoint_file):
     path.chmod(0o644)
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     finding = ill(doctor.look_at_models())["model dosmatgen-denoiser"]
-    assert "has been damaged" in finding.found and f"verdi node delete {node.pk}" in finding.mend
+    assert "has been damaged" in finding.found and f"verdi node delete {node.pk}" in finding.fix

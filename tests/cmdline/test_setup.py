@@ -11,8 +11,8 @@ import pytest
 from aiida import orm
 
 from aiida_dosmatgen import setup
+from aiida_dosmatgen.core.dft.pseudopotentials import DEBIAN_PBE, cutoffs
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.pseudopotentials import DEBIAN_PBE, cutoffs
 
 
 @pytest.fixture

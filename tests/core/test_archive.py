@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from aiida_dosmatgen.core.archive import load_arrays, save_arrays
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.archive import load_arrays, save_arrays
 
 HEADER = {"format": "things", "version": 2}
 

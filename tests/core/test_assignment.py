@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_dosmatgen.core.assignment import assign, shortage, supported
+from aiida_dosmatgen.core.constraints.assignment import assign, shortage, supported
 
 
 @st.composite

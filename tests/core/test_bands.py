@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.constants import angstrom, electron_volt, hbar, m_e
 
-from aiida_dosmatgen.core.bands import Bands, density_of_states, irreducible_mesh, whole_mesh, zero_of_energy
-from aiida_dosmatgen.core.dft import kpoints_mesh
+from aiida_dosmatgen.core.dft.bands import Bands, density_of_states, irreducible_mesh, whole_mesh, zero_of_energy
+from aiida_dosmatgen.core.dft.settings import kpoints_mesh
 from aiida_dosmatgen.core.errors import ContentError
 
 ENERGIES = np.arange(-14, 10.01, 0.05)

@@ -6,10 +6,10 @@ import struct
 
 import pytest
 
-from aiida_dosmatgen.core import seal
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, read_header
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files import checksum
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, read_header
 
 HEADER = CheckpointHeader(
     kind="denoiser",
@@ -27,10 +27,10 @@ def safetensors_bytes(metadata: dict | None, data: bytes = b"\0" * 8, sealed: bo
     """A safetensors file with one float32 tensor, as the format's specification says; sealed if it has metadata."""
     entries: dict = {"w": {"dtype": "F32", "shape": [len(data) // 4], "data_offsets": [0, len(data)]}}
     if metadata is not None:
-        entries["__metadata__"] = {seal.KEY: seal.UNSEALED, **metadata}
+        entries["__metadata__"] = {checksum.KEY: checksum.PLACEHOLDER, **metadata}
     text = json.dumps(entries).encode()
     content = struct.pack("<Q", len(text)) + text + data
-    return seal.seal(content) if metadata is not None and sealed else content
+    return checksum.with_checksum(content) if metadata is not None and sealed else content
 
 
 WHOLE = safetensors_bytes(HEADER.to_metadata())

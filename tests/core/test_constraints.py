@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from aiida_dosmatgen.core.constraints import Constraints, own_size, resolve, sizes_allowed
+from aiida_dosmatgen.core.constraints.constraints import Constraints, own_size, resolve, sizes_allowed
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import SampleJob
@@ -190,7 +190,7 @@ def test_the_sizes_that_constraints_allow(given, template, sizes):
 # --- refusals ---------------------------------------------------------------------------------------------------------------
 
 MALFORMED = {
-    "nothing held": ({"sites": [site([0])]}, ["nothing is held"]),
+    "nothing held": ({"sites": [site([0])]}, ["nothing is constrained"]),
     "no site": ({"sites": [site([], element="Ga")]}, ["sites"]),
     "negative": ({"sites": [site([-1], element="Ga")]}, ["sites", "greater than or equal to 0"]),
     "twice": ({"sites": [site([1, 2, 1], element="Ga")]}, ["atom 1 twice"]),
@@ -253,7 +253,7 @@ MALFORMED = {
     "empty composition": ({"composition": {}}, ["composition"]),
     "formula": ({"formula": "GaAs)"}, ["'GaAs)' is not a chemical formula"]),
     "unknown key": ({"elements": ["Ga"]}, ["elements: unknown key"]),
-    "empty lattice": ({"lattice": {}}, ["nothing is held"]),
+    "empty lattice": ({"lattice": {}}, ["nothing is constrained"]),
     "flat": ({"lattice": {"matrix": [[1, 0, 0], [0, 1, 0], [1, 1, 0]]}}, ["lie in a plane"]),
     "zero vector": ({"lattice": {"shape": [[0, 0, 0], [0, 1, 0], [0, 0, 1]]}}, ["lie in a plane"]),
     "left-handed": ({"lattice": {"matrix": [[0, 4, 0], [4, 0, 0], [0, 0, 4]]}}, ["left-handed"]),

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from aiida_dosmatgen.core.contacts import closest_contacts, reduce_lattices, sound_crystals
+from aiida_dosmatgen.core.contacts import closest_contacts, reduce_lattices, valid_crystals
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import COVALENT_RADII
 
@@ -46,7 +46,7 @@ def test_garbage_has_no_contacts(crystals):
     numbers = crystals.numbers.copy()
     numbers[2] = 0
     bad = crystals.replace(fractional=fractional, numbers=numbers)
-    assert sound_crystals(bad).tolist() == [False, False, True]
+    assert valid_crystals(bad).tolist() == [False, False, True]
     assert np.isnan(closest_contacts(bad)).tolist() == [True, True, False]
-    assert not sound_crystals(crystals.replace(lattices=crystals.lattices * np.array([1, 1, 0])[None, :, None])).any()
-    assert not sound_crystals(crystals.replace(lattices=np.full((3, 3, 3), np.inf))).any()
+    assert not valid_crystals(crystals.replace(lattices=crystals.lattices * np.array([1, 1, 0])[None, :, None])).any()
+    assert not valid_crystals(crystals.replace(lattices=np.full((3, 3, 3), np.inf))).any()

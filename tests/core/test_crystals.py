@@ -167,7 +167,7 @@ def test_a_disordered_structure_is_refused():
 
 
 def test_a_set_without_its_arrays_is_refused(tmp_path):
-    from aiida_dosmatgen.core.archive import save_arrays
+    from aiida_dosmatgen.core.files.archive import save_arrays
 
     path = tmp_path / "crystals.npz"
     save_arrays(path, {"format": "dosmatgen-crystals", "version": 1}, {"n_atoms": np.ones(1)})

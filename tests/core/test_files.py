@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiida_dosmatgen.core.files import replacing
+from aiida_dosmatgen.core.files.replacing import replacing
 
 
 def test_a_file_is_replaced_when_it_is_whole(tmp_path):

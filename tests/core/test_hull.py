@@ -3,7 +3,7 @@ import pytest
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.hull import energy_above_hull
+from aiida_dosmatgen.core.screening.hull import energy_above_hull
 
 REFERENCES = {"Si": -5.0, "C": -9.0, "N": np.nan}
 

@@ -2,7 +2,7 @@ import numpy as np
 from ase.build import bulk, make_supercell
 
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.matching import composition_of, duplicates, known_as, reduced_composition
+from aiida_dosmatgen.core.screening.matching import composition_of, duplicates, known_as, reduced_composition
 
 
 def test_duplicates_see_through_cells_and_supercells():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.mpdos import read_records
+from aiida_dosmatgen.core.files.mpdos import read_records
 
 RECORD = {
     "structure_id": "mp-1",

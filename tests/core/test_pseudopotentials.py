@@ -4,8 +4,8 @@ import gzip
 
 import pytest
 
+from aiida_dosmatgen.core.dft.pseudopotentials import DEBIAN_PBE, collect, cutoffs, valence_electrons
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.pseudopotentials import DEBIAN_PBE, collect, cutoffs, valence_electrons
 
 
 def test_each_installed_file_is_of_its_element(tmp_path):

@@ -7,8 +7,8 @@ from pydantic import ValidationError
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.forms import stacked
 from aiida_dosmatgen.core.screening import RankWeights, ScreenCriteria, screen
+from aiida_dosmatgen.core.screening.geometries import join_geometries
 from aiida_dosmatgen.core.target import DosTarget
 
 FCC = np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
@@ -192,27 +192,27 @@ def test_formulas_can_be_prescribed():
             ScreenCriteria(allowed_formulas=[wrong])
 
 
-# --- candidates in two forms ------------------------------------------------------------------------------------------------
+# --- candidates in two geometries --------------------------------------------------------------------------------------------
 
 
-def in_both_forms(relaxed: CrystalSet, sampled: CrystalSet, start_energies) -> CrystalSet:
+def in_both_geometries(relaxed: CrystalSet, sampled: CrystalSet, start_energies) -> CrystalSet:
     columns = {"candidate": sampled.crystal_columns["candidate"]}
-    as_sampled = sampled.replace(crystal_columns=columns)
-    return stacked(relaxed.with_columns(crystal={"start_energy": np.array(start_energies, dtype=float)}), as_sampled)
+    unrelaxed = sampled.replace(crystal_columns=columns)
+    return join_geometries(relaxed.with_columns(crystal={"start_energy": np.array(start_energies, dtype=float)}), unrelaxed)
 
 
 @pytest.fixture
 def two() -> CrystalSet:
-    """Candidate 100 is nearer to the target as sampled, and 0.4 eV/atom above its relaxed form; 101 is nearer relaxed."""
+    """Candidate 100 is nearer to the target unrelaxed, and 0.4 eV/atom above its relaxed geometry; 101 is nearer relaxed."""
     relaxed = made(candidate(centre=-2.0), candidate(a=4.8, centre=-2.9))
     sampled = made(candidate(a=4.5, centre=-3.0), candidate(a=4.9, centre=-2.5))
-    return in_both_forms(relaxed, sampled, [-13.6, -14.3])
+    return in_both_geometries(relaxed, sampled, [-13.6, -14.3])
 
 
-def test_each_candidate_goes_on_in_its_nearer_form(two):
+def test_each_candidate_is_ranked_in_the_closer_geometry(two):
     screened = screen(two, REFERENCES, TARGET)
-    assert [(row["candidate"], row["form"], row["index"]) for row in screened.ranking] == [
-        (100, "sampled", 2),
+    assert [(row["candidate"], row["geometry"], row["index"]) for row in screened.ranking] == [
+        (100, "unrelaxed", 2),
         (101, "relaxed", 1),
     ]
     assert screened.funnel == {"candidates": 2, "valid": 2, "converged": 2, "formation energy": 2, "predicted": 2, "unique": 2}
@@ -222,78 +222,80 @@ def test_each_candidate_goes_on_in_its_nearer_form(two):
     assert first["formation_energy"] == pytest.approx(-0.2) and first["status"] == "converged"
 
 
-def test_stability_is_that_of_the_relaxed_form(two):
-    criteria = ScreenCriteria(max_formation_energy=-0.1)  # as sampled 100 has +0.2
+def test_stability_is_that_of_the_relaxed_geometry(two):
+    criteria = ScreenCriteria(max_formation_energy=-0.1)  # unrelaxed 100 has +0.2
     assert [row["candidate"] for row in screen(two, REFERENCES, TARGET, criteria).ranking] == [100, 101]
-    unrelaxed = two.with_columns(crystal={"status": np.array(["max steps", "converged", "as sampled", "as sampled"])})
+    unrelaxed = two.with_columns(crystal={"status": np.array(["max steps", "converged", "unrelaxed", "unrelaxed"])})
     screened = screen(unrelaxed, REFERENCES, TARGET)
     assert [row["candidate"] for row in screened.ranking] == [101]
     assert screened.rejected == {"relaxation: max steps": [100]}
 
 
 def test_the_relaxation_energy_can_be_limited(two):
-    def forms(limit):
+    def geometries(limit):
         return {
-            r["candidate"]: r["form"]
+            r["candidate"]: r["geometry"]
             for r in screen(two, REFERENCES, TARGET, ScreenCriteria(max_relaxation_energy=limit)).ranking
         }
 
-    assert forms(0.5) == {100: "sampled", 101: "relaxed"}
-    assert forms(0.3) == {100: "relaxed", 101: "relaxed"}
+    assert geometries(0.5) == {100: "unrelaxed", 101: "relaxed"}
+    assert geometries(0.3) == {100: "relaxed", 101: "relaxed"}
     unknown = two.with_columns(crystal={"energy": np.array([-14.4, -14.4, np.nan, np.nan])})
     assert screen(unknown, REFERENCES, TARGET).ranking[0]["relaxation_energy"] is None
     rows = screen(unknown, REFERENCES, TARGET, ScreenCriteria(max_relaxation_energy=9.0)).ranking
-    assert {row["form"] for row in rows} == {"relaxed"}
+    assert {row["geometry"] for row in rows} == {"relaxed"}
 
 
-def test_forms_can_be_chosen(two):
-    def forms(*chosen, crystals=two):
-        rows = screen(crystals, REFERENCES, TARGET, ScreenCriteria(forms=chosen)).ranking
-        return {row["candidate"]: row["form"] for row in rows}
+def test_geometries_can_be_chosen(two):
+    def geometries(*chosen, crystals=two):
+        rows = screen(crystals, REFERENCES, TARGET, ScreenCriteria(geometries=chosen)).ranking
+        return {row["candidate"]: row["geometry"] for row in rows}
 
-    assert forms("relaxed") == {100: "relaxed", 101: "relaxed"}
-    assert forms("sampled") == {100: "sampled", 101: "sampled"}
-    assert forms("sampled", "relaxed") == {100: "sampled", 101: "relaxed"}
-    assert forms("relaxed", "sampled", crystals=made(candidate())) == {100: "relaxed"}
-    with pytest.raises(ContentError, match="as sampled only, but the crystals have no column 'form'"):
-        forms("sampled", crystals=made(candidate()))
-    for wrong in ([], ["unrelaxed"]):
-        with pytest.raises(ValidationError, match="forms"):
-            ScreenCriteria(forms=wrong)
+    assert geometries("relaxed") == {100: "relaxed", 101: "relaxed"}
+    assert geometries("unrelaxed") == {100: "unrelaxed", 101: "unrelaxed"}
+    assert geometries("unrelaxed", "relaxed") == {100: "unrelaxed", 101: "relaxed"}
+    assert geometries("relaxed", "unrelaxed", crystals=made(candidate())) == {100: "relaxed"}
+    with pytest.raises(
+        ContentError, match="only unrelaxed geometries are to count, but the crystals have no column 'geometry'"
+    ):
+        geometries("unrelaxed", crystals=made(candidate()))
+    for wrong in ([], ["as sampled"]):
+        with pytest.raises(ValidationError, match="geometries"):
+            ScreenCriteria(geometries=wrong)
 
 
-def test_what_is_no_crystal_as_sampled_counts_relaxed():
+def test_what_is_no_crystal_unrelaxed_counts_relaxed():
     relaxed = made(candidate(centre=-2.0))
     for sampled in (candidate(site=0.1), broken(), candidate(centre=np.nan)):
-        rows = screen(in_both_forms(relaxed, made(sampled), [-14.0]), REFERENCES, TARGET).ranking
-        assert [(row["form"], row["index"]) for row in rows] == [("relaxed", 0)]
+        rows = screen(in_both_geometries(relaxed, made(sampled), [-14.0]), REFERENCES, TARGET).ranking
+        assert [(row["geometry"], row["index"]) for row in rows] == [("relaxed", 0)]
 
 
-def test_relaxed_forms_without_a_prediction_do_not_count(two):
+def test_relaxed_geometries_without_a_prediction_do_not_count(two):
     dos = two.atom_columns["predicted_dos"].copy()
     dos[:4] = np.nan
     rows = screen(two.with_columns(atom={"predicted_dos": dos}), REFERENCES, TARGET).ranking
-    assert [(row["candidate"], row["form"]) for row in rows] == [(100, "sampled"), (101, "sampled")]
+    assert [(row["candidate"], row["geometry"]) for row in rows] == [(100, "unrelaxed"), (101, "unrelaxed")]
 
 
-def test_an_uncertain_form_gives_way_to_a_certain_one(two):
+def test_an_uncertain_geometry_gives_way_to_a_certain_one(two):
     uncertain = two.with_columns(crystal={"predicted_dos_uncertainty": np.array([0.1, 0.1, 0.5, 0.5])})
     assert screen(uncertain, REFERENCES, TARGET).ranking[0]["uncertainty"] == 0.5
     screened = screen(uncertain, REFERENCES, TARGET, ScreenCriteria(max_uncertainty=0.2))
-    assert {row["candidate"]: row["form"] for row in screened.ranking} == {100: "relaxed", 101: "relaxed"}
+    assert {row["candidate"]: row["geometry"] for row in screened.ranking} == {100: "relaxed", 101: "relaxed"}
     assert screened.funnel["certain"] == 2
 
 
 def test_candidates_that_relax_to_one_crystal_are_duplicates():
     relaxed = made(candidate(centre=-1.0), candidate(centre=-1.0))
     sampled = made(candidate(a=4.5, centre=-2.5), candidate(a=5.2, centre=-2.9))
-    screened = screen(in_both_forms(relaxed, sampled, [-14.0, -14.0]), REFERENCES, TARGET)
-    assert [(row["candidate"], row["form"]) for row in screened.ranking] == [(101, "sampled")]
+    screened = screen(in_both_geometries(relaxed, sampled, [-14.0, -14.0]), REFERENCES, TARGET)
+    assert [(row["candidate"], row["geometry"]) for row in screened.ranking] == [(101, "unrelaxed")]
     assert screened.rejected == {"duplicate": [100]}
 
 
-def test_equally_near_forms_count_as_relaxed_and_free_candidates_too(two):
+def test_equally_close_geometries_count_as_relaxed_and_free_candidates_too(two):
     same = made(candidate())
-    assert screen(in_both_forms(same, same, [-14.4]), REFERENCES, TARGET).ranking[0]["form"] == "relaxed"
+    assert screen(in_both_geometries(same, same, [-14.4]), REFERENCES, TARGET).ranking[0]["geometry"] == "relaxed"
     rows = screen(two, REFERENCES, None).ranking
-    assert [(row["form"], row["predicted_distance"]) for row in rows] == [("relaxed", None)] * 2
+    assert [(row["geometry"], row["predicted_distance"]) for row in rows] == [("relaxed", None)] * 2

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from aiida_dosmatgen.core.selection import SelectionWeights, select
+from aiida_dosmatgen.core.screening.selection import SelectionWeights, select
 
 NONE = SelectionWeights(uncertainty=0, diversity=0)
 

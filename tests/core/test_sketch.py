@@ -5,8 +5,8 @@ import pytest
 
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.sketch import sketch
 from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.core.target.sketch import sketch
 
 energies = DEFAULT_GRID.points
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiida_dosmatgen.core.archive import save_arrays
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, EnergyGrid, mean_absolute_error
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.archive import save_arrays
 from aiida_dosmatgen.core.target import DosTarget
 
 from .strategies import curves

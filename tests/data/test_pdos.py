@@ -9,8 +9,8 @@ from aiida.engine import run_get_node
 from aiida.orm import Dict, WorkChainNode
 from aiida.plugins import DataFactory, WorkflowFactory
 
+from aiida_dosmatgen.core.dft.pseudopotentials import collect
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
-from aiida_dosmatgen.core.pseudopotentials import collect
 from aiida_dosmatgen.data.conversion import structure_of
 from aiida_dosmatgen.data.target import DosTargetData
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import torch
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.engine.checkpoint import save_model
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
 

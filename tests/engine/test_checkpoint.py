@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from aiida_dosmatgen.engine.checkpoint import build_model, load_model, save_model, save_tensors
 
 SIZES = {

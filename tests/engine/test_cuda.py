@@ -243,14 +243,14 @@ def with_half_the_memory(run) -> tuple:
 def test_out_of_memory_halves_a_batch_of_candidates(samplers, target, caplog):
     asked = {"n_atoms": 8, "steps": 2, "attempts": 1, "precision": "float32", "batch_size": 512}
     whole, halved = with_half_the_memory(lambda: samplers["cuda"](512, target, **asked))
-    assert "out of memory with 512 candidates of 8 atoms at a time; going on with 256" in caplog.text
+    assert "out of memory with 512 candidates of 8 atoms at a time; continuing with 256" in caplog.text
     np.testing.assert_allclose(halved.lattices, whole.lattices, atol=1e-3)
 
 
 def test_out_of_memory_halves_a_batch_of_crystals(caplog):
     crystals, field = generate(["C", "Si"], 800, 3), force_field("cuda", torch.float64)
     whole, halved = with_half_the_memory(lambda: field.evaluate(crystals))
-    assert "out of memory with 800 crystals at a time; going on with 400" in caplog.text
+    assert "out of memory with 800 crystals at a time; continuing with 400" in caplog.text
     np.testing.assert_allclose(halved.energies, whole.energies, atol=1e-6)
 
 
@@ -263,5 +263,5 @@ def test_out_of_memory_halves_a_batch_of_a_training(tmp_path, caplog):
         return history(tmp_path)["loss"]
 
     whole, halved = with_half_the_memory(losses)
-    assert "out of memory with 256 crystals at a time; going on with 128" in caplog.text
+    assert "out of memory with 256 crystals at a time; continuing with 128" in caplog.text
     np.testing.assert_allclose(halved, whole, rtol=0.2)  # other features are dropped

@@ -1,4 +1,4 @@
-"""``dosmatgen label`` with the real pw.x: the labelled set, its splits, its data card, and going on where it stopped."""
+"""``dosmatgen label`` with the real pw.x: the labelled set, its splits, its data card, and continuing where it stopped."""
 
 import json
 import shutil
@@ -27,7 +27,7 @@ def job(**changes) -> LabelJob:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Silicon, xenon (no pseudopotential), silicon squeezed to absurdity, and compounds that the split puts on either side."""
+    """Silicon, xenon (no pseudopotential), silicon squeezed too much, and compounds that the split puts on either side."""
     squeezed = bulk("Si")
     squeezed.set_cell(squeezed.cell * 0.65, scale_atoms=True)
     atoms: list[Atoms] = [bulk("Si"), bulk("Xe"), squeezed]
@@ -49,7 +49,7 @@ def test_the_card_says_what_is_in_the_set_and_what_is_not(folder, first):
     results, card = first
     labelled = CrystalSet.load(folder / "labelled.npz")
     assert len(labelled) == card["n_crystals"] == 5
-    assert card["statuses"] == {"ok": 5, "no pseudopotential for Xe": 1, "absurd: a stress above 500 GPa": 1}
+    assert card["statuses"] == {"ok": 5, "no pseudopotential for Xe": 1, "outlier: a stress above 500 GPa": 1}
     assert card["sha256"] == sha256_of(folder / "labelled.npz")
     assert card["crystals_sha256"] == sha256_of(folder / "crystals.npz")
     assert results.finished

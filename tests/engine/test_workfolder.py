@@ -1,4 +1,4 @@
-"""Two runs in one folder, runs that were killed, and runs that are answered already: with the real executable."""
+"""Two runs in one folder, runs that were killed, and runs whose results are cached: with the real executable."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import Results, load_job
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.cli import main
-from aiida_dosmatgen.engine.workfolder import LOCK, alone_in, answered, fingerprint, take_over
+from aiida_dosmatgen.engine.workfolder import LOCK, cached_results, exclusive_lock, fingerprint, restore
 
 from .small_denoiser import save_small_denoiser
 
@@ -87,7 +87,7 @@ def test_of_two_runs_at_once_one_computes(folder, whole):
     processes = [start(folder), start(folder)]
     errors = [process.communicate()[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
-    assert sorted("answers this job already" in error for error in errors) == [False, True]
+    assert sorted("has the results of this job already" in error for error in errors) == [False, True]
     assert candidates(folder) == whole
     assert not (folder / LOCK).exists()
 
@@ -103,7 +103,7 @@ def test_a_waiting_run_goes_on_when_the_other_is_killed(folder, whole):
 
 
 def test_a_run_does_not_wait_longer_than_its_time(folder):
-    with alone_in(folder):
+    with exclusive_lock(folder):
         process = start(folder, "--max-seconds", "0.2")
         assert process.wait() == 2
         assert f"another run of dosmatgen works in {folder}" in process.stderr.read()
@@ -153,7 +153,7 @@ def test_a_full_disk_costs_nothing_that_is_finished(folder, whole, small_disk):
     assert candidates(small_disk) == whole
 
 
-def test_nothing_to_take_over_is_no_harm(folder, whole):
+def test_missing_restart_files_are_no_error(folder, whole):
     assert main(["sample", str(folder / "job.json"), "--continue-from", str(folder.parent / "nowhere")]) == 0
     assert candidates(folder) == whole
 
@@ -164,7 +164,7 @@ def test_taking_over_keeps_what_is_here(tmp_path):
         (tmp_path / name / "parts" / "a").write_text(name)
         (tmp_path / name / "state").write_text(name)
     (tmp_path / "here" / "state").unlink()
-    take_over(tmp_path / "source", tmp_path / "here", ["parts", "state", "missing"])
+    restore(tmp_path / "source", tmp_path / "here", ["parts", "state", "missing"])
     assert (tmp_path / "here" / "parts" / "a").read_text() == "here"
     assert (tmp_path / "here" / "state").read_text() == "source"
     assert sorted(p.name for p in (tmp_path / "here").iterdir()) == ["parts", "state"]
@@ -176,26 +176,26 @@ def test_an_answer_counts_only_for_the_same_job_and_a_whole_output(folder):
     job_file.write_text(json.dumps({**write, "stop": 8}))
     assert main(["sample", str(job_file)]) == 0
     answer = fingerprint(load_job(job_file), folder)
-    assert answered(results, answer).done == 8
+    assert cached_results(results, answer).done == 8
 
     for changes in ({"seed": 4}, {"stop": 9}, {"parameters": {"steps": 9, "attempts": 1}}):
         job_file.write_text(json.dumps({**write, "stop": 8, **changes}))
-        assert answered(results, fingerprint(load_job(job_file), folder)) is None
+        assert cached_results(results, fingerprint(load_job(job_file), folder)) is None
     job_file.write_text(json.dumps({**write, "stop": 8, "runtime": {"batch_size": 7, "max_seconds": 100}}))
-    assert answered(results, fingerprint(load_job(job_file), folder))  # how it runs does not change what comes out
+    assert cached_results(results, fingerprint(load_job(job_file), folder))  # how it runs does not change what comes out
 
     target = (folder / "target.npz").read_bytes()
     DosTarget(np.ones((2, 400))).save(folder / "target.npz")
-    assert answered(results, fingerprint(load_job(job_file), folder)) is None
+    assert cached_results(results, fingerprint(load_job(job_file), folder)) is None
     (folder / "target.npz").write_bytes(target)
-    assert answered(results, fingerprint(load_job(job_file), folder))
+    assert cached_results(results, fingerprint(load_job(job_file), folder))
 
     output = (folder / "candidates.npz").read_bytes()
     (folder / "candidates.npz").write_bytes(output[:-1])
-    assert answered(results, answer) is None
+    assert cached_results(results, answer) is None
     (folder / "candidates.npz").write_bytes(output)
     results.write_text(results.read_text()[:-20])
-    assert answered(results, answer) is None
+    assert cached_results(results, answer) is None
 
 
 def test_files_of_a_force_field_count(tmp_path):
@@ -210,7 +210,7 @@ def test_files_of_a_force_field_count(tmp_path):
 
 
 def test_the_folder_is_free_again_after_an_error(tmp_path):
-    with pytest.raises(ContentError, match="mine"), alone_in(tmp_path):
+    with pytest.raises(ContentError, match="mine"), exclusive_lock(tmp_path):
         raise ContentError("mine")
-    with alone_in(tmp_path, patience=0) as waited:
+    with exclusive_lock(tmp_path, patience=0) as waited:
         assert waited < 60

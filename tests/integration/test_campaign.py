@@ -8,7 +8,6 @@ import pytest
 from aiida import orm
 from aiida.engine import submit
 
-from aiida_dosmatgen import setup
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.tools.lineage import lineage
 from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
@@ -21,7 +20,7 @@ from ..campaigns import (
     overrides,
     prepare,
     rows_of,
-    start_daemon_again,
+    start_daemon,
     start_here,
     stop_daemon,
     wait_for,
@@ -51,7 +50,7 @@ def disturbed(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
         config.set_option("caching.default_enabled", True, scope=profile.name)
         config.store()
         parts = prepare(folder)
-        setup.ensure_daemon()
+        start_daemon()
         try:
             windows = Windows(tmp_path_factory.mktemp("windows"))
             windows.submit(parts["codes"]["pw"].computer)
@@ -59,7 +58,7 @@ def disturbed(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
             node = start_here(parts)
             wait_for_running(node, "PwCalculation")
             kill_daemon()
-            start_daemon_again()
+            start_daemon()
             windows.open_gate()
             wait_for(lambda: node.is_terminated and windows.node.is_terminated, "the end of the campaign")
             yield node, windows
@@ -199,28 +198,32 @@ def test_each_score_traces_back_by_plain_queries(campaign):
         assert row["dft"]["mae"] in scores
 
 
-def test_each_crystal_goes_on_in_the_form_that_is_nearer(campaign):
+def test_each_crystal_is_ranked_in_the_closer_geometry(campaign):
     (chain,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
     target = campaign.inputs.targets["silicon_carbide"].target
     both = chain.outputs.predicted.crystals
-    forms = {form: both[np.flatnonzero(both.crystal_columns["form"] == form)] for form in ("sampled", "relaxed")}
-    np.testing.assert_array_equal(forms["sampled"].lattices, chain.outputs.sampled.crystals.lattices)
+    geometries = {
+        geometry: both[np.flatnonzero(both.crystal_columns["geometry"] == geometry)] for geometry in ("unrelaxed", "relaxed")
+    }
+    np.testing.assert_array_equal(geometries["unrelaxed"].lattices, chain.outputs.sampled.crystals.lattices)
     survivors, columns = chain.outputs.crystals.crystals, chain.outputs.crystals.crystals.crystal_columns
     for row in rows_of(campaign):
         distances = {}
-        for form, crystals in forms.items():
+        for geometry, crystals in geometries.items():
             (place,) = np.flatnonzero(crystals.crystal_columns["candidate"] == row["candidate"])
-            distances[form] = target.distances(crystals[place].atom_columns["predicted_dos"])["mae"]
-        assert row["form"] == min(distances, key=lambda form: distances[form])
-        assert row["predicted_distance"] == pytest.approx(distances[row["form"]])
+            distances[geometry] = target.distances(crystals[place].atom_columns["predicted_dos"])["mae"]
+        assert row["geometry"] == min(distances, key=lambda geometry: distances[geometry])
+        assert row["predicted_distance"] == pytest.approx(distances[row["geometry"]])
         (place,) = np.flatnonzero(columns["candidate"] == row["candidate"])
-        given = forms[row["form"]][np.flatnonzero(forms[row["form"]].crystal_columns["candidate"] == row["candidate"])]
+        given = geometries[row["geometry"]][
+            np.flatnonzero(geometries[row["geometry"]].crystal_columns["candidate"] == row["candidate"])
+        ]
         np.testing.assert_array_equal(survivors[place].fractional, given.fractional)
         np.testing.assert_array_equal(survivors[place].lattices, given.lattices)
         if row["status"] == "validated":
             structure = orm.load_node(row["structure"])
             np.testing.assert_allclose(structure.cell, given.lattices[0], atol=1e-9)
-            assert lineage(orm.load_node(row["validation"])).form == row["form"]
+            assert lineage(orm.load_node(row["validation"])).geometry == row["geometry"]
 
 
 def test_validated_crystals_hold_their_electrons(campaign):
@@ -234,7 +237,7 @@ def test_validated_crystals_hold_their_electrons(campaign):
 
 @pytest.fixture(scope="module")
 def followers(disturbed):
-    """The same campaign again; its candidates by two jobs of each kind; and candidates that are ranked as sampled."""
+    """The same campaign again; its candidates by two jobs of each kind; and candidates that are ranked unrelaxed."""
     campaign, _ = disturbed
     (one,) = (node for node in campaign.called if node.process_label == "CandidatesWorkChain")
 
@@ -249,12 +252,12 @@ def followers(disturbed):
         )
         return submit(builder)
 
-    # as docs/screening.md says: relaxed for their energies, but none goes on relaxed
-    as_sampled = {"criteria": {"forms": ["sampled"], "require_converged": False, "max_formation_energy": None}}
+    # as docs/screening.md says: relaxed for their energies, but none is ranked relaxed
+    unrelaxed = {"criteria": {"geometries": ["unrelaxed"], "require_converged": False, "max_formation_energy": None}}
     return {
         "again": submit(campaign.get_builder_restart()),
         "two jobs": candidates(overrides=overrides(25)["candidates"], n_candidates=N_CANDIDATES, n_jobs=2),
-        "as sampled": candidates(overrides=as_sampled, n_candidates=4),
+        "unrelaxed": candidates(overrides=unrelaxed, n_candidates=4),
     }
 
 
@@ -280,7 +283,7 @@ def test_two_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(camp
     node = ended(followers["two jobs"])
     labels = Counter(child.process_label for child in node.called)
     assert labels == {
-        "SampleBaseWorkChain": 2, "RelaxBaseWorkChain": 2, "PredictBaseWorkChain": 2, "stack_forms": 2, "join_crystals": 3,
+        "SampleBaseWorkChain": 2, "RelaxBaseWorkChain": 2, "PredictBaseWorkChain": 2, "join_geometries": 2, "join_crystals": 3,
         "screen": 1,
     }  # fmt: skip
     ours, theirs = (chain.outputs.sampled.crystals for chain in (node, one))
@@ -291,11 +294,11 @@ def test_two_jobs_find_what_one_finds_and_take_its_energies_of_the_elements(camp
     assert report["funnel"]["candidates"] == first["funnel"]["candidates"] == N_CANDIDATES
 
 
-def test_crystals_as_sampled_are_ranked_on_request(followers):
-    node = ended(followers["as sampled"])
+def test_unrelaxed_crystals_are_ranked_on_request(followers):
+    node = ended(followers["unrelaxed"])
     sampled, crystals = node.outputs.sampled.crystals, node.outputs.crystals.crystals
     rows = node.outputs.report["ranking"]
-    assert rows and {row["form"] for row in rows} == {"sampled"}
+    assert rows and {row["geometry"] for row in rows} == {"unrelaxed"}
     for row, crystal in zip(rows, crystals, strict=True):
         np.testing.assert_array_equal(crystal.lattices, sampled[row["candidate"]].lattices)
         np.testing.assert_array_equal(crystal.fractional, sampled[row["candidate"]].fractional)

@@ -13,10 +13,10 @@ from aiida.orm import CalcJobNode, FolderData, load_node
 from aiida.plugins import ParserFactory
 
 from aiida_dosmatgen.calculations.train import TrainCalculation
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import atomic_number
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.conversion import crystal_of, structure_of
@@ -294,7 +294,7 @@ def test_a_command_line_it_does_not_know_is_a_refusal(sample_job):
         ("Traceback (most recent call last):\n  …\nMemoryError: 3 GiB\n\n", "standard error: MemoryError: 3 GiB"),
         ("dosmatgen: interrupted\n", "standard error: dosmatgen: interrupted"),
         ("dosmatgen: another run works in /scratch/1; waiting for its end\n", "waiting for its end"),
-        ("dosmatgen: what /scratch/1 kept cannot be used (gone); computing it again\n", "computing it again"),
+        ("dosmatgen: the restart files in /scratch/1 cannot be used (gone); computing again\n", "computing again"),
     ],
 )
 def test_killed_before_the_end(sample_job, stderr, words):

@@ -1,4 +1,4 @@
-"""The page of a campaign, as people meet it: in a browser, on a phone, on paper, with a keyboard, with hostile labels."""
+"""The page of a campaign: in a browser, on a phone, on paper, with a keyboard, with malicious labels."""
 
 import base64
 import io
@@ -92,7 +92,7 @@ def test_the_funnel_is_that_of_the_report(page, path, campaign):
     assert steps == {
         "sampled": 60,
         "valid crystals": 60 - 7,
-        "unlike better ones": 30,
+        "unique": 30,
         "computed by DFT": 7,
         "validated": 5,
     }
@@ -150,18 +150,17 @@ def test_it_opens_a_crystal_by_mouse_and_by_keyboard(page, path, campaign):
     assert "−110.0000" in facts  # by pw.x, in eV/atom
 
 
-def test_it_says_in_which_form_each_crystal_was_compared(page, path, campaign):
+def test_it_says_in_which_geometry_each_crystal_was_compared(page, path, campaign):
     crystals = results_of(campaign).crystals
-    forms = {"relaxed": "relaxed", "sampled": "as sampled"}
     page.open(path)
     page.click("[name=shown][value=all]")
-    assert page.column("Form") == [forms[one.row["form"]] for one in crystals]
-    for form, words in (("relaxed", "relaxed with"), ("sampled", "its density of states predicted as it was")):
-        place = next(i for i, one in enumerate(crystals) if one.row["form"] == form and one.validated)
+    assert page.column("Geometry") == [one.row["geometry"] for one in crystals]
+    for geometry, words in (("relaxed", "relaxed with"), ("unrelaxed", "its density of states predicted unrelaxed")):
+        place = next(i for i, one in enumerate(crystals) if one.row["geometry"] == geometry and one.validated)
         page.open(path, fragment=f"#crystal-{place}")
         assert words in page.find("#made").text
         facts = page.find("#facts").text
-        assert ("Energy above the relaxed form" in facts) == (form == "sampled") and forms[form] in facts
+        assert ("Energy above the relaxed geometry" in facts) == (geometry == "unrelaxed") and geometry in facts
 
 
 def test_a_crystal_without_dft_has_two_curves_and_no_lineage(page, path):

@@ -38,12 +38,15 @@ def run(cls, label, inputs, outputs, process_type=None, chain=None):
     return node
 
 
-def candidate(code, pw_code, models, target, crystals, number, scored_by=None, joined=False, as_sampled=False, **sampling):
+def candidate(
+    code, pw_code, models, target, crystals, number, scored_by=None, joined=False, unrelaxed=False, former=False, **sampling
+):
     """Make the graph of one validated candidate, and return its validation.
 
     :param target: of the sampling, None if it was free; ``scored_by`` is the one of the validation, if that is another.
     :param joined: whether the candidate was one of several jobs'.
-    :param as_sampled: whether the candidates were predicted in both forms, and go on as sampled.
+    :param unrelaxed: whether the candidates were predicted in both geometries, and ranked unrelaxed.
+    :param former: whether an earlier version put both geometries together, with other names.
     :param sampling: further inputs of the sampling.
     """
     parameters, jobs = orm.Dict({"sampler": "ode", "steps": 5}), "aiida.calculations:dosmatgen."
@@ -57,16 +60,18 @@ def candidate(code, pw_code, models, target, crystals, number, scored_by=None, j
         run(orm.CalcJobNode, "SampleCalculation", inputs, {"crystals": sampled}, f"{jobs}sample")
         inputs = {"code": code, "crystals": sampled, "force_field": models["force_field"]}
         run(orm.CalcJobNode, "RelaxCalculation", inputs, {"crystals": relaxed}, f"{jobs}relax")
-        if as_sampled:
-            stacked = CrystalSetData(given)
-            run(orm.CalcFunctionNode, "stack_forms", {"relaxed": relaxed, "sampled": sampled}, {"result": stacked})
-            relaxed = stacked
+        if unrelaxed:
+            both = CrystalSetData(given)
+            name, other = ("stack_forms", "sampled") if former else ("join_geometries", "unrelaxed")
+            run(orm.CalcFunctionNode, name, {"relaxed": relaxed, other: sampled}, {"result": both})
+            relaxed = both
         inputs = {"code": code, "crystals": relaxed, "checkpoint": models["predictor"]}
         run(orm.CalcJobNode, "PredictCalculation", inputs, {"crystals": predicted}, f"{jobs}predict")
         return predicted
 
-    numbered = {"candidate": number + np.arange(len(crystals)), "form": np.full(len(crystals), "sampled")}
-    screened = CrystalSetData(crystals.with_columns(crystal=numbered) if as_sampled else crystals)
+    column, geometry = ("form", "sampled") if former else ("geometry", "unrelaxed")
+    numbered = {"candidate": number + np.arange(len(crystals)), column: np.full(len(crystals), geometry)}
+    screened = CrystalSetData(crystals.with_columns(crystal=numbered) if unrelaxed else crystals)
     if joined:
         first, second = (
             crystals.with_columns(crystal={"candidate": k + np.arange(len(crystals))}) for k in (number + 50, number)
@@ -177,15 +182,16 @@ def test_lineage_of_a_candidate_of_one_of_several_jobs(graph, crystals):
     assert found.predictor.sha256 == graph["models"]["predictor"].sha256
 
 
+@pytest.mark.parametrize("former", [False, True])
 @pytest.mark.parametrize("joined", [False, True])
-def test_lineage_of_a_candidate_as_sampled(graph, crystals, joined):
-    parts = {"joined": joined, "as_sampled": True}
+def test_lineage_of_an_unrelaxed_candidate(graph, crystals, joined, former):
+    parts = {"joined": joined, "unrelaxed": True, "former": former}
     found = lineage(candidate(*graph["codes"], graph["models"], graph["target"], crystals, 4, **parts))
-    assert (found.candidate, found.form, found.seed) == (4, "sampled", 11)
+    assert (found.candidate, found.geometry, found.seed) == (4, "unrelaxed", 11)
     assert found.predictor.uuid == graph["models"]["predictor"].uuid
     assert found.force_field.sha256 == graph["models"]["force_field"].base.attributes.get("sha256")
-    assert "4 of seed 11, as sampled" in format_lineage(found)
-    assert lineage(graph["validation"]).form == "relaxed"
+    assert "4 of seed 11, unrelaxed" in format_lineage(found)
+    assert lineage(graph["validation"]).geometry == "relaxed"
 
 
 def test_lineage_of_a_freely_sampled_candidate(graph, crystals):

@@ -113,15 +113,15 @@ def chain(job):
 def test_time_limits_do_not_count_as_long_as_runs_get_further(chain):
     for done in (10, 20, 30, 40):
         node = ended(401, done)
-        assert chain.go_on(node).exit_code.status == 0
+        assert chain.continue_stopped(node).exit_code.status == 0
         assert chain.ctx.inputs.parent_folder.uuid == node.outputs.remote_folder.uuid
-    report = chain.go_on(ended(401, 40))
+    report = chain.continue_stopped(ended(401, 40))
     assert report.exit_code.status == 410 and "40 of 100" in report.exit_code.message
 
 
 def test_the_number_of_runs_is_limited(chain):
     chain.ctx.iteration = chain.inputs.max_iterations.value
-    report = chain.go_on(ended(401, 10))
+    report = chain.continue_stopped(ended(401, 10))
     assert report.exit_code.status == 410 and "max_iterations is 20" in report.exit_code.message
 
 
@@ -129,7 +129,7 @@ def test_interruptions_in_a_row_are_limited(chain):
     for status in (140, 120, 301, 301):
         assert chain.repeat_interrupted(ended(status)).exit_code.status == 0
     assert chain.repeat_interrupted(ended(301)) is None
-    chain.go_on(ended(401, 10))
+    chain.continue_stopped(ended(401, 10))
     assert chain.repeat_interrupted(ended(301)).exit_code.status == 0
 
 

@@ -8,7 +8,7 @@ from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
-from aiida_dosmatgen.workflows.interruptions import broken_off
+from aiida_dosmatgen.workflows.interruptions import excepted_process
 
 from .conftest import FAMILY
 
@@ -37,12 +37,12 @@ def nodes_of(inputs, found):
 
 
 def test_what_pw_x_relaxes_is_ranked_relaxed(build):
-    def forms(**kwargs):
-        return ScreenCriteria.model_validate(build(**kwargs).candidates["criteria"].get_dict()).forms
+    def geometries(**kwargs):
+        return ScreenCriteria.model_validate(build(**kwargs).candidates["criteria"].get_dict()).geometries
 
-    assert sorted(forms()) == ["relaxed", "sampled"]
-    assert forms(relax=True) == ["relaxed"]
-    assert forms(relax=True, overrides={"candidates": {"criteria": {"forms": ["sampled"]}}}) == ["sampled"]
+    assert sorted(geometries()) == ["relaxed", "unrelaxed"]
+    assert geometries(relax=True) == ["relaxed"]
+    assert geometries(relax=True, overrides={"candidates": {"criteria": {"geometries": ["unrelaxed"]}}}) == ["unrelaxed"]
 
 
 @pytest.mark.parametrize("protocol", ["fast", "balanced", "stringent"])
@@ -113,15 +113,15 @@ def test_no_more_targets_and_validations_are_begun_than_there_is_room_for(build,
     for name, more in (("a", True), ("b", False)):
         assert chain.may_start_target()
         chain.ctx.next_target += 1
-        chain.let_in(name, orm.WorkChainNode())
+        chain.add_child(name, orm.WorkChainNode())
         assert chain.may_start_target() is more
-    chain.let_out()
+    chain.collect()
     assert chain.may_start_target()
 
     chain.ctx.queue = [[0, "a", 4], [0, "b", 9], [1, "a", 2]]
     chain.ctx.next_validation = 3
     assert not chain.validations_left()
-    chain.let_in("a_2", orm.WorkChainNode())
+    chain.add_child("a_2", orm.WorkChainNode())
     assert chain.validations_left() and not chain.may_start_validation()
 
 
@@ -133,7 +133,7 @@ def test_why_validations_failed_is_noted_by_target_and_candidate(build, process,
     node.set_process_state("finished")
     node.set_exit_status(302)
     node.set_exit_message("the bands could not be computed")
-    chain.let_in("a_b_12", node)
+    chain.add_child("a_b_12", node)
     chain.inspect_validations()
     assert chain.ctx.failures == {"a_b": {"12": "the bands could not be computed"}}
 
@@ -150,15 +150,15 @@ def test_a_chain_that_aiida_failed_with_is_begun_again(build, process, target_no
     chain.open_window()
     chain.ctx.next_target = 2
     for order in (["a", "b", "a"], ["a", "b", "a", "a"]):
-        chain.let_in("a", broken())
+        chain.add_child("a", broken())
         assert chain.inspect_candidates() is None
         assert chain.ctx.order == order and chain.may_start_target() and chain.ctx.outcomes["a"]["failed"] is None
-    chain.let_in("a", broken())
+    chain.add_child("a", broken())
     chain.inspect_candidates()
     assert chain.ctx.order == order and "excepted: aio_pika.exceptions.ConnectionClosed" in chain.ctx.outcomes["a"]["failed"]
 
     chain.ctx.queue, chain.ctx.next_validation = [[0, "b", 4]], 1
-    chain.let_in("b_4", broken())
+    chain.add_child("b_4", broken())
     chain.inspect_validations()
     assert chain.ctx.queue[1:] == [[1, "b", 4]] and chain.may_start_validation() and chain.ctx.failures["b"] == {}
 
@@ -183,11 +183,11 @@ def test_which_of_the_processes_of_a_failed_chain_aiida_failed_with(aiida_profil
     broken, fine = (orm.WorkChainNode, "excepted", None), (orm.WorkChainNode, "finished", 0)
     broken_job, failed_job = (orm.CalcJobNode, "excepted", None), (orm.CalcJobNode, "finished", 310)
     parent, children = chain(broken, fine)  # a later one that went well does not hide it
-    assert broken_off(parent).uuid == children[0].uuid
-    assert broken_off(chain(fine)[0]) is None
+    assert excepted_process(parent).uuid == children[0].uuid
+    assert excepted_process(chain(fine)[0]) is None
     parent, children = chain(failed_job, broken_job)
-    assert broken_off(parent).uuid == children[1].uuid
-    assert broken_off(chain(broken_job, failed_job)[0]) is None  # it was repeated, and failed by itself
+    assert excepted_process(parent).uuid == children[1].uuid
+    assert excepted_process(chain(broken_job, failed_job)[0]) is None  # it was repeated, and failed by itself
 
 
 def test_a_campaign_in_which_nothing_was_found_still_says_why(build, process):

@@ -68,7 +68,7 @@ def test_overrides_go_before_the_protocol(build):
         ({"sample": {"parameters": {"stepz": 3}}}, r"sample.parameters: stepz: unknown key"),
         ({"relax": {"parameters": {"fmax": -1}}}, r"relax.parameters: fmax: .*greater than 0"),
         ({"criteria": {"uniqe": True}}, r"criteria: uniqe: unknown key"),
-        ({"criteria": {"forms": ["unrelaxed"]}}, r"criteria: forms.*'relaxed' or 'sampled'"),
+        ({"criteria": {"geometries": ["strained"]}}, r"criteria: geometries.*'relaxed' or 'unrelaxed'"),
     ],
 )
 def test_mistyped_overrides_are_refused(build, overrides, message):
@@ -118,12 +118,12 @@ def test_without_a_target_crystals_are_ranked_by_formation_energy(build, process
     assert [row["score"] for row in rows] == pytest.approx([-0.3, 0.0])
 
 
-# --- relaxed, and as sampled ------------------------------------------------------------------------------------------------
+# --- relaxed, and unrelaxed ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def both(labelled, target):
-    """Two candidates of two atoms, as sampled and relaxed."""
+    """Two candidates of two atoms, unrelaxed and relaxed."""
     numbers = {"candidate": np.array([0, 1]), "seed": np.zeros(2, dtype=int)}
     sampled = labelled[:2].replace(crystal_columns=numbers, atom_columns={})
     columns = {"energy": np.array([-10.0, -12.6]), "start_energy": np.array([-9.0, -12.0]), "status": np.full(2, "converged")}
@@ -131,18 +131,18 @@ def both(labelled, target):
 
 
 def predicted(given, target):
-    """Return what a prediction makes of crystals, in one form or both: near the target are 0 as sampled, and 1 relaxed."""
-    forms = given.crystal_columns.get("form", np.full(len(given), "relaxed")).tolist()
+    """Return what a prediction makes of crystals, in one geometry or both: near the target are 0 unrelaxed, and 1 relaxed."""
+    geometries = given.crystal_columns.get("geometry", np.full(len(given), "relaxed")).tolist()
     near = [
-        pair in ((0, "sampled"), (1, "relaxed"))
-        for pair in zip(given.crystal_columns["candidate"].tolist(), forms, strict=True)
+        pair in ((0, "unrelaxed"), (1, "relaxed"))
+        for pair in zip(given.crystal_columns["candidate"].tolist(), geometries, strict=True)
     ]
     curves = [target.curves if one else np.full_like(target.curves, 0.5) for one in near]
     return given.with_columns(atom={"predicted_dos": np.concatenate(curves).astype(np.float32)})
 
 
 def screened(chain, both, target, monkeypatch, n_jobs=1):
-    """Take a chain from its relaxed candidates to the ranking; return {candidate: form}."""
+    """Take a chain from its relaxed candidates to the ranking; return {candidate: geometry}."""
     submitted = {}
 
     def submit(cls, metadata, **inputs):
@@ -162,40 +162,40 @@ def screened(chain, both, target, monkeypatch, n_jobs=1):
         given = submitted[f"predict{share}"]["predict"]["crystals"].crystals
         chain.ctx[f"predict{share}"] = job("predict", 0, crystals=CrystalSetData(predicted(given, target)))
     assert chain.inspect_predict() is None and chain.run_screen() is None
-    return {row["candidate"]: row["form"] for row in chain.outputs["report"].get_dict()["ranking"]}
+    return {row["candidate"]: row["geometry"] for row in chain.outputs["report"].get_dict()["ranking"]}
 
 
-def test_candidates_go_on_in_their_nearer_form(build, process, both, target, monkeypatch):
+def test_candidates_are_ranked_in_their_closer_geometry(build, process, both, target, monkeypatch):
     chain = process(build())
-    assert screened(chain, both, target, monkeypatch) == {0: "sampled", 1: "relaxed"}
-    stacked = chain.outputs["predicted"].crystals
-    assert stacked.crystal_columns["form"].tolist() == ["relaxed", "relaxed", "sampled", "sampled"]
+    assert screened(chain, both, target, monkeypatch) == {0: "unrelaxed", 1: "relaxed"}
+    both = chain.outputs["predicted"].crystals
+    assert both.crystal_columns["geometry"].tolist() == ["relaxed", "relaxed", "unrelaxed", "unrelaxed"]
 
 
 def test_several_jobs_find_the_same(build, process, both, target, monkeypatch):
     chain = process(build(n_candidates=2, n_jobs=2))
-    assert screened(chain, both, target, monkeypatch, n_jobs=2) == {0: "sampled", 1: "relaxed"}
+    assert screened(chain, both, target, monkeypatch, n_jobs=2) == {0: "unrelaxed", 1: "relaxed"}
 
 
 def test_relaxed_candidates_alone(build, process, both, target, monkeypatch):
-    chain = process(build(overrides={"criteria": {"forms": ["relaxed"]}}))
+    chain = process(build(overrides={"criteria": {"geometries": ["relaxed"]}}))
     assert screened(chain, both, target, monkeypatch) == {0: "relaxed", 1: "relaxed"}
-    assert "form" not in chain.outputs["predicted"].crystals.crystal_columns
+    assert "geometry" not in chain.outputs["predicted"].crystals.crystal_columns
 
 
-def test_candidates_as_sampled_alone_are_relaxed_for_their_energies(build, process, both, target, monkeypatch):
-    chain = process(build(overrides={"criteria": {"forms": ["sampled"]}}))
-    assert screened(chain, both, target, monkeypatch) == {0: "sampled", 1: "sampled"}
+def test_unrelaxed_candidates_alone_are_relaxed_for_their_energies(build, process, both, target, monkeypatch):
+    chain = process(build(overrides={"criteria": {"geometries": ["unrelaxed"]}}))
+    assert screened(chain, both, target, monkeypatch) == {0: "unrelaxed", 1: "unrelaxed"}
     energies = {row["candidate"]: row["formation_energy"] for row in chain.outputs["report"].get_dict()["ranking"]}
     assert energies == pytest.approx({0: 0.0, 1: -0.3})
 
 
-def test_free_candidates_are_not_compared_as_sampled(build, process, both, target, monkeypatch):
+def test_free_candidates_are_not_compared_unrelaxed(build, process, both, target, monkeypatch):
     chain = process(build(target=None))
     assert screened(chain, both, target, monkeypatch) == {0: "relaxed", 1: "relaxed"}
 
 
-def test_forms_that_do_not_belong_together_end_the_chain(build, process, both, crystals):
+def test_geometries_that_do_not_belong_together_end_the_chain(build, process, both, crystals):
     chain = process(build())
     chain.ctx.relax = job("relax", 0, crystals=CrystalSetData(both["relax"]))
     chain.ctx.sample = job("sample", 0, crystals=CrystalSetData(crystals))
@@ -308,7 +308,7 @@ def test_energies_of_the_elements_are_computed_like_the_relaxation(build, proces
 
 
 @pytest.mark.usefixtures("aiida_profile_clean")  # nothing that earlier tests stored
-def test_elements_are_relaxed_where_candidates_stay_as_sampled(build, process, models, monkeypatch):
+def test_elements_are_relaxed_where_candidates_stay_unrelaxed(build, process, models, monkeypatch):
     submitted = []
     overrides = {"relax": {"parameters": {"max_steps": 0, "fmax": 0.07}}}
     chain = process(build(overrides=overrides))

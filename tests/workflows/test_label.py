@@ -9,7 +9,7 @@ from aiida.manage.caching import disable_caching, enable_caching
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.dft import n_bands
+from aiida_dosmatgen.core.dft.settings import n_bands
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.engine.labelling.pwscf import gather, label
@@ -90,7 +90,7 @@ def test_a_run_whose_projections_failed_is_not_taken_from_the_cache(build, proce
     runs = {0: [job(0), job(0)], 1: [job(0), job(300)]}
     chain.ctx.jobs = {str(row): [node.uuid for node in nodes] for row, nodes in runs.items()}
     for row, (_, projwfc) in runs.items():
-        chain.let_in(f"projwfc_{row}", projwfc)
+        chain.add_child(f"projwfc_{row}", projwfc)
     chain.ctx.interrupted = {"projwfc_1": 2}  # it was tried before
     chain.inspect()  # neither has a work directory, as a job that could not be submitted
     assert chain.ctx.finished == [0] and list(chain.ctx.failures) == ["1"]
@@ -105,11 +105,11 @@ def test_a_crystal_goes_on_before_the_next_one_begins(build, process):
     pw.set_process_state("finished")
     pw.set_exit_status(0)
     chain.ctx.next = 1
-    chain.let_in("pw_0", pw)
+    chain.add_child("pw_0", pw)
     assert chain.crystals_left() and not chain.may_start()
     chain.inspect()
     assert chain.ctx.projectable == [0] and chain.may_start()
-    chain._run_projwfc = lambda row: chain.let_in(f"projwfc_{row}", pw)
+    chain._run_projwfc = lambda row: chain.add_child(f"projwfc_{row}", pw)
     chain.start_next()
     assert list(chain.ctx.running) == ["projwfc_0"] and chain.ctx.next == 1
 
@@ -127,7 +127,7 @@ def test_a_job_that_aiida_failed_with_is_repeated(build, process):
         job.set_process_state("excepted")
         job.store()
         chain.ctx.jobs["0"] = [job.uuid]
-        chain.let_in(f"{step}_0", job)
+        chain.add_child(f"{step}_0", job)
         chain.inspect()
         assert (chain.ctx.failures == {}) is again
         if again:

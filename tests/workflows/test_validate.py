@@ -4,8 +4,8 @@ from aiida.common import AttributeDict
 from aiida.common.links import LinkType
 from ase.build import bulk
 
-from aiida_dosmatgen.core.dft import more_bands, n_bands
-from aiida_dosmatgen.workflows.remedies import MORE_BANDS, WITHOUT_SYMMETRY
+from aiida_dosmatgen.core.dft.settings import more_bands, n_bands
+from aiida_dosmatgen.workflows.error_handlers import MORE_BANDS, WITHOUT_SYMMETRY
 from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from .conftest import FAMILY
@@ -99,7 +99,7 @@ def test_what_would_run_for_nothing_is_refused(build, process, system, message):
         process(build(overrides={"pdos": {"nscf": {"pw": {"parameters": {"SYSTEM": system}}}}}))
 
 
-def test_each_remedy_is_tried_once(build, process):
+def test_each_handler_is_tried_once(build, process):
     chain = process(build())
     chain.setup()
     assert chain.should_run_pdos()

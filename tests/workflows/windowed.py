@@ -58,7 +58,7 @@ class WindowedWorkChain(SlidingWindowWorkChain):
         return self.may_start() or bool(self.ctx.running)
 
     def may_start(self):
-        return self.has_room() and self.ctx.next < len(self.inputs.commands)
+        return self.has_capacity() and self.ctx.next < len(self.inputs.commands)
 
     def start_next(self):
         node = self.submit(
@@ -71,12 +71,12 @@ class WindowedWorkChain(SlidingWindowWorkChain):
                 "call_link_label": f"job_{self.ctx.next}",
             },
         )
-        self.let_in(f"job_{self.ctx.next}", node)
+        self.add_child(f"job_{self.ctx.next}", node)
         self.ctx.next += 1
 
     def inspect(self):
         assert len(self.ctx.running) <= self.inputs.max_concurrent
-        self.ctx.ended += [node.outputs.sum.value for node in self.let_out().values()]
+        self.ctx.ended += [node.outputs.sum.value for node in self.collect().values()]
 
     def finish(self):
         self.out("ended", orm.List(self.ctx.ended).store())
@@ -91,5 +91,5 @@ class CampaignOfGivenCandidates(CampaignWorkChain):
         spec.input("given", valid_type=orm.Str)
 
     def run_candidates(self):
-        self.let_in(self.ctx.order[self.ctx.next_target], orm.load_node(self.inputs.given.value))
+        self.add_child(self.ctx.order[self.ctx.next_target], orm.load_node(self.inputs.given.value))
         self.ctx.next_target += 1

@@ -1,11 +1,11 @@
-"""Calcfunctions: everything between the jobs that has a choice in it, so that the graph holds it.
+"""Calcfunctions: every step between the jobs that makes a choice, so that the provenance graph records it.
 
 Content that cannot be used ends a calcfunction with exit status 310 and the reason, never with a traceback (``content.py``).
 The functions are here by their names, too: graphs of before say ``calculations.functions.screen``.
 """
 
 from .content import BAD_CONTENT, content_function
-from .crystals import collect_crystals, crystals_from_structure, extract_candidate, join_crystals, stack_forms
+from .crystals import collect_crystals, crystals_from_structure, extract_candidate, join_crystals, join_geometries
 from .labels import assemble_labelled
 from .scoring import ELECTRONS_MISSING, projected_dos, score_dos
 from .screening import rank, screen, select_candidates
@@ -21,12 +21,12 @@ __all__ = [
     "crystals_from_structure",
     "extract_candidate",
     "join_crystals",
+    "join_geometries",
     "projected_dos",
     "rank",
     "score_dos",
     "screen",
     "select_candidates",
-    "stack_forms",
     "target_from_labelled",
     "target_from_pdos",
 ]

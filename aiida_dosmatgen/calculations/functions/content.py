@@ -1,4 +1,4 @@
-"""How a calcfunction refuses content: with an exit code and one line."""
+"""Calcfunctions refuse bad content with an exit code and one line."""
 
 from __future__ import annotations
 

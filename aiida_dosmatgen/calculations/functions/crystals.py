@@ -8,7 +8,7 @@ from aiida.orm import Int, List
 from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
-from ...core.forms import stacked
+from ...core.screening import geometries
 from ...data.conversion import StructureData, crystal_of, structure_of
 from ...data.crystals import CrystalSetData
 from .content import content_function
@@ -27,13 +27,13 @@ def join_crystals(**parts: CrystalSetData) -> CrystalSetData:
 
 
 @content_function
-def stack_forms(relaxed: CrystalSetData, sampled: CrystalSetData) -> CrystalSetData:
-    """Put candidates as they were relaxed and as they were sampled into one set.
+def join_geometries(relaxed: CrystalSetData, unrelaxed: CrystalSetData) -> CrystalSetData:
+    """Put the relaxed and the unrelaxed geometry of each candidate into one set.
 
     :param relaxed: with the columns of a relaxation; both with the column ``candidate``.
-    :return: first all relaxed ones, then the same as sampled, with the column ``form``; see :func:`.forms.stacked`.
+    :return: first all relaxed ones, then the unrelaxed ones, with the column ``geometry`` (``core/screening/geometries.py``).
     """
-    return CrystalSetData(stacked(relaxed.crystals, sampled.crystals), check=False)
+    return CrystalSetData(geometries.join_geometries(relaxed.crystals, unrelaxed.crystals), check=False)
 
 
 @content_function

@@ -1,4 +1,4 @@
-"""Which candidates go on, which of them DFT computes, and their final order."""
+"""Screening, the selection for DFT, and the final ranking, as calcfunctions."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiida.orm import Dict, Int
 from ...core.errors import ContentError
 from ...core.screening import ScreenCriteria
 from ...core.screening import screen as screen_crystals
-from ...core.selection import SelectionWeights, select
+from ...core.screening.selection import SelectionWeights, select
 from ...data.base import storable
 from ...data.crystals import CrystalSetData
 from ...data.target import DosTargetData
@@ -27,9 +27,9 @@ def screen(
     phases: CrystalSetData | None = None,
     known: CrystalSetData | None = None,
 ) -> dict:
-    """Keep the candidates that meet the criteria, best first, each in the form that is nearer to the target.
+    """Keep the candidates that meet the criteria, best first, each in the geometry that is nearer to the target.
 
-    :param crystals: with energies and predictions; relaxed, or in both forms (:func:`.stack_forms`).
+    :param crystals: with energies and predictions; relaxed, or in both geometries (:func:`.join_geometries`).
     :param references: ``energies`` of the elements in eV/atom, with the force field of the crystals' energies.
     :param target: what they are ranked by; without one it is their formation energy.
     :param criteria: as in :class:`~aiida_dosmatgen.core.screening.ScreenCriteria`.
@@ -72,7 +72,7 @@ def select_candidates(crystals: CrystalSetData, report: Dict, count: Int, weight
     """Choose which of the ranked candidates are computed by DFT.
 
     :param crystals: the survivors of :func:`screen`, in the order of its report.
-    :param weights: as in :class:`~aiida_dosmatgen.core.selection.SelectionWeights`.
+    :param weights: as in :class:`~aiida_dosmatgen.core.screening.selection.SelectionWeights`.
     :return: ``selected``: {``candidate``, ``reason``} in the order in which they were taken.
     """
     rows, survivors = report.get_dict()["ranking"], crystals.crystals

@@ -1,4 +1,4 @@
-"""What every job file has."""
+"""The base of all job files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Runtime(Strict):
     :param device: ``cpu``, ``cuda``, … or ``auto``, which takes a GPU where there is one.
     :param threads: torch threads; None leaves torch's default.
     :param max_seconds: the job's own time budget. It stops in time, having written what it has.
-    :param continue_from: folder of an interrupted run of the same job; what it has done is taken over.
+    :param continue_from: folder of an interrupted run of the same job; it continues from the restart files there.
     """
 
     batch_size: int | None = Field(None, ge=1)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..recipe import Recipe
+from ..dft.recipe import Recipe
 from ..strict import Strict
 from .base import Job, Written
 

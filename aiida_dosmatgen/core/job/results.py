@@ -1,4 +1,4 @@
-"""What a job says of itself at its end."""
+"""The results file that a job writes at its end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import ContentError
-from ..files import replacing
+from ..files.replacing import replacing
 from ..strict import explain
 
 

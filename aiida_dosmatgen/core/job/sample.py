@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..constraints import Constraints
+from ..constraints.constraints import Constraints
 from ..strict import Strict
 from .base import Job, Written
 

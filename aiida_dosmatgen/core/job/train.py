@@ -54,7 +54,7 @@ _SUITED: dict[str, dict[str, Any]] = {
 
 
 class TrainParameters(Strict):
-    """How a model is trained. Defaults depend on the model: those that suit it go before the general ones.
+    """How a model is trained. Defaults depend on the model: those of the model take precedence over the general ones.
 
     :param model: ``denoiser``, ``classifier`` (per-atom DOS of noised crystals, to guide with), ``predictor`` (per-atom DOS
         and formation energy of crystals) or ``forcefield`` (MACE).

@@ -1,4 +1,4 @@
-"""Which candidates go on to DFT, in which order and form, and why the others do not: pure functions.
+"""The screening: which candidates are ranked, in which order and geometry, and why the others are rejected. Pure functions.
 
 Begin with :func:`screen` in ``screen.py``. To add a criterion, give :class:`ScreenCriteria` a field (``criteria.py``), write
 the function that says which candidates fail it (``filters.py``), and apply it in :func:`screen`.

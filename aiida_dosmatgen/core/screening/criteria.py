@@ -1,14 +1,16 @@
-"""What a candidate has to fulfil, and what its score is made of."""
+"""The criteria of the screening, and the weights of the score."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from ..forms import RELAXED, SAMPLED
-from ..matching import reduced_composition
+from ..former_names import current_criteria
 from ..strict import Strict
+from .geometries import RELAXED, UNRELAXED
+from .matching import reduced_composition
 
 
 class RankWeights(Strict):
@@ -38,13 +40,14 @@ class ScreenCriteria(Strict):
         pass too.
     :param max_formation_energy: largest accepted formation energy in eV/atom with respect to the elements, by the force field;
         None accepts any, also unknown ones.
-    :param min_formation_energy: smallest accepted one; no compound is bound as strongly as the default, so whatever lies below
-        sits in a hole of the force field.
+    :param min_formation_energy: smallest accepted one. No compound is bound as strongly as the default, so a lower energy is
+        an error of the force field.
     :param max_hull_distance: largest accepted energy above the hull of the known phases and the elements in eV/atom; None
         accepts any.
-    :param forms: in which forms a candidate is compared with the target: ``relaxed``, as ``sampled``, or the nearer of both.
-    :param max_relaxation_energy: how far a candidate as sampled may lie above its relaxed form, in eV/atom by the force field,
-        for its DOS as sampled to count; None accepts any.
+    :param geometries: which geometries of a candidate are compared with the target: ``relaxed``, ``unrelaxed``, or both, and
+        then the one that is closer to the target counts.
+    :param max_relaxation_energy: largest accepted energy of an unrelaxed candidate above its relaxed geometry, in eV/atom by
+        the force field; above it only the relaxed geometry counts. None accepts any.
     :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom.
     :param max_uncertainty: largest accepted expected error of the predicted DOS in states/eV/atom.
     :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
@@ -62,7 +65,7 @@ class ScreenCriteria(Strict):
     max_formation_energy: float | None = 1.0
     min_formation_energy: float = -6.0
     max_hull_distance: float | None = None
-    forms: list[Literal["relaxed", "sampled"]] = Field([RELAXED, SAMPLED], min_length=1)
+    geometries: list[Literal["relaxed", "unrelaxed"]] = Field([RELAXED, UNRELAXED], min_length=1)
     max_relaxation_energy: float | None = Field(None, ge=0)
     max_predicted_distance: float | None = Field(None, gt=0)
     max_uncertainty: float | None = Field(None, gt=0)
@@ -71,6 +74,11 @@ class ScreenCriteria(Strict):
     allowed_elements: list[str] | None = None
     allowed_formulas: list[str] | None = None
     rank_by: RankWeights = RankWeights()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _current(cls, criteria: Any) -> Any:
+        return current_criteria(criteria) if isinstance(criteria, Mapping) else criteria
 
     @field_validator("allowed_formulas")
     @classmethod

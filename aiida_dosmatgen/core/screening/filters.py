@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contacts import sound_crystals
+from ..contacts import valid_crystals
 from ..crystals import CrystalSet
 from ..elements import SYMBOLS
-from ..matching import composition_of, reduced_composition
 from .criteria import ScreenCriteria
+from .matching import composition_of, reduced_composition
 
 
 def invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criteria: ScreenCriteria) -> dict[int, str]:
@@ -16,15 +16,15 @@ def invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criteri
 
     :param contacts: closest contact of each crystal over the sum of the covalent radii, shape (N,).
     """
-    sound = sound_crystals(crystals)
-    per_atom = np.where(sound, np.abs(np.linalg.det(np.where(sound[:, None, None], crystals.lattices, np.eye(3)))), np.nan)
+    valid = valid_crystals(crystals)
+    per_atom = np.where(valid, np.abs(np.linalg.det(np.where(valid[:, None, None], crystals.lattices, np.eye(3)))), np.nan)
     per_atom = per_atom / crystals.n_atoms
     allowed = criteria.allowed_elements
     formulas = None if criteria.allowed_formulas is None else set(map(reduced_composition, criteria.allowed_formulas))
     offsets = crystals.offsets
     failing = {}
     for i in left:
-        if not sound[i]:
+        if not valid[i]:
             failing[i] = "not a crystal"
         elif allowed is not None and not {SYMBOLS[z] for z in crystals.numbers[offsets[i] : offsets[i + 1]]} <= set(allowed):
             failing[i] = "element not allowed"
@@ -39,7 +39,7 @@ def invalid(crystals: CrystalSet, left: list[int], contacts: np.ndarray, criteri
     return failing
 
 
-def unrelaxed(left: list[int], status: np.ndarray, require_converged: bool) -> dict[int, str]:
+def unconverged(left: list[int], status: np.ndarray, require_converged: bool) -> dict[int, str]:
     """Name those whose relaxation failed, or did not converge if it must have."""
     passing = {"converged"} if require_converged else {"converged", "max steps", "too slow", "out of time"}
     return {i: f"relaxation: {status[i]}" for i in left if str(status[i]) not in passing}

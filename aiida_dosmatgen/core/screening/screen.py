@@ -1,4 +1,4 @@
-"""The criteria applied one after another, and what is left in order."""
+"""The screening: the criteria in their order, then the ranking."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy as np
 from ..contacts import closest_contacts
 from ..crystals import CrystalSet
 from ..errors import ContentError
-from ..forms import RELAXED, SAMPLED
-from ..hull import energy_above_hull
-from ..matching import duplicates, known_as
 from ..target import DosTarget
 from ..thermo import formation_energy
 from .criteria import RankWeights, ScreenCriteria
-from .filters import above_hull, invalid, unrelaxed, unstable
+from .filters import above_hull, invalid, unconverged, unstable
+from .geometries import RELAXED, UNRELAXED
+from .hull import energy_above_hull
+from .matching import duplicates, known_as
 
 
 @dataclasses.dataclass(frozen=True)
 class Screened:
     """The outcome of :func:`screen`, JSON values only (no NaN: what is not known is None).
 
-    :param ranking: one dictionary for each candidate that is left, best first: ``rank`` (from 1), ``candidate``, ``form``
-        (``relaxed`` or ``sampled``, whichever is nearer to the target), ``index`` (the row of that form in the set),
-        ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom, relaxed), ``relaxation_energy`` (of this form above the relaxed
-        one, eV/atom), ``hull_distance`` (eV/atom, relaxed; None without known phases), ``predicted_distance``
+    :param ranking: one dictionary for each candidate that is left, best first: ``rank`` (from 1), ``candidate``, ``geometry``
+        (``relaxed`` or ``unrelaxed``, whichever is closer to the target), ``index`` (the row of that geometry in the set),
+        ``formula``, ``n_atoms``, ``formation_energy`` (eV/atom, relaxed), ``relaxation_energy`` (of this geometry above the
+        relaxed one, eV/atom), ``hull_distance`` (eV/atom, relaxed; None without known phases), ``predicted_distance``
         (states/eV/atom, per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV),
         ``uncertainty`` (expected error of the predicted DOS, states/eV/atom), ``known`` (row of the known crystal that it
         equals, or None), ``status`` (of its relaxation), ``score``. The distances are None if there is no target.
@@ -51,12 +51,12 @@ def screen(
 ) -> Screened:
     """Apply the criteria one after another, and rank what is left.
 
-    A candidate that is there in two forms (:func:`.forms.stacked`) is one candidate. Whether it is stable, a duplicate, or
-    known is said of its relaxed form; its DOS is that of the form that is nearer to the target, if that one is a crystal too.
+    A candidate with two geometries (:func:`.join_geometries`) counts once. The relaxed geometry decides whether it is stable,
+    a duplicate, or known. Its DOS is that of the geometry closer to the target, if that geometry is a valid crystal.
 
     :param crystals: with the crystal columns ``energy`` (eV per cell) and ``status`` of the relaxation, the atom column
         ``predicted_dos`` if there is a target, and ``candidate`` if candidates have numbers of their own.
-    :param target: None ranks by formation energy; then only relaxed forms count.
+    :param target: None ranks by formation energy; then only relaxed geometries count.
     :param references: energy per atom, in eV, of each element with the force field that gave the energies.
     :param phases: known phases with the crystal column ``energy``, of the same force field, for the hull.
     :param known: crystals that are known: the training set, earlier campaigns.
@@ -69,8 +69,8 @@ def screen(
     energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
     status = crystals.crystal_columns["status"]
     contacts = closest_contacts(crystals)
-    left, as_sampled = _rows_of_forms(crystals, names)
-    relaxation_energies = {i: float(energies[j] - energies[i]) for i, j in as_sampled.items()}
+    left, unrelaxed = _rows_of_geometries(crystals, names)
+    relaxation_energies = {i: float(energies[j] - energies[i]) for i, j in unrelaxed.items()}
     reasons: dict[int, str] = {}
     funnel = {"candidates": len(left)}
 
@@ -81,7 +81,7 @@ def screen(
         funnel[criterion] = len(left)
 
     apply("valid", invalid(crystals, left, contacts, criteria))
-    apply("converged", unrelaxed(left, status, criteria.require_converged))
+    apply("converged", unconverged(left, status, criteria.require_converged))
     apply("formation energy", unstable(left, energies, criteria))
     hull = np.full(len(crystals), np.nan)
     if phases is not None or criteria.max_hull_distance is not None:
@@ -89,22 +89,24 @@ def screen(
         hull[chosen] = energy_above_hull(crystals[chosen], references, phases)
     if criteria.max_hull_distance is not None:
         apply("hull", above_hull(left, hull, criteria.max_hull_distance))
-    form = {i: i for i in left}
+    geometry = {i: i for i in left}
     distances: dict[int, dict[str, float]] = {}
     if target is not None:
-        forms = _forms_that_count(crystals, left, as_sampled, relaxation_energies, contacts, criteria)
-        found = {j: d for i in left for j in forms[i] if (d := _distances(crystals, j, target)) is not None}
-        apply("predicted", {i: "no predicted density of states" for i in left if not any(j in found for j in forms[i])})
+        geometries = _geometries_that_count(crystals, left, unrelaxed, relaxation_energies, contacts, criteria)
+        found = {j: d for i in left for j in geometries[i] if (d := _distances(crystals, j, target)) is not None}
+        apply("predicted", {i: "no predicted density of states" for i in left if not any(j in found for j in geometries[i])})
         limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
         for i in left:  # of two that are equally near the relaxed one, which comes first
-            form[i] = min((j for j in forms[i] if j in found), key=lambda j: (uncertainties[j] > limit, found[j]["mae"]))
-            distances[i] = found[form[i]]
+            geometry[i] = min(
+                (j for j in geometries[i] if j in found), key=lambda j: (uncertainties[j] > limit, found[j]["mae"])
+            )
+            distances[i] = found[geometry[i]]
     if criteria.max_predicted_distance is not None:
         limit = criteria.max_predicted_distance
         apply("close", {i: "predicted distance too large" for i in left if not distances[i]["mae"] <= limit})
     if criteria.max_uncertainty is not None:
         limit = criteria.max_uncertainty
-        apply("certain", {i: "prediction too uncertain" for i in left if not uncertainties[form[i]] <= limit})
+        apply("certain", {i: "prediction too uncertain" for i in left if not uncertainties[geometry[i]] <= limit})
     scores = {i: _score(distances.get(i), energies[i], str(status[i]), criteria.rank_by) for i in left}
     left.sort(key=lambda i: (scores[i], i))
     if criteria.unique:
@@ -117,17 +119,17 @@ def screen(
         {
             "rank": rank,
             "candidate": int(names[i]),
-            "form": RELAXED if form[i] == i else SAMPLED,
-            "index": form[i],
+            "geometry": RELAXED if geometry[i] == i else UNRELAXED,
+            "index": geometry[i],
             "formula": crystals[i].formulas[0],
             "n_atoms": int(crystals.n_atoms[i]),
             "formation_energy": _number(energies[i]),
-            "relaxation_energy": 0.0 if form[i] == i else _number(relaxation_energies[i]),
+            "relaxation_energy": 0.0 if geometry[i] == i else _number(relaxation_energies[i]),
             "hull_distance": _number(hull[i]),
             "predicted_distance": _number(distances.get(i, {}).get("mae", math.nan)),
             "predicted_distance_total": _number(distances.get(i, {}).get("mae_total", math.nan)),
             "wasserstein": _number(distances.get(i, {}).get("wasserstein", math.nan)),
-            "uncertainty": _number(float(uncertainties[form[i]])),
+            "uncertainty": _number(float(uncertainties[geometry[i]])),
             "known": same.get(i),
             "status": str(status[i]),
             "score": _number(scores[i]),
@@ -150,8 +152,8 @@ def _check(crystals: CrystalSet, target: DosTarget | None, criteria: ScreenCrite
         raise ContentError(
             "criteria: max_uncertainty needs the column 'predicted_dos_uncertainty'; use a predictor that gives it"
         )
-    if target is not None and criteria.forms == [SAMPLED] and "form" not in crystals.crystal_columns:
-        raise ContentError("criteria: candidates are to count as sampled only, but the crystals have no column 'form'")
+    if target is not None and criteria.geometries == [UNRELAXED] and "geometry" not in crystals.crystal_columns:
+        raise ContentError("criteria: only unrelaxed geometries are to count, but the crystals have no column 'geometry'")
     for name in ("energy", "status"):
         if name not in crystals.crystal_columns:
             raise ContentError(f"the crystals have no column {name!r}; relax them first")
@@ -159,28 +161,28 @@ def _check(crystals: CrystalSet, target: DosTarget | None, criteria: ScreenCrite
         raise ContentError("the crystals have no column 'predicted_dos'; predict their densities of states first")
 
 
-def _rows_of_forms(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int, int]]:
-    """Return the rows of the relaxed forms, and for those that are there as sampled, too, the row of that form."""
-    if "form" not in crystals.crystal_columns:
+def _rows_of_geometries(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int, int]]:
+    """Return the rows of the relaxed geometries, and {row: row of the unrelaxed geometry} where there is one."""
+    if "geometry" not in crystals.crystal_columns:
         return list(range(len(crystals))), {}
-    forms = crystals.crystal_columns["form"]
-    relaxed = np.flatnonzero(forms == RELAXED).tolist()
-    rows = {int(names[j]): int(j) for j in np.flatnonzero(forms == SAMPLED)}
+    geometries = crystals.crystal_columns["geometry"]
+    relaxed = np.flatnonzero(geometries == RELAXED).tolist()
+    rows = {int(names[j]): int(j) for j in np.flatnonzero(geometries == UNRELAXED)}
     return relaxed, {i: rows[int(names[i])] for i in relaxed if int(names[i]) in rows}
 
 
-def _forms_that_count(
+def _geometries_that_count(
     crystals: CrystalSet,
     left: list[int],
-    as_sampled: Mapping[int, int],
+    unrelaxed: Mapping[int, int],
     relaxation_energies: Mapping[int, float],
     contacts: np.ndarray,
     criteria: ScreenCriteria,
 ) -> dict[int, list[int]]:
-    """Return the rows of each candidate's forms whose DOS counts; as sampled it has to be a crystal, and not too strained."""
-    limit, counting = criteria.max_relaxation_energy, {i: [i] if RELAXED in criteria.forms else [] for i in left}
-    if SAMPLED in criteria.forms:
-        near = {i: as_sampled[i] for i in left if i in as_sampled and (limit is None or relaxation_energies[i] <= limit)}
+    """Return the rows of each candidate's geometries whose DOS counts: an unrelaxed one must be valid and not too strained."""
+    limit, counting = criteria.max_relaxation_energy, {i: [i] if RELAXED in criteria.geometries else [] for i in left}
+    if UNRELAXED in criteria.geometries:
+        near = {i: unrelaxed[i] for i in left if i in unrelaxed and (limit is None or relaxation_energies[i] <= limit)}
         poor = invalid(crystals, list(near.values()), contacts, criteria)
         for i, j in near.items():
             counting[i] += [j] if j not in poor else []

@@ -1,4 +1,4 @@
-"""The density of states that is asked for.
+"""The target density of states.
 
 Begin with :class:`DosTarget` in ``target.py``; ``text.py`` reads the CSV and JSON files that people have, ``distances.py``
 compares a crystal with a target.

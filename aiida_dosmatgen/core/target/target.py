@@ -1,4 +1,4 @@
-"""Curves that are asked for, for the sites of a crystal or for all of it."""
+"""Target curves, for the sites of a crystal or for the whole crystal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from ..archive import load_arrays, save_arrays
 from ..dos import DEFAULT_GRID, EnergyGrid, resample
 from ..errors import ContentError
+from ..files.archive import load_arrays, save_arrays
 from .distances import best_atoms, distances
 from .text import read_text
 
@@ -305,7 +305,7 @@ class DosTarget:
         comments (``#``) are skipped. JSON: an object with ``energies`` and either ``total`` or ``sites``, and optionally
         ``n_atoms``, ``per_atom``, ``complete_below``, and with ``sites`` also ``site_indices``.
 
-        :param options: as in :meth:`from_curves`; they go before what the file says.
+        :param options: as in :meth:`from_curves`; they take precedence over the file.
         :raises ContentError: naming the line or key.
         """
         energies, values, stated = read_text(text, name)

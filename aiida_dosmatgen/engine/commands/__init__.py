@@ -1,8 +1,8 @@
-"""One module for each kind of job, with ``run(job, folder) -> Results`` and ``kept(job)``; here what they share.
+"""One module for each kind of job, with ``run(job, folder) -> Results`` and ``restart_files(job)``; here what they share.
 
-``kept`` names the files and folders in which a run keeps what it has done until it is complete, relative to the job's folder.
-``run`` reads its inputs from ``folder`` and writes its output there, atomically. The executable writes the returned results
-as ``results.json`` afterwards, last of all.
+``restart_files`` names the files and folders, relative to the job's folder, that hold finished parts of a run until it is
+complete. ``run`` reads its inputs from ``folder`` and writes its output there, atomically. The executable writes the
+returned results to ``results.json`` last.
 """
 
 import sys

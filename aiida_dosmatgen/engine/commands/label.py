@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from ...core.crystals import CrystalSet
+from ...core.dft.recipe import Recipe
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelJob, Results, sha256_of
-from ...core.recipe import Recipe
 from ..labelling.pseudopotentials import read_folder
 from ..labelling.pwscf import estimated_cost, gather, label, record_path
 from ..labelling.records import Records, compute_all
@@ -19,7 +19,7 @@ from ..training.splits import assign, leak, summary
 from . import Clock, Progress, results
 
 
-def kept(job: LabelJob) -> list[str]:
+def restart_files(job: LabelJob) -> list[str]:
     """Name the folder of records."""
     return [job.directory]
 

@@ -11,7 +11,7 @@ from . import Clock, Progress, prepare, results
 _BATCH_SIZE = 64
 
 
-def kept(job: PredictJob) -> list[str]:
+def restart_files(job: PredictJob) -> list[str]:
     """Name nothing: predictions take seconds."""
     return []
 

@@ -14,7 +14,7 @@ from . import Clock, Progress, prepare, results
 _AT_ONCE = 500  # crystals that are relaxed, predicted and kept together
 
 
-def kept(job: PseudolabelJob) -> list[str]:
+def restart_files(job: PseudolabelJob) -> list[str]:
     """Name the folder of crystals that are done."""
     return [job.directory]
 
@@ -78,7 +78,7 @@ def _starts(crystals: CrystalSet) -> range:
 def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, rng: np.random.Generator) -> CrystalSet:
     from ..prediction.predict import predict
     from ..relaxation import gather, relax
-    from ..training.pseudolabels import sound
+    from ..training.pseudolabels import valid
 
     chosen = rng.random(len(crystals)) < job.relaxed
     given = crystals[np.flatnonzero(chosen)]
@@ -89,7 +89,7 @@ def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, r
         for c in (crystals[np.flatnonzero(~chosen)], moved[np.flatnonzero(usable)])
     ]
     joined = CrystalSet.concatenate(both)
-    predicted = predict(model, header, joined[np.flatnonzero(sound(joined))])
+    predicted = predict(model, header, joined[np.flatnonzero(valid(joined))])
     columns = {
         name: predicted.crystal_columns[name]
         for name in ("prototype", "predicted_formation_energy", "predicted_dos_uncertainty")

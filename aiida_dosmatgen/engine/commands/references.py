@@ -10,9 +10,9 @@ from ...core.job import ReferencesJob, Results
 from ..labelling.prototypes import elemental
 from ..relaxation.references import reference_candidates, reference_energies
 from . import Clock, prepare, results
-from .relax import discard, kept, load_evaluator, relax_all
+from .relax import discard, load_evaluator, relax_all, restart_files
 
-__all__ = ["kept", "run"]
+__all__ = ["restart_files", "run"]
 
 
 def run(job: ReferencesJob, folder: Path) -> Results:

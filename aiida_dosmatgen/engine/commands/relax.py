@@ -21,7 +21,7 @@ _PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 _MARGIN = 5.0  # s kept for writing the output within the time budget
 
 
-def kept(job: RelaxJob | ReferencesJob) -> list[str]:
+def restart_files(job: RelaxJob | ReferencesJob) -> list[str]:
     """Name the folder of relaxed crystals."""
     return [f"{job.output}.parts"]
 
@@ -62,12 +62,12 @@ def relax_all(
 ) -> CrystalSet:
     """Relax crystals until all are done or the time is over; those without time get the status ``out of time``.
 
-    What is finished is kept beside the output until that is complete (:func:`discard`): a job that was killed, or ran out of
+    Finished crystals are saved beside the output until that is complete (:func:`discard`): a job that was killed, or ran out of
     time, is continued by starting it again in the same folder.
 
     :return: all crystals in the order given, with their earlier columns and those of the relaxation.
     """
-    parts = Parts(folder / kept(job)[0], _key(crystals, job, evaluator))
+    parts = Parts(folder / restart_files(job)[0], _key(crystals, job, evaluator))
     found = parts.read()
     finished = {i: r for i, r in found.items() if r.status != "out of time"}
     todo = np.array([i for i in range(len(crystals)) if i not in finished], dtype=np.int64)
@@ -87,12 +87,12 @@ def relax_all(
 
 
 def discard(job: RelaxJob | ReferencesJob, folder: Path) -> None:
-    """Remove what was kept beside the output, once that is complete on disk."""
-    shutil.rmtree(folder / kept(job)[0])
+    """Remove the restart files, once the output is complete on disk."""
+    shutil.rmtree(folder / restart_files(job)[0])
 
 
 def _start(crystals: CrystalSet, found: dict[int, Relaxed], todo: np.ndarray) -> CrystalSet | None:
-    """Return where the crystals that are left start: where an earlier run had to leave them, if there was one."""
+    """Return the remaining crystals, from where an earlier run stopped with them, if there was one."""
     if not found:
         return None
     unbegun, pieces = {"steps": np.array([0]), "start_energy": np.array([np.nan])}, []

@@ -1,6 +1,6 @@
 """``dosmatgen sample``: candidates from a denoiser checkpoint.
 
-Finished batches are kept as parts beside the output until all is done, so a job that was killed goes on where it stopped.
+Finished batches are saved as parts beside the output until all are done, so a job that was killed continues where it stopped.
 """
 
 import hashlib
@@ -54,7 +54,7 @@ class _Parts:
         return crystals[first[(candidates >= wanted.start) & (candidates < wanted.stop)]]
 
 
-def kept(job: SampleJob) -> list[str]:
+def restart_files(job: SampleJob) -> list[str]:
     """Name the folder of finished batches."""
     return [f".{job.output}.parts"]
 
@@ -92,7 +92,7 @@ def run(job: SampleJob, folder: Path) -> Results:
         "parameters": parameters.model_dump(mode="json"),
     }
     key = hashlib.sha256(json.dumps(details, sort_keys=True).encode()).hexdigest()[:16]
-    keep = folder / kept(job)[0]
+    keep = folder / restart_files(job)[0]
     parts = _Parts(keep, key)
     done = set(parts.collect(wanted).crystal_columns["candidate"].tolist())
     missing = [i for i in wanted if i not in done]

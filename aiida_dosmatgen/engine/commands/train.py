@@ -10,8 +10,8 @@ from ...core.job import Results, TrainJob
 from . import Clock, Progress, prepare, results
 
 
-def kept(job: TrainJob) -> list[str]:
-    """Name what the trainers keep after each epoch."""
+def restart_files(job: TrainJob) -> list[str]:
+    """Name the files that the trainers save after each epoch."""
     from ..training import forcefield, loop, tightbinding
 
     if job.parameters.model == "forcefield":
@@ -20,7 +20,7 @@ def kept(job: TrainJob) -> list[str]:
 
 
 def run(job: TrainJob, folder: Path) -> Results:
-    """Train a model; a job that was stopped is taken up where it stopped, if its folder still has its state.
+    """Train a model; a job that was stopped continues if its folder still has its restart file.
 
     :raises ContentError: if data set, parent and parameters do not fit together.
     """

@@ -1,4 +1,4 @@
-"""Which candidates there are: how many atoms each has, in which batches they are made, and what is asked of these."""
+"""The candidates of a job: their numbers of atoms, batches, and conditions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from ...core.constraints import own_size, sizes_allowed
+from ...core.constraints.constraints import own_size, sizes_allowed
 from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
 from ...core.job import SampleParameters, SizeRange

@@ -15,7 +15,7 @@ from .network import CrystalNetwork
 from .noise import VariancePreserving, WrappedNormal
 
 if TYPE_CHECKING:
-    from ...core.checkpoint_header import CheckpointHeader
+    from ...core.files.checkpoint_header import CheckpointHeader
 
 __all__ = ["TYPE_SCALE", "NoisedCrystalModel", "State", "embed_time"]
 

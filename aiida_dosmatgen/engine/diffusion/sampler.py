@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ...core.constraints import resolve
+from ...core.constraints.constraints import resolve
 from ...core.contacts import closest_contacts
 from ...core.crystals import CrystalSet
 from ...core.elements import ATOMIC_NUMBERS
@@ -93,7 +93,7 @@ def sample(
             continue
         release(model.device)
         half = (len(members) + 1) // 2
-        logger.warning("out of memory with %d candidates of %d atoms at a time; going on with %d", len(members), n, half)
+        logger.warning("out of memory with %d candidates of %d atoms at a time; continuing with %d", len(members), n, half)
         again = [members, *(m for k, m in reversed(waiting) if k == n)]
         waiting = [(k, m) for k, m in waiting if k != n]
         waiting += [(n, m[k : k + half]) for m in again for k in range(0, len(m), half)][::-1]

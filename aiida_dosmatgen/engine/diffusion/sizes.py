@@ -12,7 +12,7 @@ from ..batch import DenseBatch
 from .conditioning import curve_statistics, total_curve
 
 _UNSEEN = 1e-4  # crystals, in place of none, so that logarithms stay finite
-_MOST_JUDGED = 2000  # training crystals by which the width of the kernel is chosen
+_MOST_EVALUATED = 2000  # training crystals by which the width of the kernel is chosen
 _WIDTHS = 24
 
 
@@ -79,14 +79,14 @@ class SizeDistribution(nn.Module):
     def _choose_width(self, standardised: Tensor, formulas: list[tuple]) -> None:
         number = {formula: i for i, formula in enumerate(dict.fromkeys(formulas))}
         group = torch.tensor([number[f] for f in formulas])
-        judged = torch.arange(0, len(group), max(1, math.ceil(len(group) / _MOST_JUDGED)))
-        squares = self._squares(standardised[judged])
-        other = (group[judged][:, None] != group).to(squares)
-        weights = 1 / torch.bincount(group[judged])[group[judged]]  # compounds count alike, however many crystals they have
+        evaluated = torch.arange(0, len(group), max(1, math.ceil(len(group) / _MOST_EVALUATED)))
+        squares = self._squares(standardised[evaluated])
+        other = (group[evaluated][:, None] != group).to(squares)
+        weights = 1 / torch.bincount(group[evaluated])[group[evaluated]]  # each compound has the same weight
         typical = float(squares.mean().sqrt())
         best = -math.inf
         for width in [0.0, *torch.logspace(-1.5, 0.5, _WIDTHS).mul(typical).tolist()]:
-            probabilities = self._mixed(_kernel(squares, width) * other).gather(1, self.sizes[judged, None] - 1)
+            probabilities = self._mixed(_kernel(squares, width) * other).gather(1, self.sizes[evaluated, None] - 1)
             likelihood = float((probabilities[:, 0].log() * weights).sum())
             if likelihood > best:
                 best = likelihood

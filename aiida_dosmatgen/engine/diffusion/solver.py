@@ -105,7 +105,7 @@ def solve(
     points, not clouds: on a network overfitted to a dozen crystals the plain probability flow (power 1) left a mean r.m.s.
     deviation of 0.035 from the crystal asked for, a power of 2 left 0.009, at equal match rates.
     ``ancestral``: a stochastic predictor step on all parts, then Langevin corrector steps on the coordinates at the new time,
-    from whose result the next predictor step goes on; 1 + ``corrector_steps`` evaluations a step.
+    from whose result the next predictor step continues; 1 + ``corrector_steps`` evaluations a step.
 
     :param constrained: what is held; it replaces data predictions, so that held parts follow their exact noised marginal.
     :param start_time: needs ``constrained`` with a template.

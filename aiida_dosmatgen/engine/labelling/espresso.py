@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from ase.units import Bohr, Hartree
 
-from ...core.bands import CHANNELS
+from ...core.dft.bands import CHANNELS
 from ...core.errors import ContentError
 from .pseudopotentials import Upf
 

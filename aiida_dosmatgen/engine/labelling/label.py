@@ -1,4 +1,4 @@
-"""Labels of one crystal: its energy, forces and density of states by the recipe of :mod:`...core.recipe`."""
+"""Labels of one crystal: its energy, forces and density of states by the recipe of :mod:`...core.dft.recipe`."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import spglib
 
-from ...core.bands import CHANNELS, Bands, density_of_states
 from ...core.crystals import CrystalSet
-from ...core.dft import kpoints_mesh
+from ...core.dft.bands import CHANNELS, Bands, density_of_states
+from ...core.dft.recipe import FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
+from ...core.dft.settings import kpoints_mesh
 from ...core.elements import SYMBOLS
-from ...core.recipe import REMEDIES, Recipe, bands_namelists, n_bands, scf_namelists
 from .espresso import NotConverged, RunFailure, project, pw_text, read_pw, run
 from .pseudopotentials import Upf
 
@@ -37,7 +37,7 @@ def label_crystal(
 
     Columns of the crystal: ``energy`` (eV), ``zero`` (eV, absolute), ``gap`` (eV), ``low`` and ``high`` (eV, relative to the
     zero), ``n_electrons``, ``projected`` (share of the occupied states that the projectors saw), ``magnetization`` (2,; total
-    and absolute, μB), ``seconds``, ``remedy`` (its number, 0 for none).
+    and absolute, μB), ``seconds``, ``remedy`` (the number of the fallback, 0 for none).
 
     Columns of the atoms: ``forces`` (3,; eV/Å), ``moment`` (μB), ``dos`` (2, 4, n; states/eV by spin and channel s, p, d, f
     on the recipe's energies, in half precision; without spin both halves are equal).
@@ -96,7 +96,7 @@ class _Steps:
         return self.deadline - time.monotonic()
 
     def label(self, start: float) -> CrystalSet:
-        remedy = self._converge()
+        fallback = self._converge()
         scf = read_pw(self.folder, self.lattice)
         mesh = self.recipe.bands_mesh(self.lattice, len(self.symbols))
         cell = (self.lattice, self.crystal.fractional, self.crystal.numbers)
@@ -121,7 +121,7 @@ class _Steps:
             "projected": curves.projected,
             "magnetization": scf.magnetization or (0.0, 0.0),
             "seconds": round(time.monotonic() - start, 1),
-            "remedy": remedy,
+            "remedy": fallback,
         }
         forces = np.zeros((len(self.symbols), 3)) if scf.forces is None else scf.forces
         return self.crystal.with_columns(
@@ -130,16 +130,16 @@ class _Steps:
         )
 
     def _converge(self) -> int:
-        """Run the self-consistent field by the first remedy that does, and return its number."""
+        """Run the self-consistent field by the first fallback that does, and return its number."""
         mesh = kpoints_mesh(self.lattice, self.recipe.scf_distance)
-        for number, remedy in enumerate(REMEDIES):
-            namelists = scf_namelists(self.recipe, self.symbols, self.valences, remedy, self.symmetry)
+        for number, fallback in enumerate(FALLBACKS):
+            namelists = scf_namelists(self.recipe, self.symbols, self.valences, fallback, self.symmetry)
             try:
                 run(self.pw, self._text(namelists, mesh), self.folder, self.seconds)
                 return number
             except NotConverged:
                 shutil.rmtree(self.folder / "pwscf.save", ignore_errors=True)
-        raise NotConverged(f"the self-consistent field did not converge in any of {len(REMEDIES)} ways")
+        raise NotConverged(f"the self-consistent field did not converge in any of {len(FALLBACKS)} ways")
 
     def _bands(self, mesh: tuple[int, int, int], attempt: int) -> None:
         n = n_bands(self.n_electrons, len(self.symbols), attempt)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...core.bands import irreducible_mesh
 from ...core.crystals import CrystalSet
+from ...core.dft.bands import irreducible_mesh
 
 _LOOK_AHEAD = 200
 

@@ -1,6 +1,6 @@
 """Labels by Quantum ESPRESSO: energy, forces, stress and per-atom DOS of many crystals, several at a time.
 
-The engine-side twin of the ``label`` work chain: the same inputs, the same formulas (:mod:`...core.dos`), no AiiDA.
+The same as the ``label`` work chain, in the engine: the same inputs, the same formulas (:mod:`...core.dos`), no AiiDA.
 One self-consistent run with extra bands, then the projections; each crystal's record is written as soon as it is done,
 and a run that is started again continues where it stopped.
 """
@@ -21,13 +21,13 @@ import numpy as np
 import spglib
 
 from ...core.crystals import CrystalSet
-from ...core.dft import ALMOST_SYMMETRIC, kpoints_mesh, label_namelists, n_bands
+from ...core.dft.labels import outlier
+from ...core.dft.pseudopotentials import DEBIAN_PBE, collect, cutoffs, valence_electrons
+from ...core.dft.settings import ALMOST_SYMMETRIC, kpoints_mesh, label_namelists, n_bands
 from ...core.dos import check_electrons, project
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelSettings
-from ...core.labels import absurdity
-from ...core.pseudopotentials import DEBIAN_PBE, collect, cutoffs, valence_electrons
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +197,7 @@ def record_path(directory: Path, crystal: CrystalSet, settings: LabelSettings) -
 
 
 def gather(crystals: CrystalSet, settings: LabelSettings, directory: Path) -> tuple[CrystalSet, dict[str, int]]:
-    """Join the finished records of a run, without those that failed or are absurd (:mod:`...core.labels`).
+    """Join the finished records of a run, without those that failed or are outliers (:mod:`...core.dft.labels`).
 
     The limits are applied here and are not kept in the records: they can change without a new calculation.
 
@@ -213,7 +213,7 @@ def gather(crystals: CrystalSet, settings: LabelSettings, directory: Path) -> tu
         labelled = CrystalSet.load(record)
         status = str(labelled.crystal_columns["status"][0])
         if status == "ok":
-            status = absurdity(labelled) or status
+            status = outlier(labelled) or status
         counts[status] = counts.get(status, 0) + 1
         if status == "ok":
             done.append(labelled)

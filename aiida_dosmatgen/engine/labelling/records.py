@@ -1,4 +1,4 @@
-"""Records of labelled crystals, one file each, so that nothing is computed twice and nothing that failed is forgotten."""
+"""Records of labelled crystals, one file each. Finished and failed crystals are not computed again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ...core.crystals import CrystalSet
+from ...core.dft.recipe import Recipe
 from ...core.elements import SYMBOLS
-from ...core.recipe import Recipe
 from .espresso import Killed, RunFailure
 from .label import label_crystal, symmetrised
 from .pseudopotentials import Upf

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
-from ...core.files import replacing, write_synced
+from ...core.files.replacing import replacing, write_synced
 from ...core.job import sha256_of
 
 MANIFEST = "manifest.json"

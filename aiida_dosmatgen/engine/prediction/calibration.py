@@ -1,4 +1,4 @@
-"""From the spread of an ensemble to errors that can be expected.
+"""Calibration: from the spread of an ensemble to expected errors.
 
 Networks that were trained alike agree more than they are right: by how much is measured on crystals that none has seen.
 """

@@ -1,4 +1,4 @@
-"""What an atom sees around it: moments of its neighbours' positions, all periodic images within a cutoff included.
+"""The environment of an atom: moments of its neighbours' positions, with all periodic images within a cutoff.
 
 For a pair of atoms (i, j) and the vectors r = r_j + n·L − r_i to all images n of j within the cutoff,
 

@@ -1,4 +1,4 @@
-"""How far an atom's surroundings are from all that a model was trained on.
+"""Novelty: the distance of an atom's environment from the training data.
 
 Members of an ensemble may agree on what none of them has seen. The distance in the space of descriptors knows better: it is
 the Mahalanobis distance, as in outlier detection for interatomic potentials and surrogates (e.g. Chem. Sci. 10, 7913, 2019),

@@ -1,4 +1,4 @@
-"""What a trained predictor says of crystals, as columns of a crystal set."""
+"""Predictions of a trained predictor, as columns of a crystal set."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ...core.checkpoint_header import CheckpointHeader
 from ...core.crystals import CrystalSet
+from ...core.files.checkpoint_header import CheckpointHeader
 from ..batch import type_indices
 from ..niggli import niggli
 from .calibration import MAE_OF_STD

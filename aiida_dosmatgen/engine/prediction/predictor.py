@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch_geometric.data import InMemoryDataset
 from torch_geometric.loader import DataLoader
 
-from ...core.checkpoint_header import CheckpointHeader
 from ...core.dos import EnergyGrid
+from ...core.files.checkpoint_header import CheckpointHeader
 from ..batch import to_dense
 from .environment import EnvironmentLayer, PairMoments
 from .novelty import Novelty

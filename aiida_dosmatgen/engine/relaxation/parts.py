@@ -1,4 +1,4 @@
-"""Finished crystals on disk while a relaxation runs, so that a run that was killed is continued."""
+"""Restart files of a relaxation: finished crystals on disk, so that a killed run continues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Relax many crystals with one force field, a batch at a time; each ends with a status, and none costs another."""
+"""Relax many crystals with one force field in batches. Each ends with its own status; a failure affects no other crystal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from ...core.contacts import closest_contacts, sound_crystals
+from ...core.contacts import closest_contacts, valid_crystals
 from ...core.crystals import MOST_ATOMS, CrystalSet
 from ...core.job import RelaxParameters
 from .forcefields.evaluation import Evaluator
@@ -132,7 +132,7 @@ def relax(
         if parameters.symmetry is not None:
             evaluation = impose([symmetries[i] for i in pool.index.tolist()], trial, evaluation)
         pool.take(evaluation)
-        statuses = _judge(pool, parameters, rounds % _CHECK_EVERY == 0)
+        statuses = _statuses(pool, parameters, rounds % _CHECK_EVERY == 0)
         over = statuses != ""
         if over.any():
             yield from _leave(pool, statuses)
@@ -160,7 +160,7 @@ def gather(crystals: CrystalSet, relaxed: list[Relaxed]) -> CrystalSet:
 def _refuse(crystals: CrystalSet, evaluator: Evaluator) -> dict[int, str]:
     """Return the status of each crystal that the force field must not see."""
     refused: dict[int, str] = {}
-    sound = sound_crystals(crystals)
+    valid = valid_crystals(crystals)
     finite = np.isfinite(crystals.lattices).all((1, 2))
     finite[crystals.crystal_of_atom[~np.isfinite(crystals.fractional).all(1)]] = False
     real = (crystals.numbers >= 1) & (crystals.numbers <= 118)
@@ -179,7 +179,7 @@ def _refuse(crystals: CrystalSet, evaluator: Evaluator) -> dict[int, str]:
             refused[i] = "unknown element"
         elif per_atom[i] > _VOLUME_PER_ATOM[1]:
             refused[i] = "exploded"
-        elif not sound[i]:
+        elif not valid[i]:
             refused[i] = "collapsed"
     return refused
 
@@ -214,7 +214,7 @@ def _with_results(
 # --- ending -------------------------------------------------------------------------------------------------------------
 
 
-def _judge(pool: Pool, parameters: RelaxParameters, look_at_contacts: bool) -> np.ndarray:
+def _statuses(pool: Pool, parameters: RelaxParameters, look_at_contacts: bool) -> np.ndarray:
     """Return the status of each crystal that is to end, and empty text for the others, shape (B,)."""
     volumes = pool.volumes()
     per_atom, over_start = volumes / pool.n_atoms, volumes / pool.start_volume

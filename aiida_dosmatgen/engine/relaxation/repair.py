@@ -1,4 +1,4 @@
-"""Crystals as generators make them, turned into crystals that a force field can start from."""
+"""Repair generated crystals, so that a force field can start from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of how the energy of a crystal curves: springs between its atoms, which the cell stretches too.
+"""A model of the curvature of the energy of a crystal: springs between its atoms, which the cell stretches too.
 
 Quasi-Newton methods start from a guess of the second derivatives. Springs that grow stiffer exponentially as atoms come closer
 know which atoms are bonded, how strain and positions couple, and which motions are soft: after the model function of R. Lindh,

@@ -1,4 +1,4 @@
-"""What a classifier is trained and judged by."""
+"""Training objective and evaluation of a classifier."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..diffusion.classifier import Classifier
 
 
 class ClassifierObjective:
-    """What a classifier is trained and judged by; held-out crystals see the same noise at each evaluation."""
+    """What a classifier is trained and evaluated by; held-out crystals see the same noise at each evaluation."""
 
     LEVELS = (0.0, 0.3, 0.6)
-    """Times at which it is judged. From 0.9 on there is nothing left to see."""
+    """Times at which it is evaluated. From 0.9 on there is nothing left to see."""
 
     _REPEATS = 2
     _SEED = 20_250_409

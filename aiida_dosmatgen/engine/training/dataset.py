@@ -16,8 +16,8 @@ from ...core.crystals import CrystalSet
 from ...core.dos import DEFAULT_GRID
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
+from ...core.files.mpdos import read_records
 from ...core.job import sha256_of
-from ...core.mpdos import read_records
 from ...core.thermo import elemental_references, formation_energy
 from ..batch import type_indices
 from ..niggli import niggli

@@ -1,4 +1,4 @@
-"""What a denoiser is trained and judged by."""
+"""Training objective and evaluation of a denoiser."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ import torch
 
 from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
-from ...core.files import replacing
+from ...core.files.replacing import replacing
 from ...core.job import TrainParameters
 from ...core.thermo import elemental_references, formation_energy
 from .mace import NAME, Clock, best_epoch, checkpoints, lacked_memory, last_line, nothing_left, read_history, trainer, watch
@@ -95,7 +95,7 @@ def train_force_field(
         if stopped or process.returncode == 0 or parameters.batch_size == 1 or not lacked_memory(work / "trainer.log"):
             break
         half = (parameters.batch_size + 1) // 2
-        logger.warning("out of memory with %d crystals at a time; going on with %d", parameters.batch_size, half)
+        logger.warning("out of memory with %d crystals at a time; continuing with %d", parameters.batch_size, half)
         parameters = parameters.model_copy(update={"batch_size": half})
     if stopped:  # the trainer writes the model when it has nothing left to do
         with trainer(nothing_left(arguments, work), work, torch.device(device).index) as process:

@@ -1,4 +1,4 @@
-"""One trainer for all networks of this package: AdamW, warm-up and cosine decay, averaged weights, and no lost work.
+"""The trainer of all networks of this package: AdamW, warm-up and cosine decay, averaged weights, restart files.
 
 What happens in epoch e depends on (seed, e) and the state before it alone, so a training that was stopped and resumed ends
 where an uninterrupted one does.
@@ -22,7 +22,7 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 from ...core.errors import ContentError
-from ...core.files import replacing
+from ...core.files.replacing import replacing
 from ..memory import halving
 from .dataset import LabelledDataset, SizeBuckets
 from .state import load_state, save_state

@@ -1,4 +1,4 @@
-"""MACE's own trainer as a process: started, watched, stopped when time is up, and what its files say.
+"""MACE's own trainer as a process: start it, watch it, stop it at the time limit, read its files.
 
 It sets global state of torch, and a process can be stopped. What it has reached is on disk as its checkpoints; from the best of
 them the model is written.
@@ -96,7 +96,7 @@ def read_history(record: Path) -> dict[str, list]:
             continue  # the last line, while it is being written
         if entry.get("mode") != "eval" or entry.get("epoch") is None:
             continue
-        while history["epoch"] and history["epoch"][-1] > entry["epoch"]:  # the trainer goes on from its best epoch
+        while history["epoch"] and history["epoch"][-1] > entry["epoch"]:  # the trainer continues from its best epoch
             for values in history.values():
                 values.pop()
         history["epoch"].append(entry["epoch"] + 1)

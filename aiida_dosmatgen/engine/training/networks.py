@@ -13,10 +13,10 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from ... import __version__
-from ...core.checkpoint_header import CheckpointHeader, TrainingHeader
 from ...core.crystals import CrystalSet
 from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from ...core.errors import ContentError
+from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader
 from ...core.job import TrainJob, TrainParameters
 from ..batch import to_dense
 from ..checkpoint import build_model, load_model, save_model

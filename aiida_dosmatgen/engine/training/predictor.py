@@ -1,4 +1,4 @@
-"""What a predictor is trained and judged by, and how its uncertainties are calibrated."""
+"""Training objective and evaluation of a predictor, and the calibration of its uncertainties."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..prediction.predictor import Predictor, mean_over_atoms
 
 
 class PredictorObjective:
-    """What a predictor is trained and judged by.
+    """What a predictor is trained and evaluated by.
 
     The loss of each member is the mean |ΔDOS| over atoms and complete points plus ``energy_weight`` times the mean
     |ΔE_f| in units of its deviation; members are summed, so that each sees its own error only.

@@ -1,7 +1,7 @@
 """Crystals with predicted densities of states, for a denoiser to learn from.
 
 Labels by DFT are few, and a denoiser that has seen an element in a dozen surroundings does not know it in others. A predictor
-with tight binding below it carries over to chemistry that nobody has labelled, so its curves of many new crystals teach the
+with tight binding below it carries over to chemistry without labels, so its curves of many new crystals teach the
 denoiser what an element looks like elsewhere (self-training; Xie, Luong, Hovy & Le, arXiv:1911.04252, for classifiers).
 """
 
@@ -19,15 +19,15 @@ from .splits import assign, systems_of
 LABELLED_SHARE = 0.2
 """Labelled crystals are repeated until they are about this share of what is trained on."""
 
-_SOUND = ScreenCriteria()
+_LIMITS = ScreenCriteria()
 
 
-def sound(crystals: CrystalSet) -> np.ndarray:
+def valid(crystals: CrystalSet) -> np.ndarray:
     """Tell which crystals the screening would take for crystals, shape (N,) bool."""
     per_atom = crystals.volumes / crystals.n_atoms
     with np.errstate(invalid="ignore"):
-        inside = (per_atom >= _SOUND.min_volume_per_atom) & (per_atom <= _SOUND.max_volume_per_atom)
-        return inside & (closest_contacts(crystals) >= _SOUND.min_contact)
+        inside = (per_atom >= _LIMITS.min_volume_per_atom) & (per_atom <= _LIMITS.max_volume_per_atom)
+        return inside & (closest_contacts(crystals) >= _LIMITS.min_contact)
 
 
 def thinned(crystals: CrystalSet, most_of_system: int, split: tuple[float, float, int] | None) -> CrystalSet:

@@ -1,4 +1,4 @@
-"""The state of a training between two runs, in one file that is whole or not there."""
+"""The restart file of a training. It is written atomically."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import safetensors
 import torch
 from torch import Tensor
 
-from ...core import seal
+from ...core.files import checksum
 from ..checkpoint import save_tensors
 
 _PARTS = ("model", "average", "best", "optimizer")
@@ -41,7 +41,7 @@ def load_state(
             if progress["fingerprint"] != fingerprint:
                 return None
             with open(path, "rb") as stream:
-                if not seal.is_intact(stream, metadata.get(seal.KEY)):
+                if not checksum.is_intact(stream, metadata.get(checksum.KEY)):
                     return None
             flat = {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 - not a mapping
     except (safetensors.SafetensorError, KeyError, ValueError):

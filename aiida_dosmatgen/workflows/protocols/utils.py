@@ -104,7 +104,7 @@ def problem_with(model: type[BaseModel], values: Mapping[str, Any], where: str) 
 def job_metadata(metadata: Mapping, options: Mapping | None, code: orm.AbstractCode) -> dict:
     """Return a job's metadata with the options merged in, and the least resources that the scheduler asks for.
 
-    What the code has by default goes before the metadata, and ``options`` before that.
+    The defaults of the code take precedence over the metadata, and ``options`` over both.
 
     :raises ValueError: for a code that is on no computer.
     """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_dosmatgen.core.constraints import Constraints, resolve
+from aiida_dosmatgen.core.constraints.constraints import Constraints, resolve
 from aiida_dosmatgen.core.contacts import closest_contacts
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import SYMBOLS

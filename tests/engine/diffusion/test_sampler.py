@@ -200,8 +200,8 @@ def test_out_of_memory_halves_the_batch_and_loses_nothing(model, target, monkeyp
 
     monkeypatch.setattr(Denoiser, "forward", limited)
     assert_same(whole, run(model, target, range(11), steps=4))
-    assert "out of memory with 11 candidates of 4 atoms at a time; going on with 6" in caplog.text
-    assert "with 6 candidates of 4 atoms at a time; going on with 3" in caplog.text
+    assert "out of memory with 11 candidates of 4 atoms at a time; continuing with 6" in caplog.text
+    assert "with 6 candidates of 4 atoms at a time; continuing with 3" in caplog.text
     largest = 0
     with pytest.raises(ContentError, match="one candidate of 4 atoms does not fit into memory"):
         run(model, target, range(2), steps=1)

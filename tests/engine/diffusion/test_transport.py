@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_dosmatgen.core.assignment import supported
+from aiida_dosmatgen.core.constraints.assignment import supported
 from aiida_dosmatgen.engine.diffusion.steering.transport import project
 
 

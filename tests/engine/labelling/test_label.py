@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.recipe import Recipe
+from aiida_dosmatgen.core.dft.recipe import Recipe
 from aiida_dosmatgen.engine.labelling import label as label_module
 from aiida_dosmatgen.engine.labelling.espresso import MissingProgram, RunFailure
 from aiida_dosmatgen.engine.labelling.label import label_crystal, symmetrised
@@ -71,9 +71,9 @@ def test_iron_is_magnetic(pseudos):
 
 
 def test_what_does_not_converge_is_tried_in_other_ways(pseudos, monkeypatch):
-    monkeypatch.setattr(label_module, "REMEDIES", ({"electron_maxstep": 1}, {}))
+    monkeypatch.setattr(label_module, "FALLBACKS", ({"electron_maxstep": 1}, {}))
     assert label_crystal(symmetrised(SILICON), COARSE, pseudos).crystal_columns["remedy"][0] == 1
-    monkeypatch.setattr(label_module, "REMEDIES", ({"electron_maxstep": 1}, {"electron_maxstep": 2}))
+    monkeypatch.setattr(label_module, "FALLBACKS", ({"electron_maxstep": 1}, {"electron_maxstep": 2}))
     with pytest.raises(RunFailure, match="did not converge in any of 2 ways"):
         label_crystal(symmetrised(SILICON), COARSE, pseudos)
 

@@ -130,7 +130,7 @@ def test_a_missing_program_ends_the_run_and_is_no_crystals_fault(tmp_path):
     assert gather(silicon(), CHEAP, tmp_path)[1] == {"not computed": 1}
 
 
-def test_absurd_labels_are_left_out_with_the_reason_but_kept_as_records(run, tmp_path):
+def test_outliers_are_left_out_with_the_reason_but_kept_as_records(run, tmp_path):
     """A crystal squeezed to a third of its volume: pw.x converges, nobody wants it."""
     atoms = bulk("Si")
     atoms.set_cell(atoms.cell * (1 / 3) ** (1 / 3), scale_atoms=True)
@@ -138,5 +138,5 @@ def test_absurd_labels_are_left_out_with_the_reason_but_kept_as_records(run, tmp
     assert dict(label(squeezed, CHEAP, tmp_path)) == {0: "ok"}
     labelled, counts = gather(squeezed, CHEAP, tmp_path)
     assert len(labelled) == 0
-    assert counts == {"absurd: a stress above 500 GPa": 1}
+    assert counts == {"outlier: a stress above 500 GPa": 1}
     assert record_path(tmp_path, squeezed, CHEAP).exists()

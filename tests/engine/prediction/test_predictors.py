@@ -9,9 +9,9 @@ from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
 import aiida_dosmatgen
-from aiida_dosmatgen.core.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.engine.batch import to_dense
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.niggli import niggli

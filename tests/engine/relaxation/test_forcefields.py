@@ -71,7 +71,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(mace_file, tmp_path):
     command = [sys.executable, "-c", OUT_OF_MEMORY, mace_file, tmp_path / "crystals.npz", tmp_path / "energies.npy"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("out of memory with 1600 crystals at a time; going on with 800") == 1  # in two calls
+    assert done.stderr.count("out of memory with 1600 crystals at a time; continuing with 800") == 1  # in two calls
     evaluator = load(trusted(mace_file), mace_file.parent)
     some = np.arange(0, len(crystals), 97)
     found = np.load(tmp_path / "energies.npy")

@@ -104,7 +104,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(tmp_path):
     (tmp_path / "job.json").write_text(TrainJob(dataset="data.npz", seed=1, parameters=parameters).model_dump_json())
     done = subprocess.run([sys.executable, "-c", SHORT_OF_MEMORY, tmp_path], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "out of memory with 300 crystals at a time; going on with 150" in done.stderr
+    assert "out of memory with 300 crystals at a time; continuing with 150" in done.stderr
     assert done.stdout.split()[-1] == "1"
     assert (tmp_path / "forcefield.model").is_file() and not (tmp_path / WORK_FOLDER).exists()
 

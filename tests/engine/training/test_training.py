@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_dosmatgen.core.checkpoint_header import read_header
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.files.checkpoint_header import read_header
 from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.commands import Clock, predict, train
@@ -88,7 +88,7 @@ def test_a_predictor_learns_and_says_where_it_comes_from(folder, crystals):
 
 
 def test_the_tight_binding_of_a_predictor_is_fitted_first(folder):
-    """Stopped in the fit and in the training of the networks; either goes on where it was."""
+    """Stopped in the fit and in the training of the networks; either continues where it was."""
     (whole := folder / "whole").mkdir()
     shutil.copy(folder / "data.npz", whole)
     parameters = {"tight_binding_epochs": 2}
@@ -295,9 +295,9 @@ def test_out_of_memory_halves_the_batch_and_trains_the_same(folder, monkeypatch,
     monkeypatch.setattr(PredictorObjective, "evaluate", limited_evaluate)
     limited = train.run(job("predictor", 2), folder)
     assert limited.finished and limited.done == whole.done
-    assert "out of memory with 16 crystals at a time; going on with 8" in caplog.text
-    assert "out of memory with 8 crystals at a time; going on with 4" in caplog.text
-    assert caplog.text.count("8 crystals at a time; going on with 4") == 1  # remembered
+    assert "out of memory with 16 crystals at a time; continuing with 8" in caplog.text
+    assert "out of memory with 8 crystals at a time; continuing with 4" in caplog.text
+    assert caplog.text.count("8 crystals at a time; continuing with 4") == 1  # remembered
     # the loss is a mean over atoms, of which the parts have different numbers
     np.testing.assert_allclose(json.loads((folder / "history.json").read_text())["loss"], losses, rtol=0.1)
 
@@ -316,7 +316,7 @@ def test_predictions_are_the_same_in_smaller_batches(folder, crystals, monkeypat
 
     monkeypatch.setattr(Predictor, "forward", limited)
     predict.run(predictions, folder)
-    assert "out of memory with 64 crystals at a time; going on with 32" in caplog.text
+    assert "out of memory with 64 crystals at a time; continuing with 32" in caplog.text
     columns = CrystalSet.load(folder / "predicted.npz").atom_columns
     np.testing.assert_allclose(columns["predicted_dos"], whole.atom_columns["predicted_dos"], atol=1e-4)
 

@@ -16,7 +16,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from ....core.constraints import Held
+from ....core.constraints.constraints import ResolvedConstraints
 from ....core.crystals import CrystalSet
 from ...batch import type_indices
 from ...niggli import niggli
@@ -35,7 +35,7 @@ class Constrained:
         the data shrink as σ^power. Held coordinates shrink alike, or the others would lag behind them. 1 for ``ancestral``.
     """
 
-    def __init__(self, model: Denoiser, held: Sequence[Held], power: float = 1.0) -> None:
+    def __init__(self, model: Denoiser, held: Sequence[ResolvedConstraints], power: float = 1.0) -> None:
         self.model, self.held, self.power = model, list(held), power
         self.n_atoms = len(held[0].allowed)
         self.changes = [_change(h.basis) for h in held]
@@ -160,7 +160,7 @@ def _change(basis: np.ndarray | None) -> np.ndarray:
     return np.rint(basis @ np.linalg.inv(reduced))
 
 
-def _elements(held: Held, scores: np.ndarray) -> np.ndarray:
+def _elements(held: ResolvedConstraints, scores: np.ndarray) -> np.ndarray:
     if held.counts is None:
         return np.where(held.allowed, scores, -np.inf).argmax(-1)
     places = np.repeat(np.arange(len(held.counts)), held.counts)
@@ -168,12 +168,12 @@ def _elements(held: Held, scores: np.ndarray) -> np.ndarray:
     return places[chosen]
 
 
-def _fractional(held: Held, fractional: np.ndarray, change: np.ndarray) -> np.ndarray:
+def _fractional(held: ResolvedConstraints, fractional: np.ndarray, change: np.ndarray) -> np.ndarray:
     own = fractional @ np.rint(np.linalg.inv(change)) % 1.0 % 1.0  # twice: -1e-17 % 1 is 1
     return np.where(held.coordinates_held[:, None], held.coordinates, own)
 
 
-def _lattice(held: Held, cell: np.ndarray, change: np.ndarray) -> np.ndarray:
+def _lattice(held: ResolvedConstraints, cell: np.ndarray, change: np.ndarray) -> np.ndarray:
     if held.lattice is not None:
         return held.lattice
     volume = abs(np.linalg.det(cell)) if held.volume is None else held.volume

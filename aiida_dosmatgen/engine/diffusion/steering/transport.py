@@ -19,7 +19,7 @@ def project(logits: Tensor, allowed: Tensor, counts: Tensor) -> Tensor:
 
     :param logits: shape (B, N, K), any precision; computed in double precision where the device has it.
     :param allowed: shape (B, N, K) bool; each allowed pair must occur in some assignment
-        (:func:`~aiida_dosmatgen.core.assignment.supported`).
+        (:func:`~aiida_dosmatgen.core.constraints.assignment.supported`).
     :param counts: shape (B, K), with the sum N.
     :return: shape (B, N, K), a large negative number where not allowed. Crystals of a batch do not influence each other.
     """

@@ -1,4 +1,4 @@
-"""Densities of states by tight binding with fitted parameters: a little quantum mechanics below the networks."""
+"""Densities of states by tight binding with fitted parameters, the baseline that the networks correct."""
 
 from .model import TightBinding
 

@@ -1,4 +1,4 @@
-"""The Hamiltonian: extended Hückel theory, with parameters that know their surroundings.
+"""The Hamiltonian: extended Hückel theory, with parameters that depend on the environment.
 
 Between two orbitals of different atoms (Wolfsberg & Helmholz, J. Chem. Phys. 20, 837, 1952; Hoffmann, ibid. 39, 1397, 1963)
 

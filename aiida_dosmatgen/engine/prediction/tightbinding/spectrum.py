@@ -1,4 +1,4 @@
-"""Densities of states from Hermitian matrices: with derivatives that survive degenerate levels, or from few k-points.
+"""Densities of states from Hermitian matrices: with derivatives that are finite for degenerate levels, or from few k-points.
 
 The derivative of a matrix function is made of divided differences of the function (Daleckii & Krein, 1965), which stay finite
 where levels meet; those of single eigenvectors, which automatic differentiation would go through, do not.

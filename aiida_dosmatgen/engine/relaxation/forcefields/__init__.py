@@ -1,4 +1,4 @@
-"""Force fields behind one port: a MACE file, a MACE foundation model by name, or any ASE calculator.
+"""Force fields with one interface: a MACE file, a MACE foundation model by name, or any ASE calculator.
 
 Begin with :mod:`.evaluation`, which is the port. :mod:`.mace` evaluates many crystals in one call of a network that
 :mod:`.fused_mace` makes faster; :mod:`.calculators` takes the calculators of ASE, one crystal at a time.

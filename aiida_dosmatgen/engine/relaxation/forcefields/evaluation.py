@@ -1,4 +1,4 @@
-"""What a relaxation needs of a force field."""
+"""The interface of a force field."""
 
 from __future__ import annotations
 

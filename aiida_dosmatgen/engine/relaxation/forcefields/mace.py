@@ -79,7 +79,7 @@ class MaceEvaluator:
                 if len(crystals) == 1 or not is_out_of_memory(exception):
                     raise
             release(self.device)
-            logger.warning("out of memory with %d crystals at a time; going on with %d", len(crystals), half)
+            logger.warning("out of memory with %d crystals at a time; continuing with %d", len(crystals), half)
             self._most_atoms = len(crystals.numbers) - 1  # later calls do not try as many again
         first, second = self.evaluate(crystals[:half]), self.evaluate(crystals[half:])
         return Evaluation(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import ContentError
+from ..errors import ContentError
 
 DEBIAN_FOLDERS = (
     Path("/usr/share/espresso/pseudo"),

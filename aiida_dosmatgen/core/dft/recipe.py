@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from pydantic import Field
 
-from .dft import kpoints_mesh
-from .strict import Strict
+from ..strict import Strict
+from .settings import kpoints_mesh
 
 HUND_MOMENTS = {"V": 3.0, "Cr": 5.0, "Mn": 5.0, "Fe": 4.0, "Co": 3.0, "Ni": 2.0}
 """Spin moments in μB from which magnetic elements start: those of the free ions 3dⁿ by Hund's rule."""
@@ -85,13 +85,13 @@ class Recipe(Strict):
         return bool(set(symbols) & set(self.moments))
 
 
-REMEDIES: tuple[dict, ...] = (
+FALLBACKS: tuple[dict, ...] = (
     {},
     {"electron_maxstep": 150, "mixing_mode": "local-TF", "mixing_beta": 0.3},
     {"electron_maxstep": 250, "mixing_beta": 0.1, "mixing_ndim": 12},
     {"electron_maxstep": 250, "mixing_beta": 0.2, "diagonalization": "cg", "smearing": "gaussian"},
 )
-"""What is tried in turn, each once, for a crystal whose self-consistent field does not converge."""
+"""Changes to the settings, tried in turn if the self-consistent field of a crystal does not converge."""
 
 
 def n_bands(n_electrons: float, n_atoms: int, attempt: int = 0) -> int:
@@ -103,21 +103,25 @@ def n_bands(n_electrons: float, n_atoms: int, attempt: int = 0) -> int:
 
 
 def scf_namelists(
-    recipe: Recipe, symbols: Sequence[str], valences: Mapping[str, float], remedy: Mapping | None = None, symmetry: bool = True
+    recipe: Recipe,
+    symbols: Sequence[str],
+    valences: Mapping[str, float],
+    fallback: Mapping | None = None,
+    symmetry: bool = True,
 ) -> dict[str, dict]:
     """Return the namelists of the self-consistent run, with forces.
 
     :param symbols: of the atoms.
     :param valences: valence electrons of each element.
-    :param remedy: changes, one of :data:`REMEDIES`.
+    :param fallback: changes, one of :data:`FALLBACKS`.
     :param symmetry: whether pw.x uses the symmetry that it finds.
     """
-    remedy = dict(remedy or {})
-    smearing = remedy.pop("smearing", recipe.smearing)
+    fallback = dict(fallback or {})
+    smearing = fallback.pop("smearing", recipe.smearing)
     return {
         "CONTROL": {"calculation": "scf", "tprnfor": True},
         "SYSTEM": _system(recipe, symbols, valences, smearing, symmetry),
-        "ELECTRONS": {"conv_thr": 1e-8 * len(symbols), "mixing_beta": 0.4, "electron_maxstep": 80, **remedy},
+        "ELECTRONS": {"conv_thr": 1e-8 * len(symbols), "mixing_beta": 0.4, "electron_maxstep": 80, **fallback},
     }
 
 

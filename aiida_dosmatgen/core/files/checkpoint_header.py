@@ -2,7 +2,7 @@
 
 A checkpoint is a safetensors file: eight bytes with the length of a JSON text, the text, the tensors. The text's
 ``__metadata__`` has two keys: ``dosmatgen``, whose value is the JSON of a :class:`CheckpointHeader`, and ``sha256``, by which
-a single changed byte is noticed (:mod:`.seal`).
+a single changed byte is noticed (:mod:`.checksum`).
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from . import seal
-from .dos import EnergyGrid
-from .errors import ContentError
-from .strict import explain
+from ..dos import EnergyGrid
+from ..errors import ContentError
+from ..strict import explain
+from . import checksum
 
 FORMAT = "dosmatgen-checkpoint"
 VERSION: Literal[2] = 2
@@ -85,8 +85,8 @@ class CheckpointHeader(_Part):
             raise ContentError(f"{name}: {explain(exception)}") from None
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the ``__metadata__`` of the safetensors file, to be sealed (:func:`.seal.seal`)."""
-        return {METADATA_KEY: self.model_dump_json(), seal.KEY: seal.UNSEALED}
+        """Return the ``__metadata__`` of the safetensors file, to be sealed (:func:`.checksum.with_checksum`)."""
+        return {METADATA_KEY: self.model_dump_json(), checksum.KEY: checksum.PLACEHOLDER}
 
 
 def read_header(source: str | Path | BinaryIO, name: str = "the file") -> CheckpointHeader:
@@ -151,7 +151,7 @@ def _read(stream: BinaryIO, name: str) -> CheckpointHeader:
         raise ContentError(f"{name} is truncated: {size} of {expected} bytes are there; copy it again")
     if size > expected:
         raise ContentError(f"{name} has {size - expected} bytes too many after its tensors; it is damaged, copy it again")
-    if not seal.is_intact(stream, metadata.get(seal.KEY)):
+    if not checksum.is_intact(stream, metadata.get(checksum.KEY)):
         raise ContentError(f"{name} is damaged: its content does not have the sha256 that it carries; copy it again")
     return CheckpointHeader.from_dict(record, f"{name}: checkpoint header")
 

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import ContentError
-from .files import replacing, write_synced
+from ..errors import ContentError
+from .replacing import replacing, write_synced
 
 _HEADER = "__header__"
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from pydantic import Field
 
-from .errors import ContentError
-from .strict import Strict
+from ..errors import ContentError
+from ..strict import Strict
 
 Cutoffs = Mapping[str, tuple[float, float]]
 """(ecutwfc, ecutrho) in Ry for each element."""

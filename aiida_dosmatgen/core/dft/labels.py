@@ -1,11 +1,11 @@
-"""Which labels are fit to train on: the same limits for the executable and the work chain.
+"""The outlier filter for labels, with the same limits for the executable and the work chain.
 
 Beyond them a label is not wrong, but says nothing about crystals that anybody meets, and outweighs those in a training.
 """
 
 import numpy as np
 
-from .crystals import CrystalSet
+from ..crystals import CrystalSet
 
 GPA = 160.21766208  # GPa in 1 eV/Å³
 
@@ -14,16 +14,16 @@ MAX_FORCE = 30.0  # eV/Å
 MAX_CHARGE_LOST = 0.05  # share of the electrons that the projection may lose or count twice
 
 
-def absurdity(labelled: CrystalSet) -> str | None:
-    """Return why the labels of one crystal are not fit to train on, or None.
+def outlier(labelled: CrystalSet) -> str | None:
+    """Return why the outlier filter removes a labelled crystal from the training data, or None.
 
     :param labelled: one crystal with ``stress`` (eV/Å³), ``forces`` (eV/Å), ``n_electrons`` and ``projected_electrons``.
     """
     columns = labelled.crystal_columns
     if GPA * np.abs(columns["stress"]).max() > MAX_STRESS:
-        return f"absurd: a stress above {MAX_STRESS:g} GPa"
+        return f"outlier: a stress above {MAX_STRESS:g} GPa"
     if np.linalg.norm(labelled.atom_columns["forces"], axis=1).max() > MAX_FORCE:
-        return f"absurd: a force above {MAX_FORCE:g} eV/Å"
+        return f"outlier: a force above {MAX_FORCE:g} eV/Å"
     if abs(1 - columns["projected_electrons"][0] / columns["n_electrons"][0]) > MAX_CHARGE_LOST:
-        return f"absurd: more than {MAX_CHARGE_LOST:.0%} of the charge lost in the projection"
+        return f"outlier: more than {MAX_CHARGE_LOST:.0%} of the charge lost in the projection"
     return None

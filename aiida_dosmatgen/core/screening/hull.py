@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .crystals import CrystalSet
-from .elements import SYMBOLS
-from .errors import ContentError
+from ..crystals import CrystalSet
+from ..elements import SYMBOLS
+from ..errors import ContentError
 
 
 def energy_above_hull(crystals: CrystalSet, references: Mapping[str, float], phases: CrystalSet | None = None) -> np.ndarray:

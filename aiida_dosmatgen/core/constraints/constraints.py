@@ -1,4 +1,4 @@
-"""What is held of a candidate, as it is written in a job: elements, coordinates, lattice, composition.
+"""The constraints of a candidate, as a job states them: elements, coordinates, lattice, composition.
 
 A model refuses what contradicts itself; :func:`resolve` refuses what a crystal of N atoms cannot meet.
 """
@@ -12,13 +12,13 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
+from ..crystals import CrystalSet
+from ..elements import SYMBOLS, atomic_number, parse_formula
+from ..errors import ContentError
+from ..strict import Strict
 from .assignment import supported
-from .crystals import CrystalSet
-from .elements import SYMBOLS, atomic_number, parse_formula
-from .errors import ContentError
 from .placement import cell_of, check_cell, check_distances, places_of
 from .restrictions import Restriction, conflict, lacking, listed, of_counts, of_sites, table
-from .strict import Strict
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Vector = tuple[Finite, Finite, Finite]
@@ -58,7 +58,7 @@ class SiteConstraint(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> SiteConstraint:
         if self.element is None and self.allowed is None and self.forbidden is None and self.coordinates is None:
-            raise ContentError("nothing is held; give element, allowed, forbidden or coordinates")
+            raise ContentError("nothing is constrained; give element, allowed, forbidden or coordinates")
         if self.sites == "all":
             return self
         twice = [i for n, i in enumerate(self.sites) if i in self.sites[:n]]
@@ -70,11 +70,11 @@ class SiteConstraint(Strict):
 
 
 class LatticeConstraint(Strict):
-    """What is held of the cell; ``template`` takes it from the template.
+    """The constraints of the cell; ``template`` takes them from the template.
 
     :param matrix: lattice vectors as rows in Å.
     :param volume: of the cell in Å³.
-    :param shape: lattice vectors as rows, of which only lengths relative to each other, and angles, are held.
+    :param shape: lattice vectors as rows, of which only lengths relative to each other, and angles, are fixed.
     """
 
     matrix: Matrix | Literal["template"] | None = None
@@ -84,7 +84,7 @@ class LatticeConstraint(Strict):
     @model_validator(mode="after")
     def _consistent(self) -> LatticeConstraint:
         if self.matrix is None and self.volume is None and self.shape is None:
-            raise ContentError("nothing is held; give matrix, volume or shape")
+            raise ContentError("nothing is constrained; give matrix, volume or shape")
         for name, cell in (("matrix", self.matrix), ("shape", self.shape)):
             if isinstance(cell, tuple):
                 check_cell(np.array(cell), name)
@@ -96,7 +96,7 @@ class LatticeConstraint(Strict):
 
 
 class Constraints(Strict):
-    """All that is held of a candidate, at once.
+    """All constraints of a candidate.
 
     :param composition: how many atoms of each element, exactly, {"Ga": 2, "As": 2}.
     :param formula: the proportions of the elements, ``GaAs``; the number of atoms is a multiple of the formula's.
@@ -240,12 +240,12 @@ def _restrictions_of(constraints: Constraints, n_atoms: int, template: CrystalSe
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Held:
-    """What is held of one crystal of N atoms, free of contradictions.
+class ResolvedConstraints:
+    """The constraints of one crystal of N atoms, resolved and free of contradictions.
 
     :param allowed: which elements each atom can be, shape (N, K) bool; those only that occur with the exact composition.
-    :param coordinates: fractional coordinates, shape (N, 3); zero where they are not held.
-    :param coordinates_held: where they are, shape (N,) bool.
+    :param coordinates: fractional coordinates, shape (N, 3); zero where they are free.
+    :param coordinates_held: where they are fixed, shape (N,) bool.
     :param lattice: lattice vectors as rows in Å, shape (3, 3); of lattice, volume and shape at most one is set.
     :param volume: of the cell in Å³.
     :param shape: lattice vectors as rows, shape (3, 3), up to one factor.
@@ -272,13 +272,13 @@ def resolve(
     template: CrystalSet | None = None,
     *,
     start: bool = False,
-) -> Held:
-    """Return what is held of a crystal of N atoms.
+) -> ResolvedConstraints:
+    """Return the constraints of a crystal of N atoms, resolved.
 
     :param elements: chemical symbols that the checkpoint generates.
     :param template: one crystal.
     :param start: whether the template is where sampling starts, too.
-    :raises ContentError: naming both sides, if anything contradicts anything else.
+    :raises ContentError: naming both sides, if constraints contradict each other.
     """
     try:
         return _resolve(constraints or Constraints(), n_atoms, elements, template, start)
@@ -286,7 +286,9 @@ def resolve(
         raise ContentError(f"constraints: {exception}") from None
 
 
-def _resolve(constraints: Constraints, n_atoms: int, elements: Sequence[str], template: CrystalSet | None, start: bool) -> Held:
+def _resolve(
+    constraints: Constraints, n_atoms: int, elements: Sequence[str], template: CrystalSet | None, start: bool
+) -> ResolvedConstraints:
     template = _checked(constraints, n_atoms, elements, template, start)
     reason = _size_refused(constraints, None if template is None else len(template.numbers), n_atoms)
     if reason is not None:
@@ -315,7 +317,7 @@ def _resolve(constraints: Constraints, n_atoms: int, elements: Sequence[str], te
     moved = start or any(name.endswith("coordinates") for name in constraints.from_template)
     if basis is None and moved and template is not None:
         basis = template.lattices[0]
-    return Held(allowed, coordinates, held, lattice, volume, shape, counts, basis, template if start else None)
+    return ResolvedConstraints(allowed, coordinates, held, lattice, volume, shape, counts, basis, template if start else None)
 
 
 def _checked(

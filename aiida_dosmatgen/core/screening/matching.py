@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from .crystals import CrystalSet
-from .elements import Composition, atomic_number, composition, parse_formula
+from ..crystals import CrystalSet
+from ..elements import Composition, atomic_number, composition, parse_formula
 
 _SAME_VOLUME = 0.15  # relative difference per atom up to which two candidates can be one
 

@@ -17,8 +17,8 @@ from scipy.ndimage import gaussian_filter1d, map_coordinates
 from scipy.optimize import brentq
 from scipy.special import erfc
 
-from .curves import Curves
-from .errors import ContentError
+from ..curves import Curves
+from ..errors import ContentError
 
 CHANNELS = ("s", "p", "d", "f")
 

@@ -13,7 +13,7 @@ import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-from aiida_dosmatgen.core.contacts import closest_contacts, sound_crystals
+from aiida_dosmatgen.core.contacts import closest_contacts, valid_crystals
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import COVALENT_RADII
 from aiida_dosmatgen.core.screening import ScreenCriteria
@@ -41,7 +41,7 @@ def valid(crystals: CrystalSet) -> np.ndarray:
     """Tell which crystals have no two atoms nearer than 0.5 Å and a volume above 0.1 Å³, shape (N,) bool."""
     with np.errstate(invalid="ignore"):
         return (
-            sound_crystals(crystals) & (shortest_distances(crystals) > SHORTEST_DISTANCE) & (crystals.volumes > SMALLEST_VOLUME)
+            valid_crystals(crystals) & (shortest_distances(crystals) > SHORTEST_DISTANCE) & (crystals.volumes > SMALLEST_VOLUME)
         )
 
 
@@ -50,10 +50,10 @@ def strictly_valid(crystals: CrystalSet) -> np.ndarray:
     per_atom = crystals.volumes / crystals.n_atoms
     with np.errstate(invalid="ignore"):
         inside = (per_atom >= STRICT.min_volume_per_atom) & (per_atom <= STRICT.max_volume_per_atom)
-        return sound_crystals(crystals) & (closest_contacts(crystals) >= STRICT.min_contact) & inside
+        return valid_crystals(crystals) & (closest_contacts(crystals) >= STRICT.min_contact) & inside
 
 
-class Judge:
+class Surrogate:
     """The predictor, on several processes.
 
     :param path: its checkpoint.
@@ -103,7 +103,7 @@ def distances(crystals: CrystalSet, dos: np.ndarray, wanted: np.ndarray, targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Judged:
+class Evaluated:
     """What is found of N candidates, each array of shape (N,); ``distances`` are NaN where nothing is predicted."""
 
     wanted: np.ndarray
@@ -132,7 +132,7 @@ def structure_right(candidates: CrystalSet, wanted: np.ndarray, crystals: Crysta
     10°, ltol 0.3; arXiv:2309.04475).
     """
     matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3, primitive_cell=False)
-    found = composition_right(candidates, wanted, crystals) & sound_crystals(candidates)
+    found = composition_right(candidates, wanted, crystals) & valid_crystals(candidates)
     targets = {int(i): _structure(crystals[int(i)]) for i in np.unique(wanted[found])}
     for row in np.flatnonzero(found):
         found[row] = matcher.fit(_structure(candidates[int(row)]), targets[int(wanted[row])])
@@ -143,23 +143,23 @@ def _structure(crystal: CrystalSet) -> Structure:
     return Structure(crystal.lattices[0], crystal.numbers, crystal.fractional)
 
 
-def judged(judge: Judge, candidates: CrystalSet, crystals: CrystalSet, targets: list[DosTarget]) -> Judged:
-    """Judge candidates of a mode.
+def evaluated(surrogate: Surrogate, candidates: CrystalSet, crystals: CrystalSet, targets: list[DosTarget]) -> Evaluated:
+    """Evaluate candidates of a mode.
 
     :param crystals: those that the targets belong to.
     :param targets: what candidates are compared with.
     """
     wanted = candidates.crystal_columns["target"]
-    return Judged(
+    return Evaluated(
         wanted,
-        judge.distances(candidates, wanted, targets),
+        surrogate.distances(candidates, wanted, targets),
         valid(candidates),
         strictly_valid(candidates),
         composition_right(candidates, wanted, crystals),
     )
 
 
-def row(found: Judged, baseline: Judged, worst: float, seed: int) -> dict[str, Any]:
+def row(found: Evaluated, baseline: Evaluated, worst: float, seed: int) -> dict[str, Any]:
     """Return what a table says of a mode.
 
     :param baseline: candidates that were not told the curves, compared with the same ones.

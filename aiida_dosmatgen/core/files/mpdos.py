@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from .crystals import CrystalSet
-from .dos import DEFAULT_GRID
-from .errors import ContentError
+from ..crystals import CrystalSet
+from ..dos import DEFAULT_GRID
+from ..errors import ContentError
 
 _KEYS = ("structure_id", "positions", "cell", "atomic_numbers", "y")
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from pydantic import Field
 
-from .strict import Strict
+from ..strict import Strict
 
 
 class SelectionWeights(Strict):

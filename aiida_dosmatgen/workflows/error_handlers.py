@@ -1,4 +1,4 @@
-"""What executables of Quantum ESPRESSO say when they stop, and what is known to help."""
+"""Error messages of Quantum ESPRESSO, and the handlers for them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from aiida import orm
 
-from ..core.dft import ALMOST_SYMMETRIC
+from ..core.dft.settings import ALMOST_SYMMETRIC
 from ..data.base import pk_of
 
 _ERROR = re.compile(r"^ %{40,}\n(.*?)^ %{40,}$", re.MULTILINE | re.DOTALL)
@@ -16,7 +16,7 @@ _DONE = "JOB DONE"
 MORE_BANDS = "more bands"
 WITHOUT_SYMMETRY = "without symmetry"
 
-_REMEDIES = {
+_HANDLERS = {
     # more electrons than the bands hold, seen by the tetrahedron method
     "bad Fermi energy": MORE_BANDS,
     "too few bands": MORE_BANDS,
@@ -24,24 +24,24 @@ _REMEDIES = {
 }
 
 
-def last_words(job: orm.CalcJobNode) -> str | None:
-    """Return the error that an executable printed before it stopped, in one line, or None."""
+def error_message(job: orm.CalcJobNode) -> str | None:
+    """Return the error message of an executable in one line, or None."""
     found = _ERROR.findall(_output(job))
     return " ".join(found[0].split()) if found else None
 
 
 def printed_done(job: orm.CalcJobNode) -> bool:
-    """Tell whether an executable said at its end that all went well."""
+    """Tell whether an executable printed that it is done."""
     return _DONE in _output(job)
 
 
-def remedy(node: orm.ProcessNode | None) -> str | None:
-    """Return what helps against the failure of a job, or of the last job of a work chain, or None."""
+def handler(node: orm.ProcessNode | None) -> str | None:
+    """Return the handler for the failure of a job, or of the last job of a work chain, or None."""
     job = last_job(node)
     if job is None or not job.is_finished or job.is_finished_ok:
         return None
-    words = last_words(job) or ""
-    return next((cure for sign, cure in _REMEDIES.items() if sign in words), None)
+    message = error_message(job) or ""
+    return next((handler for pattern, handler in _HANDLERS.items() if pattern in message), None)
 
 
 def last_job(node: orm.ProcessNode | None) -> orm.CalcJobNode | None:

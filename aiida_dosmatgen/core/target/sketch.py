@@ -7,9 +7,9 @@ import math
 import numpy as np
 from scipy.stats import beta
 
-from .dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid, gaussian_dos
-from .errors import ContentError
-from .target import DosTarget
+from ..dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid, gaussian_dos
+from ..errors import ContentError
+from . import DosTarget
 
 _SUM = 3.0  # of the exponents of the beta distribution; with equal exponents of 3/2 it is the semi-ellipse
 _LEAST = 0.3  # an exponent below makes a spike at the edge, not a band

@@ -1,4 +1,4 @@
-"""Which elements each atom of a crystal may be, and why: every restriction remembers who asked for it."""
+"""The elements that each atom of a crystal may be. Each restriction names its origin."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ..elements import SYMBOLS
 from .assignment import shortage
-from .elements import SYMBOLS
 
 if TYPE_CHECKING:
     from .constraints import SiteConstraint

@@ -1,4 +1,4 @@
-"""Where atoms are put, and in which cell."""
+"""The places of atoms, and the cell, that constraints fix."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from .contacts import reduce_lattices
-from .crystals import CrystalSet
-from .errors import ContentError
+from ..contacts import reduce_lattices
+from ..crystals import CrystalSet
+from ..errors import ContentError
 from .restrictions import atoms_of
 
 if TYPE_CHECKING:
