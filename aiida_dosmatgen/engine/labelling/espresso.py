@@ -11,11 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from ase.units import Bohr, Hartree
+from scipy.constants import physical_constants
 
 from ...core.dft.bands import CHANNELS
 from ...core.errors import ContentError
 from .pseudopotentials import Upf
+
+HARTREE = physical_constants["Hartree energy in eV"][0]
+BOHR = physical_constants["Bohr radius"][0] * 1e10
+"""Å"""
 
 _PROJECTIONS = "&PROJWFC\n outdir='{folder}'\n filproj='proj'\n ngauss=0\n degauss=0.01\n DeltaE=1.0\n/\n"
 
@@ -94,7 +98,7 @@ def run(command: Sequence[str], text: str, folder: Path, seconds: float) -> str:
             input=text,
             cwd=folder,
             env=environment,
-            timeout=max(seconds, 1.0),
+            timeout=max(seconds, 0.01),
             capture_output=True,
             text=True,
             errors="replace",
@@ -102,14 +106,14 @@ def run(command: Sequence[str], text: str, folder: Path, seconds: float) -> str:
     except FileNotFoundError:
         raise MissingProgram(f"{command[0]} is not installed; install Quantum ESPRESSO (Debian: quantum-espresso)") from None
     except subprocess.TimeoutExpired:
-        raise RunFailure(f"{program} took longer than its time limit") from None
+        raise RunFailure(f"{program} took longer than {seconds:.4g} s") from None
     if result.returncode < 0:
         raise Killed(f"{program} was killed by signal {-result.returncode}")
     if "convergence NOT achieved" in result.stdout:
         raise NotConverged("the self-consistent field did not converge")
     if "JOB DONE" not in result.stdout:
         error = re.search(r"Error in routine\s+(.*?)\s*\n\s*(.*?)\s*\n", result.stdout)
-        raise RunFailure(f"{program}: " + (": ".join(error.groups()) if error else "ended without JOB DONE"))
+        raise RunFailure(f"{program}: " + (" ".join(error.groups()) if error else "ended without JOB DONE"))
     return result.stdout
 
 
@@ -155,7 +159,7 @@ def read_pw(folder: Path, lattice: np.ndarray) -> PwResult:
     alat = output.find("atomic_structure").get("alat")  # type: ignore[union-attr]
     if not points or any(x is None for x in (*levels, *places)) or energy is None or alat is None:
         raise RunFailure("pw.x left out bands or the energy")
-    eigenvalues = np.stack(levels).reshape(len(points), spins, -1).transpose(1, 0, 2) * Hartree  # type: ignore[arg-type]
+    eigenvalues = np.stack(levels).reshape(len(points), spins, -1).transpose(1, 0, 2) * HARTREE  # type: ignore[arg-type]
     weights = np.array([float(place.attrib["weight"]) for place in places])  # type: ignore[union-attr]
     cartesian = np.stack([np.array(place.text.split(), float) for place in places])  # type: ignore[union-attr]
     forces = numbers("forces")
@@ -163,9 +167,9 @@ def read_pw(folder: Path, lattice: np.ndarray) -> PwResult:
     return PwResult(
         eigenvalues,
         weights / weights.sum(),
-        cartesian / (float(alat) * Bohr) @ np.asarray(lattice).T,
-        float(energy[0]) * Hartree,
-        None if forces is None else forces.reshape(-1, 3) * Hartree / Bohr,
+        cartesian / (float(alat) * BOHR) @ np.asarray(lattice).T,
+        float(energy[0]) * HARTREE,
+        None if forces is None else forces.reshape(-1, 3) * HARTREE / BOHR,
         None if total is None or absolute is None or spins == 1 else (float(total[0]), float(absolute[0])),
     )
 

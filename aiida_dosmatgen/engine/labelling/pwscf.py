@@ -7,10 +7,8 @@ and a run that is started again continues where it stopped.
 
 import hashlib
 import logging
-import os
 import re
 import shutil
-import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
 from collections.abc import Generator
@@ -28,19 +26,9 @@ from ...core.dos import check_electrons, project
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelSettings
+from .espresso import BOHR, HARTREE, Killed, MissingProgram, RunFailure, run
 
 logger = logging.getLogger(__name__)
-
-HARTREE = 27.211386245988  # eV, CODATA 2018
-BOHR = 0.529177210903  # Å
-
-
-class LabelFailure(RuntimeError):
-    """One crystal could not be labelled; the message is the reason that its record keeps."""
-
-
-class MissingProgram(ContentError):
-    """Nothing can be labelled: no crystal's fault, so that it ends the run and enters no record."""
 
 
 def estimated_cost(crystal: CrystalSet, settings: LabelSettings) -> float:
@@ -65,7 +53,7 @@ def pw_input(
     species = sorted(set(symbols))
     missing = [s for s in species if s not in pseudos]
     if missing:
-        raise LabelFailure(f"no pseudopotential for {' '.join(missing)}")
+        raise RunFailure(f"no pseudopotential for {' '.join(missing)}")
     ecutwfc, ecutrho = cutoffs(species, settings.stringency)
     electrons = sum(valence_electrons(pseudos[s]) for s in symbols)
     mesh = kpoints_mesh(crystal.lattices[0], settings.kpoints_distance)
@@ -99,11 +87,11 @@ def _fortran(value: object) -> str:
 def label_one(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path]) -> CrystalSet:
     """Compute one crystal, and return it with its labels. One that is only almost symmetric is computed without symmetry.
 
-    :raises LabelFailure: with the reason, if it cannot be labelled.
+    :raises RunFailure: with the reason, if it cannot be labelled.
     """
     try:
         return _label(crystal, settings, pseudos, symmetry=True)
-    except LabelFailure as exception:
+    except RunFailure as exception:
         if ALMOST_SYMMETRIC not in str(exception):
             raise
     return _label(crystal, settings, pseudos, symmetry=False)
@@ -112,21 +100,21 @@ def label_one(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, P
 def _label(crystal: CrystalSet, settings: LabelSettings, pseudos: dict[str, Path], symmetry: bool) -> CrystalSet:
     defect = crystal.defect()
     if defect:
-        raise LabelFailure(defect)
+        raise RunFailure(defect)
     folder = Path(tempfile.mkdtemp(prefix="label-"))
     try:
         text, electrons = pw_input(crystal, settings, pseudos, folder, symmetry)
-        _run(settings.pw_command, text, folder, settings.max_seconds_per_crystal)
+        run(settings.pw_command, text, folder, settings.max_seconds_per_crystal)
         eigenvalues, weights, labels = _read_pw(folder / "pwscf.save" / "data-file-schema.xml", len(crystal.numbers))
         projection_input = f"&PROJWFC\n outdir='{folder}'\n filproj='proj'\n ngauss=0\n degauss=0.01\n DeltaE=1.0\n/\n"
-        output = _run(settings.projwfc_command, projection_input, folder, settings.max_seconds_per_crystal)
+        output = run(settings.projwfc_command, projection_input, folder, settings.max_seconds_per_crystal)
         projections = _read_projections(output, len(crystal.numbers), *eigenvalues.shape)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     projected = project(eigenvalues, weights, projections, electrons, sigma=settings.sigma)
     problem = check_electrons(projected.electrons, electrons)
     if problem:
-        raise LabelFailure(problem)
+        raise RunFailure(problem)
     return crystal.with_columns(
         crystal={
             "energy": np.array([labels["energy"]]),
@@ -172,9 +160,11 @@ def label(
         try:
             labelled = label_one(crystals[i], settings, pseudos)
             status = "ok"
+        except Killed as exception:
+            return str(exception)
         except MissingProgram:
             raise
-        except (LabelFailure, ContentError) as exception:
+        except (RunFailure, ContentError) as exception:
             labelled, status = crystals[i], str(exception)
         labelled.with_columns(crystal={"status": np.array([status])}).save(record)
         return status
@@ -220,45 +210,14 @@ def gather(crystals: CrystalSet, settings: LabelSettings, directory: Path) -> tu
     return CrystalSet.concatenate(done), counts
 
 
-def _run(command: list[str], text: str, folder: Path, seconds: float) -> str:
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        "ESPRESSO_TMPDIR": str(folder),
-    }
-    program = Path(command[-1]).name
-    try:
-        result = subprocess.run(
-            command,
-            input=text,
-            cwd=folder,
-            env=environment,
-            timeout=seconds,
-            capture_output=True,
-            text=True,
-            errors="replace",
-        )
-    except FileNotFoundError:
-        raise MissingProgram(f"{command[0]} is not installed; install Quantum ESPRESSO (Debian: quantum-espresso)") from None
-    except subprocess.TimeoutExpired:
-        raise LabelFailure(f"{program} took longer than {seconds:g} s") from None
-    if "JOB DONE" not in result.stdout:
-        error = re.search(r"Error in routine (.*?)\s*\n\s*(.*?)\s*\n", result.stdout)
-        raise LabelFailure(f"{program}: " + (" ".join(error.groups()) if error else "ended without JOB DONE"))
-    if program.startswith("pw") and "convergence has been achieved" not in result.stdout:
-        raise LabelFailure("the self-consistent field did not converge")
-    return result.stdout
-
-
 def _read_pw(path: Path, n_atoms: int) -> tuple[np.ndarray, np.ndarray, dict]:
     output = ET.parse(path).getroot().find("output")
     if output is None:
-        raise LabelFailure("pw.x wrote no output section")
+        raise RunFailure("pw.x wrote no output section")
 
     def numbers(element: ET.Element | None) -> np.ndarray:
         if element is None or element.text is None:
-            raise LabelFailure("pw.x left out energies, forces or stress")
+            raise RunFailure("pw.x left out energies, forces or stress")
         return np.array(element.text.split(), float)
 
     points = output.findall("band_structure/ks_energies")
@@ -277,7 +236,7 @@ def _read_projections(output: str, n_atoms: int, n_kpoints: int, n_bands: int) -
     values = np.zeros((n_atoms, n_kpoints * n_bands))
     blocks = re.split(r"==== e\(\s*\d+\) =", output)[1:]
     if len(blocks) != n_kpoints * n_bands or not atom_of_state:
-        raise LabelFailure(f"projwfc.x printed {len(blocks)} states, expected {n_kpoints * n_bands}")
+        raise RunFailure(f"projwfc.x printed {len(blocks)} states, expected {n_kpoints * n_bands}")
     for i, block in enumerate(blocks):
         for weight, state in re.findall(r"(\d\.\d+)\*\[#\s*(\d+)\]", block.split("|psi|^2")[0]):
             values[atom_of_state[int(state) - 1], i] += float(weight)
