@@ -84,12 +84,13 @@ def test_sites_are_a_partition_of_the_total():
 
 def test_states_that_no_projector_sees_are_shared_equally():
     bands, cell = two_levels(2.0)
-    blind = Bands(bands.energies, np.where(np.arange(2) == 1, 1e-4, bands.projections), bands.weights, 2.0)
+    blind = Bands(bands.energies, bands.projections * [1, 1e-3], bands.weights, 2.0)
     curves, _ = density_of_states(blind, cell, ENERGIES, 0.3)
     above = ENERGIES > 1
     held = np.trapezoid(curves.sites[:, above], ENERGIES[above], axis=-1)
     assert held[0] == pytest.approx(held[1], rel=1e-3)
     assert held.sum() == pytest.approx(2, abs=0.01)
+    assert curves.values[0, 0, [0, 2, 3]].max() == 0  # channels without projectors
 
 
 def test_a_gap_that_may_be_a_crossing_is_none():

@@ -68,10 +68,15 @@ class Bands:
         return 2.0 / len(self.energies)
 
     def shares(self) -> np.ndarray:
-        """Return the share of each site and channel in each state; they add up to one, shape as :attr:`projections`."""
+        """Return the share of each site and channel in each state; they add up to one, shape as :attr:`projections`.
+
+        A state that the projectors do not see is shared equally by the sites, and in each by the channels that have projectors.
+        """
         seen = self.projections.sum((0, 1))
-        equal = 1.0 / np.prod(self.projections.shape[:2])
-        return np.where(seen > _UNSEEN, self.projections / np.maximum(seen, _UNSEEN), equal)
+        there = self.projections.any((2, 3, 4))
+        there |= ~there.any(1, keepdims=True)
+        equal = there / (len(there) * there.sum(1, keepdims=True))
+        return np.where(seen > _UNSEEN, self.projections / np.maximum(seen, _UNSEEN), equal[:, :, None, None, None])
 
     def projected(self, zero: float) -> float:
         """Return the share of the states up to ``zero`` (eV, absolute) that the projectors see."""
