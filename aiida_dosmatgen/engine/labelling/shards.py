@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +41,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 def add_shard(folder: Path, crystals: CrystalSet, settings: Mapping[str, Any]) -> Path | None:
     """Write the crystals that no shard has yet as a new shard, and list it in the manifest, last of all.
 
-    Crystals are known by the columns ``source`` and ``id``.
+    Crystals are known by what :func:`names_of` calls them.
 
     :param settings: how the labels were computed; all shards of a manifest have the same.
     :return: the shard, None if there was nothing new.
@@ -83,7 +84,7 @@ def load_shards(folder: Path) -> CrystalSet:
 
 
 def names_of(crystals: CrystalSet) -> list[str]:
-    """Return ``source:id`` of each crystal.
+    """Return ``source:id:digest`` of each crystal; the digest is of the structure, because not every source has ids.
 
     :raises ContentError: if a column is missing.
     """
@@ -91,4 +92,10 @@ def names_of(crystals: CrystalSet) -> list[str]:
     for name in ("source", "id"):
         if name not in columns:
             raise ContentError(f"the crystals have no column {name!r}, by which a shard knows them")
-    return [f"{s}:{i}" for s, i in zip(np.char.strip(columns["source"]), np.char.strip(columns["id"]), strict=True)]
+    names = []
+    for source, entry, crystal in zip(columns["source"], columns["id"], crystals, strict=True):
+        digest = hashlib.sha256()
+        for array in (crystal.numbers, crystal.fractional, crystal.lattices):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        names.append(f"{str(source).strip()}:{str(entry).strip()}:{digest.hexdigest()[:8]}")
+    return names

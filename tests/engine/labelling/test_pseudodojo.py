@@ -3,9 +3,9 @@ import json
 import zipfile
 
 import pytest
+from aiida_dosmatgen.core.recipe import HUND_MOMENTS
 
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.recipe import HUND_MOMENTS
 from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.labelling import pseudodojo
 from aiida_dosmatgen.engine.labelling.pseudopotentials import read_folder

@@ -23,6 +23,13 @@ def test_a_set_grows_by_shards_that_are_never_written_again(named, tmp_path):
     assert load_shards(tmp_path) == named[[0, 2, 1]]
 
 
+def test_crystals_of_a_source_without_ids_are_told_apart(crystals, tmp_path):
+    nameless = crystals.with_columns(crystal={"source": np.array(["own"] * 3), "id": np.array(["own"] * 3)})
+    add_shard(tmp_path, nameless[[0]], {})
+    add_shard(tmp_path, nameless, {})
+    assert load_shards(tmp_path) == nameless
+
+
 def test_labels_of_other_settings_do_not_mix(named, tmp_path):
     add_shard(tmp_path, named[[0]], {"cutoff": 70})
     with pytest.raises(ContentError, match="other settings"):
