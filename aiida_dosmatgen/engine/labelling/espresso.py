@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ HARTREE = physical_constants["Hartree energy in eV"][0]
 BOHR = physical_constants["Bohr radius"][0] * 1e10
 """Å"""
 
+_FROM_OUTSIDE = {signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM}
 _PROJECTIONS = "&PROJWFC\n outdir='{folder}'\n filproj='proj'\n ngauss=0\n degauss=0.01\n DeltaE=1.0\n/\n"
 
 
@@ -33,7 +35,7 @@ class NotConverged(RunFailure):
 
 
 class Killed(RuntimeError):
-    """An executable was killed from outside: no crystal's fault, so that it enters no record."""
+    """An executable was killed from outside: not the crystal's fault, so it enters no record."""
 
 
 class MissingProgram(ContentError):
@@ -87,7 +89,7 @@ def run(command: Sequence[str], text: str, folder: Path, seconds: float) -> str:
     """Run an executable serially with a text as standard input, and return what it printed.
 
     :raises RunFailure: with its own words, if it stopped early or took longer than ``seconds``.
-    :raises Killed: if a signal ended it.
+    :raises Killed: if somebody or the system ended it.
     :raises MissingProgram: if it is not installed.
     """
     program = Path(command[-1]).name
@@ -107,8 +109,10 @@ def run(command: Sequence[str], text: str, folder: Path, seconds: float) -> str:
         raise MissingProgram(f"{command[0]} is not installed; install Quantum ESPRESSO (Debian: quantum-espresso)") from None
     except subprocess.TimeoutExpired:
         raise RunFailure(f"{program} took longer than {seconds:.4g} s") from None
-    if result.returncode < 0:
+    if -result.returncode in _FROM_OUTSIDE:
         raise Killed(f"{program} was killed by signal {-result.returncode}")
+    if result.returncode < 0:
+        raise RunFailure(f"{program} crashed with signal {-result.returncode}")
     if "convergence NOT achieved" in result.stdout:
         raise NotConverged("the self-consistent field did not converge")
     if "JOB DONE" not in result.stdout:

@@ -120,6 +120,9 @@ def test_what_was_killed_is_computed_again(pseudos, tmp_path):
     (status,) = dict(compute_all(records, crystals, 1, 300, pw=["sh", "-c", "kill -9 $$"])).values()
     assert "was killed by signal 9" in status
     assert records.status(crystals) is None
+    (status,) = dict(compute_all(records, crystals, 1, 300, pw=["sh", "-c", "kill -SEGV $$"])).values()
+    assert "crashed with signal 11" in status
+    assert records.status(crystals) == status
 
 
 def test_a_crystal_that_is_almost_symmetric_is_made_so():
