@@ -45,7 +45,7 @@ setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiD
 # Some tests compute and some wait, so that there is one process more than cores. Each has a profile, ports and a cluster of its own.
 PROCESSES ?= 3
 PYTEST := python -m pytest --durations 30
-REST := cluster or services or browser or tutorial
+REST := cluster or services or browser or tutorial or slow
 
 test: $(VENV)/.installed-docs system-packages ## lint, the documentation, and the tests, with real pw.x and a real daemon (10 minutes)
 	@mkdir -p build
@@ -53,7 +53,7 @@ test: $(VENV)/.installed-docs system-packages ## lint, the documentation, and th
 	$(PYTEST) -n $(PROCESSES) -m 'not ($(REST))' && tests=0 || tests=$$?; \
 	wait $$checks && passed=0 || passed=$$?; cat build/checks.log; exit $$((tests + passed))
 
-test-all: test test-rest ## make test, then the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, and of all tutorials (25 minutes)
+test-all: test test-rest ## make test, then the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, of all tutorials, and slow ones (25 minutes)
 
 # Nearly all of it waits.
 test-rest: $(VENV)/.installed-tests system-packages-for-tests ## what make test leaves out of make test-all

@@ -3,7 +3,7 @@ import json
 import zipfile
 
 import pytest
-from aiida_dosmatgen.core.recipe import HUND_MOMENTS
+from aiida_dosmatgen.core.dft.recipe import HUND_MOMENTS
 
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.engine.cli import main

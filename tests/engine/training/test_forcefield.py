@@ -97,6 +97,7 @@ print(train.run(TrainJob.model_validate_json((folder / "job.json").read_text()),
 """
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_into_memory_is_halved(tmp_path):
     """Its process may take 500 MB more than at its beginning, where the whole batch needs half as much again."""
     labelled(400).save(tmp_path / "data.npz")
@@ -109,6 +110,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_halved(tmp_path):
     assert (tmp_path / "forcefield.model").is_file() and not (tmp_path / WORK_FOLDER).exists()
 
 
+@pytest.mark.slow
 def test_the_last_epoch_is_kept_on_request(tmp_path, crystals):
     """Forces that mean nothing are learnt by heart, so that the last epoch is not the best."""
     noise = np.random.default_rng(0).normal(scale=5, size=(len(crystals.numbers), 3))
@@ -138,6 +140,7 @@ class Until:
         return self.done < self.epoch
 
 
+@pytest.mark.slow
 def test_a_training_is_taken_up_in_the_stage_that_it_had_reached(tmp_path, crystals):
     """Of 24 epochs the first 14 are the first stage's; it is stopped once in each."""
     parameters, output = job(24).parameters, tmp_path / "forcefield.model"
@@ -155,6 +158,7 @@ def test_a_training_is_taken_up_in_the_stage_that_it_had_reached(tmp_path, cryst
     assert outcome.history["epoch"] == list(range(1, 25))
 
 
+@pytest.mark.slow
 def test_patience_ends_the_first_stage_and_then_the_training(tmp_path, crystals):
     noise = np.random.default_rng(0).normal(scale=5, size=(len(crystals.numbers), 3))
     crystals.with_columns(atom={"forces": noise}).save(tmp_path / "data.npz")
