@@ -73,8 +73,8 @@ class Bands:
         A state that the projectors do not see is shared equally by the sites, and in each by the channels that have projectors.
         """
         seen = self.projections.sum((0, 1))
-        there = self.projections.any((2, 3, 4))
-        there |= ~there.any(1, keepdims=True)
+        there = np.any(self.projections > 0, axis=(2, 3, 4))
+        there = there | ~np.any(there, axis=1, keepdims=True)
         equal = there / (len(there) * there.sum(1, keepdims=True))
         return np.where(seen > _UNSEEN, self.projections / np.maximum(seen, _UNSEEN), equal[:, :, None, None, None])
 

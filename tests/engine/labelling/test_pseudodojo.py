@@ -3,8 +3,8 @@ import json
 import zipfile
 
 import pytest
-from aiida_dosmatgen.core.dft.recipe import HUND_MOMENTS
 
+from aiida_dosmatgen.core.dft.recipe import HUND_MOMENTS
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.labelling import pseudodojo
