@@ -53,8 +53,10 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument("--batch-size", type=int, metavar="N", help="crystals at a time")
         sub.add_argument("--device", help="cpu, cuda, … or auto")
         sub.add_argument("--threads", type=int, metavar="N", help="threads of torch")
-        sub.add_argument("--max-seconds", type=float, metavar="S", help="stop in time, keeping what is done")
-        sub.add_argument("--continue-from", metavar="FOLDER", help="take over what an interrupted run of the same job has done")
+        sub.add_argument("--max-seconds", type=float, metavar="S", help="stop in time; finished parts are saved")
+        sub.add_argument(
+            "--continue-from", metavar="FOLDER", help="continue an interrupted run of the same job, from its restart files"
+        )
         if kind == "sample":
             sub.add_argument("--range", type=_range, metavar="A:B", help="candidates A to B-1, instead of the job file's")
     text = "make strained prototype crystals, the raw material of a training set"

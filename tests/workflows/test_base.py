@@ -31,7 +31,7 @@ def job(aiida_profile, aiida_code, aiida_localhost, target):
     """Return a function that makes the inputs of a sampling job in batches of four."""
     code = aiida_code(
         "core.code.installed",
-        label="dosmatgen",
+        label="dosmatgen-real",
         computer=aiida_localhost,
         filepath_executable=str(Path(sys.executable).with_name("dosmatgen")),
         default_calc_job_plugin="dosmatgen.sample",
