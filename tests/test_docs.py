@@ -171,9 +171,9 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_files_that_are_named_are_there(page):
-    """A path in code type is one of the repository, or begins below the package."""
+    """A path in code type is one of the repository, or begins below the package; built pages may be missing."""
     for path in re.findall(r"`((?:[a-z_]+/)+[a-z_]*(?:\.py|\.yaml)?)`", page.read_text()):
-        if path.partition("/")[0] in TOP:
+        if path.partition("/")[0] in TOP and not path.startswith("docs/_build/"):  # made by sphinx
             assert any((folder / path).exists() for folder in (ROOT, ROOT / "aiida_dosmatgen")), path
 
 
