@@ -22,6 +22,9 @@ from .errors import ContentError
 Zero = Literal["vbm", "fermi"]
 """What energy zero is: the valence band maximum of a crystal with a gap, the Fermi energy of one without."""
 
+Meaning = Literal["partition", "projections"]
+"""What the sites hold: their parts of the total, or what projectors saw, which adds up to less (models before 0.3)."""
+
 NEAR_ZERO = (-3.0, 3.0)
 """Energies in eV between which ``mae_near_zero`` looks."""
 
@@ -32,7 +35,8 @@ _SIGMA_TOLERANCE = 1e-3  # eV
 class Curves:
     """The density of states of a crystal, in states/eV for the whole cell.
 
-    The sites are a partition of the total: at each energy they add up to it, whatever the projectors of the calculation were.
+    The sites are a partition of the total: at each energy they add up to it, whatever the projectors of the calculation were;
+    unless ``meaning`` says that they are sums of projections, as in the data that earlier models learnt from.
 
     :param values: states/eV, shape (n_sites, n_spins, n_channels, n). One spin holds the sum of both; one site the whole cell,
         if ``resolved`` is false.
@@ -46,6 +50,7 @@ class Curves:
     :param channels: names of the third axis, e.g. ``("s", "p", "d", "f")``; ``("all",)`` for their sum.
     :param resolved: whether the first axis are the sites of the cell, or the cell as a whole.
     :param projected: share of the occupied states that the projectors of the source saw, before they were scaled to the total.
+    :param meaning: what the sites hold, see :data:`Meaning`.
     :raises ContentError: for shapes that do not fit, energies that are not equidistant, values that are not finite.
     """
 
@@ -60,6 +65,7 @@ class Curves:
     channels: tuple[str, ...] = ("all",)
     resolved: bool = True
     projected: float | None = None
+    meaning: Meaning = "partition"
 
     def __post_init__(self) -> None:
         values, energies = np.array(self.values, dtype=np.float64), np.array(self.energies, dtype=np.float64)
@@ -144,7 +150,10 @@ class Curves:
         occupied = self.energies <= 0
         there = float(total[occupied].sum())
         return dataclasses.replace(
-            self, values=share * total, projected=float(mine[occupied].sum()) / there if there > 0 else None
+            self,
+            values=share * total,
+            projected=float(mine[occupied].sum()) / there if there > 0 else None,
+            meaning="partition",
         )
 
     def broadened(self, sigma: float) -> Curves:
@@ -207,7 +216,11 @@ class Distance:
 
 
 def compare(
-    curves: Curves, reference: Curves, n_atoms: int | Sequence[int] | None = None, window: tuple[float, float] | None = None
+    curves: Curves,
+    reference: Curves,
+    n_atoms: int | Sequence[int] | None = None,
+    window: tuple[float, float] | None = None,
+    chosen: bool = False,
 ) -> Distance:
     """Compare two densities of states over the energies that both are known at.
 
@@ -217,6 +230,8 @@ def compare(
     :param reference: what it is compared with.
     :param n_atoms: atoms of the cell, of both or of each; by default the number of sites.
     :param window: further limits (low, high) in eV.
+    :param chosen: whether the reference is for chosen sites of a crystal with more. They are compared with the sites that fit
+        them best, and the totals are those of these sites.
     :raises ContentError: if there is no common window, or a number of atoms is missing.
     """
     numbers = [n_atoms, n_atoms] if n_atoms is None or isinstance(n_atoms, int) else list(n_atoms)
@@ -235,10 +250,11 @@ def compare(
     points = np.linspace(low, high, max(2, round((high - low) / step) + 1))
     a, b = a.on(points), b.on(points)
     total_a, total_b = a.total / counts[0], b.total / counts[1]
-    if a.resolved and b.resolved and len(a) == len(b):
-        cost = np.abs(a.sites[:, None] - b.sites[None]).mean(-1)
-        rows, columns = linear_sum_assignment(cost)
+    if a.resolved and b.resolved and (len(a) == len(b) or (chosen and len(a) > len(b))):
+        rows, columns = best_sites(a, b)
         difference = np.abs(a.sites[rows] - b.sites[columns]).mean(0)
+        if chosen:
+            total_a, total_b = a.sites[rows].mean(0), b.sites.mean(0)
     else:
         difference = np.abs(total_a - total_b)
     near = (points >= NEAR_ZERO[0]) & (points <= NEAR_ZERO[1])
@@ -253,6 +269,15 @@ def compare(
         high=float(high),
         sigma=sigma,
     )
+
+
+def best_sites(curves: Curves, reference: Curves) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of both whose curves fit best, least summed |difference|, as many as the shorter has.
+
+    :param curves: on the energies of ``reference``.
+    """
+    cost = np.abs(curves.sites[:, None] - reference.sites[None]).mean(-1)
+    return linear_sum_assignment(cost)
 
 
 def _atoms(curves: Curves, n_atoms: int | None) -> int:
