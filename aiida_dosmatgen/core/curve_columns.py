@@ -27,7 +27,7 @@ def with_curves(crystal: CrystalSet, curves: Curves, dtype: type = np.float32) -
     """
     if len(crystal) != 1 or len(curves) != len(crystal.numbers) or not curves.resolved:
         raise ContentError(f"{len(curves)} curves do not belong to {len(crystal)} crystals with {len(crystal.numbers)} atoms")
-    values = curves.values.astype(dtype)
+    values: np.ndarray = curves.values.astype(dtype)
     if curves.channels == ("all",) and values.shape[1] == 1:
         values = values[:, 0, 0]
     elif curves.channels != CHANNELS:
@@ -56,11 +56,9 @@ def curves_of(crystals: CrystalSet, row: int = 0, column: str = "dos") -> Curves
         raise ContentError(f"the crystals have no column {column!r}; label them first (`dosmatgen label`)")
     crystal = crystals[row]
     values = np.asarray(crystal.atom_columns[column], dtype=np.float64)
-    channels = ("all",)
+    channels: tuple[str, ...] = CHANNELS
     if values.ndim == 2:
-        values = values[:, None, None]
-    else:
-        channels = CHANNELS
+        values, channels = values[:, None, None], ("all",)
     if "dos_low" not in crystal.crystal_columns:
         return _of_before(crystal, values, channels)
     one = {name: column[0] for name, column in crystal.crystal_columns.items()}
