@@ -20,6 +20,9 @@ from .settings import kpoints_mesh
 HUND_MOMENTS = {"V": 3.0, "Cr": 5.0, "Mn": 5.0, "Fe": 4.0, "Co": 3.0, "Ni": 2.0}
 """Spin moments in μB from which magnetic elements start: those of the free ions 3dⁿ by Hund's rule."""
 
+OXYGEN_MOMENT = 1.0
+"""μB from which each atom of pure oxygen starts: the molecule is a triplet."""
+
 OTHER_MOMENT = 0.1
 """μB from which the other elements of a magnetic crystal start, so that nothing keeps them at zero."""
 
@@ -81,8 +84,15 @@ class Recipe(Strict):
         return json.dumps(self.model_dump(), sort_keys=True)
 
     def magnetic(self, symbols: Sequence[str]) -> bool:
-        """Say whether a crystal with these atoms is computed with spin."""
-        return bool(set(symbols) & set(self.moments))
+        """Say whether a crystal with these atoms is computed with spin: with magnetic elements, or of nothing but oxygen."""
+        return bool(self.starting_moments(symbols))
+
+    def starting_moments(self, symbols: Sequence[str]) -> dict[str, float]:
+        """Return the moment in μB from which the atoms of each element start; none for a crystal without spin."""
+        elements = sorted(set(symbols))
+        if set(elements) & set(self.moments):
+            return {symbol: self.moments.get(symbol, OTHER_MOMENT) for symbol in elements}
+        return {"O": OXYGEN_MOMENT} if elements == ["O"] else {}
 
 
 FALLBACKS: tuple[dict, ...] = (
@@ -154,10 +164,11 @@ def _system(recipe: Recipe, symbols: Sequence[str], valences: Mapping[str, float
         "degauss": recipe.degauss,
         **recipe.functional,
     }
-    if recipe.magnetic(symbols):
+    moments = recipe.starting_moments(symbols)
+    if moments:
         system["nspin"] = 2
         # pw.x takes it as a share of the valence electrons
-        system["starting_magnetization"] = {s: recipe.moments.get(s, OTHER_MOMENT) / valences[s] for s in sorted(set(symbols))}
+        system["starting_magnetization"] = {symbol: moment / valences[symbol] for symbol, moment in moments.items()}
     if not symmetry:
         system |= {"nosym": True, "noinv": True}
     return system

@@ -66,8 +66,14 @@ def test_iron_is_magnetic(pseudos):
     up, down = iron.atom_columns["dos"][0].astype(float).sum(1)
     below = recipe.energies <= 0
     assert (up - down)[below].sum() * recipe.spacing == pytest.approx(2.2, rel=0.15)
-    assert recipe.magnetic(["Si", "Fe"])
-    assert not recipe.magnetic(["Si"])
+
+
+def test_what_starts_magnetised():
+    recipe = Recipe()
+    assert recipe.starting_moments(["Fe", "Fe", "O"]) == {"Fe": 4.0, "O": 0.1}
+    assert recipe.starting_moments(["O", "O"]) == {"O": 1.0}  # a triplet
+    assert recipe.starting_moments(["Si", "O"]) == {} and not recipe.magnetic(["Si", "O"])
+    assert Recipe(moments={"Gd": 7.0}).starting_moments(["Gd", "Fe"]) == {"Fe": 0.1, "Gd": 7.0}
 
 
 def test_what_does_not_converge_is_tried_in_other_ways(pseudos, monkeypatch):
