@@ -6,21 +6,18 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
-from ase.data import reference_states
 
 from ...core.contacts import closest_contacts
 from ...core.crystals import CrystalSet
-from ...core.elements import SYMBOLS
+from ...core.errors import ContentError
+from ...core.ground_states import ground_state
 from ...core.thermo import elemental_references
-
-_SIMPLE = {"fcc", "bcc", "hcp", "diamond", "sc"}
 
 
 def reference_candidates(prototypes: Mapping[str, Iterable[Atoms]]) -> CrystalSet:
     """Return the structures among which each element's ground state is looked for, unrelaxed.
 
-    These are its prototypes, and the experimental lattice where ASE tabulates a simple one.
+    These are its prototypes, and the crystal in which it is found, where that is known (:mod:`...core.ground_states`).
 
     :param prototypes: structures of each element, by its symbol.
     :return: crystals of one element each.
@@ -30,10 +27,10 @@ def reference_candidates(prototypes: Mapping[str, Iterable[Atoms]]) -> CrystalSe
 
 
 def _experimental(symbol: str) -> list[Atoms]:
-    state = reference_states[SYMBOLS.index(symbol)]
-    if state is None or state.get("symmetry") not in _SIMPLE:
+    try:
+        return [ground_state(symbol)]
+    except ContentError:
         return []
-    return [bulk(symbol)]
 
 
 def reference_energies(relaxed: CrystalSet) -> dict[str, float]:
