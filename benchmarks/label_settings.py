@@ -34,8 +34,8 @@ from aiida_dosmatgen.engine.labelling.espresso import RunFailure, project, pw_te
 from aiida_dosmatgen.engine.labelling.label import symmetrised
 from aiida_dosmatgen.engine.labelling.pseudopotentials import Upf, read_folder
 
-DENSEST, FINEST = 0.125, 0.06
-BANDS = (0.35, 0.3, 0.25, 0.2, 0.15)
+DENSEST, FINEST = 0.14, 0.07
+BANDS = (0.35, 0.3, 0.25, 0.2)
 DENSITIES = (0.6, 0.5, 0.4, 0.3)
 CUTOFFS = (60.0, 66.0, 72.0, 80.0, 90.0)
 HIGHEST = 110.0
@@ -66,7 +66,12 @@ class Crystal:
         found: list[Bands] = []
 
         def work() -> None:
-            self._pw(bands_namelists(self.recipe, self.symbols, self.valences, count), mesh)
+            namelists = bands_namelists(self.recipe, self.symbols, self.valences, count)
+            try:
+                self._pw(namelists, mesh)
+            except RunFailure:
+                namelists["ELECTRONS"]["diago_david_ndim"] = 2  # pw.x 6.7 has a rare crash in larger spaces
+                self._pw(namelists, mesh)
             pw = read_pw(self.folder, self.lattice)
             projections = project(["projwfc.x"], self.folder, len(self.symbols), pw.eigenvalues.shape, SECONDS)
             found.append(Bands(pw.eigenvalues, projections.values, pw.weights, self.electrons, pw.kpoints, mesh))

@@ -20,7 +20,7 @@ from .espresso import NotConverged, RunFailure, project, pw_text, read_pw, run
 from .pseudopotentials import Upf
 
 _ALMOST_SYMMETRIC = ("d_matrix", "not orthogonal operation")  # what projwfc.x and pw.x say of cells that are off by 1e-7
-_BANDS_LEFT = "bands are not converged"
+_TRY_ANOTHER_SOLVER = ("bands are not converged", "crashed with signal")  # pw.x 6.7 has a rare crash in Davidson's scheme
 _ATTEMPTS = 3  # with more bands each time
 _SYMPREC = 1e-3  # Å, within which a crystal is made symmetric before it is computed
 
@@ -149,7 +149,7 @@ class _Steps:
                 run(self.pw, self._text(namelists, mesh), self.folder, self.seconds)
                 return
             except RunFailure as exception:
-                if _BANDS_LEFT not in str(exception) or solver == "cg":
+                if solver == "cg" or not any(words in str(exception) for words in _TRY_ANOTHER_SOLVER):
                     raise
 
     def _text(self, namelists: Mapping[str, Mapping], mesh: Sequence[int]) -> str:
