@@ -24,6 +24,7 @@ _JOBS = {
     "predict": "predict the density of states and formation energy of crystals",
     "train": "train a denoiser, a predictor or a force field",
     "pseudolabel": "predict the densities of states of many new crystals, to train a denoiser on",
+    "crystals": "make the crystals of a data set, in the order in which to label them",
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
 }
 

@@ -10,6 +10,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ..errors import ContentError
 from ..strict import explain
 from .base import Job, Runtime, Written
+from .crystals import CrystalsJob
 from .label import LabelJob, LabelSettings, Splits
 from .predict import PredictJob
 from .pseudolabel import PseudolabelJob
@@ -21,6 +22,7 @@ from .train import Architecture, TrainJob, TrainParameters
 __all__ = [
     "AnyJob",
     "Architecture",
+    "CrystalsJob",
     "ForceField",
     "Job",
     "LabelJob",
@@ -44,7 +46,8 @@ __all__ = [
 ]
 
 AnyJob = Annotated[
-    SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | LabelJob | PseudolabelJob, Field(discriminator="kind")
+    SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | CrystalsJob | LabelJob | PseudolabelJob,
+    Field(discriminator="kind"),
 ]
 
 

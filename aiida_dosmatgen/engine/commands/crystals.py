@@ -1,0 +1,55 @@
+"""``dosmatgen crystals``: the crystals of a data set, in the order in which to label them."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from ...core.crystals import CrystalSet
+from ...core.elements import SYMBOLS
+from ...core.errors import ContentError
+from ...core.job import CrystalsJob, Results
+from ..labelling.order import balanced, relative_cost
+from ..labelling.pseudopotentials import read_folder
+from ..labelling.sources import distorted, elements, outside, real_crystals, substituted
+from . import Clock, results
+
+
+def restart_files(job: CrystalsJob) -> list[str]:
+    """Name nothing: it takes minutes."""
+    return []
+
+
+def run(job: CrystalsJob, folder: Path) -> Results:
+    """Make the crystals of a job.
+
+    :raises ContentError: if a file cannot be read, or nothing is left.
+    """
+    clock = Clock(job.runtime.max_seconds)
+    pseudos = read_folder(folder / job.pseudo_directory)
+    symbols = [symbol for symbol in SYMBOLS if symbol in pseudos]
+    reserved = set() if job.reserved is None else set((folder / job.reserved).read_text(encoding="utf-8").split())
+
+    def kept(crystals):
+        return list(outside(crystals, reserved, set(symbols), job.max_atoms))
+
+    made = [crystal for name in job.structures for crystal in kept(real_crystals(folder / name))]
+    if job.ground_states:
+        made += kept(elements(symbols))
+    if job.substituted:
+        made += kept(substituted(symbols, job.substituted, job.max_atoms, job.seed))
+    made += kept(distorted(made, job.distorted, job.seed))
+    if not made:
+        raise ContentError("there are no crystals; give structures, ground_states or substituted")
+    crystals = CrystalSet.concatenate(made)
+    costs = []
+    for crystal in crystals:
+        atoms = [SYMBOLS[z] for z in crystal.numbers]
+        mesh = job.recipe.bands_mesh(crystal.lattices[0], len(atoms))
+        valence = sum(pseudos[symbol].valence for symbol in atoms)
+        costs.append(relative_cost(crystal, valence, mesh, job.recipe.magnetic(atoms)))
+    crystals = crystals[balanced(crystals, np.array(costs))]
+    crystals.save(folder / job.output)
+    kinds = Counter(crystals.crystal_columns["kind"].tolist())
+    details = {"kinds": kinds, "elements": len(set(crystals.numbers.tolist())), "reserved_systems": len(reserved)}
+    return results(job, folder, clock, output=job.output, done=len(crystals), of=len(crystals), details=details)
