@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ..constraints.constraints import Symbols
 from ..dft.recipe import Recipe
 from .base import Job, Written
 
@@ -15,6 +16,7 @@ class CrystalsJob(Job):
 
     :param structures: extxyz files, gzipped or not, whose frames name their ``source`` and ``id``.
     :param pseudo_directory: a folder of pseudopotentials; crystals of other elements are left out.
+    :param elements: chemical symbols; crystals with others are left out. None: those that have a pseudopotential.
     :param reserved: a text file of chemical systems, such as ``Ga-N``, that are left out by whatever way a crystal comes.
     :param recipe: by which they are going to be labelled; its meshes tell what they cost.
     :param ground_states: whether the ground states of the elements are among them.
@@ -25,6 +27,7 @@ class CrystalsJob(Job):
     kind: Literal["crystals"] = "crystals"
     structures: list[str] = []
     pseudo_directory: str
+    elements: Symbols | None = None
     reserved: str | None = None
     recipe: Recipe = Recipe()
     ground_states: bool = True

@@ -1,6 +1,7 @@
 """``dosmatgen crystals``: the crystals of a data set, in the order in which to label them."""
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,10 @@ def run(job: CrystalsJob, folder: Path) -> Results:
     """
     clock = Clock(job.runtime.max_seconds)
     pseudos = read_folder(folder / job.pseudo_directory)
-    symbols = [symbol for symbol in SYMBOLS if symbol in pseudos]
+    symbols = [symbol for symbol in SYMBOLS if symbol in pseudos and symbol in (job.elements or pseudos)]
     reserved = set() if job.reserved is None else set((folder / job.reserved).read_text(encoding="utf-8").split())
 
-    def kept(crystals):
+    def kept(crystals: Iterable[CrystalSet]) -> list[CrystalSet]:
         return list(outside(crystals, reserved, set(symbols), job.max_atoms))
 
     made = [crystal for name in job.structures for crystal in kept(real_crystals(folder / name))]
