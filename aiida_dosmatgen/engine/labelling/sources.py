@@ -23,6 +23,7 @@ from ...core.ground_states import ground_state
 from .distortions import distort_within_subgroup
 from .espresso import RunFailure
 from .label import symmetrised
+from .shards import names_of
 
 VOLUMES = (0.9, 1.15)
 """Range of the volumes of scaled crystals, relative to the ones they were made from."""
@@ -105,13 +106,14 @@ def substituted(symbols: Sequence[str], count: int, max_atoms: int, seed: int) -
 def distorted(crystals: Iterable[CrystalSet], share: float, seed: int) -> Iterator[CrystalSet]:
     """Return a share of the crystals out of equilibrium: half of them scaled, half displaced and strained.
 
-    What becomes of a crystal depends on the seed and its name alone. A subgroup of its symmetry is kept, which saves k-points.
+    What becomes of a crystal depends on the seed, its name and its structure alone: not every source has ids.
+    A subgroup of its symmetry is kept, which saves k-points.
 
     :param share: from 0 to 1.
     """
     for crystal in crystals:
         source, entry = (str(crystal.crystal_columns[name][0]) for name in ("source", "id"))
-        rng = np.random.default_rng([seed, zlib.crc32(f"{source}:{entry}".encode())])
+        rng = np.random.default_rng([seed, zlib.crc32(names_of(crystal)[0].encode())])
         if rng.random() >= share:
             continue
         atoms = crystal.to_ase()[0]

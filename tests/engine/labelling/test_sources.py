@@ -92,6 +92,13 @@ def test_distortions_depend_on_the_seed_and_the_name_alone():
     assert list(distorted(known_crystals, 0.0, seed=5)) == []
 
 
+def test_half_of_the_distorted_are_scaled_even_if_the_source_has_no_ids():
+    cells = [known(bulk("Si", a=a), "tabulated") for a in np.linspace(5, 6, 40)]
+    crystals = [CrystalSet.from_ase([atoms]).with_columns(crystal={"source": ["here"], "id": ["here"]}) for atoms in cells]
+    kinds = [str(crystal.crystal_columns["kind"][0]) for crystal in distorted(crystals, 0.5, seed=0)]
+    assert 10 < len(kinds) < 30 and 4 < kinds.count("scaled") < len(kinds) - 4
+
+
 def test_a_crystal_without_an_origin_is_refused(tmp_path):
     write(tmp_path / "frames.extxyz", [known(bulk("Si"), "1"), Atoms("Si", cell=[3, 3, 3], pbc=True)], format="extxyz")
     with pytest.raises(ContentError, match="frame 1: it has no 'source'"):
