@@ -1,0 +1,234 @@
+"""What the heading of a column means: energies, spins, orbitals, sites, integrals; and what lines above a table say."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Literal
+
+from ..elements import ATOMIC_NUMBERS
+
+Role = Literal["energy", "index", "total", "curve", "integrated", "unknown"]
+
+UNITS = {"ev": 1.0, "mev": 1e-3, "hartree": 27.211386245988, "rydberg": 13.605693122994}
+"""Energies in eV."""
+
+_UNIT_NAMES = {
+    "ev": "ev",
+    "mev": "mev",
+    "ha": "hartree",
+    "hartree": "hartree",
+    "hartrees": "hartree",
+    "eh": "hartree",
+    "a.u.": "hartree",
+    "au": "hartree",
+    "ry": "rydberg",
+    "ryd": "rydberg",
+    "rydberg": "rydberg",
+}
+_UNIT_WORDS = {"ev", "mev", "ha", "hartree", "ry", "cell", "arb", "states", "state"}
+_OTHER_UNITS = {"arb. units", "arb.u.", "arbitrary units", "1/cm", "cm-1", "k", "j", "kj/mol", "kcal/mol"}
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
+_FERMI_WORD = r"(?:\be_?\{?f(?:ermi)?\}?\b|\bfermi(?:[ _-]?(?:energy|level))?\b|\bef\b)"
+_FERMI = re.compile(
+    rf"{_FERMI_WORD}\s*(?:\([^)]*\)|\[[^\]]*\])?\s*(?:[:=]|\bis\b|\bat\b)?\s*({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
+)
+_TO = r"(?:relative|reference|referenced|shifted|aligned|w\.?r\.?t\.?|zero)\b.{0,40}?"
+_AT_FERMI = re.compile(
+    rf"fermi\b[^.;]{{0,40}}?\b(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)|{_TO}(?:fermi|chemical potential|\be_?f\b)"
+    r"|\be(?:nergy)?\s*-\s*e_?\{?f",
+    re.IGNORECASE,
+)
+_AT_VBM = re.compile(
+    rf"{_TO}(?:vbm|valence band maximum|highest occupied|homo)"
+    r"|(?:vbm|valence band maximum|highest occupied (?:level|state))\b.{0,20}?\b(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)"
+    r"|\be(?:nergy)?\s*-\s*e_?\{?(?:vbm|v\b|homo)",
+    re.IGNORECASE,
+)
+_SIGMA = re.compile(
+    rf"\b(sigma|σ|broadening|smearing|degauss|fwhm)\b[^\d.+-]{{0,30}}?({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
+)
+_ATOMS = re.compile(r"\b(?:n_?atoms|nat|number of atoms|atoms in (?:the )?cell)\s*[:=]\s*(\d+)", re.IGNORECASE)
+
+_UP = r"(?:spin[ _-]?)?(?:up|alpha|majority|maj)|spin[ _-]?1|↑|\u25b2"
+_DOWN = r"(?:spin[ _-]?)?(?:down|dn|dw|dwn|beta|minority|min)|spin[ _-]?2|↓|\u25bc"
+_ORBITALS = {
+    **{name: "s" for name in ("s", "l=0", "l0")},
+    **{name: "p" for name in ("p", "px", "py", "pz", "p_x", "p_y", "p_z", "l=1", "l1")},
+    **{
+        name: "d"
+        for name in ("d", "dxy", "dyz", "dz2", "dxz", "dx2", "dx2-y2", "dx2y2", "x2-y2", "d_xy", "d_yz", "d_z^2", "d_xz")
+    },
+    **{name: "d" for name in ("d_x^2-y^2", "dx^2-y^2", "dz^2", "d_z2", "d_x2-y2", "l=2", "l2", "eg", "t2g")},
+    **{name: "f" for name in ("f", "l=3", "l3", "f-3", "f-2", "f-1", "f0", "f1", "f2", "f3", "f_3", "f_2", "f_1")},
+    **{name: "f" for name in ("fxyz", "fxz2", "fyz2", "fz3", "fx3", "fy3x2", "fzx2", "fxx2", "fyx2", "f_xyz", "fy(3x2-y2)")},
+}
+_ENERGY = re.compile(r"(?:e|en|energy|energies|energie|énergie|energia|energía|ev|x|omega|ω|w|eigenvalue|band energy)")
+_INDEX = re.compile(r"|#|index|idx|no\.?|nr\.?|row|point|unnamed: 0|i")
+_INTEGRATED = re.compile(r"\bint\b|integr|\bidos|\bcumul|\bnos\b|\bintdos")
+_TOTAL = re.compile(
+    r"(?:t|total|tot|sum|all)?[ _.:-]*(?:l?dos|density[ _]of[ _]states|states|zustandsdichte|spectrum|intensity|value|y|pdos)?"
+    r"(?:\(e\))?|[gdn]\(e\)|tdos|densité d'états|total density"
+)
+_FILLER = re.compile(r"\b(?:p?dos|ldos|states?|density of states|orbitals?|channel|projected|partial|shell)\b", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """What a column holds.
+
+    :param role: ``curve`` is a part of the total: of a site, an orbital channel, or both.
+    :param site: a name of the site, None for the whole cell.
+    :param channel: s, p, d or f; None for all.
+    :param spin: 0 up, 1 down; None for both.
+    :param unit: of energies, a key of :data:`UNITS`; None if it is not said.
+    :param zero: what energies are relative to, if that is said.
+    :param per_atom: whether the unit of a density is per atom.
+    :param arbitrary: whether a density has arbitrary units, or is per something that is not the cell.
+    """
+
+    role: Role
+    site: str | None = None
+    channel: str | None = None
+    spin: int | None = None
+    unit: str | None = None
+    zero: Literal["fermi", "vbm"] | None = None
+    per_atom: bool = False
+    arbitrary: bool = False
+
+
+def understand(heading: str) -> Column:
+    """Return what a column with this heading holds; its role is ``unknown`` if that cannot be told."""
+    name, unit_text = _without_unit(heading.strip().strip("\"'$").strip())
+    lower = name.lower()
+    unit, per_atom, arbitrary = _unit(unit_text)
+    zero = _zero(lower)
+    bare = re.sub(r"\s*[-_]\s*e?_?\{?(?:fermi|ef|f|vbm|homo|v)\}?(?:ermi)?$", "", lower).strip() if zero else lower
+    if _ENERGY.fullmatch(bare) or (zero and _ENERGY.match(bare)):
+        own = "mev" if bare == "mev" else unit
+        return Column("energy", unit=own, zero=zero)
+    if _INDEX.fullmatch(lower):
+        return Column("index")
+    rest, spin = _without_spin(name)
+    if _INTEGRATED.search(lower):
+        return Column("integrated", spin=spin)
+    kind = Column("unknown", spin=spin, unit=unit, per_atom=per_atom, arbitrary=arbitrary)
+    if not rest.strip(" _.-:") or _TOTAL.fullmatch(rest.lower().strip(" _.-:")):
+        return dataclasses.replace(kind, role="total")
+    site, channel = _place(rest)
+    if site is None and channel is None:
+        return kind
+    return dataclasses.replace(kind, role="curve", site=site, channel=channel)
+
+
+def fermi_energy(notes: list[str]) -> tuple[float, str | None] | None:
+    """Return the Fermi energy that lines above a table state, and its unit; None if none does."""
+    for note in notes:
+        match = _FERMI.search(note)
+        if match:
+            return float(re.sub("[dD]", "e", match[1])), _UNIT_NAMES.get((match[2] or "").lower().rstrip(".,;"))
+    return None
+
+
+def zero_of_notes(notes: list[str]) -> Literal["fermi", "vbm"] | None:
+    """Return what the energies are relative to, if lines above a table say so."""
+    for note in notes:
+        if _AT_VBM.search(note):
+            return "vbm"
+        if _AT_FERMI.search(note):
+            return "fermi"
+    return None
+
+
+def sigma_of_notes(notes: list[str]) -> float | None:
+    """Return the standard deviation of a Gaussian broadening in eV, if lines above a table state one."""
+    for note in notes:
+        match = _SIGMA.search(note)
+        if match:
+            value = float(re.sub("[dD]", "e", match[2])) * UNITS[_UNIT_NAMES.get((match[3] or "ev").lower(), "ev")]
+            return value / 2.354820045 if match[1].lower() == "fwhm" else value
+    return None
+
+
+def atoms_of_notes(notes: list[str]) -> int | None:
+    """Return the number of atoms of the cell, if lines above a table state one."""
+    return next((int(match[1]) for note in notes if (match := _ATOMS.search(note)) and 0 < int(match[1]) < 100_000), None)
+
+
+# --- parts of a heading ---------------------------------------------------------------------------------------------------
+
+
+def _without_unit(name: str) -> tuple[str, str]:
+    """Split ``DOS (states/eV)`` into its name and unit; parentheses that are no unit stay."""
+    for match in re.finditer(r"[\[(]([^\[\]()]*)[\])]", name):
+        inside = match[1].strip().lower()
+        words = re.findall(r"[a-zа-я.]+", inside)
+        if inside in _UNIT_NAMES or inside in _OTHER_UNITS or _UNIT_WORDS.intersection(words):
+            return (name[: match.start()] + " " + name[match.end() :]).strip(), inside
+    tail = re.fullmatch(r"(.*?)[ _/]+(m?ev|ha|hartree|ry)", name, re.IGNORECASE)
+    return (tail[1], tail[2].lower()) if tail else (name, "")
+
+
+def _unit(text: str) -> tuple[str | None, bool, bool]:
+    """Return the unit of energy in a unit, whether it is per atom, and whether it is per something else, or arbitrary."""
+    if not text:
+        return None, False, False
+    unit = _UNIT_NAMES.get(text)
+    if unit is None:
+        for word in re.findall(r"[a-z.]+", re.sub(r"\^?-1", "", text)):
+            unit = unit or _UNIT_NAMES.get(word.strip("."))
+    per_atom = bool(re.search(r"atom|/at\b|site", text))
+    arbitrary = bool(re.search(r"arb|f\.?u\.?\b|formula|normali|volume|cm|å|nm|bohr|\bm\^?3", text)) and not per_atom
+    known = unit or ("unknown:" + text if not arbitrary and not re.search("state|electron|^1", text) else None)
+    return known, per_atom, arbitrary
+
+
+def _zero(name: str) -> Literal["fermi", "vbm"] | None:
+    if re.search(r"-\s*e?_?\{?(?:vbm|homo|v)\b", name):
+        return "vbm"
+    return "fermi" if re.search(r"-\s*(?:e_?\{?f|fermi|mu\b|μ)", name) else None
+
+
+def _without_spin(name: str) -> tuple[str, int | None]:
+    """Take a spin out of a name: ``DOS-up``, ``dosdw(E)``, ``spin down``, ``s(up)``, ``↑``."""
+    for spin, words in ((0, _UP), (1, _DOWN)):
+        rest, found = re.subn(
+            rf"(?:^|(?<=[\s_.:,(\[-]))[(\[]?(?:{words})[)\]]?(?=$|[\s_.:,)\]-])", "", name, count=1, flags=re.IGNORECASE
+        )
+        if not found:
+            rest, found = re.subn(
+                r"(?<=dos)(?:up|u)\b" if spin == 0 else r"(?<=dos)(?:dw|dn|down)\b", "", name, flags=re.IGNORECASE
+            )
+        if not found:
+            rest, found = re.subn("↑" if spin == 0 else "↓", "", name)
+        if found:
+            return re.sub(r"[(\[]\s*[)\]]", "", re.sub(r"\bspin\b", "", rest, flags=re.IGNORECASE)).strip(" _-.:,(["), spin
+    return name, None
+
+
+def _place(name: str) -> tuple[str | None, str | None]:
+    """Return the site and the channel of which a name without spin and unit is."""
+    text = _FILLER.sub(" ", re.sub(r"(?<=[a-zA-Z\d])_(?=[a-zA-Z])", " ", name)).strip(" _-.:,")
+    text = re.sub(r"\s+", " ", re.sub(r"\(e\)", "", text, flags=re.IGNORECASE)).strip()
+    for whole in (name.strip(), text, text.replace(" ", ""), text.replace(" ", "_")):
+        if whole.lower() in _ORBITALS and not (whole.isupper() and len(whole) == 1 and whole in ("S", "P", "F")):
+            return None, _ORBITALS[whole.lower()]
+    match = re.match(
+        r"(?:(?:site|atom|ion|kind|species)[\s_#:-]*(\d+|[A-Z][a-z]?\d*)|([A-Z][a-z]?)[\s_#-]*\(?(\d+(?![spdf\d]))?\)?)",
+        text,
+        re.IGNORECASE,
+    )
+    if not match:
+        return None, None
+    word, symbol, number = match.groups()
+    if symbol is not None:
+        symbol = symbol.capitalize() if len(symbol) == 2 or symbol.isupper() else symbol
+        if symbol not in ATOMIC_NUMBERS or ATOMIC_NUMBERS[symbol] == 0:
+            return None, None
+    site = word or f"{symbol}{number or ''}"
+    rest = text[match.end() :].strip(" _-.:,()[]")
+    rest = re.sub(r"^(?:site|atom)\s*\d*\s*", "", rest).strip(" _-.:,()[]") if symbol is not None else rest
+    if not rest or rest.lower() in ("tot", "total", "dos", "sum", "all"):
+        return site, None
+    rest = re.sub(r"^\d(?=[spdf])", "", rest)  # the shell of 3d
+    return (site, _ORBITALS[rest.lower()]) if rest.lower() in _ORBITALS else (None, None)

@@ -1,0 +1,92 @@
+"""Read a file of curves, whatever it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import ContentError
+from . import espresso, records, text, vasp
+from .content import read_bytes, text_of, unpacked
+from .found import Found, ReadCurves, curves_from
+
+Reader = Callable[[str, str], Found]
+
+_READERS: tuple[tuple[str, Callable[[str, str], bool], Reader], ...] = (
+    ("JSON of targets, pymatgen, emmet, JARVIS", records.is_record, records.read_record),
+    ("vasprun.xml", vasp.is_vasprun, vasp.read_vasprun),
+    ("XML or HTML of another kind", lambda content, name: content.lstrip().startswith("<"), vasp.refuse_xml),
+    ("DOSCAR of VASP or LOBSTER", vasp.is_doscar, vasp.read_doscar),
+    ("projwfc.x", espresso.is_projwfc, espresso.read_projwfc),
+    ("text in columns", lambda content, name: True, text.read_text),
+)
+"""What can be read, how it is known by its content, and what reads it; the first that knows a file takes it."""
+
+
+def read_curves(path: str | Path, *, zero: float | None = None, sigma: float | None = None) -> ReadCurves:
+    """Read densities of states from a file, or from a folder of VASP or projwfc.x.
+
+    :param path: of any kind in the table above, packed by gzip, bzip2 or xz or not.
+    :param zero: the energy in eV, as in the file, that becomes zero; by default the valence band maximum or Fermi energy that
+        the file tells.
+    :param sigma: broadening in eV, if the file does not state it.
+    :raises ContentError: one line, if the file cannot be read.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return _read_folder(path, zero, sigma)
+    beside = espresso.set_of(path)
+    if beside is not None:
+        return curves_from(espresso.read_set(beside), path.name, zero, sigma)
+    content = read_bytes(path)
+    _refuse_other_kinds(content, path.name)
+    return read_content(content, path.name, zero=zero, sigma=sigma)
+
+
+def read_content(
+    content: str | bytes, name: str = "the file", *, zero: float | None = None, sigma: float | None = None
+) -> ReadCurves:
+    """Read densities of states from the content of a file.
+
+    :param name: of the file, for messages.
+    :raises ContentError: as :func:`read_curves`.
+    """
+    if isinstance(content, bytes):
+        content = text_of(unpacked(content, name), name)
+    plain = re.sub(r"\.(?:gz|bz2|xz)$", "", name)
+    for _, knows, reader in _READERS:
+        if knows(content, plain):
+            return curves_from(reader(content, plain), name, zero, sigma)
+    raise AssertionError("the last reader takes everything")
+
+
+def _read_folder(folder: Path, zero: float | None, sigma: float | None) -> ReadCurves:
+    for pattern in ("vasprun.xml*", "DOSCAR.lobster*", "DOSCAR*"):
+        files = sorted(folder.glob(pattern))
+        if files:
+            return read_curves(files[0], zero=zero, sigma=sigma)
+    sets = espresso.sets_in(folder)
+    if len(sets) == 1:
+        return curves_from(espresso.read_set(sets[0]), folder.name, zero, sigma)
+    if sets:
+        names = ", ".join(Path(s).name for s in sets[:3])
+        raise ContentError(f"{folder} holds files of several runs of projwfc.x ({names}); give the .pdos_tot of one")
+    raise ContentError(f"{folder} is a folder without vasprun.xml, DOSCAR or *.pdos_atm# files; give a file of curves")
+
+
+def _refuse_other_kinds(content: bytes, name: str) -> None:
+    kinds = {
+        b"PK\x03\x04": "an archive (npz, xlsx, zip or a torch file)",
+        b"\x89HDF": "an HDF5 file",
+        b"PAR1": "a parquet file",
+        b"%PDF": "a PDF",
+        b"\x89PNG": "a picture",
+        b"\xff\xd8\xff": "a picture",
+        b"\x80": "a pickle, which could run code",
+        b"\x93NUMPY": "a numpy array without energies",
+        b"\xd0\xcf\x11\xe0": "a workbook",
+    }
+    for start, what in kinds.items():
+        if content.startswith(start) and not content.startswith(b"\xff\xfe"):
+            raise ContentError(f"{name} is {what}; give the curve as text: energies, and the density of states, in columns")

@@ -1,0 +1,204 @@
+"""A table of numbers in any dialect: separators, decimal commas, comments, headings."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+
+import numpy as np
+
+from ..errors import ContentError
+
+_NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdDqQ][-+]?\d+)?|(?:\d+\.\d*|\.\d+)[-+]\d{3})")
+_NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)|\*{2,}", re.IGNORECASE)
+_COMMENT = re.compile(r"^\s*(?:[#%!@;*]|//)+")
+_REMARK = re.compile(r"\s[#!%].*$")
+_UNIT = re.compile(r"[\[(][^\])]*[\])]")
+_ENERGY_FIRST = re.compile(
+    r"^\s*((?:e|en|energy|energies|energie)(?:\s*-\s*e\S*)?(?:\s*[\[(][^\])]*[\])])?)[\s,;]+", re.IGNORECASE
+)
+_MOST_ROWS = 1_000_000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Table:
+    """Numbers in columns, and what stood above them.
+
+    :param values: shape (n_rows, n_columns).
+    :param lines: number of the line of each row, from 1.
+    :param headings: what a line above calls the columns, in words; None if none of the lines does.
+    :param heading: that line, or the last one that looks like a heading; empty if there is none.
+    :param notes: all lines that are no rows, comment signs removed.
+    """
+
+    values: np.ndarray
+    lines: list[int]
+    headings: list[str] | None
+    heading: str
+    notes: list[str]
+
+
+def read_table(text: str, name: str) -> Table:
+    """Read the one table of a text.
+
+    Columns are separated by commas, semicolons, tabs, bars or spaces; numbers have points or commas, and exponents of C or
+    Fortran. Lines that begin with ``# % ! @ ; * //`` are comments. Lines of words above the numbers are headings.
+
+    :param name: of the file, for errors.
+    :raises ContentError: naming the line.
+    """
+    rows: list[list[float]] = []
+    lines: list[int] = []
+    above: list[tuple[str, str]] = []  # headings and comments: the text, and how its line is separated
+    notes: list[str] = []
+    dialect: tuple[str, bool] | None = None
+    ended = False
+    for number, line in enumerate(text.splitlines(), 1):
+        comment = _COMMENT.match(line)
+        bare = (line[comment.end() :] if comment else line).strip()
+        if line.strip() == "&":  # the end of a set of xmgrace
+            ended = True
+            continue
+        if comment or not bare:
+            if bare:
+                notes.append(bare)
+                if not rows:
+                    above.append((bare, ""))
+            continue
+        bare = _REMARK.sub("", bare).strip()
+        own = _dialect(bare)
+        cells = _cells(bare, *(dialect or own))
+        if dialect is not None and not _all_numbers(cells) and _all_numbers(_cells(bare, *own)):
+            cells = _cells(bare, *own)  # whole numbers, say, among others with a decimal comma
+        if not _all_numbers(cells):
+            if not rows and not _begins_like_numbers(cells):
+                above.append((bare, own[0]))
+                notes.append(bare)
+                continue
+            raise ContentError(f"{name}, line {number}: {_what_is_wrong(cells)}")
+        if ended:
+            raise ContentError(f"{name}, line {number}: a second set of curves begins; give a file with one table")
+        if rows and len(cells) != len(rows[0]):
+            raise ContentError(f"{name}, line {number}: {len(cells)} columns, but {len(rows[0])} in line {lines[0]}")
+        if len(rows) >= _MOST_ROWS:
+            raise ContentError(f"{name} has more than {_MOST_ROWS} rows; thin it out")
+        dialect = dialect or own
+        rows.append([_number(cell) for cell in cells])
+        lines.append(number)
+    if len(rows) < 2 or len(rows[0]) < 2:
+        raise ContentError(
+            f"{name} has no table of numbers (two columns and two lines or more): "
+            "energies in the first column, densities of states in the others"
+        )
+    headings, heading = _headings(above, len(rows[0]))
+    return Table(np.array(rows), lines, headings, heading, notes)
+
+
+# --- cells and numbers ----------------------------------------------------------------------------------------------------
+
+
+def _dialect(line: str) -> tuple[str, bool]:
+    """Return the separator of a line, a blank for any white space, and whether commas are decimal."""
+    for separator in ("\t", ";", "|"):
+        if separator in line:
+            return separator, "," in line and not re.search(r"\d\.\d", line)
+    if "," not in line:
+        return " ", False
+    words = line.split()
+    if len(words) > 1 and all(re.fullmatch(r"[-+]?\d+(?:,\d+)?(?:[eEdD][-+]?\d+)?", word) for word in words):
+        return " ", True  # numbers such as -10,5 between blanks
+    return ",", False
+
+
+def _cells(line: str, separator: str, decimal_comma: bool) -> list[str]:
+    if separator == " ":
+        cells = line.split()
+    elif '"' in line:
+        cells = _quoted(line, separator)
+    else:
+        cells = [cell.strip() for cell in line.split(separator)]
+    if len(cells) > 1 and not cells[-1]:
+        cells.pop()  # a separator at the end of a line
+    if len(cells) > 1 and separator in "|\t" and not cells[0]:
+        cells.pop(0)
+    quoted = '"' in line and any(re.fullmatch(r"[-+]?\d+,\d+", cell) for cell in cells)
+    return [cell.replace(",", ".") for cell in cells] if decimal_comma or quoted else cells
+
+
+def _all_numbers(cells: list[str]) -> bool:
+    return bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
+
+
+def _number(cell: str) -> float:
+    text = re.sub(r"[dDqQ]", "e", cell)
+    fused = re.fullmatch(r"([-+]?[\d.]+)([-+]\d{3})", text)  # Fortran leaves the letter out where three digits follow
+    return float(f"{fused[1]}e{fused[2]}" if fused else text)
+
+
+def _begins_like_numbers(cells: list[str]) -> bool:
+    """Say whether a line above the first row is a row that was not understood, rather than a heading."""
+    return bool(re.fullmatch(r"[-+.]?\d[\d.,]*(?:[eEdD][-+]?\d+)?.*", cells[0])) and not re.search("[a-zA-Z]{2}", cells[0])
+
+
+def _what_is_wrong(cells: list[str]) -> str:
+    bad = next(cell for cell in cells if not _NUMBER.fullmatch(cell))
+    if not bad:
+        return "an empty cell; write a number in each"
+    if _NOT_FINITE.fullmatch(bad):
+        return f"{bad!r} is no finite number; write a number, or leave the line out"
+    if len(re.findall(r"[-+]?\d*\.\d+", bad)) > 1:
+        return f"{bad!r} are numbers that run into each other; put blanks between them"
+    return f"{bad[:40]!r} is no number; mark comments with #"
+
+
+# --- headings -------------------------------------------------------------------------------------------------------------
+
+
+def _headings(above: list[tuple[str, str]], n: int) -> tuple[list[str] | None, str]:
+    """Return the names of the columns, and the line that they are from: the last line above that has as many."""
+    for place in range(len(above) - 1, -1, -1):
+        line, separator = above[place]
+        cells = _split(line, separator, n)
+        if cells is None or not any(re.search(r"[^\W\d_]", cell) for cell in cells):
+            continue
+        if place and all(re.fullmatch(r"[\[(]?[\w/.^\-* ]*(?:eV|Ha|Ry|Hartree)[\w/.^\-* ]*[\])]?", cell) for cell in cells):
+            names = _split(*above[place - 1], n)
+            if names is not None:  # a line of units below the names
+                return [f"{a} ({b.strip('[]()')})" for a, b in zip(names, cells, strict=True)], above[place - 1][0]
+        return cells, line
+    words = [
+        line for line, separator in above if separator or re.match(r"(?:e|en|energy|energies|energie)\b", line, re.IGNORECASE)
+    ]
+    return None, words[-1] if words else ""
+
+
+def _split(line: str, separator: str, n: int) -> list[str] | None:
+    """Split a heading into the names of ``n`` columns, None if it cannot be."""
+    line = re.sub(r"[,;]?\s*\be_?f(?:ermi)?\w*\s*[:=]\s*[-+\d.eEdD]+\s*(?:eV|Ha|Ry)?\s*$", "", line, flags=re.IGNORECASE)
+    if separator and separator != " ":
+        tries = [_cells_of_heading(line, separator)]
+    else:
+        joined = re.sub(r"\s+(?=[\[(])", "", line)
+        joined = _UNIT.sub(lambda unit: unit[0].replace(" ", ""), joined)
+        joined = re.sub(r"(?<=\w)\s*-\s*(?=[eE]_?[fF])", "-", joined)
+        tries = [_cells_of_heading(line, mark) for mark in (",", "\t", ";", "|") if mark in line]
+        tries += [re.split(r"\s{2,}", line.strip()), joined.split(), joined.replace(",", " ").split()]
+        first = _ENERGY_FIRST.match(line)
+        if first:
+            rest = line[first.end() :].strip()
+            for part in (rest.split(","), re.split(r"\s{2,}", rest), [rest]):
+                tries.append([first[1], *(cell.strip() for cell in part)])
+    return next((cells for cells in tries if len(cells) == n), None)
+
+
+def _cells_of_heading(line: str, separator: str) -> list[str]:
+    cells = _quoted(line, separator)
+    return cells[:-1] if len(cells) > 1 and not cells[-1] and not line.rstrip().endswith('""') else cells
+
+
+def _quoted(line: str, separator: str) -> list[str]:
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator, skipinitialspace=True))]
+    except (csv.Error, StopIteration):  # a cell of a hundred thousand letters
+        return line.split(separator)

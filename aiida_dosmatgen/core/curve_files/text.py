@@ -1,0 +1,281 @@
+"""Curves from a table of numbers, by what its headings mean: CSV files and the text of many codes."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from ..dft.bands import CHANNELS
+from ..elements import ATOMIC_NUMBERS
+from ..errors import ContentError
+from .found import Found
+from .headings import (
+    UNITS,
+    Column,
+    atoms_of_notes,
+    fermi_energy,
+    sigma_of_notes,
+    understand,
+    zero_of_notes,
+)
+from .table import Table, read_table
+
+_HELP = (
+    "call columns energy (E-E_F, if relative to the Fermi energy), total, spin up, spin down, integrated, s, p, d, f, "
+    "or sites Si1, Si2, Si1_p; or leave it out"
+)
+_LEVELS = re.compile(r"\boccupation\b", re.IGNORECASE)
+
+
+def read_text(text: str, name: str) -> Found:
+    """Return what a text of columns holds.
+
+    :raises ContentError: naming the line or the column that cannot be understood.
+    """
+    table = read_table(text, name)
+    if any(_LEVELS.search(note) and re.search("eigenvalue|MO", note) for note in table.notes):
+        raise ContentError(f"{name} is a list of levels with occupations, not a density of states; broaden it first")
+    if table.headings is None and table.heading and table.values.shape[1] > 2:
+        raise ContentError(
+            f"{name}: the heading {table.heading[:80]!r} does not name {table.values.shape[1]} columns; write a name for each"
+        )
+    if table.headings is None:
+        return _without_headings(table, name)
+    columns = [understand(heading) for heading in table.headings]
+    return _with_headings(table, columns, table.headings, name)
+
+
+# --- with headings --------------------------------------------------------------------------------------------------------
+
+
+def _with_headings(table: Table, columns: list[Column], headings: list[str], name: str) -> Found:
+    columns = _unmistaken(columns, headings)
+    place = next((i for i, column in enumerate(columns) if column.role == "energy"), None)
+    if place is None:  # the first that is no index
+        place = next((i for i, column in enumerate(columns) if column.role != "index"), 0)
+        if columns[place].role not in ("unknown", "total") or columns[place].spin is not None:
+            raise ContentError(f"{name}: no column is called energy; the first is {headings[place]!r}; {_HELP}")
+        if len(columns) > 2 and columns[place].role == "unknown":
+            raise ContentError(f"{name}: the column {headings[place]!r} cannot be understood; {_HELP}")
+    energy = columns[place]
+    rest = [i for i, column in enumerate(columns) if i != place and column.role not in ("index", "integrated")]
+    if not rest:
+        raise ContentError(f"{name} has no density of states besides {', '.join(h for h in headings if h)}; {_HELP}")
+    if len(rest) == 1 and columns[rest[0]].role == "unknown":  # the one curve that there is, whatever it is called
+        columns[rest[0]] = Column("total", spin=columns[rest[0]].spin, unit=columns[rest[0]].unit)
+    for i in rest:
+        unit = columns[i].unit
+        if columns[i].role in ("unknown", "energy") or (unit is not None and unit not in UNITS):
+            what = "is in a unit that is not known" if unit is not None and unit not in UNITS else "cannot be understood"
+            raise ContentError(f"{name}: the column {headings[i]!r} {what}; {_HELP}")
+    _check_spins(columns, headings, rest, name)
+    factor = _unit_of_energy(energy, headings[place], table, name)
+    per_unit = {i: UNITS.get(columns[i].unit or "", factor) for i in rest}  # of densities
+    values = {i: table.values[:, i] / per_unit[i] for i in rest}
+    for i in rest:
+        if columns[i].spin == 1 and values[i].max() <= 0:
+            values[i] = -values[i]
+    found = Found(
+        "table",
+        table.values[:, place] * factor,
+        zero=energy.zero or zero_of_notes(table.notes),
+        per_atom=any(columns[i].per_atom for i in rest),
+        scaled=all(columns[i].unit for i in rest) and not any(columns[i].arbitrary for i in rest),
+    )
+    if any(columns[i].arbitrary for i in rest):
+        found.notes.append("in units that are not states/eV of the cell")
+    elif factor != 1.0:
+        found.notes.append(f"energies converted from {energy.unit or 'the unit of the heading'}")
+    _set_fermi(found, table, factor)
+    totals = {columns[i].spin: i for i in rest if columns[i].role == "total"}
+    parts = [i for i in rest if columns[i].role == "curve"]
+    _check_doubles(columns, headings, rest, name)
+    left_out = [headings[i] for i, column in enumerate(columns) if column.role == "integrated"]
+    if left_out:
+        found.notes.append(f"{', '.join(left_out)} left out")
+        integrated = [table.values[:, i] for i, column in enumerate(columns) if column.role == "integrated"]
+        if len(integrated) == 1 or any(column.spin is not None for column in columns if column.role == "integrated"):
+            found.integrated = np.abs(integrated).sum(0)
+    n_spins = 2 if any(columns[i].spin is not None for i in rest) else 1
+    if totals:
+        if {0, 1} <= totals.keys():
+            found.total = np.stack([values[totals[0]], values[totals[1]]])
+        else:
+            found.total = values[totals[None]][None]
+    if parts:
+        _set_parts(found, columns, values, parts, n_spins if {columns[i].spin for i in parts} != {None} else 1)
+        if found.total is not None and len(found.total) != found.parts.shape[1]:  # type: ignore[union-attr]
+            if len(found.total) == 1:
+                share = found.parts.sum((0, 2))  # type: ignore[union-attr]
+                found.total = found.total * np.where(share.sum(0) > 0, share / np.maximum(share.sum(0), 1e-300), 0.5)
+            else:
+                found.total = found.total.sum(0, keepdims=True)
+    return found
+
+
+def _unmistaken(columns: list[Column], headings: list[str]) -> list[Column]:
+    """Take S, P, F beside D, or after one another, for orbitals and not for elements."""
+    letters = [h.strip() for h, c in zip(headings, columns, strict=True) if c.role == "curve"]
+    if (
+        letters[:1] == ["S"]
+        and letters[:2] in (["S", "P"], ["S"])
+        and set(letters) <= {"S", "P", "D", "F"}
+        and len(letters) > 1
+    ):
+        return [
+            Column("curve", channel=h.strip().lower(), spin=c.spin, unit=c.unit) if c.role == "curve" else c
+            for h, c in zip(headings, columns, strict=True)
+        ]
+    return columns
+
+
+def _check_spins(columns: list[Column], headings: list[str], rest: list[int], name: str) -> None:
+    keys: dict[tuple, set] = {}
+    for i in rest:
+        keys.setdefault((columns[i].role, columns[i].site), set()).add(columns[i].spin)
+    for i in rest:
+        spins = keys[columns[i].role, columns[i].site]
+        if columns[i].spin is not None and not {0, 1} <= spins:
+            other = "down" if columns[i].spin == 0 else "up"
+            raise ContentError(
+                f"{name}: the column {headings[i]!r} is of one spin, and there is none of spin {other}; give both, or their sum"
+            )
+
+
+def _check_doubles(columns: list[Column], headings: list[str], rest: list[int], name: str) -> None:
+    seen: dict[tuple, int] = {}
+    for i in rest:
+        column = columns[i]
+        key = (column.role, column.site, column.spin)
+        if column.role == "total" and key in seen:
+            raise ContentError(
+                f"{name}: the columns {headings[seen[key]]!r} and {headings[i]!r} both seem to be the total; {_HELP}"
+            )
+        seen[key] = i
+
+
+def _set_parts(found: Found, columns: list[Column], values: dict[int, np.ndarray], parts: list[int], n_spins: int) -> None:
+    sites: list[str | None] = []
+    own: dict[int, int] = {}
+    count: dict[tuple, int] = {}
+    for i in parts:  # columns of one name are of different sites, unless they are orbitals, which add up
+        column = columns[i]
+        name = column.site
+        if column.site is not None and column.channel is None:
+            key = (column.site, column.spin)
+            count[key] = count.get(key, 0) + 1
+            name = column.site if count[key] == 1 else f"{column.site}.{count[key]}"
+        if name not in sites:
+            sites.append(name)
+        own[i] = sites.index(name)
+    whole = sites == [None]
+    if not whole and None in sites:
+        own = {i: place - (place > sites.index(None)) for i, place in own.items() if sites[place] is not None}
+        sites.remove(None)
+        found.notes.append("orbitals of the whole cell left out, sites kept")
+    channels = CHANNELS if any(columns[i].channel for i in own) else ("all",)
+    array = np.zeros((len(sites), n_spins, len(channels), found.energies.size))
+    all_of: dict[int, np.ndarray] = {}
+    for i, site in own.items():
+        column = columns[i]
+        spins = [column.spin or 0] if column.spin is not None or n_spins == 1 else [0, 1]
+        if channels != ("all",) and column.channel is None:
+            all_of.setdefault(site, np.zeros((n_spins, found.energies.size)))[spins] += values[i] / len(spins)
+            continue
+        array[site, spins, channels.index(column.channel or "all")] += values[i] / len(spins)
+    for site, curve in all_of.items():  # a site that has its orbitals and their sum
+        held = array[site].sum(1)
+        share = np.where(held[:, None] > 0, array[site] / np.maximum(held[:, None], 1e-300), 1 / len(channels))
+        array[site] = share * curve[:, None]
+    found.parts, found.channels, found.resolved = array, channels, not whole
+    symbols = [re.sub(r"[\d.]+$", "", site or "") for site in sites]
+    if not whole and all(symbol in ATOMIC_NUMBERS for symbol in symbols):
+        found.elements = tuple(symbols)
+
+
+# --- without headings -----------------------------------------------------------------------------------------------------
+
+
+def _without_headings(table: Table, name: str) -> Found:
+    values = table.values
+    notes = []
+    lower = name.lower()
+    if values.shape[1] > 2 and _is_index(values[:, 0]) and _is_energy(values[:, 1]):
+        values = values[:, 1:]
+        notes.append("a first column of line numbers left out")
+    unit, factor = "eV", 1.0
+    match = next((m for note in table.notes if (m := re.search(r"energ\w*[^a-z]{0,4}\b(meV|Ha|Hartree|Ry)\b", note))), None)
+    if match:
+        unit = match[1]
+        factor = UNITS[{"meV": "mev", "Ha": "hartree", "Hartree": "hartree", "Ry": "rydberg"}[unit]]
+    elk = lower.endswith("tdos.out")
+    if elk:
+        unit, factor = "Hartree", UNITS["hartree"]
+    energies, curves = values[:, 0] * factor, values[:, 1:].T / factor
+    if factor != 1.0:
+        notes.append(f"energies converted from {unit}")
+    found = Found("table without headings", energies, scaled=False, notes=notes)
+    found.zero = "fermi" if elk else zero_of_notes(table.notes)
+    _set_fermi(found, table, factor)
+    if len(curves) == 2 and _is_integral(values[:, 0], values[:, 1], values[:, 2]):
+        notes.append("the last column is the integral of the one before, left out")
+        found.integrated = curves[1] * factor
+        curves = curves[:1]
+    if len(curves) == 1:
+        found.total = curves
+    elif len(curves) == 2 and curves[1].max() <= 0 and curves[0].min() >= 0 and curves[1].min() < 0:
+        notes.append("the last column, negative, is spin down")
+        found.total = np.abs(curves)
+    elif len(curves) == 2 and lower.endswith(".dos"):
+        found.kind = "SIESTA DOS"
+        found.total = curves
+    elif len(curves) > 2 and np.allclose(curves[0], curves[1:].sum(0), rtol=1e-3, atol=1e-4 * curves[0].max()):
+        notes.append("the first curve is the sum of the others, hence the total")
+        found.total, found.parts = curves[:1], curves[1:, None, None]
+    else:
+        found.parts = curves[:, None, None]
+        notes.append(f"{len(curves)} columns without a heading taken as sites")
+    return found
+
+
+def _is_index(column: np.ndarray) -> bool:
+    return bool(np.array_equal(column, np.arange(len(column))) or np.array_equal(column, np.arange(1, len(column) + 1)))
+
+
+def _is_energy(column: np.ndarray) -> bool:
+    steps = np.diff(column)
+    return bool((steps > 0).all() or (steps < 0).all()) and bool(column.min() < 0)
+
+
+def _is_integral(energies: np.ndarray, curve: np.ndarray, other: np.ndarray) -> bool:
+    if other.min() < 0 or (np.diff(other) < -1e-9 * max(other.max(), 1.0)).any() or curve.min() < 0 or other.max() <= 0:
+        return False
+    own = np.concatenate([[0.0], np.cumsum(0.5 * (curve[1:] + curve[:-1]) * np.diff(energies))])
+    return own[-1] > 0 and float(np.abs(other - other[0] - own).max()) < 0.03 * float(other.max() - other[0])
+
+
+# --- both -----------------------------------------------------------------------------------------------------------------
+
+
+def _set_fermi(found: Found, table: Table, factor: float) -> None:
+    stated = fermi_energy(table.notes)
+    if stated is not None and found.zero is None:
+        found.fermi = stated[0] * (UNITS[stated[1]] if stated[1] else factor)
+    if found.zero is None and found.fermi is None and _is_vaspkit(table):
+        found.zero, found.kind = "fermi", "VASPKIT text"
+    if any("ABINIT" in note for note in table.notes):
+        found.kind = "ABINIT DOS"
+    found.sigma = sigma_of_notes(table.notes)
+    found.n_atoms = atoms_of_notes(table.notes)
+
+
+def _is_vaspkit(table: Table) -> bool:
+    names = {heading.lower() for heading in table.headings or ()}
+    return "x2-y2" in names or bool(names & {"tdos", "tdos-up"} and "energy" in {n.lstrip("#") for n in names})
+
+
+def _unit_of_energy(energy: Column, heading: str, table: Table, name: str) -> float:
+    if energy.unit is not None and energy.unit not in UNITS:
+        raise ContentError(f"{name}: the energies {heading!r} are in a unit that is not known; give eV, meV, Hartree or Ry")
+    return UNITS[energy.unit or "ev"]
