@@ -70,6 +70,21 @@ def parser() -> argparse.ArgumentParser:
     text = "put the pseudopotentials PseudoDojo 0.4 PBE standard into a folder"
     sub = kinds.add_parser("pseudopotentials", help=text, description=text)
     sub.add_argument("folder", type=Path, metavar="FOLDER")
+    text = "say what is read of a file: curves, structures, a data set, a target, a checkpoint"
+    sub = kinds.add_parser("inspect", help=text, description=text)
+    sub.add_argument("file", metavar="FILE", help="a file or folder, or FILE#K for crystal K of a set")
+    sub.add_argument("--json", action="store_true", help="for programs")
+    text = "say how far two densities of states are apart"
+    sub = kinds.add_parser("compare", help=text, description=text)
+    for name in ("a", "b"):
+        sub.add_argument(name, metavar=name.upper(), help="a file of curves, or FILE#K for crystal K of a set")
+    sub.add_argument("--n-atoms", metavar="N[,M]", help="atoms of the cells, for totals; of both if they differ")
+    sub.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"), help="compare between these energies in eV")
+    for name in ("a", "b"):
+        sub.add_argument(f"--zero-{name}", type=float, metavar="ENERGY", help=f"energy of {name.upper()} that is zero, in eV")
+    for name in ("a", "b"):
+        sub.add_argument(f"--sigma-{name}", type=float, metavar="EV", help=f"broadening of {name.upper()}, if it does not say")
+    sub.add_argument("--json", action="store_true", help="for programs")
     return top
 
 
@@ -81,6 +96,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from .commands.prototypes import write
 
             write(given.elements.split(), given.count, given.seed, given.max_atoms, given.output)
+            return 0
+        if given.command == "inspect":
+            from .commands import inspect
+
+            inspect.write(given.file, given.json)
+            return 0
+        if given.command == "compare":
+            from .commands import compare
+
+            window = tuple(given.window) if given.window else None
+            zeros, sigmas = (given.zero_a, given.zero_b), (given.sigma_a, given.sigma_b)
+            compare.write(given.a, given.b, given.n_atoms, window, zeros, sigmas, given.json)
             return 0
         if given.command == "pseudopotentials":
             from .labelling.pseudodojo import fetch
@@ -100,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as exception:
         if exception.errno not in _STORAGE:
             raise
-        room = f"{exception.strerror} in {given.job.resolve().parent}"
+        place = given.job.resolve().parent if "job" in given else exception.filename
+        room = f"{exception.strerror} in {place}"
         print(f"dosmatgen: interrupted: {room}; free some space and start again; finished parts are saved", file=sys.stderr)
         return 4
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ stands in the file; ``found.py`` makes :class:`~aiida_dosmatgen.core.curves.Curv
 """
 
 from .found import ReadCurves
+from .likeness import compare_files
 from .read import read_content, read_curves
 
-__all__ = ["ReadCurves", "read_content", "read_curves"]
+__all__ = ["ReadCurves", "compare_files", "read_content", "read_curves"]

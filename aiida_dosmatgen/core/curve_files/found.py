@@ -19,6 +19,7 @@ Unknown = Literal["zero", "sigma", "scale"]
 
 _MOST_POINTS = 20_001
 _NEGATIVE = 0.05  # of the largest value; Methfessel-Paxton smearing goes below zero by less
+_METAL = 0.05  # of the largest value; where fewer states are at the Fermi energy, a broadened curve may hide a gap
 _COARSE = 0.1  # eV
 _LEAST_ELECTRONS = 0.25  # for each atom, if the whole valence band is there; each element has at least one
 _FEW = 0.5  # of the valence electrons; deep s levels may lie below what a file has
@@ -46,6 +47,7 @@ class Found:
     :param per_atom: whether a total is divided by the number of atoms.
     :param sites: the atoms, from 0, that the parts are for, if they are chosen ones.
     :param high: eV up to which the curve is valid, if the file says so.
+    :param unit: of the energies in the file, which are converted.
     :param scaled: whether the unit is known to be states/eV.
     :param whole: whether the parts are known to add up to all states, though there is no total.
     :param notes: what was made of the file, in words.
@@ -68,6 +70,7 @@ class Found:
     per_atom: bool = False
     sites: tuple[int, ...] | None = None
     high: float | None = None
+    unit: str = "eV"
     scaled: bool = True
     whole: bool = False
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -87,6 +90,7 @@ class ReadCurves:
     :param elements: symbols of the sites, None if they are not known.
     :param sites: the atoms, from 0, that the curves are for, if they are chosen ones.
     :param fermi: the Fermi energy that the file states, in eV relative to the energy zero of ``curves``.
+    :param unit: of the energies in the file.
     """
 
     curves: Curves
@@ -99,6 +103,7 @@ class ReadCurves:
     elements: tuple[str, ...] | None = None
     sites: tuple[int, ...] | None = None
     fermi: float | None = None
+    unit: str = "eV"
 
 
 def curves_from(found: Found, name: str, zero: float | None = None, sigma: float | None = None) -> ReadCurves:
@@ -142,6 +147,7 @@ def curves_from(found: Found, name: str, zero: float | None = None, sigma: float
         elements=found.elements,
         sites=found.sites,
         fermi=None if found.fermi is None else found.fermi - shift,
+        unit=found.unit,
     )
 
 
@@ -263,7 +269,8 @@ def _zero_of(
     said = f"Fermi energy {fermi:g} eV" if found.zero is None else "energies relative to the Fermi energy"
     if edges is None:
         notes.append(f"{said}, which is zero")
-        return fermi, "fermi", 0.0
+        metal = np.interp(fermi, found.energies, total) > _METAL * total.max()
+        return fermi, "fermi", 0.0 if metal else None
     gap = _gap(edges)
     notes.append(f"{said} in a gap{f' of {gap:.2f} eV' if gap else ''}; zero at the valence band maximum, {edges[0]:.3f} eV")
     return edges[0], "vbm", gap

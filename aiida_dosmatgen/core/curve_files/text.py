@@ -85,8 +85,9 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
     )
     if any(columns[i].arbitrary for i in rest):
         found.notes.append("in units that are not states/eV of the cell")
-    elif factor != 1.0:
-        found.notes.append(f"energies converted from {energy.unit or 'the unit of the heading'}")
+    if factor != 1.0:
+        found.unit = energy.unit or "eV"
+        found.notes.append(f"energies converted from {found.unit}")
     _set_fermi(found, table, factor)
     totals = {columns[i].spin: i for i in rest if columns[i].role == "total"}
     parts = [i for i in rest if columns[i].role == "curve"]
@@ -215,7 +216,7 @@ def _without_headings(table: Table, name: str) -> Found:
     energies, curves = values[:, 0] * factor, values[:, 1:].T / factor
     if factor != 1.0:
         notes.append(f"energies converted from {unit}")
-    found = Found("table without headings", energies, scaled=False, notes=notes)
+    found = Found("table without headings", energies, scaled=False, unit=unit, notes=notes)
     found.zero = "fermi" if elk else zero_of_notes(table.notes)
     _set_fermi(found, table, factor)
     if len(curves) == 2 and _is_integral(values[:, 0], values[:, 1], values[:, 2]):
