@@ -23,6 +23,7 @@ from ...core.target import DosTarget
 from ..labelling.shards import MANIFEST
 from .sources import column_of, curves_named, format_of, header_of, is_set, is_target, load_set, of_target
 
+_MOST = 20  # entries that are written out in text
 _STRUCTURES = (".cif", ".xyz", ".extxyz", ".vasp", ".poscar", ".traj", ".db", ".xsf", ".mcif", ".gen", ".res")
 
 
@@ -164,9 +165,13 @@ def of_crystals(crystals: CrystalSet) -> dict[str, Any]:
     finite = np.isfinite(crystals.atom_columns[column]).reshape(len(crystals.numbers), -1).all(1)
     good = [i for i, (a, b) in enumerate(zip(crystals.offsets[:-1], crystals.offsets[1:], strict=True)) if finite[a:b].all()]
     content["densities_of_states"] = {"column": column, "crystals": len(good)}
-    if good:
-        curves = curves_of(crystals, good[0], column)
+    try:
         many = [curves_of(crystals, i, column) for i in good]
+    except ContentError as exception:
+        content["densities_of_states"]["problem"] = str(exception)
+        return content
+    if many:
+        curves = many[0]
         ratios = [c.electrons / c.n_electrons for c in many if c.n_electrons]
         zeros, counts = np.unique([c.zero or "unknown" for c in many], return_counts=True)
         content["densities_of_states"] |= {
@@ -234,6 +239,8 @@ def _rounded(value: float | None) -> float | None:
 def _text(value: Any) -> str:
     if value is None:
         return "unknown"
+    if isinstance(value, dict) and len(value) > _MOST:
+        return f"{len(value)} entries"
     if isinstance(value, dict):
         if {"first", "last", "spacing"} <= value.keys():
             read = "" if value["unit"] == "eV" else f", read in {value['unit']}"
