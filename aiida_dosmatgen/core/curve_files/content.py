@@ -58,6 +58,11 @@ def unpacked(content: bytes, name: str) -> bytes:
     return content
 
 
+def plain(text: str) -> str:
+    """Return text with plain minus signs and spaces, without marks that nobody sees."""
+    return text.translate(_LOOKALIKES)
+
+
 def text_of(content: bytes, name: str) -> str:
     """Return text with plain minus signs and spaces, from UTF-8, UTF-16 or Latin-1, with or without a byte order mark.
 
@@ -73,7 +78,7 @@ def text_of(content: bytes, name: str) -> str:
         text = content.decode(encoding)
     except UnicodeDecodeError:
         text = content.decode("latin-1")
-    text = text.translate(_LOOKALIKES)
+    text = plain(text)
     if any(ord(letter) < 32 and letter not in "\t\n\r\f\v\x1a" for letter in text[:4096]):
         raise ContentError(f"{name} is not a text file")
     return text.rstrip("\x1a\0")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import ContentError
 from . import espresso, records, text, vasp
-from .content import read_bytes, text_of, unpacked
+from .content import plain, read_bytes, text_of, unpacked
 from .found import Found, ReadCurves, curves_from
 
 Reader = Callable[[str, str], Found]
@@ -52,12 +52,11 @@ def read_content(
     :param name: of the file, for messages.
     :raises ContentError: as :func:`read_curves`.
     """
-    if isinstance(content, bytes):
-        content = text_of(unpacked(content, name), name)
-    plain = re.sub(r"\.(?:gz|bz2|xz)$", "", name)
+    content = text_of(unpacked(content, name), name) if isinstance(content, bytes) else plain(content)
+    bare = re.sub(r"\.(?:gz|bz2|xz)$", "", name)
     for _, knows, reader in _READERS:
-        if knows(content, plain):
-            return curves_from(reader(content, plain), name, zero, sigma)
+        if knows(content, bare):
+            return curves_from(reader(content, bare), name, zero, sigma)
     raise AssertionError("the last reader takes everything")
 
 

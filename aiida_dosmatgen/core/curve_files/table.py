@@ -138,7 +138,10 @@ def _number(cell: str) -> float:
 
 def _begins_like_numbers(cells: list[str]) -> bool:
     """Say whether a line above the first row is a row that was not understood, rather than a heading."""
-    return bool(re.fullmatch(r"[-+.]?\d[\d.,]*(?:[eEdD][-+]?\d+)?.*", cells[0])) and not re.search("[a-zA-Z]{2}", cells[0])
+    if re.search(r"[^\W\d_]{2}", cells[0]):
+        return False
+    numbers = sum(bool(_NUMBER.fullmatch(cell)) and "." in cell for cell in cells)
+    return bool(re.match(r"[-+.]?\d", cells[0])) or 2 * numbers >= len(cells)
 
 
 def _what_is_wrong(cells: list[str]) -> str:
