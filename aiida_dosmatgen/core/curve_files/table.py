@@ -56,17 +56,19 @@ def read_table(text: str, name: str) -> Table:
     ended = False
     for number, line in enumerate(text.splitlines(), 1):
         comment = _COMMENT.match(line)
-        bare = (line[comment.end() :] if comment else line).strip()
+        bare = line[comment.end() :].strip() if comment else line.strip(" \r\n\f\v")
         if line.strip() == "&":  # the end of a set of xmgrace
             ended = True
             continue
-        if comment or not bare:
-            if bare:
+        if comment or not bare.strip():
+            if bare.strip():
                 notes.append(bare)
                 if not rows:
                     above.append((bare, ""))
+                    if line.startswith(";") and line.count(";") > 1:  # no comment, but an empty name of a column
+                        above.append((line.strip(), ";"))
             continue
-        bare = _REMARK.sub("", bare).strip()
+        bare = _REMARK.sub("", bare).strip(" ")
         own = _dialect(bare)
         cells = _cells(bare, *(dialect or own))
         if dialect is not None and not _all_numbers(cells) and _all_numbers(_cells(bare, *own)):
