@@ -8,7 +8,7 @@ import numpy as np
 
 _EMPTY = 2e-4  # of the largest value; below, a curve counts as zero
 _LEAST_GAP = 0.05  # eV
-_TAIL = 0.05  # of the largest value; below, a broadened edge is the tail of its outermost levels
+_TAILS = (0.05, 0.02, 0.01, 5e-3, 2e-3, 1e-3)  # of the largest value; below, an edge is the tail of its outermost levels
 _RESIDUAL = 0.05  # of the logarithm, within which a tail is a Gaussian
 
 
@@ -45,33 +45,35 @@ def band_edges(
 
 def _outermost(energies: np.ndarray, total: np.ndarray, last: int, sigma: float | None) -> float:
     """Return the highest level of a band whose curve vanishes after the point ``last``."""
-    edge = float(energies[last])
-    differences = np.abs(np.diff(total))
-    written = float(differences[differences > 0].min())  # the last digit of the file, or less
-    limit = _TAIL * float(total.max())
-    start = last
-    while start > 0 and total[start - 1] >= total[start] and total[start - 1] < limit:
+    edge, largest = float(energies[last]), float(total.max())
+    spacing = float(energies[1] - energies[0])
+    start, stop = last, last + 1
+    while start > 0 and total[start - 1] >= total[start] and total[start - 1] < _TAILS[0] * largest:
         start -= 1
-    stop = last + 1
     while stop < len(total) and 0 < total[stop] < total[stop - 1]:
         stop += 1
+    differences = np.abs(np.diff(total))
+    written = max(float(differences[differences > 0].min()), 1e-12 * largest)  # the last digit of the file, or less
+    lowest = max(
+        20 * written, 30 * float(total[stop - 1]) if stop < len(total) and total[stop] > 0 else 0.0
+    )  # from the other band
     tail = np.arange(start, stop)
-    tail = tail[total[tail] > 20 * written]
-    spacing = float(energies[1] - energies[0])
-    if len(tail) < 4:
+    tail = tail[total[tail] > lowest]
+    if sigma is not None and sigma <= spacing / 2:
         return edge
-    x, y = energies[tail] - edge, np.log(total[tail])
-    if sigma is None:
-        curvature, slope, _ = np.polyfit(x, y, 2)
-        if curvature >= 0:
-            return edge
-        residual = float(np.abs(y - np.polyval(np.polyfit(x, y, 2), x)).max())
-        sigma = math.sqrt(-0.5 / curvature)
-        if len(tail) < 5 or residual > _RESIDUAL or not spacing < sigma < 0.6:
-            return edge
-        level = slope * sigma**2
-    elif sigma > spacing / 2:
-        level = float(np.polyfit(x, y + x**2 / (2 * sigma**2), 1)[0]) * sigma**2
-    else:
-        return edge
-    return edge + level if -6 * sigma < level < spacing else edge
+    for limit in _TAILS:
+        far = tail[total[tail] < limit * largest]
+        if len(far) < (5 if sigma is None else 4):
+            break
+        x, y = energies[far] - edge, np.log(total[far])
+        if sigma is not None:
+            level, width = float(np.polyfit(x, y + x**2 / (2 * sigma**2), 1)[0]) * sigma**2, sigma
+        else:
+            curvature, slope, _ = parabola = np.polyfit(x, y, 2)
+            if curvature >= 0 or float(np.abs(y - np.polyval(parabola, x)).max()) > _RESIDUAL:
+                continue
+            width = math.sqrt(-0.5 / curvature)
+            level = float(slope) * width**2
+        if spacing / 2 < width < 0.6 and -6 * width < level < spacing:
+            return edge + level
+    return edge
