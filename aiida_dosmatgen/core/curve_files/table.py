@@ -19,6 +19,7 @@ _ENERGY_FIRST = re.compile(
     r"^\s*((?:e|en|energy|energies|energie)(?:\s*-\s*e\S*)?(?:\s*[\[(][^\])]*[\])])?)[\s,;]+", re.IGNORECASE
 )
 _MOST_ROWS = 1_000_000
+_LONGEST = 1000  # letters of a comment that are looked at
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -62,6 +63,7 @@ def read_table(text: str, name: str) -> Table:
             continue
         if comment or not bare.strip():
             if bare.strip():
+                bare = bare[:_LONGEST]
                 notes.append(bare)
                 if not rows:
                     above.append((bare, ""))
