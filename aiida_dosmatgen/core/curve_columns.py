@@ -4,18 +4,22 @@ The atom column ``dos`` has a site's states/eV, shape (…, n), or by spin and c
 ``dos_low`` and ``dos_high`` (eV) are the ends of its n energies, ``sigma`` (eV) its broadening, ``low`` and ``high`` (eV) the
 ends of what is known, ``gap`` (eV; 0 for a metal, NaN where unknown), ``n_electrons``, ``projected``, and ``meaning``.
 Sets of before have ``complete_below`` instead of all of them, on −10 … 10 eV with σ = 0.3 eV.
+
+The atom column ``projections`` (…, n) has the plain sums of projections on the same energies. Predictions, ``predicted_dos``,
+have columns of their own: ``predicted_dos_low``, ``predicted_dos_high``, ``predicted_sigma``, ``predicted_meaning``.
 """
 
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 
 from .crystals import CrystalSet
-from .curves import Curves
+from .curves import Curves, Meaning
 from .dft.bands import CHANNELS
-from .dos import DEFAULT_GRID, DEFAULT_SIGMA
+from .dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from .errors import ContentError
 
 
@@ -35,7 +39,7 @@ def with_curves(crystal: CrystalSet, curves: Curves, dtype: type = np.float32) -
     numbers = {
         "dos_low": curves.energies[0],
         "dos_high": curves.energies[-1],
-        "sigma": curves.sigma,
+        "sigma": math.nan if curves.sigma is None else curves.sigma,
         "low": curves.low,
         "high": curves.high,
         "gap": math.nan if curves.gap is None else curves.gap,
@@ -49,46 +53,125 @@ def with_curves(crystal: CrystalSet, curves: Curves, dtype: type = np.float32) -
 def curves_of(crystals: CrystalSet, row: int = 0, column: str = "dos") -> Curves:
     """Return the density of states of one crystal of a set.
 
-    :param column: of the atoms, ``dos`` or ``predicted_dos``.
+    :param column: of the atoms, ``dos``, ``projections`` or ``predicted_dos``.
     :raises ContentError: if there is none, or it is not finite.
     """
     if column not in crystals.atom_columns:
         raise ContentError(f"the crystals have no column {column!r}; label them first (`dosmatgen label`)")
-    crystal = crystals[row]
-    values = np.asarray(crystal.atom_columns[column], dtype=np.float64)
+    first, last = crystals.offsets[row], crystals.offsets[row + 1]
+    values = np.asarray(crystals.atom_columns[column][first:last], dtype=np.float64)
+    one = {name: values[row] for name, values in crystals.crystal_columns.items()}
     channels: tuple[str, ...] = CHANNELS
     if values.ndim == 2:
         values, channels = values[:, None, None], ("all",)
-    if "dos_low" not in crystal.crystal_columns:
-        return _of_before(crystal, values, channels)
-    one = {name: column[0] for name, column in crystal.crystal_columns.items()}
+    predicted = "predicted_" if column == "predicted_dos" else ""
+    ends = [f"{predicted}dos_low", f"{predicted}dos_high"]
+    if ends[0] not in one:
+        return _of_before(values, channels, math.inf if predicted else float(one.get("complete_below", math.inf)))
 
     def known(name: str) -> float | None:
-        value = float(one.get(name, math.nan))
+        value = math.nan if predicted else float(one.get(name, math.nan))
         return value if math.isfinite(value) else None
 
-    gap = known("gap")
+    low, high = (float(one[name]) for name in ends)
+    sigma, gap = float(one[f"{predicted}sigma"]), known("gap")
+    meaning = "projections" if column == "projections" else str(one[f"{predicted}meaning"])
+    if meaning not in get_args(Meaning):
+        raise ContentError(f"crystal {row}: its curves mean {meaning!r}; known is {', '.join(get_args(Meaning))}")
+    limits = known("low"), known("high")
     return Curves(
         values,
-        np.linspace(float(one["dos_low"]), float(one["dos_high"]), values.shape[-1]),
-        float(one["sigma"]),
-        float(one["low"]),
-        float(one["high"]),
+        np.linspace(low, high, values.shape[-1]),
+        sigma if math.isfinite(sigma) else None,
+        low if limits[0] is None else limits[0],
+        high if limits[1] is None else limits[1],
         None if gap is None else "vbm" if gap > 0 else "fermi",
         gap,
         known("n_electrons"),
         channels,
         projected=known("projected"),
-        meaning=str(one["meaning"]),  # type: ignore[arg-type]
+        meaning=meaning,  # type: ignore[arg-type]
     )
 
 
-def _of_before(crystal: CrystalSet, values: np.ndarray, channels: tuple[str, ...]) -> Curves:
+def with_energies(
+    crystals: CrystalSet, grid: EnergyGrid, sigma: float = DEFAULT_SIGMA, meaning: Meaning = "projections"
+) -> CrystalSet:
+    """Return crystals whose curves say what the header of their set says of them all; those that say it themselves as they are.
+
+    :param grid: the energies of the column ``dos``.
+    """
+    if "dos_low" in crystals.crystal_columns:
+        return crystals
+    n = len(crystals)
+    columns = crystals.crystal_columns
+    limits = {
+        "low": columns.get("low", np.full(n, grid.emin)),
+        "high": columns.get("high", columns.get("complete_below", np.full(n, grid.emax))),
+    }
+    return crystals.with_columns(
+        crystal={
+            "dos_low": np.full(n, grid.emin),
+            "dos_high": np.full(n, grid.emax),
+            "sigma": np.full(n, float(sigma)),
+            "low": np.maximum(limits["low"], grid.emin),
+            "high": np.minimum(limits["high"], grid.emax),
+            "meaning": np.full(n, meaning),
+        }
+    )
+
+
+def on_energies(crystals: CrystalSet, grid: EnergyGrid, sigma: float) -> CrystalSet:
+    """Return crystals whose curves are on one grid with one broadening, spins and channels summed, as models learn them.
+
+    Sharper curves are broadened. What is known of each is in ``low`` and ``high`` (eV), the latter also in the former column
+    ``complete_below``.
+
+    :raises ContentError: in one line, if a curve is broader already, or is not known on the grid.
+    """
+    before = "dos_low" not in crystals.crystal_columns
+    plain = crystals.atom_columns["dos"].ndim == 2 and crystals.atom_columns["dos"].shape[1] == grid.n
+    if before and plain and (grid, sigma) == (DEFAULT_GRID, DEFAULT_SIGMA):
+        return crystals
+    curves = []
+    for i in range(len(crystals)):
+        try:
+            curves.append(curves_of(crystals, i).summed().broadened(sigma).on(grid.points))
+        except ContentError as exception:
+            raise ContentError(
+                f"crystal {i} ({crystals.formulas[i]}): {exception}; the model has curves from {grid.emin:g} to "
+                f"{grid.emax:g} eV with a broadening of {sigma:g} eV"
+            ) from None
+    high = np.array([one.high for one in curves])
+    columns = {
+        "dos_low": np.full(len(curves), grid.emin),
+        "dos_high": np.full(len(curves), grid.emax),
+        "sigma": np.full(len(curves), float(sigma)),
+        "low": np.array([one.low for one in curves]),
+        "high": high,
+        "complete_below": high,
+        "meaning": np.array([one.meaning for one in curves]),
+    }
+    sites = np.concatenate([one.sites for one in curves]) if curves else np.zeros((0, grid.n))
+    return crystals.with_columns(crystal=columns, atom={"dos": sites.astype(np.float32)})
+
+
+def meaning_of(crystals: CrystalSet) -> Meaning:
+    """Return what the sites' curves of a set hold.
+
+    :raises ContentError: if it is not the same for all crystals.
+    """
+    meanings = np.unique(crystals.crystal_columns.get("meaning", np.array(["projections"]))).tolist()
+    if len(meanings) != 1 or meanings[0] not in get_args(Meaning):
+        raise ContentError(f"the curves of the crystals do not mean the same: {', '.join(map(str, meanings)) or 'nothing'}")
+    return meanings[0]  # type: ignore[no-any-return]
+
+
+def _of_before(values: np.ndarray, channels: tuple[str, ...], high: float) -> Curves:
     if values.shape[-1] != DEFAULT_GRID.n:
         raise ContentError(
             f"the curves have {values.shape[-1]} energies, and nothing says which; {DEFAULT_GRID.n} are expected"
         )
-    high = float(crystal.crystal_columns.get("complete_below", np.array([math.inf]))[0])
     return Curves(
         values,
         DEFAULT_GRID.points,

@@ -28,7 +28,11 @@ Meaning = Literal["partition", "projections"]
 NEAR_ZERO = (-3.0, 3.0)
 """Energies in eV between which ``mae_near_zero`` looks."""
 
+LEAST_HELD = 0.08
+"""Share of a cell's electrons that is in any curve of it: alkali metals keep one of nine near the Fermi energy."""
+
 _SIGMA_TOLERANCE = 1e-3  # eV
+_SAME_POINT = 1e-6  # of the distance of two energies
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -41,7 +45,8 @@ class Curves:
     :param values: states/eV, shape (n_sites, n_spins, n_channels, n). One spin holds the sum of both; one site the whole cell,
         if ``resolved`` is false.
     :param energies: eV relative to ``zero``, equidistant and increasing, shape (n,).
-    :param sigma: standard deviation of the Gaussian broadening in eV; 0 for curves that were not broadened.
+    :param sigma: standard deviation of the Gaussian broadening in eV; 0 for curves that were not broadened; None where nobody
+        says, and then it is taken for that of whatever they are compared with.
     :param low: the energy in eV from which the curve is known.
     :param high: the energy in eV up to which the curve is known; it falls with the bands that were computed.
     :param zero: what energy zero is, see :data:`Zero`; None if the source does not say.
@@ -56,7 +61,7 @@ class Curves:
 
     values: np.ndarray
     energies: np.ndarray
-    sigma: float
+    sigma: float | None
     low: float
     high: float
     zero: Zero | None = None
@@ -78,7 +83,7 @@ class Curves:
         steps = np.diff(energies)
         if energies.size < 2 or steps.min() <= 0 or np.ptp(steps) > 1e-6 * steps.mean() + 1e-9:
             raise ContentError("the energies are not equidistant and increasing; put the curve on a grid first")
-        if not 0 <= self.sigma < math.inf:
+        if self.sigma is not None and not 0 <= self.sigma < math.inf:
             raise ContentError(f"the broadening is {self.sigma} eV; give a number that is not negative")
         if not self.low < self.high:
             raise ContentError(f"the curve is known from {self.low:g} to {self.high:g} eV, so nowhere")
@@ -164,6 +169,8 @@ class Curves:
 
         :raises ContentError: if they are broader already, or their grid is too coarse to tell.
         """
+        if self.sigma is None:
+            return dataclasses.replace(self, sigma=sigma)
         if abs(sigma - self.sigma) <= _SIGMA_TOLERANCE:
             return self
         if sigma < self.sigma:
@@ -177,8 +184,10 @@ class Curves:
     def on(self, energies: np.ndarray) -> Curves:
         """Return the curves on other equidistant energies, by cubic splines; outside of their own they are not known."""
         energies = np.asarray(energies, float)
-        if energies.shape == self.energies.shape and np.allclose(energies, self.energies, atol=1e-9):
-            return self
+        places = (energies - self.energies[0]) / self.spacing
+        whole = np.rint(places).astype(int)
+        if np.abs(places - whole).max() < _SAME_POINT and whole[0] >= 0 and whole[-1] < len(self.energies):
+            return dataclasses.replace(self, values=self.values[..., whole], energies=energies)  # nothing to interpolate
         inside = (energies >= self.energies[0] - 1e-9) & (energies <= self.energies[-1] + 1e-9)
         if not inside.any():
             raise ContentError(
@@ -202,7 +211,7 @@ class Distance:
     :param r2: coefficient of determination of the totals, 1 for equal ones.
     :param low: lower end of the window in eV.
     :param high: upper end of the window in eV.
-    :param sigma: the broadening at which they were compared in eV.
+    :param sigma: the broadening at which they were compared in eV, None if neither says its own.
     """
 
     mae: float
@@ -212,7 +221,7 @@ class Distance:
     r2: float
     low: float
     high: float
-    sigma: float
+    sigma: float | None
 
 
 def compare(
@@ -236,18 +245,17 @@ def compare(
     """
     numbers = [n_atoms, n_atoms] if n_atoms is None or isinstance(n_atoms, int) else list(n_atoms)
     counts = [_atoms(c, n) for c, n in zip((curves, reference), numbers, strict=True)]
-    sigma = max(curves.sigma, reference.sigma)
-    a, b = (c.summed().broadened(sigma) for c in (curves, reference))
+    sigma = max((c.sigma for c in (curves, reference) if c.sigma is not None), default=None)
+    a, b = (c.summed() if sigma is None else c.summed().broadened(sigma) for c in (curves, reference))
     low, high = max(a.low, b.low), min(a.high, b.high)
     if window is not None:
         low, high = max(low, window[0]), min(high, window[1])
-    if high - low < 4 * max(sigma, 0.05):
+    if high - low < 4 * max(sigma or 0.0, 0.05):
         raise ContentError(
             f"the curves have no window in common that is worth a comparison: known from {a.low:g} to {a.high:g} and from "
             f"{b.low:g} to {b.high:g} eV" + (f", asked for {window[0]:g} to {window[1]:g} eV" if window else "")
         )
-    step = min(a.spacing, b.spacing)
-    points = np.linspace(low, high, max(2, round((high - low) / step) + 1))
+    points = _common_points(a, b, low, high)
     a, b = a.on(points), b.on(points)
     total_a, total_b = a.total / counts[0], b.total / counts[1]
     if a.resolved and b.resolved and (len(a) == len(b) or (chosen and len(a) > len(b))):
@@ -269,6 +277,14 @@ def compare(
         high=float(high),
         sigma=sigma,
     )
+
+
+def _common_points(a: Curves, b: Curves, low: float, high: float) -> np.ndarray:
+    """Return equidistant energies from ``low`` to ``high``: those of both curves if they are the same, else as fine as theirs."""
+    if len(a.energies) == len(b.energies) and np.abs(a.energies - b.energies).max() < _SAME_POINT * a.spacing:
+        inside = (a.energies >= low - _SAME_POINT) & (a.energies <= high + _SAME_POINT)
+        return a.energies[inside]
+    return np.linspace(low, high, max(2, round((high - low) / min(a.spacing, b.spacing)) + 1))
 
 
 def best_sites(curves: Curves, reference: Curves) -> tuple[np.ndarray, np.ndarray]:

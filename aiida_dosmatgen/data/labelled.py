@@ -20,9 +20,9 @@ from .crystals import CrystalSetData, file_header, read_with_ase
 class LabelledCrystalSetData(CrystalSetData):
     """Crystals with their per-atom DOS, and with energies and forces where the labels have them.
 
-    Columns: ``dos`` (states/eV, relative to the highest occupied level) for each atom and ``complete_below`` (eV) for each
-    crystal are required; ``energy`` (eV), ``forces`` (eV/Å) and ``stress`` (eV/Å³) come together or not at all, as in public
-    DOS data sets.
+    Columns: ``dos`` (states/eV) for each atom and ``complete_below`` or ``high`` (eV) for each crystal are required; what the
+    curves are is said by the columns of :mod:`~aiida_dosmatgen.core.curve_columns`, or by the grid for all of them. ``energy``
+    (eV), ``forces`` (eV/Å) and ``stress`` (eV/Å³) come together or not at all, as in public DOS data sets.
 
     :param grid: the energies of ``dos``; by default what the file says, or −10 … 10 eV with 400 points.
     :param card: how the labels were made (code, settings, counts), JSON values.
@@ -43,7 +43,8 @@ class LabelledCrystalSetData(CrystalSetData):
         **kwargs: Any,
     ) -> None:
         if isinstance(file, CrystalSet):
-            header = {"grid": dataclasses.asdict(grid or DEFAULT_GRID), "card": dict(card or {})}
+            with as_validation_error():
+                header = {"grid": dataclasses.asdict(grid or grid_of_columns(file) or DEFAULT_GRID), "card": dict(card or {})}
             super().__init__(file, header=header, **kwargs)
         else:
             super().__init__(file, **kwargs)
@@ -58,7 +59,7 @@ class LabelledCrystalSetData(CrystalSetData):
         """
         header, crystals = file_header(path), CrystalSet.load(path)
         try:
-            grid = EnergyGrid(**header["grid"]) if header.get("grid") else DEFAULT_GRID
+            grid = grid_of_columns(crystals) or (EnergyGrid(**header["grid"]) if header.get("grid") else DEFAULT_GRID)
         except TypeError:
             raise ContentError(f"{path.name}: its grid must have emin, emax and n, not {header['grid']}") from None
         check_labels(crystals, grid)
@@ -96,6 +97,20 @@ class LabelledCrystalSetData(CrystalSetData):
             return cls(read_records(paths), **{"card": {"origin": "MP-DOS records"}, **kwargs})
 
 
+def grid_of_columns(crystals: CrystalSet) -> EnergyGrid | None:
+    """Return the energies that the columns of crystals say; None if they do not.
+
+    :raises ContentError: if they are not the same for all crystals.
+    """
+    columns = crystals.crystal_columns
+    if "dos_low" not in columns or "dos" not in crystals.atom_columns or not len(crystals):
+        return None
+    ends = np.stack([columns["dos_low"], columns["dos_high"]], 1)
+    if not np.allclose(ends, ends[0]):
+        raise ContentError("the curves of the crystals are on different energies; put them on the same")
+    return EnergyGrid(float(ends[0, 0]), float(ends[0, 1]), crystals.atom_columns["dos"].shape[-1])
+
+
 def check_labels(crystals: CrystalSet, grid: EnergyGrid) -> None:
     """Check that crystals have labels that can be trained on.
 
@@ -104,7 +119,12 @@ def check_labels(crystals: CrystalSet, grid: EnergyGrid) -> None:
     if not len(crystals):
         raise ContentError("there are no crystals in the set")
     n, atoms = len(crystals), len(crystals.numbers)
-    required = {"dos": (atoms, grid.n), "complete_below": (n,)}
+    limit = (
+        "high" if "high" in crystals.crystal_columns and "complete_below" not in crystals.crystal_columns else "complete_below"
+    )
+    shape_of_dos = crystals.atom_columns["dos"].shape if "dos" in crystals.atom_columns else ()
+    resolved = len(shape_of_dos) == 4 and "dos_low" in crystals.crystal_columns  # by spin and channel
+    required: dict[str, tuple[int, ...]] = {"dos": (atoms, *(shape_of_dos[1:3] if resolved else ()), grid.n), limit: (n,)}
     together = {"energy": (n,), "forces": (atoms, 3), "stress": (n, 3, 3)}
     columns = {**crystals.crystal_columns, **crystals.atom_columns}
     if "energy" in columns or "forces" in columns:
@@ -116,7 +136,7 @@ def check_labels(crystals: CrystalSet, grid: EnergyGrid) -> None:
         values = columns[name]
         if values.shape != shape:
             raise ContentError(f"column {name!r} has shape {values.shape}, expected {shape}")
-        good = ~np.isnan(values) if name == "complete_below" else np.isfinite(values)
+        good = ~np.isnan(values) if name == limit else np.isfinite(values)
         if name == "dos":
             good &= values >= -1e-6 * max(float(np.nanmax(values)), 1e-300)
         rows = good.reshape(len(good), -1).all(1)

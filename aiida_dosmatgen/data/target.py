@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-import numpy as np
-
-from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid, gaussian_dos
+from ..core.curve_columns import curves_of, with_energies
+from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..core.errors import ContentError
 from ..core.target import DosTarget
 from .base import ContentFileData, as_validation_error, attribute, saved
@@ -37,7 +35,14 @@ class DosTargetData(ContentFileData):
         n_sites: int = attribute("n_sites", "number of curves")
         sites: list[int] | None = attribute("sites", "the chosen atoms that the curves are for; None if none are chosen", None)
         n_atoms: int | None = attribute("n_atoms", "atoms of a candidate, if known", None)
-        complete_below: float | None = attribute("complete_below", "eV up to which the curves are compared; None: all", None)
+        complete_below: float | None = attribute("complete_below", "the former name of high; None: all of its energies", None)
+        low: float | None = attribute("low", "eV from which the curves are known", None)
+        high: float | None = attribute("high", "eV up to which the curves are known", None)
+        sigma: float | None = attribute("sigma", "broadening of the curves in eV, if known", None)
+        zero: str | None = attribute("zero", "what energy zero is: 'vbm' or 'fermi', if known", None)
+        gap: float | None = attribute("gap", "band gap in eV, if known", None)
+        meaning: str | None = attribute("meaning", "what site curves hold: 'partition' or 'projections'", None)
+        projected: float | None = attribute("projected", "share of the occupied states that the projectors saw", None)
         label_source: str | None = attribute("label_source", "where the curves come from", None)
 
     def __init__(
@@ -57,6 +62,7 @@ class DosTargetData(ContentFileData):
             "sites": target.sites,
             "n_atoms": target.n_atoms,
             "complete_below": target.complete_below,  # stored as None if infinite
+            **{name: getattr(target.dos, name) for name in ("low", "high", "sigma", "zero", "gap", "meaning", "projected")},
         }
 
     @property
@@ -92,38 +98,32 @@ class DosTargetData(ContentFileData):
         dos: pymatgen.electronic_structure.dos.CompleteDos,
         sigma: float = DEFAULT_SIGMA,
         gap_tolerance: float = 1e-3,
-        grid: EnergyGrid = DEFAULT_GRID,
+        grid: EnergyGrid | None = None,
+        n_electrons: float | None = None,
     ) -> DosTargetData:
-        """Make per-site targets from pymatgen's projected DOS: orbitals and spins summed, one curve for each site.
+        """Make per-site targets from pymatgen's projected DOS, spins and channels kept.
 
-        Energies are aligned by the valence band maximum of a DOS with a gap and by its Fermi energy otherwise. The curves are
+        Energies are aligned by the valence band maximum of a DOS with a gap and by its Fermi energy otherwise. The sites are
+        scaled to the total, which comes from the eigenvalues: what the projectors saw is kept as ``projected``. The curves are
         broadened with a Gaussian like every other curve of this package: give a DOS of small smearing, or ``sigma=0`` for one
-        that is broadened already.
+        that is broadened already. A mesh of energies that is too coarse for the zero of energy is warned of.
 
         :param sigma: standard deviation of the broadening in eV.
         :param gap_tolerance: states/eV below which the DOS counts as zero when the gap is looked for.
-        :raises ValidationError: if there are no projections on sites, or the curves are no DOS.
+        :param grid: the energies of the target; by default those of models, or more where the DOS goes further.
+        :param n_electrons: valence electrons of the cell, if known.
+        :raises ValidationError: if there are no projections on sites, the curves are no DOS, or hold too few electrons.
         """
+        from ..core.target.complete import target_of_complete_dos
+
         with as_validation_error():
-            if not getattr(dos, "pdos", None):
-                raise ContentError("the CompleteDos has no site projections; compute it with a projected DOS")
-            energies = np.asarray(dos.energies, float)
-            zero = _zero_of(
-                energies, np.sum([np.asarray(d, float) for d in dos.densities.values()], axis=0), dos.efermi, gap_tolerance
-            )
-            curves = np.stack(
-                [sum(np.asarray(d, float) for d in dos.get_site_dos(site).densities.values()) for site in dos.structure]
-            )
-            relative = energies - zero
-            if sigma > 0:
-                # also refuses NaN and unsorted energies, before they are smeared out
-                DosTarget.from_curves(relative, curves, grid=grid)
-                curves = gaussian_dos(relative, curves * np.gradient(relative), grid, sigma)
-                limit = float(relative[-1]) - 2 * sigma
-                target = DosTarget(curves, "sites", None, math.inf if limit >= grid.emax else limit, grid)
-            else:
-                target = DosTarget.from_curves(relative, curves, grid=grid)
-            return cls(target, label_source=f"pymatgen CompleteDos of {dos.structure.composition.reduced_formula}")
+            target, notes = target_of_complete_dos(dos, sigma, gap_tolerance, grid, n_electrons)
+            for note in notes:
+                warnings.warn(note, stacklevel=3)
+            source = f"pymatgen CompleteDos of {dos.structure.composition.reduced_formula}"
+            if target.dos.projected is not None:
+                source += f", its sites scaled from {target.dos.projected:.1%} of the occupied states to all"
+            return cls(target, label_source=source)
 
     @classmethod
     def from_pdos_workchain(cls, node: WorkChainNode) -> DosTargetData:
@@ -148,25 +148,9 @@ class DosTargetData(ContentFileData):
             crystals = node.crystals
             if not 0 <= index < len(crystals):
                 raise ContentError(f"there is no crystal {index}; the set has crystals 0 to {len(crystals) - 1}")
-            if "dos" not in crystals.atom_columns or "complete_below" not in crystals.crystal_columns:
+            if "dos" not in crystals.atom_columns or not {"complete_below", "high"} & set(crystals.crystal_columns):
                 raise ContentError("the crystals have no columns dos and complete_below; take a labelled set")
-            crystal = crystals[index]
             grid = node.base.attributes.get("grid", None)
-            target = DosTarget(
-                crystal.atom_columns["dos"],
-                complete_below=float(crystal.crystal_columns["complete_below"][0]),
-                grid=EnergyGrid(**grid) if grid else DEFAULT_GRID,
-            )
-            if not math.isfinite(target.complete_below):
-                target = dataclasses.replace(target, complete_below=math.inf)
+            crystal = with_energies(crystals[index], EnergyGrid(**grid) if grid else DEFAULT_GRID)
+            target = DosTarget(curves_of(crystal))
             return cls(target, label_source=f"crystal {index} ({crystal.formulas[0]}) of {node.uuid}")
-
-
-def _zero_of(energies: np.ndarray, total: np.ndarray, efermi: float, tolerance: float) -> float:
-    """Return the Fermi energy of a metal, and the valence band maximum if the Fermi energy lies in a gap, in eV."""
-    filled = np.flatnonzero((energies <= efermi) & (total > tolerance))
-    if not filled.size:
-        raise ContentError(f"the DOS has no states below its Fermi energy of {efermi:g} eV")
-    last = int(filled[-1])
-    metallic = last + 1 < len(energies) and energies[last + 1] > efermi and total[last + 1] > tolerance
-    return float(efermi if metallic else energies[last])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiida_dosmatgen.core.dos import DEFAULT_GRID, EnergyGrid, mean_absolute_error
+from aiida_dosmatgen.core.dos import DEFAULT_GRID, EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.archive import save_arrays
 from aiida_dosmatgen.core.target import DosTarget
@@ -20,6 +20,11 @@ ENERGIES = np.linspace(-12, 12, 241)
 CURVE = np.exp(-((ENERGIES + 2) ** 2))
 CURVES = np.exp(-((DEFAULT_GRID.points - np.array([[-4.0], [-2.0], [1.0]])) ** 2))
 GOOD = np.ones((2, 400))
+DISTANCES = ("mae", "mae_window", "mae_total", "wasserstein")
+
+
+def mean_absolute_error(a, b):
+    return float(np.abs(a - b).mean())
 
 
 # --- round trips ----------------------------------------------------------------------------------------------------------
@@ -168,7 +173,8 @@ def test_chosen_sites_are_compared_with_the_atoms_that_fit_them(values, order):
     target = DosTarget(values[:2], sites=(0, 3))
     dos = values[list(order)]
     np.testing.assert_allclose(dos[target.match(dos)], values[:2])
-    assert list(target.distances(dos).values()) == pytest.approx([0] * 4, abs=1e-9)
+    found = target.distances(dos)
+    assert [found[name] for name in DISTANCES] == pytest.approx([0] * 4, abs=1e-9)
 
 
 @given(curves(n=2), curves(n=4))
@@ -199,8 +205,10 @@ def test_matching_is_no_worse_than_any_order(values, other):
     distances = DosTarget(values).distances(other)
     assert distances["mae"] <= mean_absolute_error(other, values) + 1e-12
     assert distances["mae_total"] <= distances["mae"] + 1e-12
-    assert set(distances) == {"mae", "mae_window", "mae_total", "wasserstein"}
-    assert all(math.isfinite(d) and d >= 0 for d in distances.values())
+    assert set(distances) == {*DISTANCES, "r2", "low", "high", "sigma"}
+    assert all(math.isfinite(distances[name]) and distances[name] >= 0 for name in DISTANCES)
+    assert distances["r2"] <= 1
+    assert (distances["low"], distances["high"], distances["sigma"]) == (-10, 10, 0.3)
 
 
 @given(curves(n=2), curves(n=3))
@@ -270,7 +278,7 @@ def text(**changes):
         (lambda: DosTarget.from_text('{"energies": [0, 1], "total": [1, 2], "n_atoms": 0}'), "n_atoms must be"),
         (
             lambda: DosTarget.from_text('{"energies": [0, 1], "total": [1, 2], "n_atoms": 1, "complete_below": "x"}'),
-            "complete_below must be",
+            "complete_below must be a number in eV",
         ),
         (lambda: DosTarget(GOOD, sites=(0,)), r"2 site curves but 1 sites \[0\]"),
         (lambda: DosTarget(GOOD, sites=(3, 3)), "site 3 is given 2 times; each site has one curve"),

@@ -27,6 +27,13 @@ def test_stored_and_loaded(target):
         "sites": None,
         "n_atoms": 2,
         "complete_below": 6.0,
+        "low": -10.0,
+        "high": 6.0,
+        "sigma": 0.3,
+        "zero": None,
+        "gap": None,
+        "meaning": "projections",
+        "projected": None,
         "label_source": "a test",
         "sha256": node.sha256,
         "filename": "target.npz",
@@ -163,17 +170,58 @@ def test_from_complete_dos_of_an_insulator_is_aligned_by_its_valence_band(crysta
     node = DosTargetData.from_complete_dos(complete_dos(crystals, gap=2.0, efermi=6.3, spins=spins), sigma=0.1)
     target = node.target
     assert (target.kind, target.n_atoms) == ("sites", 2)
-    np.testing.assert_allclose(target.curves.sum(1) * DEFAULT_GRID.spacing, 2 * (3 + 0.5 * 2), rtol=0.01)
-    below = DEFAULT_GRID.points < 0
-    np.testing.assert_allclose(target.curves[:, below].sum(1) * DEFAULT_GRID.spacing, 2 * 3, rtol=0.05)
-    assert target.complete_below > 10
+    np.testing.assert_allclose(target.curves.sum(1) * target.grid.spacing, 2 * (3 + 0.5 * 2), rtol=0.01)
+    below = target.grid.points < 0
+    np.testing.assert_allclose(target.curves[:, below].sum(1) * target.grid.spacing, 2 * 3, rtol=0.05)
+    assert (target.low, target.high) == (pytest.approx(-20, abs=0.3), pytest.approx(19.8, abs=0.3))
+    assert (target.dos.zero, target.dos.gap, target.sigma) == ("vbm", pytest.approx(2, abs=0.02), 0.1)
+    assert (target.dos.meaning, target.dos.projected) == ("partition", pytest.approx(1))
+    assert target.dos.channels == ("s", "p", "d", "f") and target.dos.values.shape[1:3] == (spins, 4)
+    np.testing.assert_allclose(target.dos.values[:, :, 0], target.dos.values[:, :, 1])
 
 
 def test_from_complete_dos_of_a_metal_is_aligned_by_its_fermi_energy(crystals):
     node = DosTargetData.from_complete_dos(complete_dos(crystals, gap=0.0, efermi=4.0), sigma=0)
-    points = DEFAULT_GRID.points
+    points = node.target.grid.points
+    assert (node.target.dos.zero, node.target.dos.gap, node.target.sigma) == ("fermi", 0, None)
     assert node.target.curves[0, np.argmin(abs(points - 0.5))] == pytest.approx(2.0)
     assert node.target.curves[0, np.argmin(abs(points + 2.5))] == pytest.approx(0.0)
+
+
+def test_sites_of_a_complete_dos_are_scaled_to_the_total(crystals):
+    whole, seen = (complete_dos(crystals, gap=2.0, efermi=6.3) for _ in range(2))
+    for orbitals in seen.pdos.values():
+        for orbital, densities in orbitals.items():
+            orbitals[orbital] = {spin: 0.43 * values for spin, values in densities.items()}
+    first, second = (DosTargetData.from_complete_dos(dos) for dos in (whole, seen))
+    np.testing.assert_allclose(second.target.curves, first.target.curves, atol=1e-9)
+    assert second.base.attributes.get("projected") == pytest.approx(0.43)
+    assert "scaled from 43.0%" in second.base.attributes.get("label_source")
+
+
+def test_a_complete_dos_without_its_electrons_is_refused(crystals):
+    dos = complete_dos(crystals, gap=2.0, efermi=6.3)
+    assert DosTargetData.from_complete_dos(dos, n_electrons=12).target.dos.n_electrons == 12
+    with pytest.raises(ValidationError, match=r"holds 11.98 of 200 electrons below its Fermi energy"):
+        DosTargetData.from_complete_dos(dos, n_electrons=200)
+    for spin in dos.densities:
+        dos.densities[spin] = 0.05 * dos.densities[spin]
+    with pytest.raises(ValidationError, match=r"holds 0.60 of 8 outer electrons"):
+        DosTargetData.from_complete_dos(dos)
+
+
+def test_a_coarse_mesh_of_energies_is_warned_of(crystals):
+    from pymatgen.electronic_structure.dos import CompleteDos, Dos
+
+    fine = complete_dos(crystals, gap=2.0, efermi=6.3)
+
+    def every(densities):
+        return {spin: values[::20] for spin, values in densities.items()}
+
+    pdos = {site: {orbital: every(d) for orbital, d in orbitals.items()} for site, orbitals in fine.pdos.items()}
+    coarse = CompleteDos(fine.structure, Dos(fine.efermi, fine.energies[::20], every(fine.densities)), pdos)
+    with pytest.warns(UserWarning, match=r"0\.20 eV apart, so that its zero of energy may be off by as much; .* 801 energies"):
+        DosTargetData.from_complete_dos(coarse)
 
 
 def test_from_complete_dos_with_nan(crystals):

@@ -1,7 +1,7 @@
 """The target density of states.
 
-Begin with :class:`DosTarget` in ``target.py``; ``text.py`` reads the CSV and JSON files that people have, ``distances.py``
-compares a crystal with a target.
+Begin with :class:`DosTarget` in ``target.py``; ``text.py`` reads the CSV and JSON files that people have, ``points.py``
+puts their points on equidistant energies.
 """
 
 from .target import DosTarget

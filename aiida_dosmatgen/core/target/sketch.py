@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 from scipy.stats import beta
@@ -61,7 +62,8 @@ def sketch(
             f"{grid.emin:g} to {grid.emax:g} eV; make it narrower or the gap smaller"
         )
     curve = electrons * gaussian_dos(levels, weights[None], grid, sigma)
-    return DosTarget(curve, "total", n_atoms, limit, grid)
+    zero: Literal["vbm", "fermi"] = "vbm" if gap > 0 else "fermi"
+    return DosTarget(curve, "total", n_atoms, limit, grid, sigma=sigma, zero=zero, gap=gap, meaning="partition")
 
 
 def _insulator(centre: float, width: float, gap: float) -> tuple[np.ndarray, np.ndarray, float]:

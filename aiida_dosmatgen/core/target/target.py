@@ -10,89 +10,126 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
-from ..dos import DEFAULT_GRID, EnergyGrid, resample
+from ..curves import Curves, Distance, best_sites, compare
+from ..dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
 from ..files.archive import load_arrays, save_arrays
-from .distances import best_atoms, distances
+from .points import checked, energies_for, resampled
 from .text import read_text
 
 _FORMAT = "dosmatgen-target"
-_VERSION = 2  # 1 had no chosen sites
+_VERSION = 3  # 1 had no chosen sites; 1 and 2 had one limit, and neither a broadening nor what the curves mean
+_ABOUT = ("sigma", "low", "high", "zero", "gap", "n_electrons", "projected", "meaning")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, init=False)
 class DosTarget:
-    """Curves for all sites or for chosen ones, or one total curve, in states/eV/atom relative to the highest occupied level.
+    """Curves for all sites or for chosen ones, or one total curve, in states/eV/atom.
 
     Chosen sites are kept in increasing order; if they are all the atoms there are, ``sites`` is None.
 
-    :param curves: shape (n_curves, grid.n) if ``kind`` is ``sites``, (1, grid.n) if ``total``.
+    :param dos: the curves, of one site each if ``kind`` is ``sites``, of an average atom if ``total``; or their values alone,
+        shape (n_curves, n), which are then sums of projections as models before 0.3 learnt them.
     :param n_atoms: atoms of a candidate; the number of curves if they are for all sites. None leaves it open, which curves of
         chosen sites and total curves may.
-    :param complete_below: energy in eV up to which the curves are to be trusted and compared.
+    :param complete_below: energy in eV up to which values are known; this and the following are not used with curves.
+    :param grid: the energies of values.
     :param sites: the atom, from 0, that each curve is for; the others are free. None: all atoms, in order.
+    :param low: energy in eV from which values are known; by default all are.
+    :param sigma: broadening of values in eV, None if unknown.
+    :param zero: what energy zero of values is, and so on with ``gap`` and ``meaning``; see :class:`.Curves`.
     :raises ContentError: for NaN, negative or all-zero curves, wrong lengths, and sites that are none or given twice.
     """
 
-    curves: np.ndarray
-    kind: Literal["sites", "total"] = "sites"
-    n_atoms: int | None = None
-    complete_below: float = math.inf
-    grid: EnergyGrid = DEFAULT_GRID
-    sites: tuple[int, ...] | None = None
+    dos: Curves
+    kind: Literal["sites", "total"]
+    n_atoms: int | None
+    sites: tuple[int, ...] | None
 
-    def __post_init__(self) -> None:
-        curves = np.atleast_2d(np.asarray(self.curves, dtype=np.float64))
-        object.__setattr__(self, "curves", curves)
-        if self.kind not in ("sites", "total"):
-            raise ContentError(f"a target is of kind 'sites' or 'total', not {self.kind!r}")
-        if curves.ndim != 2 or curves.shape[1] != self.grid.n or not len(curves):
-            raise ContentError(f"the curves have shape {curves.shape}, expected (number of sites, {self.grid.n})")
-        if self.kind == "total" and len(curves) != 1:
+    def __init__(
+        self,
+        dos: Curves | np.ndarray,
+        kind: Literal["sites", "total"] = "sites",
+        n_atoms: int | None = None,
+        complete_below: float = math.inf,
+        grid: EnergyGrid = DEFAULT_GRID,
+        sites: Sequence[int] | None = None,
+        *,
+        low: float = -math.inf,
+        sigma: float | None = DEFAULT_SIGMA,
+        zero: Literal["vbm", "fermi"] | None = None,
+        gap: float | None = None,
+        meaning: Literal["partition", "projections"] = "projections",
+    ) -> None:
+        if kind not in ("sites", "total"):
+            raise ContentError(f"a target is of kind 'sites' or 'total', not {kind!r}")
+        if not isinstance(dos, Curves):
+            values = _checked_values(np.atleast_2d(np.asarray(dos, dtype=np.float64)), grid)
+            _check_window(low, complete_below, grid)
+            about = {"zero": zero, "gap": gap, "meaning": meaning}
+            dos = Curves(values[:, None, None], grid.points, sigma, low, complete_below, **about)  # type: ignore[arg-type]
+        curves = dos.sites
+        if kind == "total" and len(curves) != 1:
             raise ContentError(f"a total DOS is one curve, not {len(curves)}; call them sites if there is one for each atom")
-        if not np.isfinite(curves).all():
-            raise ContentError("the DOS has NaN or infinite values")
         if curves.min() < -1e-6 * max(curves.max(), 1e-300):
             site, point = np.unravel_index(curves.argmin(), curves.shape)
             raise ContentError(
-                f"the DOS is negative ({curves.min():.3g} states/eV at {self.grid.points[point]:.2f} eV, curve {site}); "
+                f"the DOS is negative ({curves.min():.3g} states/eV at {dos.energies[point]:.2f} eV, curve {site}); "
                 "a DOS is ≥ 0"
             )
-        object.__setattr__(self, "curves", np.clip(curves, 0, None))
-        if curves.max() <= 0:
+        known = (dos.energies >= dos.low) & (dos.energies <= dos.high)
+        if not known.any() or curves[:, known].max() <= 0:
             raise ContentError(
-                f"the DOS is zero everywhere between {self.grid.emin:g} and {self.grid.emax:g} eV; "
+                f"the DOS is zero everywhere between {dos.low:g} and {dos.high:g} eV; "
                 "are the energies in eV, relative to the highest occupied level?"
             )
-        if self.n_atoms is not None and self.n_atoms < 1:
-            raise ContentError(f"a crystal cannot have {self.n_atoms} atoms")
-        if self.sites is not None:
-            self._place(self.sites)
-        elif self.kind == "sites":
-            if self.n_atoms not in (None, len(curves)):
+        if n_atoms is not None and n_atoms < 1:
+            raise ContentError(f"a crystal cannot have {n_atoms} atoms")
+        if sites is not None:
+            dos, sites = _placed(dos, kind, n_atoms, sites)
+        elif kind == "sites":
+            if n_atoms not in (None, len(curves)):
                 raise ContentError(
-                    f"{len(curves)} site curves but {self.n_atoms} atoms; say which sites the curves are for, "
+                    f"{len(curves)} site curves but {n_atoms} atoms; say which sites the curves are for, "
                     "if the others are to be free"
                 )
-            object.__setattr__(self, "n_atoms", len(curves))
-        if self.complete_below <= self.grid.emin:
-            raise ContentError(f"the curve is complete below {self.complete_below:g} eV only, left of the grid")
+            n_atoms = len(curves)
+        resolved = kind == "sites"
+        if dos.values.min() < 0 or dos.resolved != resolved:
+            dos = dataclasses.replace(dos, values=np.clip(dos.values, 0, None), resolved=resolved)
+        for name, value in (("dos", dos), ("kind", kind), ("n_atoms", n_atoms), ("sites", sites)):
+            object.__setattr__(self, name, value)
 
-    def _place(self, given: Sequence[int]) -> None:
-        """Check the chosen sites, and put them and their curves in order."""
-        if self.kind == "total":
-            raise ContentError("a total DOS belongs to no site; give the curve as one for sites if it is meant for them")
-        sites = _indices(given)
-        if len(sites) != len(self.curves):
-            raise ContentError(f"{len(self.curves)} site curves but {len(sites)} sites {list(sites)}")
-        twice = sorted({site for site in sites if sites.count(site) > 1})
-        if twice:
-            raise ContentError(f"site {twice[0]} is given {sites.count(twice[0])} times; each site has one curve")
-        if self.n_atoms is not None and max(sites) >= self.n_atoms:
-            raise ContentError(f"there is no site {max(sites)}: the crystal has {self.n_atoms} atoms, counted from 0")
-        order = np.argsort(sites)
-        object.__setattr__(self, "curves", self.curves[order])
-        object.__setattr__(self, "sites", None if self.n_atoms == len(sites) else tuple(sorted(sites)))
+    @property
+    def curves(self) -> np.ndarray:
+        """States/eV/atom, spins and channels summed, shape (n_curves, n)."""
+        return self.dos.sites
+
+    @property
+    def grid(self) -> EnergyGrid:
+        """The energies of the curves."""
+        energies = self.dos.energies
+        return EnergyGrid(float(energies[0]), float(energies[-1]), len(energies))
+
+    @property
+    def low(self) -> float:
+        """Energy in eV from which the curves are known."""
+        return self.dos.low
+
+    @property
+    def high(self) -> float:
+        """Energy in eV up to which the curves are known."""
+        return self.dos.high
+
+    @property
+    def complete_below(self) -> float:
+        """The former name of :attr:`high`; infinite if the curves are known up to the end of their energies."""
+        return self.high if self.high < self.dos.energies[-1] else math.inf
+
+    @property
+    def sigma(self) -> float | None:
+        """Broadening of the curves in eV; None if nobody says."""
+        return self.dos.sigma
 
     @property
     def atoms(self) -> tuple[int, ...]:
@@ -117,10 +154,10 @@ class DosTarget:
         :param n_atoms: atoms of a candidate, if that is known.
         :raises ContentError: for a wrong number of sites, and sites that are none or given twice.
         """
-        sites, curves = _indices(sites), self.curves
-        if len(curves) == 1:
-            curves = np.repeat(curves, len(sites), axis=0)
-        return DosTarget(curves, "sites", n_atoms, self.complete_below, self.grid, sites)
+        sites, dos = _indices(sites), self.dos
+        if len(dos) == 1:
+            dos = dataclasses.replace(dos, values=np.repeat(dos.values, len(sites), axis=0), resolved=True)
+        return DosTarget(dos, "sites", n_atoms, sites=sites)
 
     @classmethod
     def combine(
@@ -129,7 +166,10 @@ class DosTarget:
         n_atoms: int | None = None,
         names: Sequence[str] | None = None,
     ) -> DosTarget:
-        """Join targets for different sites into one, on the energies of the first and up to the lowest of their limits.
+        """Join targets for different sites into one, on the energies of the first and over what all of them are known at.
+
+        Spins and channels are summed, and sharper curves are broadened to the broadest. If one holds sums of projections, so
+        does the whole.
 
         :param parts: targets, each with the sites it is for, as in :meth:`at`. None keeps a target's own chosen sites.
         :param n_atoms: atoms of a candidate, if that is known; it may be more than the sites that have a target.
@@ -142,8 +182,6 @@ class DosTarget:
             name = str(i) if names is None else names[i]
             if sites is None and target.sites is None:
                 raise ContentError(f"target {name} of those to combine does not say for which sites it is; give them")
-            if placed and target.grid != placed[0].grid:
-                target = target.on(placed[0].grid)
             try:
                 placed.append(target.at(target.atoms if sites is None else sites, n_atoms))
             except ContentError as exception:
@@ -154,66 +192,94 @@ class DosTarget:
                 owner[site] = name
         if not placed:
             raise ContentError("there are no targets to combine; give at least one, with its sites")
-        return cls(
-            np.concatenate([target.curves for target in placed]),
-            "sites",
-            n_atoms,
-            min(target.complete_below for target in placed),
-            placed[0].grid,
-            tuple(owner),
+        sigma = max((target.sigma for target in placed if target.sigma is not None), default=None)
+        several = [target.dos.summed() if sigma is None else target.dos.summed().broadened(sigma) for target in placed]
+        several = [dos.on(several[0].energies) for dos in several]
+        joined = dataclasses.replace(
+            several[0],
+            values=np.concatenate([dos.values for dos in several]),
+            low=max(dos.low for dos in several),
+            high=min(dos.high for dos in several),
+            gap=None,
+            n_electrons=None,
+            projected=None,
+            meaning="partition" if all(dos.meaning == "partition" for dos in several) else "projections",
         )
+        return cls(joined, "sites", n_atoms, sites=tuple(owner))
 
     def on(self, grid: EnergyGrid) -> DosTarget:
-        """Return the target on other energies; where the grid goes beyond this target's, nothing is compared."""
-        limit = min(self.complete_below, self.grid.emax)
-        return dataclasses.replace(
-            self,
-            curves=resample(self.grid.points, self.curves, grid),
-            grid=grid,
-            complete_below=math.inf if limit >= grid.emax else limit,
-        )
+        """Return the target on other energies; where they go beyond this target's, nothing is known."""
+        return dataclasses.replace(self, dos=self.dos.on(grid.points))
+
+    def for_model(self, grid: EnergyGrid, sigma: float) -> DosTarget:
+        """Return the target as a model takes it: on its energies, a sharper one broadened to its σ, a broader one as it is.
+
+        Where the target says no broadening, it is taken for the model's.
+        """
+        dos = self.dos.summed()
+        if dos.sigma is None or dos.sigma < sigma:
+            dos = dos.broadened(sigma)
+        return dataclasses.replace(self, dos=dos.on(grid.points))
 
     # --- distances ------------------------------------------------------------------------------------------------
 
-    def match(self, dos: np.ndarray, complete_below: float = math.inf, window: tuple[float, float] | None = None) -> np.ndarray:
+    def match(
+        self, dos: Curves | np.ndarray, complete_below: float = math.inf, window: tuple[float, float] | None = None
+    ) -> np.ndarray:
         """Return the atom of a crystal for each curve, such that they fit best (least summed |difference|), shape (n_curves,).
 
-        :param dos: of at least as many atoms as there are curves, shape (n_atoms, grid.n).
-        :param complete_below: up to where the crystal's bands are complete, in eV; nothing beyond is looked at.
+        :param dos: of at least as many atoms as there are curves: curves, or their values on the grid of the target, shape
+            (n_atoms, n).
+        :param complete_below: up to where such values are known, in eV; nothing beyond is looked at.
         :raises ContentError: if there are fewer atoms.
         """
-        return best_atoms(self.curves, np.asarray(dos), self.grid, min(self.complete_below, complete_below), window)
+        if len(dos) < len(self.dos):
+            raise ContentError(f"a crystal of {len(dos)} atoms cannot have the {len(self.dos)} sites of the target")
+        got = self._curves_of(dos, complete_below)
+        low, high = max(got.low, self.low), min(got.high, self.high)
+        if window is not None:
+            low, high = max(low, window[0]), min(high, window[1])
+        points = self.dos.energies[(self.dos.energies >= low) & (self.dos.energies <= high)]
+        rows, columns = best_sites(got.on(points), self.dos.on(points))
+        return rows[np.argsort(columns)]
 
-    def distances(
-        self, dos: np.ndarray, complete_below: float = math.inf, window: tuple[float, float] | None = None
-    ) -> dict[str, float]:
-        """Compare a crystal's per-atom DOS with the target.
+    def compared(self, dos: Curves, window: tuple[float, float] | None = None) -> Distance:
+        """Compare the density of states of a crystal with the target by :func:`.compare`.
 
         Curves for chosen sites are compared with the atoms that fit them best, and the other atoms count for nothing: the
         totals are then those of the chosen sites. Curves for all sites of another number of atoms, and total curves, are
         compared with the crystal's total.
 
-        :param dos: states/eV, shape (n_atoms, grid.n).
-        :param complete_below: up to where the crystal's bands are complete, in eV.
-        :return: ``mae`` of the per-site curves under the best assignment of atoms to sites (of the totals if there are none to
-            compare), ``mae_total``, ``wasserstein`` of the totals, and ``mae_window`` like ``mae`` but within ±3 eV;
-            states/eV/atom and eV.
+        :param dos: of each of its atoms.
+        :param window: further limits (low, high) in eV.
+        :raises ContentError: if nothing is known of both over a window that is worth it.
         """
-        dos = np.asarray(dos, dtype=np.float64)
-        limit = min(self.complete_below, complete_below)
-        fits = len(dos) == len(self.curves) if self.sites is None else len(dos) >= len(self.curves)
-        if self.kind == "sites" and fits:
-            wanted, got = self.curves, dos[self.match(dos, limit, window)]
-        else:
-            wanted, got = self.total[None], dos.mean(0)[None]
-        return distances(wanted, got, self.total, self.grid, limit, window)
+        return compare(dos, self.dos, (len(dos), len(self.dos)), window, chosen=self.sites is not None)
+
+    def distances(
+        self, dos: Curves | np.ndarray, complete_below: float = math.inf, window: tuple[float, float] | None = None
+    ) -> dict[str, Any]:
+        """Return :meth:`compared` by the names that scores and rankings have.
+
+        :param dos: of each atom of a crystal: curves, or their values on the grid of the target, shape (n_atoms, n).
+        :param complete_below: up to where such values are known, in eV.
+        :return: ``mae`` of the per-site curves under the best assignment of atoms to sites (of the totals if there are none to
+            compare), ``mae_window`` the same within ±3 eV (None if the window has none of them), ``mae_total`` of the totals,
+            in states/eV/atom; ``wasserstein`` of the totals in eV; their ``r2``; the window ``low``, ``high`` and the
+            broadening ``sigma`` of the comparison in eV.
+        """
+        return named(self.compared(self._curves_of(dos, complete_below), window))
+
+    def _curves_of(self, dos: Curves | np.ndarray, complete_below: float) -> Curves:
+        if isinstance(dos, Curves):
+            return dos
+        values = np.asarray(dos, dtype=np.float64)[:, None, None]
+        return Curves(values, self.dos.energies, self.sigma, -math.inf, complete_below, meaning=self.dos.meaning)
 
     # --- files ----------------------------------------------------------------------------------------------------
 
     def save(self, path: str | Path | BinaryIO, **header: Any) -> None:
         """Write as ``npz`` without pickles."""
-        grid = dataclasses.asdict(self.grid)
-        complete = None if math.isinf(self.complete_below) else self.complete_below
         save_arrays(
             path,
             {
@@ -222,32 +288,31 @@ class DosTarget:
                 "version": _VERSION,
                 "kind": self.kind,
                 "n_atoms": self.n_atoms,
-                "grid": grid,
-                "complete_below": complete,
+                "grid": dataclasses.asdict(self.grid),
                 "sites": None if self.sites is None else list(self.sites),
+                "channels": list(self.dos.channels),
+                **{name: getattr(self.dos, name) for name in _ABOUT},
             },
-            {"curves": self.curves},
+            {"values": self.dos.values},
         )
 
     @classmethod
     def load(cls, path: str | Path | BinaryIO) -> DosTarget:
-        """Read what :meth:`save` wrote.
+        """Read what :meth:`save` wrote, and what earlier versions wrote.
 
         :raises ContentError: for a truncated or foreign file.
         """
         header, arrays = load_arrays(path, _FORMAT, _VERSION)
-        if "curves" not in arrays:
-            raise ContentError(f"{path} lacks the array 'curves'")
+        name = "values" if header["version"] > 2 else "curves"
+        if name not in arrays:
+            raise ContentError(f"{path} lacks the array {name!r}")
         try:
-            complete, sites, grid = header["complete_below"], header.get("sites"), EnergyGrid(**header["grid"])
-            return cls(
-                arrays["curves"],
-                header["kind"],
-                header["n_atoms"],
-                math.inf if complete is None else complete,
-                grid,
-                None if sites is None else tuple(sites),
-            )
+            sites, grid = header.get("sites"), EnergyGrid(**header["grid"])
+            if name == "curves":  # sums of projections, as the models of that time learnt them
+                complete = math.inf if header["complete_below"] is None else header["complete_below"]
+                return cls(arrays[name], header["kind"], header["n_atoms"], complete, grid, sites)
+            dos = Curves(arrays[name], grid.points, channels=tuple(header["channels"]), **{key: header[key] for key in _ABOUT})
+            return cls(dos, header["kind"], header["n_atoms"], sites=sites)
         except (KeyError, TypeError) as exception:
             raise ContentError(f"{path} has a header that is not a target's: {exception}") from None
 
@@ -259,9 +324,15 @@ class DosTarget:
         *,
         n_atoms: int | None = None,
         per_atom: bool = False,
+        high: float | None = None,
+        low: float | None = None,
+        sigma: float | None = None,
+        zero: Literal["vbm", "fermi"] | None = None,
+        gap: float | None = None,
+        meaning: Literal["partition", "projections"] = "partition",
         complete_below: float | None = None,
         site_indices: Sequence[int] | None = None,
-        grid: EnergyGrid = DEFAULT_GRID,
+        grid: EnergyGrid | None = None,
     ) -> DosTarget:
         """Make a target from curves on any energies.
 
@@ -270,24 +341,42 @@ class DosTarget:
         :param n_atoms: for a total curve: the number of atoms of the cell it belongs to; for curves of chosen sites: the
             number of atoms of a candidate, None if that is open.
         :param per_atom: for a total curve: whether it is divided by the number of atoms already.
-        :param complete_below: defaults to the end of ``energies``.
+        :param high: energy in eV up to which the curves are to be trusted; at most, and by default, the end of ``energies``.
+        :param low: energy from which they are; at least, and by default, the beginning of ``energies``.
+        :param sigma: standard deviation of their Gaussian broadening in eV; None if it is not known.
+        :param zero: what energy zero is, ``vbm`` or ``fermi``; None if it is not known.
+        :param gap: the band gap in eV; None if it is not known.
+        :param meaning: of site curves: ``partition`` if they add up to the total, ``projections`` if they are what projectors
+            saw, see :class:`.Curves`.
+        :param complete_below: the former name of ``high``.
         :param site_indices: for curves of chosen sites: the atom, from 0, that each is for. A single curve, (m,) too, is for
             each of them.
+        :param grid: the energies to keep; by default those of models, or more where the curves go further or are sharper.
         :raises ContentError: naming what is wrong.
         """
         if n_atoms is not None and (isinstance(n_atoms, bool) or not isinstance(n_atoms, int | np.integer) or n_atoms < 1):
             raise ContentError(f"n_atoms must be a whole number of atoms, not {n_atoms!r}")
-        if complete_below is not None and not isinstance(complete_below, float | int):
-            raise ContentError(f"complete_below must be an energy in eV, not {complete_below!r}")
-        values = np.asarray(values, float)
-        curves = resample(energies, values, grid)
-        end = float(np.asarray(energies, float)[-1])
-        limit = end if complete_below is None else min(complete_below, end)
-        limit = math.inf if limit >= grid.emax else limit
+        numbers = {"complete_below": complete_below, "high": high, "low": low, "sigma": sigma, "gap": gap}
+        for name, number in numbers.items():
+            if number is not None and (isinstance(number, bool) or not isinstance(number, float | int)):
+                raise ContentError(f"{name} must be a number in eV, not {number!r}")
+        for name, word, words in (("zero", zero, ("vbm", "fermi")), ("meaning", meaning, ("partition", "projections"))):
+            if word not in words and not (name == "zero" and word is None):
+                raise ContentError(f"{name} must be one of {', '.join(words)}, not {word!r}")
+        if sigma is not None and not 0 <= sigma < math.inf:
+            raise ContentError(f"sigma must be a broadening in eV that is not negative, not {sigma:g}")
+        energies, values = checked(energies, values)
+        low = max(float(energies[0]), -math.inf if low is None else low)
+        high = complete_below if high is None else high
+        high = min(float(energies[-1]), math.inf if high is None else high)
+        grid = energies_for(low, high, sigma) if grid is None else grid
+        curves = resampled(energies, values, grid)
+        about: dict[str, Any] = {"low": low, "sigma": sigma, "zero": zero, "gap": gap, "meaning": meaning}
         if site_indices is not None:
-            return cls(np.atleast_2d(curves), "sites", len(np.atleast_2d(curves)), limit, grid).at(site_indices, n_atoms)
+            curves = np.atleast_2d(curves)
+            return cls(curves, "sites", len(curves), high, grid, **about).at(site_indices, n_atoms)
         if values.ndim == 2:
-            return cls(curves, "sites", n_atoms, limit, grid)
+            return cls(curves, "sites", n_atoms, high, grid, **about)
         if not per_atom:
             if n_atoms is None:
                 raise ContentError(
@@ -295,7 +384,7 @@ class DosTarget:
                     "aiida-dosmatgen target import FILE --n-atoms N, or --per-atom"
                 )
             curves = curves / n_atoms
-        return cls(curves, "total", n_atoms, limit, grid)
+        return cls(curves, "total", n_atoms, high, grid, **{**about, "meaning": "partition"})
 
     @classmethod
     def from_text(cls, text: str, name: str = "the file", **options: Any) -> DosTarget:
@@ -303,7 +392,8 @@ class DosTarget:
 
         CSV: energies in eV in the first column; one further column is a total curve, several are sites; a heading line and
         comments (``#``) are skipped. JSON: an object with ``energies`` and either ``total`` or ``sites``, and optionally
-        ``n_atoms``, ``per_atom``, ``complete_below``, and with ``sites`` also ``site_indices``.
+        ``n_atoms``, ``per_atom``, ``low``, ``high``, ``sigma``, ``zero``, ``gap``, ``meaning``, and with ``sites`` also
+        ``site_indices``. A comment may say such a thing too, as ``# sigma: 0.3``.
 
         :param options: as in :meth:`from_curves`; they take precedence over the file.
         :raises ContentError: naming the line or key.
@@ -313,6 +403,48 @@ class DosTarget:
             return cls.from_curves(energies, values, **{**stated, **options})
         except ContentError as exception:
             raise ContentError(f"{name}: {exception}") from None
+
+
+def named(distance: Distance) -> dict[str, Any]:
+    """Return a distance by the names that scores and rankings have."""
+    values = dataclasses.asdict(distance)
+    values["r2"] = values["r2"] if math.isfinite(values["r2"]) else None
+    return {"mae_window" if name == "mae_near_zero" else name: value for name, value in values.items()}
+
+
+def _checked_values(values: np.ndarray, grid: EnergyGrid) -> np.ndarray:
+    if values.ndim != 2 or values.shape[1] != grid.n or not len(values):
+        raise ContentError(f"the curves have shape {values.shape}, expected (number of sites, {grid.n})")
+    if not np.isfinite(values).all():
+        raise ContentError("the DOS has NaN or infinite values")
+    return values
+
+
+def _check_window(low: float, high: float, grid: EnergyGrid) -> None:
+    if high <= grid.emin:
+        raise ContentError(f"the curve is complete below {high:g} eV only, left of the grid")
+    if low >= min(high, grid.emax):
+        raise ContentError(
+            f"the curve is known from {low:g} to {high:g} eV only: it is zero everywhere that a model looks, from "
+            f"{grid.emin:g} to {grid.emax:g} eV; are the energies in eV, relative to the highest occupied level?"
+        )
+
+
+def _placed(dos: Curves, kind: str, n_atoms: int | None, given: Sequence[int]) -> tuple[Curves, tuple[int, ...] | None]:
+    """Check the chosen sites, and put their curves in order."""
+    if kind == "total":
+        raise ContentError("a total DOS belongs to no site; give the curve as one for sites if it is meant for them")
+    sites = _indices(given)
+    if len(sites) != len(dos):
+        raise ContentError(f"{len(dos)} site curves but {len(sites)} sites {list(sites)}")
+    twice = sorted({site for site in sites if sites.count(site) > 1})
+    if twice:
+        raise ContentError(f"site {twice[0]} is given {sites.count(twice[0])} times; each site has one curve")
+    if n_atoms is not None and max(sites) >= n_atoms:
+        raise ContentError(f"there is no site {max(sites)}: the crystal has {n_atoms} atoms, counted from 0")
+    order = np.argsort(sites)
+    placed = None if n_atoms == len(sites) else tuple(sorted(sites))
+    return dataclasses.replace(dos, values=dos.values[order]), placed
 
 
 def _indices(given: Any) -> tuple[int, ...]:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import Any
 
 import numpy as np
 
 from ..errors import ContentError
 
-STATED = ("n_atoms", "per_atom", "complete_below", "site_indices")
+STATED = (
+    *("n_atoms", "per_atom", "low", "high", "complete_below", "sigma", "zero", "gap", "meaning"),
+    "site_indices",
+)
 """What the text of a target may say besides its curves."""
+
+_WORDS = ("zero", "meaning")
+_SAID = re.compile(r"#\s*(low|high|sigma|gap|zero|meaning)\s*[:=]\s*(\S+)\s*$")
 
 
 def read_text(text: str, name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -48,7 +55,11 @@ def _read_json(text: str, name: str) -> tuple[np.ndarray, np.ndarray, dict[str, 
 
 def _read_csv(text: str, name: str) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     rows: list[list[float]] = []
+    stated: dict[str, Any] = {}
     for number, line in enumerate(text.splitlines(), 1):
+        said = _SAID.search(line)
+        if said:
+            stated[said[1]] = said[2] if said[1] in _WORDS else _number(said[2], said[1], f"{name}, line {number}")
         line = line.split("#")[0].strip()
         if not line:
             continue
@@ -66,4 +77,11 @@ def _read_csv(text: str, name: str) -> tuple[np.ndarray, np.ndarray, dict[str, A
             f"{name} has no table of numbers (two lines or more); the first column is the energy in eV, the others the DOS"
         )
     table = np.array(rows)
-    return table[:, 0], table[:, 1] if table.shape[1] == 2 else table[:, 1:].T, {}
+    return table[:, 0], table[:, 1] if table.shape[1] == 2 else table[:, 1:].T, stated
+
+
+def _number(text: str, key: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ContentError(f"{where}: {key} must be a number in eV, not {text!r}") from None
