@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..core.curves import Curves
 from ..core.errors import ContentError
+from ..core.target import DosTarget
 
 
 def ranked(
@@ -43,3 +45,23 @@ def ranked(
         entries.append((key, entry))
     entries.sort(key=lambda pair: pair[0])
     return [{"rank": i, **entry} for i, (_, entry) in enumerate(entries, 1)]
+
+
+def over_common_window(
+    curves: Mapping[int, Curves], target: DosTarget
+) -> tuple[dict[str, float] | None, dict[int, dict[str, Any]]]:
+    """Compare several crystals with a target over the energies that are known of all of them.
+
+    :param curves: by candidate.
+    :return: ``low`` and ``high`` of the window in eV, and the distances of each as :meth:`.DosTarget.distances` gives them;
+        None and no distances if there is no such window.
+    """
+    try:
+        own = [target.compared(one) for one in curves.values()]
+        window = max(one.low for one in own), min(one.high for one in own)
+        distances = {candidate: target.distances(one, window=window) for candidate, one in curves.items()}
+    except ContentError:
+        return None, {}
+    for one in distances.values():
+        one["compared_below"] = one["high"]
+    return {"low": window[0], "high": window[1]}, distances

@@ -227,16 +227,25 @@ class CrystalSet:
 
         :raises ContentError: for a truncated, foreign or inconsistent file.
         """
-        _, arrays = load_arrays(path, _FORMAT, _VERSION)
+        return cls.load_with_header(path)[0]
+
+    @classmethod
+    def load_with_header(cls, path: str | Path | BinaryIO) -> tuple[CrystalSet, dict[str, Any]]:
+        """Read what :meth:`save` wrote, with its header.
+
+        :raises ContentError: for a truncated, foreign or inconsistent file.
+        """
+        header, arrays = load_arrays(path, _FORMAT, _VERSION)
         try:
             fields = {k: arrays.pop(k) for k in ("n_atoms", "numbers", "fractional", "lattices")}
         except KeyError as exception:
             raise ContentError(f"{path} lacks the array {exception}") from None
-        return cls(
+        crystals = cls(
             **fields,
             crystal_columns=current_columns({k[8:]: v for k, v in arrays.items() if k.startswith("crystal:")}),
             atom_columns={k[5:]: v for k, v in arrays.items() if k.startswith("atom:")},
         )
+        return crystals, header
 
     # --- structures of other libraries ----------------------------------------------------------------------------------
 

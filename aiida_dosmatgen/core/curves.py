@@ -280,7 +280,7 @@ def compare(
 
 
 def _common_points(a: Curves, b: Curves, low: float, high: float) -> np.ndarray:
-    """Return equidistant energies from ``low`` to ``high``: those of both curves if they are the same, else as fine as theirs."""
+    """Return equidistant energies from ``low`` to ``high``: those of both curves if they share them, else as fine as theirs."""
     if len(a.energies) == len(b.energies) and np.abs(a.energies - b.energies).max() < _SAME_POINT * a.spacing:
         inside = (a.energies >= low - _SAME_POINT) & (a.energies <= high + _SAME_POINT)
         return a.energies[inside]

@@ -1,6 +1,7 @@
 """Crystals as dense padded tensors: what the networks train on."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +23,7 @@ class DenseBatch:
     :param mask: True for atoms, False for padding, shape (B, N).
     :param dos: states/eV of each atom, shape (B, N, n).
     :param complete_below: energy in eV up to which the curves of a crystal are complete, shape (B,).
+    :param low: energy in eV from which they are known; by default all are, shape (B,).
     """
 
     types: Tensor
@@ -30,6 +32,11 @@ class DenseBatch:
     mask: Tensor
     dos: Tensor
     complete_below: Tensor
+    low: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.low is None:
+            object.__setattr__(self, "low", torch.full_like(self.complete_below, -math.inf))
 
     def __len__(self) -> int:
         return len(self.lattices)
@@ -38,6 +45,11 @@ class DenseBatch:
     def n_atoms(self) -> Tensor:
         """Atoms of each crystal, shape (B,)."""
         return self.mask.sum(-1)
+
+    def ends_of_atoms(self) -> tuple[Tensor, Tensor]:
+        """Return the energies in eV from which and up to which the curve of each atom is known, shapes (atoms,)."""
+        low, high = (end[:, None].expand(self.mask.shape)[self.mask] for end in (self.low, self.complete_below))
+        return low, high
 
     def to(self, target: torch.device | str | torch.dtype) -> "DenseBatch":
         """Move to a device, or turn all floating point values into a dtype."""
@@ -53,7 +65,7 @@ def to_dense(batch: Batch) -> DenseBatch:
     fractional, mask = to_dense_batch(batch.fractional, batch.batch)
     types, _ = to_dense_batch(batch.types, batch.batch)
     dos, _ = to_dense_batch(batch.dos, batch.batch)
-    return DenseBatch(types, fractional, batch.lattice, mask, dos, batch.complete_below)
+    return DenseBatch(types, fractional, batch.lattice, mask, dos, batch.complete_below, batch.low)
 
 
 def type_indices(numbers: np.ndarray, elements: Sequence[str]) -> np.ndarray:

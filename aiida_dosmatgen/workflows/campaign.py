@@ -236,6 +236,12 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
                 self.report(f"no candidates for the target {name}: {failure(node)}")
                 continue
             self.ctx.candidates[name] = node
+            differ = node.outputs.report.get_dict().get("meaning")
+            if differ:
+                self.report(
+                    f"target {name}: its curves are a {differ['target']}, the predicted ones {differ['predicted']}; they "
+                    "were compared all the same, and the distances hold what projectors do not see"
+                )
             self.out(f"candidates.{name}", node.outputs.crystals)
             if self.inputs.top_k.value == 0:
                 continue
@@ -304,13 +310,13 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         for name in self.ctx.names:
             if self.ctx.outcomes[name]["failed"]:
                 continue
-            scores = self._scores(name)
+            scores = self._validated(name, "score", "candidate")
             validated += len(scores)
             ranking, node = rank.run_get_node(
                 report=self.ctx.candidates[name].outputs.report,
                 failures=orm.Dict(self.ctx.failures[name]),
                 **({"selection": self.ctx.selections[name]} if name in self.ctx.selections else {}),
-                **scores,
+                **({"target": self.inputs.targets[name], **scores, **self._validated(name, "dos", "dos")} if scores else {}),
                 metadata={"call_link_label": f"rank_{name}"},
             )
             if not node.is_finished_ok:
@@ -332,10 +338,10 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Say whether a work chain ended with an exception of AiiDA; excepted jobs were repeated further down."""
         return isinstance(excepted_process(node), orm.WorkChainNode)
 
-    def _scores(self, name: str) -> dict[str, orm.Dict]:
-        """Return the DFT scores of a target's candidates."""
+    def _validated(self, name: str, output: str, prefix: str) -> dict[str, orm.Data]:
+        """Return an output of the validations of a target's candidates, as ``<prefix>_<candidate>``."""
         return {
-            f"candidate_{candidate}": orm.load_node(links["validation"]).outputs.score
+            f"{prefix}_{candidate}": orm.load_node(links["validation"]).outputs[output]
             for candidate, links in self.ctx.outcomes[name]["validations"].items()
             if candidate not in self.ctx.failures[name]
         }

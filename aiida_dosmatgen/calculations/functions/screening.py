@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from aiida.orm import Dict, Int
@@ -14,8 +15,9 @@ from ...core.screening.selection import SelectionWeights, select
 from ...data.base import storable
 from ...data.crystals import CrystalSetData
 from ...data.target import DosTargetData
-from ..ranking import ranked
+from ..ranking import over_common_window, ranked
 from .content import checked, content_function
+from .scoring import scored_curves
 
 
 @content_function
@@ -93,20 +95,40 @@ def select_candidates(crystals: CrystalSetData, report: Dict, count: Int, weight
 
 
 @content_function
-def rank(report: Dict, failures: Dict | None = None, selection: Dict | None = None, **scores: Dict) -> Dict:
+def rank(
+    report: Dict,
+    failures: Dict | None = None,
+    selection: Dict | None = None,
+    target: DosTargetData | None = None,
+    **validated: Any,
+) -> Dict:
     """Put candidates in their final order: by DFT distance where there is one, then as the screening ranked them.
 
     :param report: of :func:`screen`.
     :param failures: {candidate: reason} of those whose validation failed; they come last.
     :param selection: of :func:`select_candidates`.
-    :param scores: of :func:`.score_dos`, as ``candidate_<number>``.
-    :return: ``ranking``: the rows of the report with ``rank``, ``status`` (``validated``, ``not validated``, ``failed``), and
-        ``dft`` (the score) or ``reason``, and ``selected`` (why it was computed by DFT).
+    :param target: what they are compared with once more, over the energies that are known of all of them: else one whose
+        bands end earlier would seem nearer. Without it their own distances count, each over a window of its own.
+    :param validated: the scores of :func:`.score_dos`, as ``candidate_<number>``, and what they were made of, as
+        ``dos_<number>``.
+    :return: ``window``: ``low`` and ``high`` (eV) of the comparison, None where each has its own, and ``ranking``: the rows of
+        the report with ``rank``, ``status`` (``validated``, ``not validated``, ``failed``), and ``dft`` (the score) or
+        ``reason``, and ``selected`` (why it was computed by DFT).
     """
-    by_candidate = {int(name.removeprefix("candidate_")): score.get_dict() for name, score in scores.items()}
+    by_candidate = {
+        int(name.removeprefix("candidate_")): score.get_dict()
+        for name, score in validated.items()
+        if name.startswith("candidate_")
+    }
+    curves = {int(name.removeprefix("dos_")): node.crystals for name, node in validated.items() if name.startswith("dos_")}
+    window = None
+    if target is not None and curves and set(curves) == set(by_candidate):
+        wanted = target.target
+        window, distances = over_common_window({i: scored_curves(c, wanted) for i, c in curves.items()}, wanted)
+        by_candidate = {i: {**score, **distances.get(i, {})} for i, score in by_candidate.items()}
     reasons = {} if failures is None else {int(k): v for k, v in failures.get_dict().items()}
     rows = report.get_dict()["ranking"]
     if selection is not None:
         chosen = {one["candidate"]: one["reason"] for one in selection.get_dict()["selected"]}
         rows = [{**row, "selected": chosen.get(row["candidate"])} for row in rows]
-    return Dict(storable({"ranking": ranked(rows, by_candidate, reasons)}))
+    return Dict(storable({"ranking": ranked(rows, by_candidate, reasons), "window": window}))

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ..curves import Meaning
 from ..dos import EnergyGrid
 from ..errors import ContentError
 from ..strict import explain
@@ -59,6 +60,8 @@ class CheckpointHeader(_Part):
     :param elements: symbols in the order of the type index.
     :param grid: energies of the curves that the model takes or gives.
     :param sigma: Gaussian broadening of those curves in eV (standard deviation).
+    :param meaning: what those of the sites hold (:data:`..curves.Meaning`); checkpoints before 0.3 do not say it, and learnt sums
+        of projections.
     :param metrics: errors on the held-out crystals.
     """
 
@@ -69,6 +72,7 @@ class CheckpointHeader(_Part):
     elements: list[str] = Field(min_length=1)
     grid: EnergyGrid
     sigma: float = Field(gt=0)
+    meaning: Meaning = "projections"
     training: TrainingHeader
     metrics: dict[str, Any] = {}
     engine_version: str

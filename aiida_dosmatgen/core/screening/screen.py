@@ -11,6 +11,7 @@ import numpy as np
 
 from ..contacts import closest_contacts
 from ..crystals import CrystalSet
+from ..curve_columns import curves_of
 from ..errors import ContentError
 from ..target import DosTarget
 from ..thermo import formation_energy
@@ -34,11 +35,14 @@ class Screened:
         equals, or None), ``status`` (of its relaxation), ``score``. The distances are None if there is no target.
     :param funnel: how many are left after each criterion, in order, the first entry being all candidates.
     :param rejected: for each reason the candidates that fell to it; each candidate is in one list or in the ranking.
+    :param meaning: what the curves of ``target`` and ``predicted`` hold, if that is not the same; then part of the distances is
+        what projectors do not see, of all candidates alike.
     """
 
     ranking: list[dict[str, Any]]
     funnel: dict[str, int]
     rejected: dict[str, list[int]]
+    meaning: dict[str, str] | None = None
 
 
 def screen(
@@ -90,10 +94,12 @@ def screen(
     if criteria.max_hull_distance is not None:
         apply("hull", above_hull(left, hull, criteria.max_hull_distance))
     geometry = {i: i for i in left}
-    distances: dict[int, dict[str, float]] = {}
+    distances: dict[int, dict[str, Any]] = {}
+    meaning = None
     if target is not None:
         geometries = _geometries_that_count(crystals, left, unrelaxed, relaxation_energies, contacts, criteria)
         found = {j: d for i in left for j in geometries[i] if (d := _distances(crystals, j, target)) is not None}
+        meaning = _meanings(crystals, target, found)
         apply("predicted", {i: "no predicted density of states" for i in left if not any(j in found for j in geometries[i])})
         limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
         for i in left:  # of two that are equally near the relaxed one, which comes first
@@ -139,7 +145,7 @@ def screen(
     rejected: dict[str, list[int]] = {}
     for i in sorted(reasons):
         rejected.setdefault(reasons[i], []).append(int(names[i]))
-    return Screened(ranking, funnel, rejected)
+    return Screened(ranking, funnel, rejected, meaning)
 
 
 def _check(crystals: CrystalSet, target: DosTarget | None, criteria: ScreenCriteria, known: CrystalSet | None) -> None:
@@ -189,16 +195,23 @@ def _geometries_that_count(
     return counting
 
 
-def _distances(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, float] | None:
+def _distances(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, Any] | None:
     """Compare the predicted DOS of one crystal with the target; None if there is no prediction."""
     offsets = crystals.offsets
     dos = crystals.atom_columns["predicted_dos"][offsets[i] : offsets[i + 1]]
     if not np.isfinite(dos).all():
         return None
-    return target.distances(dos)
+    return target.distances(curves_of(crystals, i, "predicted_dos"))
 
 
-def _score(distances: Mapping[str, float] | None, energy: float, status: str, weights: RankWeights) -> float:
+def _meanings(crystals: CrystalSet, target: DosTarget, found: Mapping[int, Any]) -> dict[str, str] | None:
+    if not found:
+        return None
+    predicted = curves_of(crystals, next(iter(found)), "predicted_dos").meaning
+    return None if predicted == target.dos.meaning else {"target": target.dos.meaning, "predicted": predicted}
+
+
+def _score(distances: Mapping[str, Any] | None, energy: float, status: str, weights: RankWeights) -> float:
     late = 0.0 if status == "converged" else 1.0
     if distances is None:
         return (float(energy) if np.isfinite(energy) else math.inf) + weights.relaxation * late

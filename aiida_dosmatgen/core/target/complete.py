@@ -108,7 +108,7 @@ def _electrons(energies: np.ndarray, curve: np.ndarray) -> float:
 
 
 def _zero_of(energies: np.ndarray, total: np.ndarray, efermi: float, tolerance: float) -> tuple[float, float]:
-    """Return the zero of energy and the gap in eV: the valence band maximum where there is a gap, else the Fermi energy and 0."""
+    """Return the zero of energy and the gap in eV: the valence band's top where there is a gap, else the Fermi energy, 0."""
     filled = np.flatnonzero((energies <= efermi) & (total > tolerance))
     if not filled.size:
         raise ContentError(f"the DOS has no states below its Fermi energy of {efermi:g} eV")
@@ -129,11 +129,8 @@ def _missing_electrons(dos: Any, held: float, n_electrons: float | None, cut: bo
     if n_electrons is None:
         if cut:
             return None
-        known, least, words = (
-            float(sum(_outer_electrons(site.specie) for site in dos.structure)),
-            _LEAST_SHARE,
-            "outer electrons",
-        )
+        known = float(sum(_outer_electrons(site.specie) for site in dos.structure))
+        least, words = _LEAST_SHARE, "outer electrons"
     else:
         known, least, words = n_electrons, LEAST_HELD, "electrons"
     if held >= least * known:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...core.crystals import CrystalSet
+from ...core.curve_columns import with_energies
 from ...core.errors import ContentError
 from ...core.job import PseudolabelJob, Results, sha256_of
 from . import Clock, Progress, prepare, results
@@ -95,7 +96,8 @@ def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, r
         for name in ("prototype", "predicted_formation_energy", "predicted_dos_uncertainty")
     }
     columns["complete_below"] = np.full(len(predicted), header.grid.emax)
-    return predicted.replace(crystal_columns=columns, atom_columns={"dos": predicted.atom_columns["predicted_dos"]})
+    bare = predicted.replace(crystal_columns=columns, atom_columns={"dos": predicted.atom_columns["predicted_dos"]})
+    return with_energies(bare, header.grid, header.sigma, header.meaning)
 
 
 def _key(job: PseudolabelJob, folder: Path) -> str:

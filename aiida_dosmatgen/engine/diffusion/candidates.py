@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -105,9 +106,11 @@ def size_probabilities(model: Denoiser, target: DosTarget | None) -> np.ndarray:
     """Return p(N) for N = 1 … the largest crystal that the checkpoint knows; given the target, if it is of all atoms."""
     total = target if target is not None and (target.kind == "total" or target.sites is None) else None
     if total is not None and total.kind == "sites":
-        total = DosTarget(total.total[None], "total", complete_below=total.complete_below, grid=total.grid)
+        mean = dataclasses.replace(total.dos.summed(), values=total.total[None, None, None], resolved=False)
+        total = DosTarget(mean, "total")
     condition = condition_on(total, model, 1, 1)
-    probabilities = model.sizes(condition.total.double(), condition.total_given, condition.complete_below.double())
+    ends = condition.complete_below.double(), condition.low.double()
+    probabilities = model.sizes(condition.total.double(), condition.total_given, *ends)
     return probabilities[0].cpu().numpy()
 
 
@@ -128,20 +131,26 @@ def batches(
 
 
 def condition_on(target: DosTarget | None, model: Denoiser, n_crystals: int, n_atoms: int) -> Condition:
-    """Return the condition of a batch: the same target for each of its crystals, on the grid of the model."""
+    """Return the condition of a batch: the same target for each of its crystals, on the grid of the model.
+
+    Nothing outside of the energies at which the target is known gets in. A sharper target is broadened as the curves that the
+    model learnt, a broader one is shown as it is.
+    """
     like_ = model.node_head.weight
     condition = Condition.none(n_crystals, n_atoms, model.grid.n, like_)
     if target is None:
         return condition
-    target = target.on(model.grid)
+    target = target.for_model(model.grid, model.sigma)
     values = torch.as_tensor(np.ascontiguousarray(target.curves), dtype=like_.dtype, device=like_.device)
     edges = torch.full_like(condition.complete_below, target.complete_below)
+    low = torch.full_like(edges, target.low if target.low > model.grid.emin else -math.inf)
     if target.kind == "total":
         return dataclasses.replace(
             condition,
             total=values.expand(n_crystals, -1),
             total_given=torch.ones_like(condition.total_given),
             complete_below=edges,
+            low=low,
         )
     atoms = torch.tensor(target.atoms, device=like_.device)
     return dataclasses.replace(
@@ -149,4 +158,5 @@ def condition_on(target: DosTarget | None, model: Denoiser, n_crystals: int, n_a
         site=condition.site.index_copy(1, atoms, values.expand(n_crystals, -1, -1)),
         site_given=condition.site_given.index_fill(1, atoms, True),
         complete_below=edges,
+        low=low,
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...core.dos import DEFAULT_GRID, EnergyGrid
 from ..batch import DenseBatch
-from .conditioning import Condition, curve_statistics, total_curve
+from .conditioning import Condition, curve_statistics, known, total_curve
 from .noise import EARLIEST, like, stratified_times
 from .noised import TYPE_SCALE, NoisedCrystalModel, State, embed_time
 
@@ -68,12 +68,16 @@ class Classifier(NoisedCrystalModel):
         """Set the statistics of lattices and curves from training crystals; curves count as far as they are complete."""
         many = list(batches)
         self.fit_lattices(many)
-        sites = [(b.types[b.mask], b.dos[b.mask], b.complete_below[:, None].expand(b.mask.shape)[b.mask]) for b in many]
+        sites = [(b.types[b.mask], b.dos[b.mask], *b.ends_of_atoms()) for b in many]
         for k in range(len(self.elements)):
-            mean, _ = curve_statistics(self.points, ((dos[types == k], edge[types == k]) for types, dos, edge in sites))
+            mean, _ = curve_statistics(
+                self.points, ((dos[types == k], low[types == k], high[types == k]) for types, dos, low, high in sites)
+            )
             self.mean_curves[k] = mean
-        self.site_std.copy_(curve_statistics(self.points, ((dos, edge) for _, dos, edge in sites))[1])
-        self.total_std.copy_(curve_statistics(self.points, ((total_curve(b.dos, b.mask), b.complete_below) for b in many))[1])
+        self.site_std.copy_(curve_statistics(self.points, (site[1:] for site in sites))[1])
+        self.total_std.copy_(
+            curve_statistics(self.points, ((total_curve(b.dos, b.mask), b.low, b.complete_below) for b in many))[1]
+        )
 
     # --- prediction -------------------------------------------------------------------------------------------------
 
@@ -116,7 +120,7 @@ class Classifier(NoisedCrystalModel):
         :return: eV^½, shape (B,), at least in single precision.
         """
         curves = curves.to(torch.promote_types(curves.dtype, torch.float32))
-        complete = (self.points.to(curves) <= wanted.complete_below.to(curves)[:, None]).to(curves.dtype)
+        complete = known(self.points.to(curves), wanted.low.to(curves), wanted.complete_below.to(curves)).to(curves.dtype)
 
         def norms(difference: Tensor, std: Tensor, given: Tensor, counted: Tensor) -> Tensor:
             # what is not given may be anything, even NaN, and must not reach the gradient
@@ -131,7 +135,7 @@ class Classifier(NoisedCrystalModel):
 
     def compared(self, batch: DenseBatch) -> Tensor:
         """Select the points that count: of real atoms, and below the end of the complete bands; (B, N, n) of 0 and 1."""
-        complete = self.points.to(batch.dos) <= batch.complete_below[:, None, None]
+        complete = known(self.points.to(batch.dos), batch.low[:, None], batch.complete_below[:, None])
         return (complete & batch.mask[..., None]).to(batch.dos.dtype)
 
     def noised(self, batch: DenseBatch, t: Tensor, generator: torch.Generator | None = None) -> State:

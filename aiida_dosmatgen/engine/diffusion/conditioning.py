@@ -2,8 +2,8 @@
 
 A crystal may carry one curve for each of its atoms, for some of them, one total curve, or none. Each projection has a
 learned embedding for "nothing given", so that an absent condition is something the network has seen, and any mixture of
-sites with and without a curve is in distribution. Nothing beyond the energy up to which a curve is complete gets in: there
-the standardised curve is zero (the mean of the training set) and the projection is told where that begins.
+sites with and without a curve is in distribution. Nothing outside of the energies at which a curve is known gets in: there
+the standardised curve is zero (the mean of the training set). The projection is told where that begins above.
 """
 
 import dataclasses
@@ -33,7 +33,8 @@ class Condition:
     :param site_given: shape (B, N).
     :param total: states/eV/atom, shape (B, n); anything where not given.
     :param total_given: shape (B,).
-    :param complete_below: energy in eV up to which the curves hold; may be infinite, shape (B,).
+    :param complete_below: energy in eV up to which the curves are known; may be infinite, shape (B,).
+    :param low: energy in eV from which they are known; by default all are, shape (B,).
     """
 
     site: Tensor
@@ -41,6 +42,11 @@ class Condition:
     total: Tensor
     total_given: Tensor
     complete_below: Tensor
+    low: Tensor = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.low is None:
+            object.__setattr__(self, "low", torch.full_like(self.complete_below, -math.inf))
 
     @classmethod
     def none(cls, n_crystals: int, n_atoms: int, n_points: int, like: Tensor) -> "Condition":
@@ -96,12 +102,16 @@ class Dropout:
         end = batch.complete_below.to(torch.float64).clamp_max(1e6)
         lowered = _SHORTEST + uniform(n_crystals) * (end.clamp_max(10.0) - _SHORTEST).clamp_min(0)
         cut = uniform(n_crystals) < _HIDE_EDGE
+        start = batch.low.to(torch.float64)
+        raised = -_SHORTEST - uniform(n_crystals) * (-start.clamp_min(-10.0) - _SHORTEST).clamp_min(0)
+        cut_below = uniform(n_crystals) < _HIDE_EDGE
         return Condition(
             batch.dos,
             site_given,
             total_curve(batch.dos, mask),
             total_given,
             torch.where(cut, torch.minimum(lowered, end), end).to(batch.dos.dtype),
+            torch.where(cut_below, torch.maximum(raised, start), start).to(batch.dos.dtype),
         )
 
 
@@ -130,6 +140,7 @@ def stretched(
         site=resampled(condition.site),
         total=resampled(condition.total),
         complete_below=condition.complete_below / factor,
+        low=condition.low / factor,
     )
 
 
@@ -139,15 +150,25 @@ def total_curve(dos: Tensor, mask: Tensor) -> Tensor:
     return (dos * present).sum(1) / present.sum(1).clamp_min(1)
 
 
-def curve_statistics(points: Tensor, curves: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """Return mean and standard deviation of each bin over the curves that are complete there, shapes (n,), float64.
+def known(points: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Tell at which energies curves are known, shape (…, n).
+
+    :param points: eV, shape (n,).
+    :param low: the first energy in eV, shape (…).
+    :param high: the last one, shape (…).
+    """
+    return (points >= low[..., None]) & (points <= high[..., None])
+
+
+def curve_statistics(points: Tensor, curves: Iterable[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of each bin over the curves that are known there, shapes (n,), float64.
 
     :param points: energies of the bins in eV, shape (n,).
-    :param curves: pairs of curves (m, n) and the energies up to which they are complete (m,).
+    :param curves: curves (m, n), and the energies from which (m,) and up to which (m,) they are known.
     """
     count, first, second = (torch.zeros(len(points), dtype=torch.float64) for _ in range(3))
-    for values, edge in curves:
-        complete = points.cpu().double() <= edge.double().cpu()[:, None]
+    for values, low, high in curves:
+        complete = known(points.cpu().double(), low.double().cpu(), high.double().cpu())
         kept = torch.where(complete, values.double().cpu(), 0.0)
         count += complete.sum(0)
         first += kept.sum(0)
@@ -179,25 +200,26 @@ class CurveProjection(nn.Module):
         )
         self.null = nn.Parameter(0.02 * torch.randn(width))
 
-    def fit(self, curves: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Set mean and standard deviation of each bin, over the curves that are complete there.
+    def fit(self, curves: Iterable[tuple[Tensor, Tensor, Tensor]]) -> None:
+        """Set mean and standard deviation of each bin, over the curves that are known there.
 
-        :param curves: pairs of curves (m, n) and the energies up to which they are complete (m,).
+        :param curves: as of :func:`curve_statistics`.
         """
         mean, std = curve_statistics(self.points, curves)
         self.mean.copy_(mean)
         self.std.copy_(std)
 
-    def forward(self, curves: Tensor, given: Tensor, complete_below: Tensor) -> Tensor:
+    def forward(self, curves: Tensor, given: Tensor, complete_below: Tensor, low: Tensor) -> Tensor:
         """Project curves.
 
         :param curves: states/eV, shape (…, n).
         :param given: where there is one, shape (…).
-        :param complete_below: eV, shape (…).
+        :param complete_below: energy in eV up to which they are known, shape (…).
+        :param low: energy in eV from which they are, shape (…).
         :return: shape (…, width).
         """
         standardised = ((curves - self.mean.to(curves)) / self.std.to(curves)).clamp(-_LIMIT, _LIMIT)
-        complete = self.points.to(curves) <= complete_below[..., None]
+        complete = known(self.points.to(curves), low, complete_below)
         standardised = torch.where(complete & given[..., None], standardised, 0.0)
         edge = (complete_below.clamp(self.grid.emin, self.grid.emax) - self.grid.emin) / (self.grid.emax - self.grid.emin)
         embedded = self.project(torch.cat([standardised, 2 * edge[..., None] - 1], -1))
@@ -219,8 +241,8 @@ class Conditioning(nn.Module):
     def fit(self, batches: Iterable[DenseBatch]) -> None:
         """Set the statistics of both kinds of curve from training crystals."""
         many = list(batches)
-        self.site.fit((b.dos[b.mask], b.complete_below[:, None].expand(b.mask.shape)[b.mask]) for b in many)
-        self.total.fit((total_curve(b.dos, b.mask), b.complete_below) for b in many)
+        self.site.fit((b.dos[b.mask], *b.ends_of_atoms()) for b in many)
+        self.total.fit((total_curve(b.dos, b.mask), b.low, b.complete_below) for b in many)
 
     def forward(self, condition: Condition, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embed a condition.
@@ -228,8 +250,8 @@ class Conditioning(nn.Module):
         :return: what is added to the node embeddings, shape (B, N, width), and to the context, shape (B, width): the
             projection of the total curve and the mean of those of the sites.
         """
-        edges = condition.complete_below[:, None].expand(mask.shape)
-        sites = self.site(condition.site, condition.site_given, edges)
+        high, low = (end[:, None].expand(mask.shape) for end in (condition.complete_below, condition.low))
+        sites = self.site(condition.site, condition.site_given, high, low)
         present = mask.to(sites.dtype)[..., None]
         mean = (sites * present).sum(1) / present.sum(1).clamp_min(1)
-        return sites, self.total(condition.total, condition.total_given, condition.complete_below) + mean
+        return sites, self.total(condition.total, condition.total_given, condition.complete_below, condition.low) + mean

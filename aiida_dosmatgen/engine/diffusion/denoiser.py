@@ -202,4 +202,5 @@ def _cast(condition: Condition, dtype: torch.dtype) -> Condition:
         condition.total.to(dtype),
         condition.total_given,
         condition.complete_below.to(dtype),
+        condition.low.to(dtype),
     )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from ...core.dos import EnergyGrid
+from ...core.dos import DEFAULT_SIGMA, EnergyGrid
 from ..batch import DenseBatch
 from .lattice import LatticeScaler
 from .network import CrystalNetwork
@@ -53,6 +53,9 @@ class NoisedCrystalModel(nn.Module):
     ARCHITECTURE: ClassVar[tuple[str, ...]]
     """The sizes of the model that a checkpoint's header holds."""
 
+    sigma: float = DEFAULT_SIGMA
+    """Broadening in eV of the curves that it learnt."""
+
     def __init__(self, elements: Sequence[str], grid: EnergyGrid) -> None:
         super().__init__()
         self.elements = tuple(elements)
@@ -76,7 +79,9 @@ class NoisedCrystalModel(nn.Module):
     def from_header(cls, header: "CheckpointHeader") -> Self:
         """Make the untrained model that a checkpoint's header describes."""
         sizes = {name: value for name, value in header.architecture.items() if name in cls.ARCHITECTURE}
-        return cls(header.elements, header.grid, **sizes)
+        model = cls(header.elements, header.grid, **sizes)
+        model.sigma = header.sigma
+        return model
 
     @property
     def device(self) -> torch.device:

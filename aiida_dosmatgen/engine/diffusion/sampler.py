@@ -74,6 +74,12 @@ def sample(
             "there is a template, but nothing is taken from it; give start_time, or hold something as in the template, "
             "or leave the template out"
         )
+    if target is not None and target.sigma is not None and target.sigma > model.sigma + 1e-3:
+        logger.warning(
+            "the target is broadened by %g eV, more than the curves that the checkpoint learnt (%g eV); it is taken as it is",
+            target.sigma,
+            model.sigma,
+        )
     n_atoms = sizes(model, target, parameters, seed, candidates, template)
     waiting = batches(candidates, n_atoms, batch_size, model.device)[::-1]
     for n, members in waiting:  # what is contradictory is refused before anything is computed

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...core.dos import EnergyGrid
 from ..batch import DenseBatch
-from .conditioning import curve_statistics, total_curve
+from .conditioning import curve_statistics, known, total_curve
 
 _UNSEEN = 1e-4  # crystals, in place of none, so that logarithms stay finite
 _MOST_EVALUATED = 2000  # training crystals by which the width of the kernel is chosen
@@ -63,14 +63,14 @@ class SizeDistribution(nn.Module):
         :param batches: all crystals; a checkpoint's header must say as many, ``n_curves``.
         """
         curves = torch.cat([total_curve(b.dos, b.mask) for b in batches])
-        edges = torch.cat([b.complete_below for b in batches])
+        low, high = (torch.cat([getattr(b, name) for b in batches]) for name in ("low", "complete_below"))
         self.sizes = torch.cat([b.n_atoms for b in batches]).to(self.sizes)
         counts = torch.bincount(self.sizes - 1, minlength=self.max_atoms).to(self.frequencies)
         self.frequencies.copy_(counts.clamp_min(_UNSEEN) / counts.clamp_min(_UNSEEN).sum())
-        mean, std = curve_statistics(self.points, [(curves, edges)])
+        mean, std = curve_statistics(self.points, [(curves, low, high)])
         self.mean.copy_(mean)
         self.std.copy_(std)
-        standardised = self._standardised(curves, edges)
+        standardised = self._standardised(curves, low, high)
         rank = min(self.components.shape[1], *standardised.shape)
         self.components[:, :rank] = torch.linalg.svd(standardised.double(), full_matrices=False)[2][:rank].T.to(standardised)
         self.known = (standardised @ self.components).to(self.known)
@@ -92,8 +92,8 @@ class SizeDistribution(nn.Module):
                 best = likelihood
                 self.width.fill_(width)
 
-    def _standardised(self, curves: Tensor, complete_below: Tensor) -> Tensor:
-        complete = self.points.to(curves) <= complete_below[:, None]
+    def _standardised(self, curves: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        complete = known(self.points.to(curves), low, high)
         return torch.where(complete, (curves - self.mean.to(curves)) / self.std.to(curves), 0.0)
 
     def _squares(self, standardised: Tensor) -> Tensor:
@@ -109,15 +109,17 @@ class SizeDistribution(nn.Module):
         votes = votes.index_add(1, self.sizes - 1, weights) + self.frequencies.to(weights)
         return votes / votes.sum(-1, keepdim=True)
 
-    def forward(self, total: Tensor, given: Tensor, complete_below: Tensor) -> Tensor:
+    def forward(self, total: Tensor, given: Tensor, complete_below: Tensor, low: Tensor | None = None) -> Tensor:
         """Return p(N), N = 1 … max_atoms.
 
         :param total: states/eV/atom; anything where not given, shape (B, n).
         :param given: shape (B,).
-        :param complete_below: energy in eV up to which the curves hold, shape (B,).
+        :param complete_below: energy in eV up to which the curves are known, shape (B,).
+        :param low: energy in eV from which they are; by default all are, shape (B,).
         :return: shape (B, max_atoms).
         """
-        squares = self._squares(self._standardised(total, complete_below))
+        low = torch.full_like(complete_below, -math.inf) if low is None else low
+        squares = self._squares(self._standardised(total, low, complete_below))
         return self._mixed(_kernel(squares, float(self.width)) * given[:, None].to(total))
 
 

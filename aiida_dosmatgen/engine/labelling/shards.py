@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...core.crystals import CrystalSet
+from ...core.curve_columns import with_energies
+from ...core.dos import EnergyGrid
 from ...core.errors import ContentError
 from ...core.files.replacing import replacing, write_synced
 from ...core.job import sha256_of
@@ -68,19 +70,25 @@ def add_shard(folder: Path, crystals: CrystalSet, settings: Mapping[str, Any]) -
 
 
 def load_shards(folder: Path) -> CrystalSet:
-    """Return all crystals of the shards that a manifest lists.
+    """Return all crystals of the shards that a manifest lists, with what its recipe says of their curves as columns.
 
     :raises ContentError: if a shard is missing, or not what the manifest says.
     """
     parts = []
-    for shard in read_manifest(folder)["shards"]:
+    manifest = read_manifest(folder)
+    for shard in manifest["shards"]:
         path = folder / shard["file"]
         if not path.exists() or sha256_of(path) != shard["sha256"]:
             raise ContentError(f"{path} is missing or not the file that {MANIFEST} lists; get the folder again")
         parts.append(CrystalSet.load(path))
     if not parts:
         raise ContentError(f"{folder} has no {MANIFEST} that lists shards")
-    return CrystalSet.concatenate(parts)
+    crystals = CrystalSet.concatenate(parts)
+    recipe = manifest.get("settings", {}).get("recipe", {})
+    if "dos" not in crystals.atom_columns or not {"low", "high", "sigma"} <= set(recipe):
+        return crystals
+    grid = EnergyGrid(recipe["low"], recipe["high"], crystals.atom_columns["dos"].shape[-1])
+    return with_energies(crystals, grid, recipe["sigma"], "partition")
 
 
 def names_of(crystals: CrystalSet) -> list[str]:

@@ -131,7 +131,7 @@ class Predictor(nn.Module):
         points = torch.tensor(grid.points, dtype=self.mean_curves.dtype)
         total, count, model, n_model = (torch.zeros_like(self.mean_curves) for _ in range(4))
         for crystal in dataset:
-            known = (points <= crystal.complete_below).to(total).expand_as(crystal.dos)
+            known = ((points >= crystal.low) & (points <= crystal.complete_below)).to(total).expand_as(crystal.dos)
             total.index_add_(0, crystal.types, crystal.dos * known)
             count.index_add_(0, crystal.types, known.contiguous())
             treated = crystal.tight_binding.any(-1, keepdim=True).to(total).expand_as(crystal.dos).contiguous()

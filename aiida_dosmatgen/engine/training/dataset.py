@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,13 +14,15 @@ from torch.utils.data import Sampler
 from torch_geometric.data import Data, InMemoryDataset
 
 from ...core.crystals import CrystalSet
-from ...core.dos import DEFAULT_GRID
+from ...core.curve_columns import on_energies, with_energies
+from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.files.mpdos import read_records
 from ...core.job import sha256_of
 from ...core.thermo import elemental_references, formation_energy
 from ..batch import type_indices
+from ..labelling.shards import load_shards
 from ..niggli import niggli
 
 
@@ -27,7 +30,7 @@ class LabelledDataset(InMemoryDataset):
     """Crystals with their labels, one :class:`torch_geometric.data.Data` each.
 
     A crystal has ``types`` (N,), ``fractional`` (N, 3), ``lattice`` (1, 3, 3; Å), ``dos`` (N, n; states/eV),
-    ``complete_below`` (1,; eV, at most the end of the grid), ``formation_energy`` (1,; eV/atom, NaN where unknown) and
+    ``complete_below`` (1,; eV, at most the end of the grid), ``low`` (1,; eV, −∞ if all is known), ``formation_energy`` (1,; eV/atom, NaN where unknown) and
     ``tight_binding`` (N, n; states/eV, zero where there is none).
 
     :param crystals: with the columns ``dos`` and ``complete_below``, and ``formation_energy`` and ``tight_binding`` if there.
@@ -44,6 +47,8 @@ class LabelledDataset(InMemoryDataset):
             raise ContentError(f"the crystals contain {' '.join(unknown)}; the model knows only {' '.join(elements)}")
         dos = crystals.atom_columns["dos"]
         limit = np.minimum(crystals.crystal_columns["complete_below"], DEFAULT_GRID.emax)
+        low = crystals.crystal_columns.get("low", np.full(len(crystals), -np.inf))
+        low = np.where(low > DEFAULT_GRID.emin, low, -np.inf)
         energies = crystals.crystal_columns.get("formation_energy", np.full(len(crystals), np.nan))
         model = crystals.atom_columns.get("tight_binding", np.zeros_like(dos))
         offsets = crystals.offsets
@@ -55,6 +60,7 @@ class LabelledDataset(InMemoryDataset):
                     lattice=_tensor(crystals.lattices[i : i + 1]),
                     dos=_tensor(dos[a:b]),
                     complete_below=_tensor(limit[i : i + 1]),
+                    low=_tensor(low[i : i + 1]),
                     formation_energy=_tensor(energies[i : i + 1]),
                     tight_binding=_tensor(model[a:b]),
                     num_nodes=int(b - a),
@@ -94,19 +100,39 @@ class SizeBuckets(Sampler[list[int]]):
 # --- from files -------------------------------------------------------------------------------------------------------------
 
 
-def load_labelled(path: str | Path) -> CrystalSet:
-    """Read labelled crystals: an ``npz`` of a :class:`CrystalSet`, or MP-DOS json records.
+def load_labelled(path: str | Path, grid: EnergyGrid = DEFAULT_GRID, sigma: float = DEFAULT_SIGMA) -> CrystalSet:
+    """Read labelled crystals: an ``npz`` of a :class:`CrystalSet`, MP-DOS json records, or a folder of shards.
 
-    Crystals whose ``status`` is not ``ok`` are left out. Cells are Niggli-reduced.
+    Crystals whose ``status`` is not ``ok`` are left out. Cells are Niggli-reduced. Curves are put on the energies of a model,
+    spins and channels summed and sharper ones broadened.
 
-    :raises ContentError: if nothing with a ``dos`` is there.
+    :param grid: of the model.
+    :param sigma: of the model, in eV.
+    :raises ContentError: if nothing with a ``dos`` is there, or it cannot be brought to the model's energies and broadening.
     """
-    crystals = read_records(path) if Path(path).suffix == ".json" else CrystalSet.load(path)
+    path = Path(path)
+    if path.is_dir():
+        crystals = load_shards(path)
+    elif path.suffix == ".json":
+        crystals = read_records(path)
+    else:
+        crystals, header = CrystalSet.load_with_header(path)
+        if header.get("grid"):
+            crystals = with_energies(crystals, _grid_of(header["grid"], path))
     if "status" in crystals.crystal_columns:
         crystals = crystals[np.flatnonzero(crystals.crystal_columns["status"] == "ok")]
     if not len(crystals):
         raise ContentError(f"{path} has no labelled crystals")
+    if "dos" in crystals.atom_columns:
+        crystals = on_energies(crystals, grid, sigma)
     return niggli(check_labels(crystals).check())
+
+
+def _grid_of(record: Any, path: Path) -> EnergyGrid:
+    try:
+        return EnergyGrid(**record)
+    except TypeError:
+        raise ContentError(f"{path}: its grid must have emin, emax and n, not {record}") from None
 
 
 def check_labels(crystals: CrystalSet) -> CrystalSet:

@@ -14,6 +14,7 @@ from torch_geometric.loader import DataLoader
 
 from ... import __version__
 from ...core.crystals import CrystalSet
+from ...core.curve_columns import meaning_of
 from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from ...core.errors import ContentError
 from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader
@@ -179,6 +180,7 @@ def _header(
         elements=vocabulary(crystals),
         grid=DEFAULT_GRID,
         sigma=DEFAULT_SIGMA,
+        meaning=meaning_of(crystals),
         training=TrainingHeader(
             dataset_sha256=dataset_sha256,
             n_crystals=n_crystals,

@@ -37,7 +37,7 @@ class PredictorObjective:
     def compared(self, batch: DenseBatch) -> Tensor:
         """Select the points that count: of real atoms, and below the end of the complete bands; (B, N, n) of 0 and 1."""
         points = torch.as_tensor(self.grid.points, dtype=batch.dos.dtype, device=batch.dos.device)
-        complete = points <= batch.complete_below[:, None, None]
+        complete = (points >= batch.low[:, None, None]) & (points <= batch.complete_below[:, None, None])
         return (complete & batch.mask[..., None]).to(batch.dos.dtype)
 
     def loss(self, model: Predictor, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -66,13 +66,15 @@ def joined(labelled: CrystalSet, pseudolabelled: CrystalSet, held_out: CrystalSe
     systems = np.array(systems_of(pseudolabelled))
     kept = pseudolabelled[np.flatnonzero(~np.isin(systems, sorted(set(systems_of(held_out)))))]
     rng = np.random.default_rng([seed, len(kept)])
-    ends = rng.choice(labelled.crystal_columns["complete_below"], len(kept))
+    chosen = rng.choice(len(labelled), len(kept))
+    highs = labelled.crystal_columns["complete_below"]
+    lows = labelled.crystal_columns.get("low", np.full(len(labelled), -np.inf))
     repeats = max(1, round(LABELLED_SHARE / (1 - LABELLED_SHARE) * len(kept) / len(labelled)))
 
-    def bare(crystals: CrystalSet, complete_below: np.ndarray) -> CrystalSet:
+    def bare(crystals: CrystalSet, low: np.ndarray, high: np.ndarray) -> CrystalSet:
         return crystals.replace(
-            crystal_columns={"complete_below": complete_below}, atom_columns={"dos": crystals.atom_columns["dos"]}
+            crystal_columns={"low": low, "complete_below": high}, atom_columns={"dos": crystals.atom_columns["dos"]}
         )
 
-    own = bare(labelled, labelled.crystal_columns["complete_below"])
-    return CrystalSet.concatenate([own] * repeats + [bare(kept, ends)])
+    own = bare(labelled, lows, highs)
+    return CrystalSet.concatenate([own] * repeats + [bare(kept, lows[chosen], highs[chosen])])

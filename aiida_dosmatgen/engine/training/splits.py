@@ -164,6 +164,8 @@ def _mean_curves(crystals: CrystalSet) -> np.ndarray:
     sums = np.add.reduceat(dos, crystals.offsets[:-1], axis=0) / crystals.n_atoms[:, None]
     if "complete_below" in crystals.crystal_columns and dos.shape[1] == DEFAULT_GRID.n:
         sums[DEFAULT_GRID.points > crystals.crystal_columns["complete_below"][:, None]] = 0
+        if "low" in crystals.crystal_columns:
+            sums[DEFAULT_GRID.points < crystals.crystal_columns["low"][:, None]] = 0
     return sums
 
 

@@ -50,7 +50,8 @@ class TightBindingObjective:
 
 def _compared(dos: Tensor, dense: DenseBatch) -> tuple[Tensor, Tensor]:
     """Return the sum of the absolute deviations over what is complete, and the number of points."""
-    counted = (dense.complete_below.double()[:, None, None] >= _POINTS) & dense.mask[..., None]
+    low, high = (end.double()[:, None, None] for end in (dense.low, dense.complete_below))
+    counted = (low <= _POINTS) & (high >= _POINTS) & dense.mask[..., None]
     deviation = (dos - dense.dos[..., ::_EVERY]).double().abs()
     return torch.where(counted, deviation, 0.0).sum(), counted.sum().double()
 

@@ -202,6 +202,10 @@ class ClassifierGuided:
 
 def _columns(model: Denoiser, classifier: Classifier) -> Tensor | None:
     """Return the place of each of the model's elements among the classifier's, or None if both have the same."""
+    if classifier.sigma != model.sigma:
+        raise ContentError(
+            f"classifier: its curves are broadened by {classifier.sigma:g} eV, those of the checkpoint by {model.sigma:g} eV"
+        )
     if classifier.grid != model.grid:
         ours, theirs = ((f"{g.emin:g} … {g.emax:g} eV, {g.n} points") for g in (model.grid, classifier.grid))
         raise ContentError(f"classifier: its curves are on the grid {theirs}, those of the checkpoint on {ours}")
