@@ -60,8 +60,8 @@ class CheckpointHeader(_Part):
     :param elements: symbols in the order of the type index.
     :param grid: energies of the curves that the model takes or gives.
     :param sigma: Gaussian broadening of those curves in eV (standard deviation).
-    :param meaning: what those of the sites hold (:data:`..curves.Meaning`); checkpoints before 0.3 do not say it, and learnt sums
-        of projections.
+    :param meaning: what those of the sites hold (:data:`..curves.Meaning`); checkpoints before 0.3 do not say it, and learnt
+        sums of projections.
     :param metrics: errors on the held-out crystals.
     """
 

@@ -70,14 +70,11 @@ class Classifier(NoisedCrystalModel):
         self.fit_lattices(many)
         sites = [(b.types[b.mask], b.dos[b.mask], *b.ends_of_atoms()) for b in many]
         for k in range(len(self.elements)):
-            mean, _ = curve_statistics(
-                self.points, ((dos[types == k], low[types == k], high[types == k]) for types, dos, low, high in sites)
-            )
-            self.mean_curves[k] = mean
+            of_element = ((dos[types == k], low[types == k], high[types == k]) for types, dos, low, high in sites)
+            self.mean_curves[k] = curve_statistics(self.points, of_element)[0]
+        totals = ((total_curve(b.dos, b.mask), b.low, b.complete_below) for b in many)
         self.site_std.copy_(curve_statistics(self.points, (site[1:] for site in sites))[1])
-        self.total_std.copy_(
-            curve_statistics(self.points, ((total_curve(b.dos, b.mask), b.low, b.complete_below) for b in many))[1]
-        )
+        self.total_std.copy_(curve_statistics(self.points, totals)[1])
 
     # --- prediction -------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from torch_geometric.data import Data, InMemoryDataset
 
 from ...core.crystals import CrystalSet
 from ...core.curve_columns import on_energies, with_energies
+from ...core.curves import Meaning
 from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
@@ -30,8 +31,8 @@ class LabelledDataset(InMemoryDataset):
     """Crystals with their labels, one :class:`torch_geometric.data.Data` each.
 
     A crystal has ``types`` (N,), ``fractional`` (N, 3), ``lattice`` (1, 3, 3; Å), ``dos`` (N, n; states/eV),
-    ``complete_below`` (1,; eV, at most the end of the grid), ``low`` (1,; eV, −∞ if all is known), ``formation_energy`` (1,; eV/atom, NaN where unknown) and
-    ``tight_binding`` (N, n; states/eV, zero where there is none).
+    ``complete_below`` (1,; eV, at most the end of the grid), ``low`` (1,; eV, −∞ where nothing is cut off),
+    ``formation_energy`` (1,; eV/atom, NaN where unknown) and ``tight_binding`` (N, n; states/eV, zero where there is none).
 
     :param crystals: with the columns ``dos`` and ``complete_below``, and ``formation_energy`` and ``tight_binding`` if there.
     :param elements: symbols in the order of the type index.
@@ -100,7 +101,9 @@ class SizeBuckets(Sampler[list[int]]):
 # --- from files -------------------------------------------------------------------------------------------------------------
 
 
-def load_labelled(path: str | Path, grid: EnergyGrid = DEFAULT_GRID, sigma: float = DEFAULT_SIGMA) -> CrystalSet:
+def load_labelled(
+    path: str | Path, grid: EnergyGrid = DEFAULT_GRID, sigma: float = DEFAULT_SIGMA, meaning: Meaning | None = None
+) -> CrystalSet:
     """Read labelled crystals: an ``npz`` of a :class:`CrystalSet`, MP-DOS json records, or a folder of shards.
 
     Crystals whose ``status`` is not ``ok`` are left out. Cells are Niggli-reduced. Curves are put on the energies of a model,
@@ -108,6 +111,7 @@ def load_labelled(path: str | Path, grid: EnergyGrid = DEFAULT_GRID, sigma: floa
 
     :param grid: of the model.
     :param sigma: of the model, in eV.
+    :param meaning: of the model's curves: sums of projections are taken from the column ``projections``, if there is one.
     :raises ContentError: if nothing with a ``dos`` is there, or it cannot be brought to the model's energies and broadening.
     """
     path = Path(path)
@@ -123,6 +127,10 @@ def load_labelled(path: str | Path, grid: EnergyGrid = DEFAULT_GRID, sigma: floa
         crystals = crystals[np.flatnonzero(crystals.crystal_columns["status"] == "ok")]
     if not len(crystals):
         raise ContentError(f"{path} has no labelled crystals")
+    if meaning == "projections" and "projections" in crystals.atom_columns:
+        crystals = crystals.with_columns(
+            crystal={"meaning": np.full(len(crystals), meaning)}, atom={"dos": crystals.atom_columns["projections"]}
+        )
     if "dos" in crystals.atom_columns:
         crystals = on_energies(crystals, grid, sigma)
     return niggli(check_labels(crystals).check())

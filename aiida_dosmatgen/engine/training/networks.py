@@ -17,7 +17,7 @@ from ...core.crystals import CrystalSet
 from ...core.curve_columns import meaning_of
 from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from ...core.errors import ContentError
-from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader
+from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from ...core.job import TrainJob, TrainParameters
 from ..batch import to_dense
 from ..checkpoint import build_model, load_model, save_model
@@ -78,7 +78,9 @@ def train_network(
     parameters, dataset_sha256 = job.parameters, hash_of(folder / job.dataset, "data set")
     if job.pseudolabelled is not None and parameters.model != "denoiser":
         raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
-    crystals, n_test = without_test(load_labelled(folder / job.dataset))
+    start = None if job.parent is None else _header_of_parent(folder / job.parent)
+    curves = {} if start is None else {"grid": start.grid, "sigma": start.sigma, "meaning": start.meaning}
+    crystals, n_test = without_test(load_labelled(folder / job.dataset, **curves))
     crystals = with_formation_energies(crystals)
     training, held_out = split_by_system(crystals, parameters.validation_fraction, job.seed)
     parent_sha256 = None if job.parent is None else hash_of(folder / job.parent, "parent")
@@ -106,7 +108,12 @@ def train_network(
     sets = [LabelledDataset(crystals[indices], header.elements) for indices in (training, held_out) if len(indices)]
     objective: Any = _objective(parameters, model, sets[0], scale=job.parent is None)
     if job.pseudolabelled is not None:
-        predicted = without_test(load_labelled(folder / job.pseudolabelled))[0]
+        predicted = without_test(load_labelled(folder / job.pseudolabelled, header.grid, header.sigma))[0]
+        if meaning_of(predicted) != header.meaning:
+            raise ContentError(
+                f"pseudolabelled: its curves are {meaning_of(predicted)}, those of the data set {header.meaning}; predict them by a "
+                "model that learnt the same"
+            )
         both = joined(crystals[training], predicted, crystals[held_out], job.seed)
         sets[0] = LabelledDataset(both, header.elements)
     trainer = Trainer(
@@ -194,6 +201,11 @@ def _header(
     )
 
 
+def _header_of_parent(path: Path) -> CheckpointHeader:
+    hash_of(path, "parent")  # says it where there is none
+    return read_header(path)
+
+
 def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHeader:
     """Return the header of a model that starts from a parent: its sizes, its elements and its curves.
 
@@ -212,6 +224,13 @@ def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHe
         raise ContentError(
             f"parent: the checkpoint knows crystals of up to {known} atoms, but the data set has one of {largest}; "
             "leave such crystals out, or train without a parent"
+        )
+    if header.meaning != parent.meaning:
+        raise ContentError(
+            f"parent: the checkpoint learnt {parent.meaning} of the sites, but the data set holds a {header.meaning}; give labels "
+            "with the column projections, or train without a parent"
+            if parent.meaning == "projections"
+            else f"parent: the checkpoint learnt a {parent.meaning}, but the data set holds {header.meaning}; label it again"
         )
     return header.model_copy(
         update={"architecture": parent.architecture, "elements": parent.elements, "grid": parent.grid, "sigma": parent.sigma}
