@@ -37,7 +37,14 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 @click.option("--label", help="What the target is called; by default the name of the file.")
 @click.option("--n-atoms", type=click.IntRange(1), help="Atoms of the cell that a total curve belongs to.")
 @click.option("--per-atom", is_flag=True, help="A total curve is divided by the number of atoms already.")
-@click.option("--complete-below", type=float, metavar="EV", help="Energy up to which the curve is to be trusted.")
+@click.option("--low", type=float, metavar="EV", help="Energy from which the curve is to be trusted.")
+@click.option("--complete-below", "--high", type=float, metavar="EV", help="Energy up to which the curve is to be trusted.")
+@click.option("--sigma", type=float, metavar="EV", help="Gaussian broadening of the curve; that of the models if not given.")
+@click.option(
+    "--meaning",
+    type=click.Choice(["partition", "projections"]),
+    help="Whether curves of sites add up to the total, or are what projectors saw.",
+)
 @click.option("--sites", callback=_sites, metavar="0,3", help="The atoms that the curves are for; the others are free.")
 def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | None, **options: Any) -> None:
     """Store a target: from a CSV, JSON or npz file, the JSON of a pymatgen CompleteDos, or a finished PdosWorkChain.

@@ -1,4 +1,7 @@
-"""Densities of states: grid, broadening, alignment, distances. One implementation for training, ranking and DFT."""
+"""The energies of models, Gaussian broadening of levels, and sums of projections as labels before 0.3 have them.
+
+What is called a density of states is :class:`.curves.Curves`, and :func:`.curves.compare` compares two of them.
+"""
 
 from __future__ import annotations
 
@@ -145,96 +148,3 @@ def check_electrons(electrons: float, n_electrons: float, tolerance: float = 0.1
         f"the DOS up to the highest occupied level holds {electrons:.2f} of {n_electrons:g} electrons; "
         "check the occupations and the number of bands of the calculation"
     )
-
-
-def resample(energies: np.ndarray, values: np.ndarray, grid: EnergyGrid = DEFAULT_GRID) -> np.ndarray:
-    """Put curves on a grid by linear interpolation; zero outside of what was given.
-
-    :param energies: strictly increasing energies in eV, shape (m,).
-    :param values: states/eV, shape (…, m).
-    :return: shape (…, grid.n).
-    :raises ContentError: for unsorted energies, lengths that differ, NaN or infinite values.
-    """
-    energies, values = np.asarray(energies, float), np.asarray(values, float)
-    if energies.ndim != 1 or values.shape[-1:] != energies.shape:
-        raise ContentError(f"{energies.size} energies but {values.shape[-1] if values.ndim else 0} values in each curve")
-    for name, array in (("energies", energies), ("DOS", values)):
-        if not np.isfinite(array).all():
-            raise ContentError(
-                f"the {name} has NaN or infinite values, the first at index {int(np.argmax(~np.isfinite(array.reshape(-1))))}"
-            )
-    if energies.size < 2 or (np.diff(energies) <= 0).any():
-        where = int(np.argmax(np.diff(energies) <= 0)) + 1 if energies.size > 1 else 0
-        raise ContentError(
-            f"energies must increase strictly; they do not at index {where}"
-            + (f", where {energies[where]:g} eV follows {energies[where - 1]:g} eV" if where else "")
-        )
-    curves = values.reshape(-1, energies.size)
-    out = np.stack([np.interp(grid.points, energies, c, left=0.0, right=0.0) for c in curves])
-    return out.reshape(*values.shape[:-1], grid.n)
-
-
-# --- distances ----------------------------------------------------------------------------------------------------------
-
-
-def comparison_mask(
-    grid: EnergyGrid, complete_below: float = math.inf, window: tuple[float, float] | None = None
-) -> np.ndarray:
-    """Select the points at which two curves may be compared, shape (grid.n,).
-
-    :param complete_below: the lower of the energies up to which the bands behind the two curves are complete, in eV.
-    :param window: further limits (lower, upper) in eV.
-    """
-    points = grid.points
-    mask = points <= complete_below
-    if window is not None:
-        mask &= (points >= window[0]) & (points <= window[1])
-    return mask
-
-
-def mean_absolute_error(
-    a: np.ndarray,
-    b: np.ndarray,
-    grid: EnergyGrid = DEFAULT_GRID,
-    complete_below: float = math.inf,
-    window: tuple[float, float] | None = None,
-) -> float:
-    """Mean of |a − b| over curves and compared points, in states/eV (per atom, if the curves are).
-
-    :param a: shape (…, grid.n), like ``b``.
-    :raises ContentError: if nothing is left to compare.
-    """
-    mask = _nonempty(comparison_mask(grid, complete_below, window), complete_below, window)
-    return float(np.abs(np.asarray(a)[..., mask] - np.asarray(b)[..., mask]).mean())
-
-
-def wasserstein(
-    a: np.ndarray,
-    b: np.ndarray,
-    grid: EnergyGrid = DEFAULT_GRID,
-    complete_below: float = math.inf,
-    window: tuple[float, float] | None = None,
-) -> float:
-    """First Wasserstein distance in eV between the curves normalised over the compared points, averaged over curves.
-
-    How far, on average, a state must be moved in energy to turn one curve into the other: W₁ = ∫|F_a − F_b| dE
-    with the cumulative distributions F. Two empty curves are at distance 0; an empty and a non-empty one at the
-    width of the compared interval.
-
-    :param a: shape (…, grid.n), like ``b``.
-    """
-    mask = _nonempty(comparison_mask(grid, complete_below, window), complete_below, window)
-    a, b = (np.clip(np.asarray(c, float)[..., mask].reshape(-1, int(mask.sum())), 0, None) for c in (a, b))
-    width = grid.spacing * (mask.sum() - 1)
-    total_a, total_b = a.sum(-1), b.sum(-1)
-    both = (total_a > 0) & (total_b > 0)
-    one = (total_a > 0) != (total_b > 0)
-    safe_a, safe_b = np.where(total_a > 0, total_a, 1.0), np.where(total_b > 0, total_b, 1.0)
-    gap = np.abs(np.cumsum(a, -1) / safe_a[:, None] - np.cumsum(b, -1) / safe_b[:, None])[:, :-1].sum(-1) * grid.spacing
-    return float(np.where(both, np.minimum(gap, width), np.where(one, width, 0.0)).mean())
-
-
-def _nonempty(mask: np.ndarray, complete_below: float, window: tuple[float, float] | None) -> np.ndarray:
-    if not mask.any():
-        raise ContentError(f"no energies to compare: bands complete below {complete_below:g} eV, window {window}")
-    return mask

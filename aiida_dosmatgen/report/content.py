@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,11 @@ def _table_row(place: int, target: DosTarget, crystal: RankedCrystal) -> dict[st
     }
 
 
+def _window(dft: Mapping[str, Any]) -> str:
+    low, high = dft.get("low"), dft.get("high")
+    return "" if low is None or high is None else f"{low:.1f} … {high:.1f}"
+
+
 def _facts(crystal: RankedCrystal, dft_energy: float | None) -> list[list[str]]:
     """Return name, value and unit of what is known of a crystal."""
     row, dft = crystal.row, crystal.row.get("dft") or {}
@@ -169,6 +175,8 @@ def _facts(crystal: RankedCrystal, dft_energy: float | None) -> list[list[str]]:
         ("DFT distance, ±3 eV", _number(dft.get("mae_window"), 4), "states/eV/atom"),
         ("DFT distance, totals", _number(dft.get("mae_total"), 4), "states/eV/atom"),
         ("DFT shift (Wasserstein)", _number(dft.get("wasserstein"), 3), "eV"),
+        ("Compared from … to", _window(dft), "eV"),
+        ("Band gap, DFT", _number(dft.get("gap"), 2), "eV"),
         ("Predicted distance", _number(row.get("predicted_distance"), 4), "states/eV/atom"),
         ("Its expected error", _number(row.get("uncertainty"), 4), "states/eV/atom"),
         ("Score", _number(row.get("score"), 4), ""),

@@ -56,7 +56,7 @@ def sparkline(target: DosTarget, crystal: RankedCrystal) -> dict:
     """Return the target and the DFT curve as paths of a small SVG drawing, with its size."""
     assert crystal.dft is not None
     limit = min(target.complete_below, crystal.complete_below, target.grid.emax)
-    energies = np.linspace(target.grid.emin, limit, _POINTS)
+    energies = np.linspace(max(target.low, crystal.low), limit, _POINTS)
     wanted, got = (
         np.interp(energies, target.grid.points, curve)
         for curve in (target.total, compared(target, crystal, crystal.dft).mean(0))

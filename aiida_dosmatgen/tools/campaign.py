@@ -10,7 +10,9 @@ import numpy as np
 from aiida import orm
 from aiida.common.links import LinkType
 
+from ..calculations.functions.scoring import scored_curves
 from ..core.crystals import CrystalSet
+from ..core.curve_columns import curves_of
 from ..core.target import DosTarget
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
@@ -27,10 +29,12 @@ class RankedCrystal:
     :param row: its row of the ranking, with ``status``, distances and energies.
     :param crystal: a set of this one crystal: as DFT computed it if it was validated, in the geometry in
         which it was ranked otherwise.
-    :param predicted: predicted DOS in states/eV for each atom, shape (n_atoms, n); None if there is none.
+    :param predicted: predicted DOS in states/eV for each atom on the energies of the target, shape (n_atoms, n); None if there
+        is none.
     :param dft: the same by DFT; None if it was not validated.
     :param complete_below: energy in eV up to which the bands behind ``dft`` are complete.
     :param energy: of the force field, in eV per atom; None if unknown.
+    :param low: energy in eV from which ``dft`` is known.
     """
 
     target: str
@@ -40,6 +44,7 @@ class RankedCrystal:
     dft: np.ndarray | None
     complete_below: float
     energy: float | None
+    low: float = -np.inf
 
     @property
     def validated(self) -> bool:
@@ -92,7 +97,7 @@ def results_of(campaign: orm.WorkChainNode) -> CampaignResults:
         crystal
         for name, rows in ranking["targets"].items()
         if name in survivors
-        for crystal in _ranked(name, rows, survivors[name].crystals, computed)
+        for crystal in _ranked(name, targets[name], rows, survivors[name].crystals, computed)
     ]
     return CampaignResults(
         targets=targets,
@@ -138,25 +143,32 @@ def _computed(validations: list[str]) -> dict[str, CrystalSet]:
 
 
 def _ranked(
-    target: str, rows: list[dict[str, Any]], survivors: CrystalSet, computed: Mapping[str, CrystalSet]
+    target: str, wanted: DosTarget, rows: list[dict[str, Any]], survivors: CrystalSet, computed: Mapping[str, CrystalSet]
 ) -> list[RankedCrystal]:
     columns = survivors.crystal_columns
     place = {int(candidate): i for i, candidate in enumerate(columns.get("candidate", range(len(survivors))))}
     crystals = []
     for row in rows:
-        crystal, dft, complete_below = survivors[place[row["candidate"]]], None, np.inf
+        crystal, dft, low, complete_below = survivors[place[row["candidate"]]], None, -np.inf, np.inf
         predicted = crystal.atom_columns.get("predicted_dos")
+        if predicted is not None:
+            there = np.isfinite(predicted).all()
+            predicted = curves_of(crystal, column="predicted_dos").on(wanted.dos.energies).sites if there else None
         energy = float(crystal.crystal_columns["energy"][0]) / len(crystal.numbers) if "energy" in columns else np.nan
         if row.get("validation") in computed:
             crystal = computed[row["validation"]]  # pw.x may have relaxed it
-            dft, complete_below = crystal.atom_columns["dos"], float(crystal.crystal_columns["complete_below"][0])
+            curves = scored_curves(crystal, wanted)
+            dft, low, complete_below = curves.on(wanted.dos.energies).sites, curves.low, curves.high
+            if "dos_low" not in crystal.crystal_columns:
+                complete_below = float(crystal.crystal_columns["complete_below"][0])
         crystals.append(
             RankedCrystal(
                 target=target,
                 row=row,
                 crystal=CrystalSet(crystal.n_atoms, crystal.numbers, crystal.fractional, crystal.lattices),
-                predicted=None if predicted is None or not np.isfinite(predicted).all() else np.asarray(predicted, float),
-                dft=None if dft is None else np.asarray(dft, float),
+                predicted=predicted,
+                dft=dft,
+                low=low,
                 complete_below=complete_below,
                 energy=energy if np.isfinite(energy) else None,
             )

@@ -16,11 +16,11 @@ _X, _Y = "energy (eV), 0 is the highest occupied level", "DOS (states/eV/atom)"
 
 
 def curves_of(name: str, target: DosTarget) -> dict[str, tuple[list[float], list[float]]]:
-    """Return energies and values of each curve by what it is called in a legend, as far up as it is compared.
+    """Return energies and values of each curve by what it is called in a legend, as far as it is known.
 
     Sites with the same curve have one in common.
     """
-    shown = target.grid.points <= target.complete_below
+    shown = (target.grid.points >= target.low) & (target.grid.points <= target.high)
     energies = target.grid.points[shown].tolist()
     if target.kind == "total":
         return {name: (energies, target.total[shown].tolist())}

@@ -32,17 +32,18 @@ def plot_dos(
         from matplotlib import pyplot
 
         _, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
-    energies, shown = wanted.grid.points, wanted.complete_below >= wanted.grid.points
+    energies = wanted.grid.points
+    shown = (energies >= wanted.low) & (energies <= wanted.high)
     axes.fill_between(energies[shown], wanted.total[shown], color="0.85", label="target")
     if crystal.predicted is not None:
         curve = compared(wanted, crystal, crystal.predicted).mean(0)
         axes.plot(energies, curve, "--", color="C1", lw=1.2, label="predicted")
     if crystal.dft is not None:
-        whole = energies <= crystal.complete_below
+        whole = (energies >= crystal.low) & (energies <= crystal.complete_below)
         axes.plot(energies[whole], compared(wanted, crystal, crystal.dft).mean(0)[whole], color="C0", lw=1.5, label="DFT")
     axes.axvline(0, color="0.5", lw=0.6)
     axes.set(
-        xlim=(wanted.grid.emin, min(wanted.grid.emax, wanted.complete_below, crystal.complete_below)),
+        xlim=(wanted.low, min(wanted.grid.emax, wanted.complete_below, crystal.complete_below)),
         xlabel="energy relative to the highest occupied level (eV)",
         ylabel="DOS (states/eV/atom)",
         title=f"{crystal.row['formula']}, candidate {crystal.row['candidate']} for {crystal.target}".replace("$", r"\$"),

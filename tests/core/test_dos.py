@@ -1,11 +1,11 @@
-"""Densities of states: filling, broadening, projection, resampling, distances."""
+"""Densities of states: filling, broadening, projection."""
 
 import math
 
 import numpy as np
 import pytest
 import scipy.integrate
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from aiida_dosmatgen.core.dos import (
@@ -13,18 +13,12 @@ from aiida_dosmatgen.core.dos import (
     DEFAULT_SIGMA,
     EnergyGrid,
     check_electrons,
-    comparison_mask,
     complete_below,
     gaussian_dos,
     highest_occupied_level,
-    mean_absolute_error,
     project,
-    resample,
-    wasserstein,
 )
 from aiida_dosmatgen.core.errors import ContentError
-
-from .strategies import curves
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -175,105 +169,3 @@ def test_projections_of_other_bands_are_refused():
     for wrong in ((eigenvalues[:, 1:], weights), (eigenvalues, weights[1:])):
         with pytest.raises(ContentError, match="do not belong together"):
             project(*wrong, projections, 6)
-
-
-# --- resampling -----------------------------------------------------------------------------------------------------------
-
-
-@given(curves())
-def test_resampling_on_the_same_grid_changes_nothing(values):
-    np.testing.assert_allclose(resample(DEFAULT_GRID.points, values), values)
-
-
-@given(curves(n=2))
-def test_resampling_from_a_finer_grid_keeps_the_integral(values):
-    fine = np.linspace(-10, 10, 3991)
-    finer = np.stack([np.interp(fine, DEFAULT_GRID.points, v) for v in values])
-    np.testing.assert_allclose(resample(fine, finer), values, atol=1e-10)
-
-
-def test_resampling_is_zero_outside_of_what_was_given():
-    curve = resample(np.array([-1.0, 1.0]), np.array([3.0, 3.0]))
-    inside = np.abs(DEFAULT_GRID.points) <= 1
-    assert (curve[inside] == 3).all()
-    assert (curve[~inside] == 0).all()
-
-
-@pytest.mark.parametrize(
-    ("energies", "values", "message"),
-    [
-        ([0, 1, 2], [1, 2], "3 energies but 2 values"),
-        ([[0, 1]], [1, 2], "2 energies but 2 values"),
-        ([0, 2, 1], [1, 2, 3], "must increase strictly; they do not at index 2"),
-        ([0, 1, 1], [1, 2, 3], "must increase strictly; they do not at index 2"),
-        ([0], [1], "must increase strictly"),
-        ([0, 1, math.nan], [1, 2, 3], "the energies has NaN or infinite values, the first at index 2"),
-        ([0, 1, 2], [1, math.inf, 3], "the DOS has NaN or infinite values, the first at index 1"),
-    ],
-)
-def test_bad_curves_are_refused(energies, values, message):
-    with pytest.raises(ContentError, match=message):
-        resample(np.array(energies, float), np.array(values, float))
-
-
-# --- distances ------------------------------------------------------------------------------------------------------------
-
-distances = pytest.mark.parametrize("distance", [mean_absolute_error, wasserstein])
-limits = st.floats(-5, 12)
-windows = st.none() | st.tuples(st.floats(-9, -1), st.floats(0, 9))
-
-
-@distances
-@given(data=st.data())
-def test_distances_are_pseudometrics(distance, data):
-    n = data.draw(st.integers(1, 3))
-    a, b, c = (data.draw(curves(n=n)) for _ in range(3))
-    limit, window = data.draw(limits), data.draw(windows)
-    assume(comparison_mask(DEFAULT_GRID, limit, window).any())
-
-    def d(x, y):
-        return distance(x, y, DEFAULT_GRID, limit, window)
-
-    assert d(a, a) == 0
-    assert d(a, b) >= 0
-    assert d(a, b) == pytest.approx(d(b, a))
-    assert d(a, c) <= d(a, b) + d(b, c) + 1e-9
-
-
-@distances
-@given(a=curves(n=1), b=curves(n=1), limit=limits, window=windows)
-def test_distances_do_not_see_beyond_the_limits(distance, a, b, limit, window):
-    mask = comparison_mask(DEFAULT_GRID, limit, window)
-    assume(mask.any())
-    changed = np.where(mask, b, 17.0)
-    assert distance(a, changed, DEFAULT_GRID, limit, window) == distance(a, b, DEFAULT_GRID, limit, window)
-
-
-@given(curves(), st.floats(0, 5))
-def test_the_error_of_a_shift_in_height_is_the_shift(values, shift):
-    assert mean_absolute_error(values + shift, values) == pytest.approx(shift, abs=1e-12)
-
-
-@given(st.floats(-5, 5), st.floats(-3, 3), st.floats(0.1, 50))
-def test_wasserstein_measures_a_shift_in_energy_and_no_height(centre, shift, height):
-    one, other = (gaussian_dos(np.array([e]), np.array([1.0])) for e in (centre, centre + shift))
-    assert wasserstein(one, height * other) == pytest.approx(abs(shift), abs=1e-3)
-
-
-@given(curves(), curves(n=1))
-def test_wasserstein_is_below_the_width_of_the_grid(values, other):
-    assert wasserstein(values, np.broadcast_to(other, values.shape)) <= 20
-
-
-def test_wasserstein_of_empty_curves():
-    empty, full = np.zeros((1, 400)), np.ones((1, 400))
-    assert wasserstein(empty, empty) == 0
-    assert wasserstein(empty, full) == pytest.approx(20)
-    assert wasserstein(empty, full, window=(-1.01, 1.01)) == pytest.approx(2, abs=DEFAULT_GRID.spacing)
-
-
-@distances
-def test_nothing_to_compare_is_refused(distance):
-    curve = np.ones(400)
-    with pytest.raises(ContentError, match="no energies to compare: bands complete below -11 eV"):
-        distance(curve, curve, DEFAULT_GRID, -11)

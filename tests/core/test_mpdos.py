@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.mpdos import read_records
 
@@ -59,3 +60,16 @@ def test_bad_files(tmp_path):
         read_records(write(tmp_path / "other.json", {"a": 1}))
     with pytest.raises(ContentError, match="no MP-DOS records"):
         read_records([])
+
+
+def test_an_insulator_is_aligned_by_its_valence_band_maximum(tmp_path):
+    points = np.linspace(-10, 10, 400)
+    insulator = np.where((points > -6) & (points < -1.5) | (points > 2), 1.0, 0.0)
+    both = [RECORD, {**RECORD, "y": [insulator.tolist()] * 2}]
+    crystals = read_records(write(tmp_path / "a.json", both))
+    metal, aligned = (curves_of(crystals, row) for row in (0, 1))
+    assert (metal.zero, metal.gap, metal.low, metal.sigma) == ("fermi", 0, -10, None)
+    assert (aligned.zero, aligned.gap) == ("vbm", pytest.approx(3.5, abs=0.11))
+    assert aligned.low == pytest.approx(-8.5, abs=0.06) and aligned.high == 10
+    occupied = aligned.total[(aligned.energies < 0.1) & (aligned.energies > -3)]
+    assert occupied.min() > 1.9 and aligned.total[(aligned.energies > 0.1) & (aligned.energies < 3)].max() < 0.1

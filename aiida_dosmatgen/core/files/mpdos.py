@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Iterable
@@ -11,8 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..crystals import CrystalSet
+from ..curves import Curves
 from ..dos import DEFAULT_GRID
 from ..errors import ContentError
+
+_EMPTY = 0.01  # of the largest total; less counts as no states
+_LEAST_GAP = 0.2  # eV; a smaller one may be a dip
 
 _KEYS = ("structure_id", "positions", "cell", "atomic_numbers", "y")
 
@@ -23,7 +28,12 @@ def read_records(paths: str | Path | Iterable[str | Path]) -> CrystalSet:
     A record has ``structure_id``, ``positions`` (N, 3; Cartesian, Å), ``cell`` (3, 3; rows, Å), ``atomic_numbers`` (N) and
     ``y`` (N, 400; states/eV on −10 … 10 eV, relative to the Fermi energy, both spins summed); other keys are ignored.
 
-    :return: crystals with the columns ``structure_id``, ``complete_below`` (the end of the grid) and ``dos``; no energies.
+    Energy zero becomes the valence band maximum where the curves show a gap: where the total at the Fermi energy is below 1 %
+    of its largest value, and stays so over 0.2 eV at least. The maximum is then the last energy below at which the total is
+    larger; what was below −10 eV is not known after that. Else zero stays the Fermi energy.
+
+    :return: crystals with the columns ``structure_id``, ``dos``, and those of :mod:`..curve_columns`; the broadening is unknown
+        (NaN); no energies of the crystals.
     :raises ContentError: naming the file and the record.
     """
     crystals = []
@@ -56,11 +66,32 @@ def _crystal(record: Any, where: str) -> CrystalSet:
             raise ContentError(f"{where}: {key} must be finite numbers of shape {shape}; it has shape {array.shape}")
     if abs(float(np.linalg.det(cell))) < 1e-3:
         raise ContentError(f"{where}: the lattice vectors lie in a plane")
+    curves = _aligned(dos)
+    about = {"dos_low": -10.0, "dos_high": 10.0, "sigma": math.nan, "low": curves.low, "high": curves.high, "gap": curves.gap}
     return CrystalSet(
         np.array([n]),
         numbers,
         positions @ np.linalg.inv(cell),
         cell[None],
-        {"structure_id": np.array([str(record["structure_id"])]), "complete_below": np.array([math.inf])},
-        {"dos": dos.astype(np.float32)},
+        {
+            "structure_id": np.array([str(record["structure_id"])]),
+            "complete_below": np.array([math.inf]),
+            "meaning": np.array([curves.meaning]),
+            **{name: np.array([value], dtype=np.float64) for name, value in about.items()},
+        },
+        {"dos": curves.sites.astype(np.float32)},
     )
+
+
+def _aligned(dos: np.ndarray) -> Curves:
+    """Return curves (N, n) on the default energies with their zero at the valence band maximum, if there is a gap."""
+    points, total = DEFAULT_GRID.points, dos.sum(0)
+    given = Curves(dos[:, None, None], points, None, -math.inf, math.inf, "fermi", 0.0, meaning="projections")
+    filled = total > _EMPTY * total.max()
+    below, above = np.flatnonzero(filled & (points <= 0)), np.flatnonzero(filled & (points > 0))
+    if not below.size or not above.size:
+        return given
+    top, bottom = float(points[below[-1]]), float(points[above[0]])
+    if bottom - top < _LEAST_GAP:
+        return given
+    return dataclasses.replace(given.shifted(top, "vbm").on(points), gap=bottom - top)

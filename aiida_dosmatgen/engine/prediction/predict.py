@@ -28,7 +28,7 @@ def predict(
     (states/eV/atom), ``predicted_formation_energy`` (eV/atom) and ``predicted_formation_energy_std``. Uncertainties are
     calibrated (:meth:`Predictor.uncertainty`). All are NaN for crystals that are defective or have an element that the model
     does not know, uncertainties also if the model has a single member. The columns ``predicted_dos_low``,
-    ``predicted_dos_high``, ``predicted_sigma`` and ``predicted_meaning`` say what the curves are (:mod:`...core.curve_columns`).
+    ``predicted_dos_high``, ``predicted_sigma`` and ``predicted_meaning`` say what they are (:mod:`...core.curve_columns`).
 
     :param progress: called with the number of crystals done.
     """

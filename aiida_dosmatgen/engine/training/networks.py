@@ -111,8 +111,8 @@ def train_network(
         predicted = without_test(load_labelled(folder / job.pseudolabelled, header.grid, header.sigma))[0]
         if meaning_of(predicted) != header.meaning:
             raise ContentError(
-                f"pseudolabelled: its curves are {meaning_of(predicted)}, those of the data set {header.meaning}; predict them by a "
-                "model that learnt the same"
+                f"pseudolabelled: its curves are {meaning_of(predicted)}, those of the data set {header.meaning}; "
+                "predict them by a model that learnt the same"
             )
         both = joined(crystals[training], predicted, crystals[held_out], job.seed)
         sets[0] = LabelledDataset(both, header.elements)
@@ -227,8 +227,8 @@ def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHe
         )
     if header.meaning != parent.meaning:
         raise ContentError(
-            f"parent: the checkpoint learnt {parent.meaning} of the sites, but the data set holds a {header.meaning}; give labels "
-            "with the column projections, or train without a parent"
+            f"parent: the checkpoint learnt {parent.meaning} of the sites, but the data set holds a {header.meaning}; "
+            "give labels with the column projections, or train without a parent"
             if parent.meaning == "projections"
             else f"parent: the checkpoint learnt a {parent.meaning}, but the data set holds {header.meaning}; label it again"
         )

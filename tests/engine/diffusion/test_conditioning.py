@@ -55,13 +55,39 @@ def complete(batch):
 def test_statistics_count_complete_points_only():
     projection = CurveProjection(GRID, 8).eval()
     curves = torch.arange(2.0)[:, None].expand(2, GRID.n) * 4
-    projection.fit([(curves, torch.tensor([5.0, 0.0]))])
+    projection.fit([(curves, torch.tensor([-5.0, -5.0]), torch.tensor([5.0, 0.0]))])
     below, above = GRID.points <= 0, GRID.points > 0
     assert torch.allclose(projection.mean[below], torch.tensor(2.0)) and torch.allclose(
         projection.std[below], torch.tensor(2.0)
     )
     assert torch.allclose(projection.mean[above], torch.tensor(0.0))
     assert (projection.std > 0).all()
+
+
+def test_nothing_below_the_low_end_gets_in(conditioning):
+    batch = dataclasses.replace(a_batch(), low=torch.full((4,), -2.0))
+    condition = dataclasses.replace(complete(batch), low=batch.low)
+    wrong = batch.dos.clone()
+    wrong[..., GRID.points < -2.0] += 100
+    others = dataclasses.replace(condition, site=wrong, total=total_curve(wrong, batch.mask))
+    for a, b in zip(conditioning(condition, batch.mask), conditioning(others, batch.mask), strict=True):
+        assert torch.equal(a, b)
+    whole = conditioning(complete(a_batch()), batch.mask)
+    assert not torch.equal(whole[0], conditioning(condition, batch.mask)[0])
+    fitted = [Conditioning(GRID, 16) for _ in range(2)]
+    for module, dos in zip(fitted, (batch.dos, wrong), strict=True):
+        module.fit([dataclasses.replace(batch, dos=dos)])
+    assert torch.equal(fitted[0].site.mean, fitted[1].site.mean) and torch.equal(fitted[0].total.std, fitted[1].total.std)
+
+
+def test_low_ends_are_hidden_at_random_in_training():
+    batch = a_batch(n_crystals=400)
+    low = Dropout()(batch, torch.Generator().manual_seed(1)).low
+    hidden = torch.isfinite(low)
+    assert 0.15 < hidden.float().mean() < 0.35
+    assert (low[hidden] <= -1).all() and (low[hidden] >= -10).all()
+    given = dataclasses.replace(batch, low=torch.full((400,), -4.0))
+    assert (Dropout()(given, torch.Generator().manual_seed(1)).low >= -4).all()
 
 
 def test_nothing_beyond_the_complete_energies_gets_in(conditioning):

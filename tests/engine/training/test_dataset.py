@@ -1,5 +1,6 @@
 """Data sets: nothing is lost or rotated on the way, batches hold each crystal once, no formula is on both sides."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch_geometric.loader import DataLoader
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID, EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.engine.batch import to_dense
 from aiida_dosmatgen.engine.niggli import niggli
@@ -126,3 +128,27 @@ def test_mp_dos_records_load_alike(tmp_path):
     assert data.types.tolist() == [1, 0]
     assert float(data.complete_below) == 10.0
     assert torch.isnan(data.formation_energy).all()
+
+
+def test_a_set_is_read_on_the_energies_of_its_header(tmp_path, crystals):
+    grid = EnergyGrid(-15.0, 5.0, 401)
+    points = DEFAULT_GRID.points
+    some = crystals[:3].with_columns(crystal={"complete_below": np.full(3, np.inf)})
+    moved = np.stack([np.interp(grid.points, points, c, left=0) for c in some.atom_columns["dos"]])
+    some.with_columns(atom={"dos": moved}).save(tmp_path / "wide.npz", grid=dataclasses.asdict(grid))
+    read = ds.load_labelled(tmp_path / "wide.npz")
+    assert read.crystal_columns["complete_below"].tolist() == [5.0] * 3
+    known = points < 5
+    np.testing.assert_allclose(read.atom_columns["dos"][:, known], some.atom_columns["dos"][:, known], atol=0.01)
+    sharper = EnergyGrid(-10.0, 10.0, 400)
+    some.save(tmp_path / "same.npz", grid=dataclasses.asdict(sharper))
+    with pytest.raises(ContentError, match=r"crystal 0 .* is broadened by 0.3 eV already") as info:
+        ds.load_labelled(tmp_path / "same.npz", sigma=0.2)
+    assert "\n" not in str(info.value)
+
+
+def test_what_is_not_known_below_does_not_count(crystals):
+    low = np.where(np.arange(len(crystals)) % 2, -4.0, -10.0)
+    data = ds.LabelledDataset(crystals.with_columns(crystal={"low": low}), ds.vocabulary(crystals))
+    assert [float(data[i].low) for i in (0, 1)] == [-np.inf, -4.0]
+    assert to_dense(next(iter(DataLoader(data, batch_size=2)))).low.tolist() == [-np.inf, -4.0]

@@ -2,17 +2,21 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_columns import curves_of, with_energies
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.checkpoint_header import read_header
 from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.commands import Clock, predict, train
+from aiida_dosmatgen.engine.labelling.shards import load_shards
 from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding
 from aiida_dosmatgen.engine.training.loop import STATE_FILE, Schedule
@@ -362,3 +366,34 @@ def test_crystals_kept_for_tests_are_never_seen(folder, crystals):
     # not even for the reference energies of the elements
     for name, tensor in tensors(folder / "checkpoint.safetensors").items():
         torch.testing.assert_close(tensor, alone[name], rtol=0, atol=0)
+
+
+SHARDS = Path(__file__).parents[3] / "datasets" / "pseudodojo-pbe"
+
+
+def test_a_predictor_learns_from_shards_of_another_grid(tmp_path):
+    shards = load_shards(SHARDS)
+    assert shards.atom_columns["dos"].shape[1:] == (2, 4, 201)
+    chosen = np.flatnonzero((shards.n_atoms <= 2) & (shards.crystal_columns["gap"] > 0))[:16]
+    few = shards[chosen]
+    one = curves_of(few)
+    assert (one.energies[0], one.energies[-1], one.sigma, one.meaning, one.zero) == (-20, 10, 0.3, "partition", "vbm")
+    few.save(tmp_path / "data.npz")
+    train.run(job("predictor", 1), tmp_path)
+    header = read_header(tmp_path / "checkpoint.safetensors")
+    assert (header.grid, header.sigma, header.meaning) == (DEFAULT_GRID, 0.3, "partition")
+    found = predict.run(PredictJob(checkpoint="checkpoint.safetensors", crystals="data.npz"), tmp_path)
+    predicted = curves_of(CrystalSet.load(tmp_path / found.output), column="predicted_dos")
+    assert (predicted.meaning, predicted.energies[0], predicted.high) == ("partition", -10, 10)
+    # a model of sums of projections does not go on with parts of the total, unless the sums are there
+    parent = labelled(40)
+    parent.save(tmp_path / "data.npz")
+    train.run(job("predictor", 1, output="parent.safetensors"), tmp_path)
+    assert read_header(tmp_path / "parent.safetensors").meaning == "projections"
+    given = with_energies(parent, DEFAULT_GRID, 0.3, "partition")
+    given.save(tmp_path / "data.npz")
+    with pytest.raises(ContentError, match="learnt projections of the sites, but the data set holds a partition"):
+        train.run(job("predictor", 1, parent="parent.safetensors"), tmp_path)
+    given.with_columns(atom={"projections": 0.9 * parent.atom_columns["dos"]}).save(tmp_path / "data.npz")
+    train.run(job("predictor", 1, parent="parent.safetensors"), tmp_path)
+    assert read_header(tmp_path / "checkpoint.safetensors").meaning == "projections"
