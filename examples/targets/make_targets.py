@@ -39,6 +39,7 @@ def main() -> None:
             heading = (
                 f"# {name.replace('_', ' ')}: PBE per-site DOS by pw.x and projwfc.x, Gaussian broadening {SETTINGS.sigma} eV\n"
                 f"# energies relative to the highest occupied level; bands complete below {complete:.2f} eV\n"
+                f"# sigma: {SETTINGS.sigma}\n# meaning: projections\n"
                 f"energy (eV),{sites}\n"
             )
             rows = "\n".join(",".join(f"{x:.5f}" for x in row) for row in columns)

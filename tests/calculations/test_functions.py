@@ -1,9 +1,11 @@
 """The calcfunctions, run through a real profile."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from aiida.common.links import LinkType
-from aiida.orm import CalcFunctionNode, Dict, Int
+from aiida.orm import CalcFunctionNode, Dict, Int, QueryBuilder
 
 from aiida_dosmatgen.calculations.functions import (
     BAD_CONTENT,
@@ -18,6 +20,9 @@ from aiida_dosmatgen.calculations.functions import (
     target_from_labelled,
 )
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_columns import curves_of, with_curves
+from aiida_dosmatgen.core.curves import Curves
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.conversion import crystal_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
@@ -221,6 +226,54 @@ def test_score_needs_the_electrons_to_be_counted(labelled, target):
     _, node = score_dos.run_get_node(CrystalSetData(labelled[1]), DosTargetData(target))
     assert node.exit_status == ELECTRONS_MISSING
     assert "projected_electrons" in node.exit_message
+
+
+def by_eigenvalues(labelled, index, high=6.0, scale=1.0, **changes):
+    """A crystal as the DFT work chain hands it on: parts of the total, and sums of projections that hold a tenth less."""
+    crystal = labelled[index]
+    values = scale * crystal.atom_columns["dos"].astype(float)
+    about = {"zero": "vbm", "gap": 1.1, "n_electrons": 2.0, "projected": 0.9, **changes}
+    curves = Curves(values[:, None, None], DEFAULT_GRID.points, 0.3, -10, high, **about)
+    bare = crystal.replace(crystal_columns={}, atom_columns={})
+    return CrystalSetData(with_curves(bare, curves).with_columns(atom={"projections": 0.9 * values}))
+
+
+def test_a_target_is_compared_with_what_it_means(labelled, target):
+    parts = dataclasses.replace(target, dos=dataclasses.replace(target.dos, meaning="partition"))
+    score = score_dos(by_eigenvalues(labelled, 1), DosTargetData(parts)).get_dict()
+    assert score["mae"] == pytest.approx(0, abs=1e-6) and "meaning" not in score
+    assert (score["gap"], score["zero"], score["high"], score["projected"]) == (1.1, "vbm", 6.0, 0.9)
+    sums = score_dos(by_eigenvalues(labelled, 1, scale=1 / 0.9), DosTargetData(target)).get_dict()
+    assert sums["mae"] == pytest.approx(0, abs=1e-6) and "meaning" not in sums
+    old = score_dos(dft(labelled, 1), DosTargetData(parts)).get_dict()
+    assert old["meaning"] == {"target": "partition", "dos": "projections"}
+    query = QueryBuilder().append(Dict, filters={"attributes.gap": {">": 1.0}, "attributes.zero": "vbm"}, project="id")
+    assert query.count() >= 2
+
+
+def test_only_a_curve_without_electrons_is_refused(labelled, target):
+    held = curves_of(by_eigenvalues(labelled, 1).crystals).electrons
+    few = score_dos.run_get_node(by_eigenvalues(labelled, 1, n_electrons=9 * held), DosTargetData(target))[1]
+    assert few.is_finished_ok  # one of nine, as in sodium: the others lie deeper
+    _, node = score_dos.run_get_node(by_eigenvalues(labelled, 1, n_electrons=20 * held), DosTargetData(target))
+    assert node.exit_status == ELECTRONS_MISSING
+
+
+def test_validated_candidates_are_ranked_over_one_window(labelled, target):
+    """Candidate 0 is worse, but its bands end before that shows; over one window it is compared no further than the other."""
+    nodes = {"dos_0": by_eigenvalues(labelled, 0, high=0.5), "dos_1": by_eigenvalues(labelled, 2, high=5.0)}
+    scores = {f"candidate_{i}": score_dos(nodes[f"dos_{i}"], DosTargetData(target)) for i in (0, 1)}
+    report = Dict({"ranking": [{"candidate": 0}, {"candidate": 1}]})
+    found, node = rank.run_get_node(report=report, target=DosTargetData(target), **scores, **nodes)
+    ranking = found.get_dict()
+    assert ranking["window"] == {"low": -10.0, "high": 0.5}
+    assert {(row["dft"]["low"], row["dft"]["high"]) for row in ranking["ranking"]} == {(-10.0, 0.5)}
+    own = {i: score.get_dict()["mae"] for i, score in enumerate(scores.values())}
+    common = {row["candidate"]: row["dft"]["mae"] for row in ranking["ranking"]}
+    assert common[0] == pytest.approx(own[0]) and common[1] != pytest.approx(own[1], rel=1e-3)
+    assert [row["dft"]["gap"] for row in ranking["ranking"]] == [1.1, 1.1]
+    assert "dos_1" in node.base.links.get_incoming(link_type=LinkType.INPUT_CALC).all_link_labels()
+    assert rank(report=report, **scores).get_dict()["window"] is None
 
 
 def test_target_from_labelled(labelled):

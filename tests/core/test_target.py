@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiida_dosmatgen.core.dos import DEFAULT_GRID, EnergyGrid
+from aiida_dosmatgen.core.curves import Curves
+from aiida_dosmatgen.core.dos import DEFAULT_GRID, EnergyGrid, gaussian_dos
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.archive import save_arrays
 from aiida_dosmatgen.core.target import DosTarget
@@ -220,6 +221,60 @@ def test_another_number_of_atoms_is_compared_by_the_total(values, other):
 def test_a_total_target_compares_totals():
     target = DosTarget(np.ones(400), kind="total", n_atoms=2)
     assert target.distances(np.stack([np.zeros(400), np.full(400, 2.0)]))["mae"] == 0
+
+
+@given(curves(n=2), st.floats(-8, -2))
+def test_a_curve_that_begins_later_is_compared_from_there(values, low):
+    """What a file does not hold is no absence of states: the identical crystal stays the nearest."""
+    part = DEFAULT_GRID.points >= low
+    target = DosTarget.from_curves(DEFAULT_GRID.points[part], values[:, part])
+    distances = target.distances(Curves(values[:, None, None], DEFAULT_GRID.points, 0.3, -10, 10))
+    assert distances["mae"] == pytest.approx(0, abs=1e-12) and distances["mae_total"] == pytest.approx(0, abs=1e-12)
+    assert distances["low"] == pytest.approx(low, abs=DEFAULT_GRID.spacing) and distances["high"] == 10
+
+
+@given(curves(n=2), st.floats(0.1, 0.29), st.sampled_from([(-8, 8, 333), (-14, 9, 800)]))
+def test_another_grid_and_broadening_change_no_distance(values, sigma, grid):
+    levels = np.array([[-4.0, -1.0, 2.0], [-3.0, -0.5, 2.5]])
+    energies = np.linspace(*grid)
+
+    def of(points, width):
+        return np.stack([gaussian_dos(row, values[i, :3] + 0.5, points, width) for i, row in enumerate(levels)])
+
+    given_ = of(EnergyGrid(*grid), sigma)
+    target = DosTarget.from_curves(energies, given_, sigma=sigma)
+    reference = Curves(of(DEFAULT_GRID, 0.3)[:, None, None], DEFAULT_GRID.points, 0.3, -10, 10)
+    distances = target.distances(reference)
+    assert distances["mae"] < 0.005 and distances["sigma"] == 0.3
+
+
+def test_what_a_target_says_of_its_curves_comes_back_from_a_file(tmp_path):
+    text = "# sigma: 0.1\n# zero: vbm\n# gap: 1.2\n# meaning: projections\n" + "\n".join(
+        f"{e:.6f} {v:.6f} {v:.6f}" for e, v in zip(ENERGIES, CURVE, strict=True)
+    )
+    target = DosTarget.from_text(text, low=-5.0)
+    target.save(tmp_path / "target.npz")
+    for one in (target, DosTarget.load(tmp_path / "target.npz")):
+        dos = one.dos
+        assert (dos.sigma, dos.zero, dos.gap, dos.meaning, dos.low, dos.high) == (
+            *(0.1, "vbm", 1.2, "projections", -5),
+            pytest.approx(12, abs=DEFAULT_GRID.spacing),
+        )
+    assert DosTarget.from_text(text, sigma=0.2).sigma == 0.2
+    assert DosTarget.from_curves(ENERGIES, CURVE, n_atoms=1).sigma is None
+
+
+def test_a_model_gets_its_energies_and_broadening():
+    sharp = DosTarget(gaussian_dos(np.zeros(1), np.ones((1, 1)), sigma=0.2), sigma=0.2)
+    wanted = gaussian_dos(np.zeros(1), np.ones((1, 1)), sigma=0.3)
+    np.testing.assert_allclose(sharp.for_model(DEFAULT_GRID, 0.3).curves, wanted, atol=2e-3)
+    for sigma in (None, 0.3, 0.5):  # taken as it is
+        target = DosTarget(wanted, sigma=sigma)
+        np.testing.assert_array_equal(target.for_model(DEFAULT_GRID, 0.3).curves, target.curves)
+    with pytest.raises(ContentError, match="sigma must be a number in eV"):
+        DosTarget.from_curves(ENERGIES, CURVE, n_atoms=1, sigma="x")
+    with pytest.raises(ContentError, match="meaning must be one of partition, projections"):
+        DosTarget.from_curves(ENERGIES, CURVE, n_atoms=1, meaning="all")
 
 
 def test_the_lower_of_both_limits_counts():
