@@ -10,6 +10,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core.crystals import CrystalSet
+from ..core.dft.bands import CHANNELS
 from ..core.dos import DEFAULT_GRID, EnergyGrid
 from ..core.errors import ContentError
 from ..core.files.mpdos import read_records
@@ -104,7 +105,9 @@ def check_labels(crystals: CrystalSet, grid: EnergyGrid) -> None:
     if not len(crystals):
         raise ContentError("there are no crystals in the set")
     n, atoms = len(crystals), len(crystals.numbers)
-    required = {"dos": (atoms, grid.n), "complete_below": (n,)}
+    required: dict[str, tuple[int, ...]] = {"dos": (atoms, grid.n), "complete_below": (n,)}
+    if "dos_low" in crystals.crystal_columns:  # curves that say all of themselves
+        required = {"dos": crystals.atom_columns.get("dos", np.zeros((atoms, 2, len(CHANNELS), grid.n))).shape, "high": (n,)}
     together = {"energy": (n,), "forces": (atoms, 3), "stress": (n, 3, 3)}
     columns = {**crystals.crystal_columns, **crystals.atom_columns}
     if "energy" in columns or "forces" in columns:

@@ -13,6 +13,7 @@ from aiida.common.links import LinkType
 from ..core.crystals import CrystalSet
 from ..core.target import DosTarget
 from ..data.crystals import CrystalSetData
+from ..data.pdos import compared_dos
 from ..data.target import DosTargetData
 from .ranking import ranking_content, ranking_node
 
@@ -149,7 +150,7 @@ def _ranked(
         energy = float(crystal.crystal_columns["energy"][0]) / len(crystal.numbers) if "energy" in columns else np.nan
         if row.get("validation") in computed:
             crystal = computed[row["validation"]]  # pw.x may have relaxed it
-            dft, complete_below = crystal.atom_columns["dos"], float(crystal.crystal_columns["complete_below"][0])
+            dft, complete_below = compared_dos(crystal, "projections")
         crystals.append(
             RankedCrystal(
                 target=target,

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from aiida.engine import ExitCode
-from aiida.orm import BandsData, Dict, ProjectionData
+from aiida.orm import Dict
 
 from ...core.errors import ContentError
 from ...data.base import storable
-from ...data.conversion import StructureData
 from ...data.crystals import CrystalSetData
-from ...data.pdos import electrons_problem, projected_crystal
+from ...data.pdos import compared_dos, electrons_problem
 from ...data.target import DosTargetData
 from .content import content_function
 
@@ -17,23 +16,10 @@ ELECTRONS_MISSING = 320
 
 
 @content_function
-def projected_dos(structure: StructureData, bands: BandsData, projections: ProjectionData, parameters: Dict) -> CrystalSetData:
-    """Return the crystal with its per-atom DOS from the outputs of pw.x and projwfc.x.
-
-    The electrons are counted and stored with the DOS; :func:`score_dos` checks them.
-
-    :param bands: ``output_band`` of pw.x (nscf).
-    :param projections: of projwfc.x.
-    :param parameters: ``output_parameters`` of pw.x.
-    """
-    return CrystalSetData(projected_crystal(structure, bands, projections, parameters))
-
-
-@content_function
 def score_dos(dos: CrystalSetData, target: DosTargetData) -> Dict | ExitCode:
     """Compare the DOS of one crystal with the target; a DOS that does not hold the electrons gets no score.
 
-    :param dos: one crystal from :func:`projected_dos`.
+    :param dos: one crystal from :func:`.count_states`.
     :return: ``mae``, ``mae_window`` (±3 eV) and ``mae_total`` in states/eV/atom, ``wasserstein`` in eV, ``compared_below`` in
         eV (None: the whole grid), ``n_electrons`` and ``projected_electrons``.
     """
@@ -46,11 +32,12 @@ def score_dos(dos: CrystalSetData, target: DosTargetData) -> Dict | ExitCode:
     if problem:
         return ExitCode(ELECTRONS_MISSING, problem)
     values = {name: column[0] for name, column in crystal.crystal_columns.items()}
+    curves, complete_below = compared_dos(crystal, getattr(wanted, "meaning", "projections"))
     return Dict(
         storable(
             {
-                **wanted.distances(crystal.atom_columns["dos"], float(values["complete_below"])),
-                "compared_below": min(float(values["complete_below"]), wanted.complete_below),
+                **wanted.distances(curves, complete_below),
+                "compared_below": min(complete_below, wanted.complete_below),
                 "n_electrons": values["n_electrons"],
                 "projected_electrons": values["projected_electrons"],
                 "n_atoms": len(crystal.numbers),

@@ -99,6 +99,10 @@ class Recipe(Strict):
         """Say whether a crystal with these atoms is computed with spin: with magnetic elements, or of nothing but oxygen."""
         return bool(self.starting_moments(symbols))
 
+    def unpolarised(self, symbols: Sequence[str]) -> list[str]:
+        """Return the magnetic elements of a crystal that is computed without spin all the same."""
+        return [] if self.magnetic(symbols) else sorted(set(symbols) & set(HUND_MOMENTS))
+
     def starting_moments(self, symbols: Sequence[str]) -> dict[str, float]:
         """Return the moment in μB from which the atoms of each element start; none for a crystal without spin."""
         elements = sorted(set(symbols))
@@ -114,6 +118,15 @@ FALLBACKS: tuple[dict, ...] = (
     {"electron_maxstep": 250, "mixing_beta": 0.2, "diagonalization": "cg", "smearing": "gaussian"},
 )
 """Changes to the settings, tried in turn if the self-consistent field of a crystal does not converge."""
+
+ALMOST_SYMMETRIC = ("d_matrix", "not orthogonal operation")
+"""What projwfc.x and pw.x say of cells that are off by 1e-7: computed without symmetry, they do."""
+
+TRY_ANOTHER_SOLVER = ("bands are not converged", "crashed with signal")
+"""After which the bands are computed by conjugate gradients; pw.x 6.7 has a rare crash in Davidson's scheme."""
+
+ATTEMPTS = 3
+"""How often the bands are computed, with more of them each time, until they reach far enough up."""
 
 
 def n_bands(n_electrons: float, n_atoms: int, attempt: int = 0) -> int:

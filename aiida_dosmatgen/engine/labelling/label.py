@@ -13,15 +13,21 @@ import spglib
 
 from ...core.crystals import CrystalSet
 from ...core.dft.bands import CHANNELS, Bands, density_of_states
-from ...core.dft.recipe import FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
+from ...core.dft.recipe import (
+    ALMOST_SYMMETRIC,
+    ATTEMPTS,
+    FALLBACKS,
+    TRY_ANOTHER_SOLVER,
+    Recipe,
+    bands_namelists,
+    n_bands,
+    scf_namelists,
+)
 from ...core.dft.settings import kpoints_mesh
 from ...core.dft.upf import Upf
 from ...core.elements import SYMBOLS
 from .espresso import NotConverged, RunFailure, project, pw_text, read_pw, run
 
-_ALMOST_SYMMETRIC = ("d_matrix", "not orthogonal operation")  # what projwfc.x and pw.x say of cells that are off by 1e-7
-_TRY_ANOTHER_SOLVER = ("bands are not converged", "crashed with signal")  # pw.x 6.7 has a rare crash in Davidson's scheme
-_ATTEMPTS = 3  # with more bands each time
 _SYMPREC = 1e-3  # Å, within which a crystal is made symmetric before it is computed
 
 
@@ -64,7 +70,7 @@ def label_crystal(
         try:
             return steps.label(start)
         except RunFailure as exception:
-            if not any(words in str(exception) for words in _ALMOST_SYMMETRIC):
+            if not any(words in str(exception) for words in ALMOST_SYMMETRIC):
                 raise
         steps.symmetry = False
         return steps.label(start)
@@ -103,7 +109,7 @@ class _Steps:
         scf = read_pw(self.folder, self.lattice)
         mesh = self.recipe.bands_mesh(self.lattice, len(self.symbols))
         cell = (self.lattice, self.crystal.fractional, self.crystal.numbers)
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             self._bands(mesh, attempt)
             fine = read_pw(self.folder, self.lattice)
             projections = project(self.projwfc, self.folder, len(self.symbols), fine.eigenvalues.shape, self.seconds)
@@ -152,7 +158,7 @@ class _Steps:
                 run(self.pw, self._text(namelists, mesh), self.folder, self.seconds)
                 return
             except RunFailure as exception:
-                if solver == "cg" or not any(words in str(exception) for words in _TRY_ANOTHER_SOLVER):
+                if solver == "cg" or not any(words in str(exception) for words in TRY_ANOTHER_SOLVER):
                     raise
 
     def _text(self, namelists: Mapping[str, Mapping], mesh: Sequence[int]) -> str:
