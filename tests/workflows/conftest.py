@@ -115,7 +115,7 @@ def real_codes(aiida_profile, aiida_code_installed):
 
 _KILLED = """#!/bin/bash
 for number in {{1..{times}}}; do
-    if mkdir {folder}/$number 2> /dev/null; then
+    if mkdir {folder}/{name}-$number 2> /dev/null; then
         {program} "$@" <&0 &
         kill -9 $!
         wait $!
@@ -132,7 +132,7 @@ def killed(real_codes, tmp_path):
 
     def make(name, times):
         script = tmp_path / f"{name}-killed"
-        script.write_text(_KILLED.format(times=times, folder=tmp_path, program=shutil.which(f"{name}.x")))
+        script.write_text(_KILLED.format(times=times, name=name, folder=tmp_path, program=shutil.which(f"{name}.x")))
         script.chmod(0o755)
         return real_codes.make(name, f"killed-{tmp_path.name}", script)
 
