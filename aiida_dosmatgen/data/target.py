@@ -13,7 +13,7 @@ from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid, gaussian_dos
 from ..core.errors import ContentError
 from ..core.target import DosTarget
 from .base import ContentFileData, as_validation_error, attribute, saved
-from .pdos import pdos_nodes, target_of
+from .pdos import compared_dos, pdos_nodes, target_of
 
 if TYPE_CHECKING:
     import pymatgen.electronic_structure.dos
@@ -148,6 +148,9 @@ class DosTargetData(ContentFileData):
             crystals = node.crystals
             if not 0 <= index < len(crystals):
                 raise ContentError(f"there is no crystal {index}; the set has crystals 0 to {len(crystals) - 1}")
+            if "dos_low" in crystals.crystal_columns:
+                curves, high = compared_dos(crystals[index], "partition")
+                return cls(DosTarget(curves, complete_below=high), label_source=f"crystal {index} of {node.uuid}")
             if "dos" not in crystals.atom_columns or "complete_below" not in crystals.crystal_columns:
                 raise ContentError("the crystals have no columns dos and complete_below; take a labelled set")
             crystal = crystals[index]

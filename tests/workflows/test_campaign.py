@@ -71,7 +71,7 @@ def test_without_validation_no_quantum_espresso_is_needed(build, codes, process)
     [
         ({"overrides": {"candidate": {}}}, "unknown key 'candidate'.*'candidates'"),
         ({"overrides": {"candidates": {"relax": {"parameterz": {}}}}}, "unknown key 'candidates.relax.parameterz'"),
-        ({"overrides": {"validate": {"pdos": {"scff": {}}}}}, "unknown key 'validate.pdos.scff'.*'scf'"),
+        ({"overrides": {"validate": {"dos": {"pww": {}}}}}, "unknown key 'validate.dos.pww'.*'pw'"),
         ({"targets": {}}, "there are no targets"),
         ({"codes": {}}, "codes lacks 'dosmatgen'"),
         ({"top_k": -1}, "top_k is -1"),
