@@ -252,7 +252,7 @@ def train(
 @where_jobs_run("pw", "projwfc")
 @submit_options
 def label(crystals: Any, where: Where, submitting: Submitting, **inputs: Any) -> int:
-    """Compute energy, forces, stress and the DOS of each atom of many crystals: a data set with provenance.
+    """Compute energy, forces and the DOS of each atom of many crystals: a data set with provenance.
 
     \b
     Example:

@@ -1,7 +1,6 @@
-import hashlib
-
 """The set-up of AiiDA: complete, repeatable, continued after an interruption."""
 
+import hashlib
 import json
 import os
 import shutil

@@ -52,7 +52,7 @@ def test_protocols_make_valid_inputs(build, process, protocol):
     chain.open_window()
     assert chain.targets_left()
     assert not chain.validations_left()
-    assert set(chain.inputs.validate.pseudos) == {"C", "Si"}  # of the family, what the denoiser can make
+    assert set(chain.inputs.validate.dos.pseudos) == {"C", "Si"}  # of the family, what the denoiser can make
 
 
 def test_inputs_are_few_nodes(build):
