@@ -82,7 +82,7 @@ def test_command_labels_with_both_and_leaves_nothing_behind(tmp_path, short_fold
         "--cutoff",
         "18",
     ]
-    arguments += ["-o", str(tmp_path / "result.json")]
+    arguments += ["--bands-distance", "0.8", "--cutoff", "18", "-o", str(tmp_path / "result.json")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(short_folder)}
     command = [sys.executable, str(BENCHMARKS / "labelling.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
