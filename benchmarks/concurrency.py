@@ -2,7 +2,7 @@
 
     python benchmarks/concurrency.py --json
 
-Silicon at as many volumes as there are validations, each with pw.x (twice), dos.x and projwfc.x, through a daemon of an AiiDA
+Silicon at as many volumes as there are validations, each with pw.x (twice) and projwfc.x, through a daemon of an AiiDA
 profile made for the purpose, which is removed afterwards: on PostgreSQL and RabbitMQ, or, with ``--sqlite``, on sqlite and the
 ZeroMQ broker, where more than one worker is too many (sqlite answers "database is locked", and the worker is lost). All
 validations are in AiiDA's hands at once; on this machine two of the executables run at a time, and the others wait as they
@@ -25,7 +25,7 @@ from labelling import stop_daemon
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # of the private services that the tests start
 
-PROCESSES_OF_A_VALIDATION = 4  # under way together: ValidateWorkChain, PdosWorkChain, PwBaseWorkChain, PwCalculation
+PROCESSES_OF_A_VALIDATION = 4  # under way together: ValidateWorkChain, DosWorkChain, PwBaseWorkChain, PwCalculation
 
 
 class Watch:
@@ -103,12 +103,11 @@ def build(count: int, max_concurrent: int, folder: Path, slots: int, workers: in
     get_config().set_option("daemon.worker_process_slots", needed + 50, scope=profile.name)
     get_config().store()
     codes = setup.ensure_codes(setup.ensure_computer(folder / "jobs"))
-    family = setup.ensure_pseudo_family().label
+    family = setup.ensure_debian_family().label
     setup.ensure_daemon(workers)
     target = DosTarget(np.exp(-0.5 * (DEFAULT_GRID.points + 3) ** 2)[None])
     validate = ValidateWorkChain.get_builder_from_protocol(
         codes["pw"],
-        codes["dos"],
         codes["projwfc"],
         target=DosTargetData(target),
         protocol="fast",
@@ -116,8 +115,7 @@ def build(count: int, max_concurrent: int, folder: Path, slots: int, workers: in
         options={"withmpi": False, "max_wallclock_seconds": 7200, "prepend_text": queue_in_front_of(folder, slots)},
         overrides={
             "pseudo_family": family,
-            "cutoffs_stringency": "fast",
-            "pdos": {"scf": {"kpoints_distance": 1.0}, "nscf": {"kpoints_distance": 1.0}},
+            "recipe": {"cutoff": 18, "scf_distance": 1.0, "bands_distance": 1.0, "points_per_atom": 0},
         },
     )
     inputs = {

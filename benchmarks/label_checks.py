@@ -23,7 +23,7 @@ from ase.spacegroup import crystal
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dft.recipe import Recipe
-from aiida_dosmatgen.engine.labelling.pseudopotentials import read_folder
+from aiida_dosmatgen.core.dft.upf import read_folder
 from aiida_dosmatgen.engine.labelling.records import Records
 
 SECONDS = 7200.0

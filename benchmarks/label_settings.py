@@ -29,10 +29,10 @@ from aiida_dosmatgen.core.curves import Curves, compare
 from aiida_dosmatgen.core.dft.bands import Bands, density_of_states
 from aiida_dosmatgen.core.dft.recipe import Recipe, bands_namelists, n_bands, scf_namelists
 from aiida_dosmatgen.core.dft.settings import kpoints_mesh
+from aiida_dosmatgen.core.dft.upf import Upf, read_folder
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.engine.labelling.espresso import RunFailure, project, pw_text, read_pw, run
 from aiida_dosmatgen.engine.labelling.label import symmetrised
-from aiida_dosmatgen.engine.labelling.pseudopotentials import Upf, read_folder
 
 DENSEST, FINEST = 0.14, 0.07
 BANDS = (0.35, 0.3, 0.25, 0.2)

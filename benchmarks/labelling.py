@@ -2,7 +2,7 @@
 
     python benchmarks/labelling.py --json
 
-Both compute the same crystals of the shipped data set, with its settings and the same number of pw.x at a time: the engine
+Both compute the same crystals of the shipped data set, by one recipe and with the same number of pw.x at a time: the engine
 directly, the work chain in an AiiDA profile made for the purpose (sqlite, ZeroMQ broker, a daemon of one worker, as
 ``make campaign`` sets it up), which is removed afterwards. The last line is JSON: the largest ``differences`` of the labels,
 the rates of both, and what AiiDA costs for each structure.
@@ -22,14 +22,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase.units import GPa
 
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.dft.pseudopotentials import collect
+from aiida_dosmatgen.core.dft.recipe import Recipe
+from aiida_dosmatgen.core.dft.upf import read_folder
 from aiida_dosmatgen.core.job import LabelSettings, sha256_of
-from aiida_dosmatgen.engine.labelling.pwscf import estimated_cost, gather, label
+from aiida_dosmatgen.engine.labelling.label import symmetrised
+from aiida_dosmatgen.engine.labelling.pwscf import estimated_cost
+from aiida_dosmatgen.engine.labelling.records import Records, compute_all
 
 DATASET = Path(__file__).parents[1] / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"
+SECONDS = 3600  # for a crystal
 
 
 def choose(crystals: CrystalSet, settings: LabelSettings, count: int, max_cost: float, seed: int) -> CrystalSet:
@@ -55,19 +59,20 @@ def choose(crystals: CrystalSet, settings: LabelSettings, count: int, max_cost: 
         chosen.append(best)
         for feature in features[best]:
             seen[feature] = seen.get(feature, 0) + 1
-    found = crystals[chosen]
-    columns = {"row": np.array(chosen)}
-    return CrystalSet(found.n_atoms, found.numbers, found.fractional, found.lattices, columns)
+    found = CrystalSet.concatenate([symmetrised(crystals[row]) for row in chosen])  # as the engine does before it computes
+    return found.with_columns(crystal={"row": np.array(chosen)})
 
 
-def by_engine(crystals: CrystalSet, settings: LabelSettings, workers: int) -> tuple[CrystalSet, dict]:
+def by_engine(crystals: CrystalSet, recipe: Recipe, workers: int) -> tuple[CrystalSet, dict]:
     """Label without AiiDA; return the labelled crystals, and the rate."""
     with tempfile.TemporaryDirectory(prefix="labelling-") as name:
+        collect(Path(name) / "pseudopotentials")
+        records = Records(Path(name), recipe, read_folder(Path(name) / "pseudopotentials"))
         start = time.perf_counter()
-        for _ in label(crystals, settings, Path(name), workers):
+        for _ in compute_all(records, crystals, workers, SECONDS):
             pass
         seconds = time.perf_counter() - start
-        labelled, statuses = gather(crystals, settings, Path(name))
+        labelled, statuses = records.gather(crystals)
     return labelled, {**rate(len(crystals), seconds), "workers": workers, "statuses": statuses}
 
 
@@ -86,7 +91,7 @@ def temporary_profile() -> Iterator[dict]:
 
         setup.ensure_profile("labelling")
         codes = setup.ensure_codes(setup.ensure_computer(Path(name) / "jobs"))
-        family = setup.ensure_pseudo_family()
+        family = setup.ensure_debian_family()
         try:
             setup.ensure_daemon()
             yield {"codes": codes, "family": family.label}
@@ -113,23 +118,20 @@ def stop_daemon() -> None:
                 process.kill()
 
 
-def by_work_chain(
-    crystals: CrystalSet, settings: LabelSettings, workers: int, codes: dict, family: str
-) -> tuple[CrystalSet, dict]:
+def by_work_chain(crystals: CrystalSet, recipe: Recipe, workers: int, codes: dict, family: str) -> tuple[CrystalSet, dict]:
     """Label through AiiDA's daemon; return the labelled crystals, and the rate from submission to the end of the work chain."""
     from aiida.engine import submit
 
     from aiida_dosmatgen.data.crystals import CrystalSetData
     from aiida_dosmatgen.workflows.label import LabelWorkChain
 
-    parameters = settings.model_dump(include={"kpoints_distance", "smearing", "degauss", "sigma"})
     builder = LabelWorkChain.get_builder_from_protocol(
         codes["pw"],
         codes["projwfc"],
         CrystalSetData(crystals),
         protocol="fast",
-        overrides={"pseudo_family": family, "cutoffs_stringency": settings.stringency, "parameters": parameters},
-        options={"withmpi": False, "max_wallclock_seconds": int(settings.max_seconds_per_crystal)},
+        overrides={"pseudo_family": family, "recipe": recipe.model_dump()},
+        options={"withmpi": False, "max_wallclock_seconds": SECONDS},
         max_concurrent=workers,
     )
     start = time.perf_counter()
@@ -146,18 +148,16 @@ def by_work_chain(
 
 
 def differences(one: CrystalSet, other: CrystalSet) -> dict:
-    """Return the largest differences of the labels of those crystals that both have; curves as far as both are complete."""
+    """Return the largest differences of the labels of those crystals that both have; curves are kept in half precision."""
     rows = [s.crystal_columns["row"].tolist() for s in (one, other)]
     common = [row for row in rows[0] if row in rows[1]]
-    largest = dict.fromkeys(("energy_meV_per_atom", "forces_eV_per_A", "stress_GPa", "dos_states_per_eV_per_atom"), 0.0)
+    largest = dict.fromkeys(("energy_meV_per_atom", "forces_eV_per_A", "dos_states_per_eV_per_atom"), 0.0)
     for row in common:
         a, b = one[rows[0].index(row)], other[rows[1].index(row)]
-        complete = min(float(s.crystal_columns["complete_below"][0]) for s in (a, b))
-        curves = [s.atom_columns["dos"][:, DEFAULT_GRID.points <= complete] for s in (a, b)]
+        curves = [s.atom_columns["dos"].astype(float) for s in (a, b)]
         found = {
             "energy_meV_per_atom": 1000 * (a.crystal_columns["energy"] - b.crystal_columns["energy"]) / a.n_atoms,
             "forces_eV_per_A": a.atom_columns["forces"] - b.atom_columns["forces"],
-            "stress_GPa": (a.crystal_columns["stress"] - b.crystal_columns["stress"]) / GPa,
             "dos_states_per_eV_per_atom": curves[0] - curves[1],
         }
         largest = {name: max(value, float(np.abs(found[name]).max())) for name, value in largest.items()}
@@ -168,7 +168,7 @@ def overhead(engine: dict, chain: dict) -> dict:
     """Return what the work chain adds, in seconds for each structure.
 
     ``wall``: its wall time less the engine's. ``beyond_programs``: its wall time less what the executables say they took,
-    shared by the workers. ``jobs``: how much longer the two jobs of a structure are under way than their executables run.
+    shared by the workers. ``jobs``: how much longer the jobs of a structure are under way than their executables run.
     """
     count, computed = chain["structures"], chain["computed_in_this_run"]
     programs = computed["program_seconds_per_structure"]
@@ -186,13 +186,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=12)
     parser.add_argument("--max-cost", type=float, default=10, help="estimated seconds of a core; dearer crystals are left out")
     parser.add_argument("--workers", type=int, default=2, help="pw.x at a time, one core each")
-    parser.add_argument("--kpoints-distance", type=float, default=LabelSettings().kpoints_distance, help="1/Å, 2π included")
+    parser.add_argument("--cutoff", type=float, default=30, help="Ry, for the ultrasoft pseudopotentials of Debian")
+    parser.add_argument("--bands-distance", type=float, default=Recipe().bands_distance, help="1/Å, 2π included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print nothing but the result")
     parser.add_argument("-o", "--output", type=Path, help="write the result there, too")
     given = parser.parse_args()
-    settings = LabelSettings(kpoints_distance=given.kpoints_distance)
-    crystals = choose(CrystalSet.load(given.dataset), settings, given.count, given.max_cost, given.seed)
+    recipe = Recipe(cutoff=given.cutoff, density_factor=10, bands_distance=given.bands_distance, points_per_atom=0)
+    crystals = choose(CrystalSet.load(given.dataset), LabelSettings(), given.count, given.max_cost, given.seed)
 
     def say(line: str) -> None:
         if not given.json:
@@ -200,10 +201,10 @@ def main() -> None:
 
     say(" ".join(crystals.formulas))
     load = os.getloadavg()[0]  # of others: this run has not begun yet
-    ours, engine = by_engine(crystals, settings, given.workers)
+    ours, engine = by_engine(crystals, recipe, given.workers)
     say(f"engine      {engine}")
     with temporary_profile() as there:
-        theirs, chain = by_work_chain(crystals, settings, given.workers, there["codes"], there["family"])
+        theirs, chain = by_work_chain(crystals, recipe, given.workers, there["codes"], there["family"])
         say(f"work chain  {chain}")
         from aiida import __version__ as aiida_version
     result = {
@@ -214,7 +215,7 @@ def main() -> None:
         "overhead_seconds_per_structure": overhead(engine, chain),
         "crystals": {"formulas": crystals.formulas, "rows": crystals.crystal_columns["row"].tolist(),
                      "dataset_sha256": sha256_of(given.dataset), "seed": given.seed, "max_cost": given.max_cost},
-        "settings": json.loads(settings.physics()),
+        "recipe": json.loads(recipe.text()),
         "machine": {"cores": os.cpu_count(), "processor": platform.machine(), "load_before": round(load, 2),
                     "aiida": aiida_version, "pw": shutil.which("pw.x")},
     }  # fmt: skip

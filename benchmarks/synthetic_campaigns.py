@@ -320,7 +320,7 @@ def campaign(
     shared = {**models, "candidates__force_field": use("force_field"), "candidates__seed": seed}
     shared |= {"candidates__n_candidates": graph.int(n_candidates), "candidates__criteria": criteria, "top_k": top_k}
     shared |= {"candidates__sample__code": use("dosmatgen"), "candidates__sample__parameters": parameters}
-    shared |= {"validate__pseudos__Si": use("pseudo"), "validate__pdos__scf__pw__code": use("pw")}
+    shared |= {"validate__dos__pseudos__Si": use("pseudo"), "validate__dos__pw__pw__code": use("pw")}
     top = graph.process(
         "workchain", "CampaignWorkChain", "aiida.workflows:dosmatgen.campaign", {f"targets__{name}": target, **shared}, {}
     )
@@ -401,30 +401,30 @@ def _validation(
         "workchain",
         "ValidateWorkChain",
         "aiida.workflows:dosmatgen.validate",
-        {"structure": structure, "target": target, "pseudos__Si": graph.use("pseudo")},
+        {"structure": structure, "target": target, "dos__pseudos__Si": graph.use("pseudo")},
         {},
         (top, f"validate_{name}_{candidate}"),
         **outcome,
     )
-    pdos = graph.process(
+    inner = graph.process(
         "workchain",
-        "PdosWorkChain",
-        "aiida.workflows:quantumespresso.pdos",
-        {"structure": structure},
+        "DosWorkChain",
+        "aiida.workflows:dosmatgen.dos",
+        {"structure": structure, "pseudos__Si": graph.use("pseudo")},
         {},
-        (chain, "pdos_1"),
-        exit_status=404 if failed else 0,
+        (chain, "dos"),
+        exit_status=301 if failed else 0,
     )
     common = {"code": graph.use("pw"), "structure": structure, "pseudos__Si": graph.use("pseudo")}
     remote = None
-    for step in ("scf", "nscf"):
+    for run, step in enumerate(("scf", "bands"), 1):
         base = graph.process(
             "workchain",
             "PwBaseWorkChain",
             "aiida.workflows:quantumespresso.pw.base",
             {"pw__structure": structure},
             {},
-            (pdos, step),
+            (inner, f"{step}_{run}"),
         )
         inputs = common | {"parameters": graph.dict(CONTROL={"calculation": step}), "kpoints": _kpoints(graph)}
         if remote is not None:
@@ -434,7 +434,7 @@ def _validation(
             energy=float(-110.0 * n), number_of_electrons=4.0 * n, creator_name="pw.x", creator_version="7.4.1"
         )
         outputs = {"remote_folder": remote, "output_parameters": parameters}
-        if step == "nscf":
+        if step == "bands":
             bands = graph.node("data.core.array.bands.BandsData.", {"array|bands": [10, 8 * n], "units": "eV"})
             outputs["output_band"] = bands
         graph.job("Pw", inputs, outputs, (base, "iteration_01"))
@@ -443,7 +443,7 @@ def _validation(
             return {"structure": structure, "validation": chain}
     projections = graph.node("data.core.array.projection.ProjectionData.", {"array|proj_array_0": [10, 8 * n]})
     graph.job(
-        "Projwfc", {"code": graph.use("projwfc"), "parent_folder": remote}, {"projections": projections}, (pdos, "projwfc")
+        "Projwfc", {"code": graph.use("projwfc"), "parent_folder": remote}, {"projections": projections}, (inner, "projwfc_3")
     )
     dos = graph.crystals(
         CrystalSet(crystal.n_atoms, crystal.numbers, crystal.fractional, crystal.lattices).with_columns(
@@ -456,7 +456,8 @@ def _validation(
         )
     )
     inputs = {"structure": structure, "bands": bands, "projections": projections, "parameters": parameters}
-    graph.function("projected_dos", inputs, {"result": dos}, (chain, "projected_dos_1"))
+    graph.function("count_states", inputs, {"result": dos}, (inner, "count_states_1"))
+    graph._links.append((inner, dos, "dos", _RETURN))
     mae = float(near * rng.uniform(0.7, 1.6))
     content = {"mae": mae, "mae_window": 1.2 * mae, "mae_total": 0.8 * mae, "wasserstein": 5 * mae, "compared_below": 6.0}
     content |= {"n_electrons": 4.0 * n, "projected_electrons": 4.0 * n, "n_atoms": n, "formula": crystal.formulas[0]}

@@ -35,7 +35,6 @@ CODES = {
     "dosmatgen": "dosmatgen@localhost",
     "pw": "pw@localhost",
     "projwfc": "projwfc@localhost",
-    "dos": "dos@localhost",
 }
 
 # Options of the jobs of dosmatgen (one each to sample, relax and predict). On a cluster add "queue_name", "account", and
@@ -59,7 +58,7 @@ RELAX_BY_DFT = False  # whether pw.x relaxes the candidates before it computes t
 # Goes before the protocol, nested as the inputs are, for example another pseudopotential family, denser k-points, and only
 # some elements:
 # OVERRIDES = {
-#     "validate": {"pseudo_family": "SSSP/1.3/PBE/efficiency", "pdos": {"nscf": {"kpoints_distance": 0.2}}},
+#     "validate": {"pseudo_family": "SSSP/1.3/PBE/efficiency", "recipe": {"cutoff": 60, "bands_distance": 0.2}},
 #     "candidates": {"criteria": {"allowed_elements": ["Si", "C"], "max_formation_energy": 0.2}},
 # }
 OVERRIDES: dict = {}

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aiida_dosmatgen.core.dft.pseudodojo import table
 from aiida_dosmatgen.core.dft.recipe import Recipe
-from aiida_dosmatgen.engine.labelling.pseudodojo import table
 from aiida_dosmatgen.engine.labelling.shards import load_shards, names_of, read_manifest
 
 FOLDER = Path(__file__).parents[1] / "datasets" / "pseudodojo-pbe"

@@ -104,7 +104,7 @@ def test_yaml_blocks_are_clusters(page, text):
             given["codes"]["pw"]["options"] = given.pop("options")
         ComputerSettings.model_validate(given)
         return
-    assert set(ComputerSettings.model_validate(given).codes) == {"dosmatgen", "pw", "projwfc", "dos"}
+    assert set(ComputerSettings.model_validate(given).codes) == {"dosmatgen", "pw", "projwfc"}
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("json"))

@@ -72,7 +72,7 @@ def launch() -> None:
 @click.option("--relax", is_flag=True, help="Let pw.x relax the candidates before it computes their DOS.")
 @seed_option
 @protocol_options
-@where_jobs_run("dosmatgen", "pw", "projwfc", "dos")
+@where_jobs_run("dosmatgen", "pw", "projwfc")
 @submit_options
 def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top_k: int | None, **inputs: Any) -> int:
     """For each target: candidates, the best of them computed by DFT, and a ranking.
@@ -84,7 +84,7 @@ def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top
     from ..workflows.campaign import CampaignWorkChain
 
     named = _named(targets)
-    needed = ("dosmatgen",) if top_k == 0 else ("dosmatgen", "pw", "projwfc", "dos")
+    needed = ("dosmatgen",) if top_k == 0 else ("dosmatgen", "pw", "projwfc")
     builder = CampaignWorkChain.get_builder_from_protocol(
         codes={name: where.code(name) for name in needed},
         targets=named,
@@ -183,7 +183,7 @@ def relax(crystals: Any, force_field: Any, parameters: dict[str, Any], where: Wh
 @click.option("--candidate", type=click.IntRange(0), help="Of a set of crystals: the candidate's number.")
 @click.option("--relax", is_flag=True, help="Let pw.x relax the structure before it computes its DOS.")
 @protocol_options
-@where_jobs_run("pw", "projwfc", "dos")
+@where_jobs_run("pw", "projwfc")
 @submit_options
 def validate(
     structure: Any,
@@ -207,7 +207,6 @@ def validate(
 
     builder = ValidateWorkChain.get_builder_from_protocol(
         where.code("pw"),
-        where.code("dos"),
         where.code("projwfc"),
         structure=_one_structure(structure, candidate),
         target=target,
@@ -253,7 +252,7 @@ def train(
 @where_jobs_run("pw", "projwfc")
 @submit_options
 def label(crystals: Any, where: Where, submitting: Submitting, **inputs: Any) -> int:
-    """Compute energy, forces, stress and the DOS of each atom of many crystals: a data set with provenance.
+    """Compute energy, forces and the DOS of each atom of many crystals: a data set with provenance.
 
     \b
     Example:

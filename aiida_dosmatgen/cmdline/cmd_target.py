@@ -47,10 +47,10 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 )
 @click.option("--sites", callback=_sites, metavar="0,3", help="The atoms that the curves are for; the others are free.")
 def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | None, **options: Any) -> None:
-    """Store a target: from a CSV, JSON or npz file, the JSON of a pymatgen CompleteDos, or a finished PdosWorkChain.
+    """Store a target: from a CSV, JSON or npz file, the JSON of a pymatgen CompleteDos, or a finished DosWorkChain.
 
-    SOURCE is a path, or the pk or uuid of a PdosWorkChain. In a CSV, the first column is the energy in eV relative to the
-    highest occupied level; one more column is a total curve, several are one for each site.
+    SOURCE is a path, or the pk or uuid of a DosWorkChain, a ValidateWorkChain or a PdosWorkChain. In a CSV, the first column
+    is the energy in eV relative to the highest occupied level; one more column is a total curve, several are one for each site.
 
     \b
     Example:

@@ -18,7 +18,7 @@ from .cmd_status import watch
 from .options import option_from_field
 from .params import Setting, nested, yaml_mapping
 
-QUANTUM_ESPRESSO = ("pw", "projwfc", "dos")
+QUANTUM_ESPRESSO = ("pw", "projwfc")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Where:
     dft_options: dict[str, Any]
 
     def code(self, name: str) -> Any:
-        """Return the code ``dosmatgen``, ``pw``, ``projwfc`` or ``dos``.
+        """Return the code ``dosmatgen``, ``pw`` or ``projwfc``.
 
         :raises ContentError: if there is none, saying how to make one.
         """

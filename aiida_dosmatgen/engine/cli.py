@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             compare.write(given.a, given.b, given.n_atoms, window, zeros, sigmas, given.json)
             return 0
         if given.command == "pseudopotentials":
-            from .labelling.pseudodojo import fetch
+            from ..core.dft.pseudodojo import fetch
 
             print(f"{fetch(given.folder)} pseudopotentials in {given.folder}")
             return 0

@@ -20,6 +20,8 @@ _PROCESSES = {
     "screen": "screened",
     "join_crystals": "joined from several jobs",
     "extract_candidate": "taken out of the candidates",
+    "prepare_dos": "prepared for DFT",
+    "count_states": "states counted",
     "projected_dos": "projected on the atoms",
     "score_dos": "compared with the target",
 }

@@ -95,13 +95,21 @@ def _of_jobs(campaign: orm.WorkChainNode, label: str, keys: tuple[str, ...]) -> 
 
 def dft_energies(campaign: orm.WorkChainNode) -> dict[str, float]:
     """Return by the uuid of each validation the total energy of its cell in eV, by the self-consistent run of pw.x."""
+    found: dict[str, float] = {}
+    for above, called in (({"like": "pdos%"}, "scf"), ("dos", {"like": "scf_%"})):  # the first before version 0.3
+        found |= _energies(campaign, above, called)
+    return found
+
+
+def _energies(campaign: orm.WorkChainNode, above: Any, called: Any) -> dict[str, float]:
+    """Return the same where work chains called as ``above`` have called the self-consistent run as ``called``."""
     query = orm.QueryBuilder().append(
         orm.WorkChainNode, filters={"uuid": campaign.uuid, "process_type": CAMPAIGN}, tag="campaign"
     )
     call = {"type": LinkType.CALL_WORK.value}
     query.append(orm.WorkChainNode, with_incoming="campaign", edge_filters=call, project="uuid", tag="validation")
-    query.append(orm.WorkChainNode, with_incoming="validation", edge_filters=call, tag="pdos")
-    query.append(orm.WorkChainNode, with_incoming="pdos", edge_filters={**call, "label": "scf"}, tag="scf")
+    query.append(orm.WorkChainNode, with_incoming="validation", edge_filters={**call, "label": above}, tag="dos")
+    query.append(orm.WorkChainNode, with_incoming="dos", edge_filters={**call, "label": called}, tag="scf")
     query.append(
         orm.Dict,
         with_incoming="scf",

@@ -9,7 +9,7 @@ from .codes import CODES
 from .daemon import ensure_daemon
 from .localhost import ensure_codes, ensure_computer, ensure_profile
 from .models import MODELS, ensure_models
-from .pseudopotentials import ensure_pseudo_family
+from .pseudopotentials import ensure_debian_family, ensure_pseudo_family
 
 __all__ = [
     "CODES",
@@ -17,6 +17,7 @@ __all__ = [
     "ensure_codes",
     "ensure_computer",
     "ensure_daemon",
+    "ensure_debian_family",
     "ensure_models",
     "ensure_profile",
     "ensure_pseudo_family",

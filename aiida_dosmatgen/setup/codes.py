@@ -4,6 +4,5 @@ CODES: dict[str, tuple[str, str | None]] = {
     "dosmatgen": ("dosmatgen", None),  # its jobs are of several kinds
     "pw": ("pw.x", "quantumespresso.pw"),
     "projwfc": ("projwfc.x", "quantumespresso.projwfc"),
-    "dos": ("dos.x", "quantumespresso.dos"),
 }
 """Label of each code: its executable and its default calculation plugin."""

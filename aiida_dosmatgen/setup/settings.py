@@ -53,6 +53,7 @@ class ComputerSettings(Strict):
     @field_validator("codes")
     @classmethod
     def _known(cls, codes: dict[str, CodeSettings]) -> dict[str, CodeSettings]:
+        codes = {name: code for name, code in codes.items() if name != "dos"}  # files of before name it; it no longer runs
         unknown = sorted(set(codes) - set(CODES))
         if unknown:
             raise ValueError(f"unknown code {unknown[0]!r}; there are {', '.join(CODES)}")
@@ -99,7 +100,7 @@ def from_answers(
     """Return the content of the YAML file for a user's answers.
 
     :param dosmatgen: path of the executable there.
-    :param quantum_espresso: commands that bring pw.x, dos.x and projwfc.x to PATH, as ``module load``; may be empty.
+    :param quantum_espresso: commands that bring pw.x and projwfc.x to PATH, as ``module load``; may be empty.
     :param gpus: that a job of dosmatgen asks for.
     :param processes: MPI processes of a job of Quantum ESPRESSO.
     """

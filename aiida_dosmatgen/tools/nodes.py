@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
-from ..calculations.functions import target_from_pdos
+from ..calculations.functions import target_from_labelled, target_from_pdos
 from ..core.errors import ContentError
 from ..data.base import as_validation_error
 from ..data.checkpoint import CheckpointData
@@ -40,7 +40,9 @@ def target(path: str | Path, **options: Any) -> DosTargetData:
 
 
 def target_of_process(identifier: str, **options: Any) -> DosTargetData:
-    """Return the target that a finished ``PdosWorkChain`` makes, by a calcfunction, so that its origin is on record.
+    """Return the target that a finished work chain makes, by a calcfunction, so that its origin is on record.
+
+    A ``DosWorkChain`` or a ``ValidateWorkChain`` of this package, or a ``PdosWorkChain`` of aiida-quantumespresso.
 
     :param identifier: pk or uuid of the work chain.
     :param options: none are taken: such a target has sites of its own.
@@ -51,10 +53,13 @@ def target_of_process(identifier: str, **options: Any) -> DosTargetData:
     except (NotExistent, MultipleObjectsError, ValueError):
         raise ContentError(f"{identifier!r} is neither a file here nor the pk or uuid of a process") from None
     if not isinstance(node, orm.WorkChainNode):
-        raise ContentError(f"{type(node).__name__}<{node.pk}> is no PdosWorkChain; give a file, or the pk of one")
+        raise ContentError(f"{type(node).__name__}<{node.pk}> is no DosWorkChain; give a file, or the pk of one")
     if options:
-        raise ContentError(f"a PdosWorkChain has sites of its own; leave out {min(options)}")
-    made, process = target_from_pdos.run_get_node(**pdos_nodes(node))
+        raise ContentError(f"a {node.process_label} has sites of its own; leave out {min(options)}")
+    if isinstance(node.outputs.dos if "dos" in node.outputs else None, CrystalSetData):
+        made, process = target_from_labelled.run_get_node(crystals=node.outputs.dos, index=orm.Int(0))
+    else:
+        made, process = target_from_pdos.run_get_node(**pdos_nodes(node))
     if not process.is_finished_ok:
         raise ContentError(f"{node.process_label}<{node.pk}>: {process.exit_message}")
     return made

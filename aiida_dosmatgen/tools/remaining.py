@@ -102,8 +102,13 @@ def _of_a_validation(campaign: orm.WorkChainNode, here: list[Process]) -> float 
     ended = [validation.seconds for validation in here if validation.ended_well]
     if ended:
         return mean(ended)
-    query = _with_code(campaign.inputs.validate.pdos.nscf.pw.code, "dosmatgen.validate")
+    query = _with_code(_pw_code(campaign), "dosmatgen.validate")
     return _mean((end - begin).total_seconds() for begin, end, _ in query.all())
+
+
+def _pw_code(campaign: orm.WorkChainNode) -> orm.AbstractCode:
+    validate = campaign.inputs.validate
+    return validate.dos.pw.pw.code if "dos" in validate else validate.pdos.nscf.pw.code  # the latter before version 0.3
 
 
 def _with_code(code: orm.AbstractCode, entry_point: str) -> orm.QueryBuilder:

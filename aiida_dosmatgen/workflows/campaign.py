@@ -129,8 +129,8 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
-        :param codes: nodes or labels by the names ``dosmatgen``, ``pw``, ``dos`` and ``projwfc``; the last three may be left
-            out if nothing is validated (``top_k`` 0).
+        :param codes: nodes or labels by the names ``dosmatgen``, ``pw`` and ``projwfc``; the last two may be left out if
+            nothing is validated (``top_k`` 0). Others are not looked at: dos.x is no longer run.
         :param targets: by names of your choice (letters, digits, single underscores).
         :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
@@ -144,7 +144,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         top_k = inputs["top_k"] if top_k is None else top_k
-        missing = [name for name in ("dosmatgen", *(("pw", "dos", "projwfc") if top_k else ())) if name not in codes]
+        missing = [name for name in ("dosmatgen", *(("pw", "projwfc") if top_k else ())) if name not in codes]
         if missing:
             raise ValueError(f"codes lacks {missing[0]!r}; it has {', '.join(sorted(codes)) or 'none'}")
         if not targets:
@@ -177,7 +177,6 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         if top_k:
             validate = ValidateWorkChain.get_builder_from_protocol(
                 codes["pw"],
-                codes["dos"],
                 codes["projwfc"],
                 protocol=protocol,
                 overrides=inputs["validate"],

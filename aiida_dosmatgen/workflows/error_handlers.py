@@ -1,27 +1,19 @@
-"""Error messages of Quantum ESPRESSO, and the handlers for them."""
+"""Error messages of Quantum ESPRESSO, and what they say."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from aiida import orm
+from aiida_quantumespresso.calculations.pw import PwCalculation
 
-from ..core.dft.settings import ALMOST_SYMMETRIC
+from ..core.dft.recipe import ALMOST_SYMMETRIC, TRY_ANOTHER_SOLVER
 from ..data.base import pk_of
 
 _ERROR = re.compile(r"^ %{40,}\n(.*?)^ %{40,}$", re.MULTILINE | re.DOTALL)
 
 _DONE = "JOB DONE"
-
-MORE_BANDS = "more bands"
-WITHOUT_SYMMETRY = "without symmetry"
-
-_HANDLERS = {
-    # more electrons than the bands hold, seen by the tetrahedron method
-    "bad Fermi energy": MORE_BANDS,
-    "too few bands": MORE_BANDS,
-    ALMOST_SYMMETRIC: WITHOUT_SYMMETRY,
-}
 
 
 def error_message(job: orm.CalcJobNode) -> str | None:
@@ -35,13 +27,26 @@ def printed_done(job: orm.CalcJobNode) -> bool:
     return _DONE in _output(job)
 
 
-def handler(node: orm.ProcessNode | None) -> str | None:
-    """Return the handler for the failure of a job, or of the last job of a work chain, or None."""
+def not_converged(node: orm.ProcessNode) -> bool:
+    """Tell whether a job, or the last job of a work chain, ended because the self-consistent field did not converge."""
     job = last_job(node)
-    if job is None or not job.is_finished or job.is_finished_ok:
-        return None
-    message = error_message(job) or ""
-    return next((handler for pattern, handler in _HANDLERS.items() if pattern in message), None)
+    return job is not None and job.exit_status == PwCalculation.exit_codes.ERROR_ELECTRONIC_CONVERGENCE_NOT_REACHED.status
+
+
+def almost_symmetric(node: orm.ProcessNode) -> bool:
+    """Tell whether a job, or the last job of a work chain, did not take for symmetries what pw.x had found."""
+    return _said(node, ALMOST_SYMMETRIC)
+
+
+def bands_left(node: orm.ProcessNode) -> bool:
+    """Tell whether a job, or the last job of a work chain, ended because bands did not converge."""
+    return _said(node, TRY_ANOTHER_SOLVER)
+
+
+def _said(node: orm.ProcessNode, words: Iterable[str]) -> bool:
+    job = last_job(node)
+    message = "" if job is None or job.is_finished_ok else error_message(job) or ""
+    return any(some in message for some in words)
 
 
 def last_job(node: orm.ProcessNode | None) -> orm.CalcJobNode | None:

@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.engine import ExitCode
-from aiida.orm import Dict, Int, KpointsData
+from aiida.orm import Dict, Int
 
 from ..calculations.functions import content_function
-from ..core.dft.settings import LabelParameters, kpoints_mesh
 from ..core.errors import ContentError
-from ..data.conversion import structure_of
+from ..data.conversion import StructureData, structure_of
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
 
 
 @content_function
-def prepare_label(crystals: CrystalSetData, row: Int, parameters: Dict) -> dict | ExitCode:
-    """Return the structure and the k-points of one crystal of a set.
+def crystal_at(crystals: CrystalSetData, row: Int) -> StructureData:
+    """Return one crystal of a set as a structure.
 
     :param row: which crystal, counted from 0.
-    :param parameters: as in :class:`~aiida_dosmatgen.core.dft.LabelParameters`.
-    :return: ``structure`` and ``kpoints``.
     """
     if not 0 <= row.value < crystals.base.attributes.get("n_crystals"):
         raise ContentError(f"there is no crystal {row.value}; the set has {crystals.base.attributes.get('n_crystals')}")
-    crystal = crystals.crystals[row.value]
-    kpoints = KpointsData()
-    distance = LabelParameters.model_validate(parameters.get_dict()).kpoints_distance
-    structure = structure_of(crystal)
-    kpoints.set_kpoints_mesh(kpoints_mesh(crystal.lattices[0], distance))
-    return {"structure": structure, "kpoints": kpoints}
+    return structure_of(crystals.crystals[row.value])
 
 
 @content_function

@@ -1,4 +1,4 @@
-"""Training data with provenance: energy, forces, stress and per-atom DOS of many crystals by Quantum ESPRESSO."""
+"""Training data with provenance: energy, forces and density of states of many crystals by Quantum ESPRESSO."""
 
 from __future__ import annotations
 
@@ -8,40 +8,25 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm.nodes.data.base import to_aiida_type
-from aiida_pseudo.data.pseudo.upf import UpfData
-from aiida_quantumespresso.calculations.projwfc import ProjwfcCalculation
-from aiida_quantumespresso.calculations.pw import PwCalculation
-from aiida_quantumespresso.workflows.pdos import clean_calcjob_remote
 
 from ..calculations.functions import assemble_labelled
-from ..core.dft.settings import LabelParameters, highest_cutoffs, label_namelists
-from ..core.errors import ContentError
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
-from .error_handlers import WITHOUT_SYMMETRY, handler
+from .dos import DosWorkChain
 from .failures import failure
-from .functions import label_report, prepare_label
-from .interruptions import was_interrupted
+from .functions import crystal_at, label_report
 from .outline import while_
-from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
-from .pseudos import pseudos_and_cutoffs, valence_electrons, validate_pseudos
+from .protocols.utils import StrictProtocolMixin
 from .timing import computed_in_this_run
+from .validate import dos_overrides
 from .windows import SlidingWindowWorkChain, at_least_one
-
-_SHARE_OF_WALLTIME = 0.9
-
-
-def validate_parameters(node: orm.Dict | None, _: Any) -> str | None:
-    """Refuse parameters that do not exist."""
-    return problem_with(LabelParameters, node.get_dict(), "parameters") if node is not None else None
 
 
 class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
-    """Label crystals: a self-consistent run with extra bands and the projections, two jobs for each crystal.
+    """Label crystals: one :class:`.DosWorkChain` for each.
 
-    The same as ``dosmatgen label`` with AiiDA: equal settings give equal labels. At most ``max_concurrent`` crystals are
+    The same as ``dosmatgen label`` with AiiDA: equal recipes give equal labels. At most ``max_concurrent`` crystals are
     computed at a time; when one is done, the next begins. A crystal that fails is recorded with its reason, and the others
     continue. With AiiDA's caching, crystals that an earlier work chain has finished are not computed again.
     """
@@ -53,7 +38,6 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
         spec.input("crystals", valid_type=CrystalSetData, help="The crystals to label.")
-        spec.input("parameters", valid_type=orm.Dict, validator=validate_parameters, help="See LabelParameters.")
         spec.input(
             "max_concurrent",
             valid_type=int,
@@ -69,20 +53,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             default=lambda: orm.Bool(True),
             help="Whether the work directories are emptied.",
         )
-        spec.input_namespace(
-            "pseudos",
-            valid_type=UpfData,
-            dynamic=True,
-            validator=validate_pseudos,
-            help="Pseudopotentials by chemical symbol; each crystal takes those of its elements.",
-        )
-        spec.expose_inputs(
-            PwCalculation,
-            namespace="pw",
-            exclude=("structure", "pseudos", "kpoints", "parameters", "parent_folder"),
-            namespace_options={"validator": validate_calc_job},  # its own wants to see the parameters
-        )
-        spec.expose_inputs(ProjwfcCalculation, namespace="projwfc", exclude=("parent_folder", "parameters"))
+        spec.expose_inputs(DosWorkChain, namespace="dos", exclude=("structure", "clean_workdir"))
         spec.outline(
             cls.setup,
             cls.open_window,
@@ -111,23 +82,20 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Return a builder with the inputs of a protocol.
 
         :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
+            ``pseudo_family`` chooses the pseudopotentials, ``recipe`` changes how labels are computed.
         :param options: goes into ``metadata.options`` of every job.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         elements = crystals.base.attributes.get("elements")
-        pseudos, cutoffs = pseudos_and_cutoffs(inputs["pseudo_family"], elements, inputs.get("cutoffs_stringency"))
+        dos = DosWorkChain.get_builder_from_protocol(
+            pw_code, projwfc_code, None, protocol or cls.get_default_protocol(), dos_overrides(inputs), options, elements
+        )
         builder = cls.get_builder()
         builder.crystals = crystals
-        builder.pseudos = pseudos
-        builder.parameters = checked(LabelParameters, {"cutoffs": cutoffs, **inputs["parameters"]}, "parameters")
+        builder.dos = {k: v for k, v in dos._inputs(prune=True).items() if k != "clean_workdir"}
         builder.max_concurrent = max_concurrent or inputs["max_concurrent"]
         builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
-        for step, code in (("pw", load(pw_code)), ("projwfc", load(projwfc_code))):
-            builder[step].code = code
-            builder[step].metadata = job_metadata(inputs[step]["metadata"], options, code)
-            if inputs[step].get("settings"):
-                builder[step].settings = orm.Dict(inputs[step]["settings"])
         return builder
 
     # --- outline ----------------------------------------------------------------------------------------------------
@@ -135,78 +103,60 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     def setup(self) -> None:
         """Begin with the first crystal."""
         self.ctx.next = 0
-        self.ctx.again = []  # rows whose self-consistent run has to be repeated
-        self.ctx.projectable = []  # rows whose self-consistent run has finished, and whose projections are next
-        self.ctx.jobs = {}  # the uuids of a row's jobs
-        self.ctx.without_symmetry = []  # rows that are only almost symmetric, and are computed once more
+        self.ctx.again = []  # rows that were interrupted
+        self.ctx.chains = {}  # the uuid of each row's last work chain
         self.ctx.failures = {}
         self.ctx.finished = []
+
+    @property
+    def _total(self) -> int:
+        return self.inputs.crystals.base.attributes.get("n_crystals")
 
     def crystals_left(self) -> bool:
         """Say whether there are crystals that are not done yet."""
         return self.may_start() or bool(self.ctx.running)
 
     def may_start(self) -> bool:
-        """Say whether another job can be submitted. The projections of a crystal come before the next crystal."""
-        total = self.inputs.crystals.base.attributes.get("n_crystals")
-        return self.has_capacity() and (bool(self.ctx.projectable or self.ctx.again) or self.ctx.next < total)
+        """Say whether another crystal can be begun."""
+        return self.has_capacity() and (bool(self.ctx.again) or self.ctx.next < self._total)
 
     def start_next(self) -> None:
-        """Submit the projections of a crystal, or the self-consistent run of the next."""
-        if self.ctx.projectable:
-            self._run_projwfc(self.ctx.projectable.pop(0))
-        elif self.ctx.again:
-            self._run_pw(self.ctx.again.pop(0))
+        """Begin with a crystal that was interrupted, or with the next."""
+        if self.ctx.again:
+            self._begin(self.ctx.again.pop(0))
         else:
             self.ctx.next += 1
-            self._run_pw(self.ctx.next - 1)
+            self._begin(self.ctx.next - 1)
 
     def inspect(self) -> None:
-        """Note which crystals are done, and empty their work directories."""
+        """Note which crystals are done."""
         for key, node in self.collect().items():
-            step, row = key.split("_")
-            if not node.is_finished_ok and was_interrupted(node) and self.retry(key, node):
-                self.ctx.jobs[row].pop()
-                self._empty(node)
-                (self.ctx.again if step == "pw" else self.ctx.projectable).append(int(row))
-                continue
-            if handler(node) == WITHOUT_SYMMETRY and int(row) not in self.ctx.without_symmetry:
-                self.report(f"crystal {row}: {failure(node)}; computing it again, {WITHOUT_SYMMETRY}")
-                self._clean_up(int(row))
-                self.ctx.jobs[row].clear()
-                self.ctx.without_symmetry.append(int(row))
+            # interrupted jobs were repeated there; here it is the work chain itself
+            from_outside = node.is_excepted or node.exit_status == self.exit_codes.ERROR_MISSING_OUTPUT.status
+            row = key.removeprefix("dos_")
+            if from_outside and self.retry(key, node):
                 self.ctx.again.append(int(row))
-                continue
-            if not node.is_finished_ok:
-                self.ctx.failures[row] = failure(node)
-            elif step == "pw":
-                self.ctx.projectable.append(int(row))
-                continue
-            else:
+            elif node.is_finished_ok:
                 self.ctx.finished.append(int(row))
-            self._clean_up(int(row))
-            total = self.inputs.crystals.base.attributes.get("n_crystals")
-            self.report(f"{len(self.ctx.finished)} of {total} crystals computed, {len(self.ctx.failures)} failed")
+            else:
+                self.ctx.failures[row] = failure(node)
+            self.report(f"{len(self.ctx.finished)} of {self._total} crystals computed, {len(self.ctx.failures)} failed")
 
     def assemble(self) -> ExitCode | None:
         """Collect the labels, and the reasons of the crystals that have none."""
         failures = orm.Dict(self.ctx.failures)
-        runs: dict[str, orm.Data] = {}
-        for row in sorted(self.ctx.finished):
-            pw, projwfc = (job.outputs for job in self._jobs(row))
-            runs[f"bands_{row}"] = pw.output_band
-            runs[f"parameters_{row}"] = pw.output_parameters
-            runs[f"trajectory_{row}"] = pw.output_trajectory
-            runs[f"projections_{row}"] = projwfc.projections
+        chains = {int(row): orm.load_node(uuid) for row, uuid in self.ctx.chains.items()}
         labelled, node = assemble_labelled.run_get_node(
             crystals=self.inputs.crystals,
-            settings=self.inputs.parameters,
+            recipe=self.inputs.dos.recipe,
             failures=failures,
-            **runs,
+            **{f"dos_{row}": chains[row].outputs.dos for row in sorted(self.ctx.finished)},
             metadata={"call_link_label": "assemble_labelled"},
         )
         sets = {"labelled": labelled} if node.is_finished_ok else {}
-        jobs = {int(row): self._jobs(int(row)) for row in self.ctx.jobs}
+        jobs = {
+            row: [job for job in chain.called_descendants if isinstance(job, orm.CalcJobNode)] for row, chain in chains.items()
+        }
         rate = orm.Dict(computed_in_this_run(jobs, self.inputs.max_concurrent))
         self.out("report", label_report(crystals=self.inputs.crystals, failures=failures, rate=rate, **sets))
         if not node.is_finished_ok:
@@ -216,80 +166,17 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    def _jobs(self, row: int) -> list[Any]:
-        """Return the jobs of a crystal, the self-consistent run first."""
-        return [orm.load_node(uuid) for uuid in self.ctx.jobs.get(str(row), [])]
-
-    def _submit(self, step: str, row: int, process: type, inputs: AttributeDict) -> None:
-        inputs.metadata.call_link_label = f"{step}_{row}"
-        node = self.submit(process, **inputs)
-        self.ctx.jobs.setdefault(str(row), []).append(node.uuid)
-        self.add_child(f"{step}_{row}", node)
-
-    def _run_pw(self, row: int) -> None:
-        inputs = self._pw_inputs(row)
-        if inputs is not None:
-            self._submit("pw", row, PwCalculation, inputs)
-
-    def _run_projwfc(self, row: int) -> None:
-        inputs = AttributeDict(self.exposed_inputs(ProjwfcCalculation, "projwfc"))
-        inputs.parent_folder = self._jobs(row)[0].outputs.remote_folder
-        inputs.parameters = orm.Dict({"PROJWFC": {"ngauss": 0, "degauss": 0.01, "deltae": 1.0}})
-        self._submit("projwfc", row, ProjwfcCalculation, inputs)
-
-    def _clean_up(self, row: int) -> None:
-        """Empty the work directories of a crystal if asked for."""
-        if not self.inputs.clean_workdir.value:
-            return
-        jobs = self._jobs(row)
-        for node in jobs:
-            self._empty(node)
-        if row not in self.ctx.finished:
-            # taken from the cache, these would have nothing left for projwfc.x to read
-            for node in [jobs[0], *jobs[0].base.caching.get_all_same_nodes()]:
-                node.base.caching.is_valid_cache = False
-
-    def _empty(self, job: orm.CalcJobNode) -> None:
-        """Empty the work directory of a job if asked for."""
-        if self.inputs.clean_workdir.value and "remote_folder" in job.outputs:
-            clean_calcjob_remote(job)
-
-    def _pw_inputs(self, row: int) -> AttributeDict | None:
-        """Return the inputs of a crystal's self-consistent run, or None after noting why there are none."""
-        prepared, node = prepare_label.run_get_node(
-            crystals=self.inputs.crystals,
-            row=orm.Int(row),
-            parameters=self.inputs.parameters,
-            metadata={"call_link_label": f"prepare_{row}"},
+    def _begin(self, row: int) -> None:
+        """Submit the work chain of a crystal, or note why it cannot be computed."""
+        structure, node = crystal_at.run_get_node(
+            crystals=self.inputs.crystals, row=orm.Int(row), metadata={"call_link_label": f"crystal_at_{row}"}
         )
         if not node.is_finished_ok:
             self.ctx.failures[str(row)] = node.exit_message
-            return None
-        structure = prepared["structure"]
-        symbols = [structure.get_kind(site.kind_name).symbol for site in structure.sites]
-        parameters = LabelParameters.model_validate(self.inputs.parameters.get_dict())
-        missing = sorted(set(symbols) - set(self.inputs.pseudos))
-        if missing:
-            self.ctx.failures[str(row)] = f"no pseudopotential for {' '.join(missing)}"
-            return None
-        try:
-            cutoffs = highest_cutoffs(symbols, parameters.cutoffs)
-        except ContentError as exception:
-            self.ctx.failures[str(row)] = str(exception)
-            return None
-        inputs = AttributeDict(self.exposed_inputs(PwCalculation, "pw"))
-        walltime = inputs.metadata.options.get("max_wallclock_seconds", None)
-        inputs.structure, inputs.kpoints = structure, prepared["kpoints"]
-        inputs.pseudos = {kind.name: self.inputs.pseudos[kind.symbol] for kind in structure.kinds}
-        inputs.parameters = orm.Dict(
-            label_namelists(
-                valence_electrons(symbols, self.inputs.pseudos),
-                len(symbols),
-                cutoffs,
-                parameters.smearing,
-                parameters.degauss,
-                _SHARE_OF_WALLTIME * walltime if walltime else None,
-                symmetry=row not in self.ctx.without_symmetry,
-            )
-        )
-        return inputs
+            return
+        inputs = AttributeDict(self.exposed_inputs(DosWorkChain, "dos"))
+        inputs.structure, inputs.clean_workdir = structure, self.inputs.clean_workdir
+        inputs.metadata.call_link_label = f"dos_{row}"
+        chain = self.submit(DosWorkChain, **inputs)
+        self.ctx.chains[str(row)] = chain.uuid
+        self.add_child(f"dos_{row}", chain)

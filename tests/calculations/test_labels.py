@@ -11,16 +11,20 @@ from aiida.plugins import CalculationFactory, DataFactory
 from aiida_dosmatgen.calculations.functions import (
     BAD_CONTENT,
     assemble_labelled,
-    projected_dos,
     score_dos,
     target_from_pdos,
 )
+from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_columns import curves_of, with_curves
+from aiida_dosmatgen.core.curves import Curves
+from aiida_dosmatgen.core.dft.bands import CHANNELS
 from aiida_dosmatgen.core.dft.pseudopotentials import collect, cutoffs, valence_electrons
 from aiida_dosmatgen.core.dft.settings import kpoints_mesh, label_namelists
+from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import LabelSettings
-from aiida_dosmatgen.data.conversion import structure_of
+from aiida_dosmatgen.data.conversion import crystal_of, structure_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
-from aiida_dosmatgen.data.pdos import projected_crystal
+from aiida_dosmatgen.data.pdos import espresso_bands, projected_crystal
 from aiida_dosmatgen.engine.labelling.pwscf import label_one
 
 pytestmark = pytest.mark.skipif(shutil.which("projwfc.x") is None, reason="Quantum ESPRESSO is not installed")
@@ -36,8 +40,6 @@ def pseudos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def crystal():
     """Strained and displaced SiC: no symmetry, so that no mistake cancels. One atom lies outside of the cell."""
-    from aiida_dosmatgen.core.crystals import CrystalSet
-
     lattice = 4.36 * np.array([[0, 0.5, 0.5], [0.5, 0.02, 0.5], [0.5, 0.5, -0.01]])
     return CrystalSet([2], [14, 6], [[0.98, -0.01, 0.0], [0.27, 0.24, 1.26]], lattice[None])
 
@@ -109,8 +111,7 @@ def without_trajectory(run):
 
 
 def test_projected_dos_agrees_with_the_engine(run, reference):
-    node = projected_dos(**without_trajectory(run))
-    got = node.crystals
+    got = projected_crystal(**without_trajectory(run))
     assert np.abs(got.atom_columns["dos"] - reference.atom_columns["dos"]).max() < 1e-3
     for name, tolerance in {
         "complete_below": 2e-3,
@@ -119,31 +120,12 @@ def test_projected_dos_agrees_with_the_engine(run, reference):
         "projected_electrons": 2e-3,
     }.items():
         assert got.crystal_columns[name][0] == pytest.approx(reference.crystal_columns[name][0], abs=tolerance)
-    assert node.creator.function_name == "projected_dos"
-
-
-def test_labels_agree_with_the_engine(run, reference, crystal):
-    names = ("bands", "projections", "parameters", "trajectory")
-    node = assemble_labelled(
-        crystals=CrystalSetData(crystal),
-        settings=Dict({"sigma": SETTINGS.sigma}),
-        failures=Dict({}),
-        **{f"{name}_0": run[name] for name in names},
-    )
-    got = node.crystals
-    assert got.crystal_columns["energy"][0] == pytest.approx(reference.crystal_columns["energy"][0], abs=1e-5)
-    np.testing.assert_allclose(got.atom_columns["forces"], reference.atom_columns["forces"], atol=2e-3)
-    np.testing.assert_allclose(got.crystal_columns["stress"], reference.crystal_columns["stress"], atol=2e-4)
-    assert abs(reference.crystal_columns["stress"]).max() > 0.02  # large enough to see a wrong sign
-    np.testing.assert_allclose(got.atom_columns["dos"], reference.atom_columns["dos"], atol=1e-3)
-    np.testing.assert_allclose(got.fractional, crystal.fractional)
-    assert node.base.attributes.get("card")["given"] == 1
 
 
 def test_the_target_of_a_crystal_is_at_distance_zero_from_it(run):
     nodes = without_trajectory(run)
     target = target_from_pdos(**nodes)
-    score = score_dos(projected_dos(**nodes), target).get_dict()
+    score = score_dos(CrystalSetData(projected_crystal(**nodes)), target).get_dict()
     assert target.target.n_atoms == 2
     assert score["mae"] < 1e-6
     assert score["projected_electrons"] == pytest.approx(8, abs=0.3)
@@ -151,7 +133,7 @@ def test_the_target_of_a_crystal_is_at_distance_zero_from_it(run):
 
 def test_orbitals_of_another_structure_are_refused(run, crystal):
     moved = structure_of(crystal.replace(fractional=crystal.fractional + np.array([[0, 0, 0], [0.1, 0, 0]])))
-    _, node = projected_dos.run_get_node(**{**without_trajectory(run), "structure": moved})
+    _, node = target_from_pdos.run_get_node(**{**without_trajectory(run), "structure": moved})
     assert node.exit_status == BAD_CONTENT
     assert "away from every atom; the projections are of another structure" in node.exit_message
 
@@ -177,36 +159,67 @@ def test_bands_without_weights_are_refused(run):
     bands = DataFactory("core.array.bands")()
     bands.set_kpoints(run["bands"].get_kpoints())
     bands.set_bands(run["bands"].get_bands(), units="eV")
-    _, node = projected_dos.run_get_node(**{**without_trajectory(run), "bands": bands})
+    _, node = target_from_pdos.run_get_node(**{**without_trajectory(run), "bands": bands})
     assert node.exit_message == "the k-points of the bands have no weights; give the output_band of pw.x"
 
 
-def test_failed_crystals_keep_their_reasons(run, crystal):
-    from aiida_dosmatgen.core.crystals import CrystalSet
+def test_projections_in_another_order_are_refused(run):
+    bands = run["bands"].clone()
+    bands.set_kpointsdata(run["bands"])
+    bands.set_bands(run["bands"].get_bands()[::-1], units="eV")
+    crystal = crystal_of(run["structure"])
+    assert espresso_bands(crystal, run["bands"], [run["projections"]], 8.0).projections.shape[:2] == (2, 4)
+    with pytest.raises(ContentError, match="in another order"):
+        espresso_bands(crystal, bands, [run["projections"]], 8.0)
+    with pytest.raises(ContentError, match="1 spins, and there are projections of 2"):
+        espresso_bands(crystal, run["bands"], [run["projections"]] * 2, 8.0)
 
-    names = ("bands", "projections", "parameters", "trajectory")
-    three = CrystalSet.concatenate([crystal, crystal, crystal])
-    other = Dict({k: v for k, v in run["parameters"].get_dict().items() if k != "energy"})
+
+# --- many crystals ------------------------------------------------------------------------------------------------------------
+
+
+def labelled(crystal, force=1.0):
+    """A crystal as the work chain of one leaves it, with made-up numbers."""
+    energies = np.linspace(-20, 10, 201)
+    curves = Curves(np.full((2, 2, 4, 201), 0.1), energies, 0.3, -20, 8, "vbm", 0.5, 8.0, CHANNELS, projected=0.97)
+    return with_curves(crystal, curves).with_columns(
+        crystal={"energy": np.array([-300.0])},
+        atom={"forces": np.full((2, 3), force), "projections": np.ones((2, 201), np.float32)},
+    )
+
+
+def test_labels_of_many_crystals_keep_columns_and_reasons(aiida_profile, crystal):
+    four = CrystalSet.concatenate([crystal] * 4).with_columns(crystal={"id": np.array(["a", "b", "c", "d"])})
+    recipe, failures = Dict({"cutoff": 30.0}), Dict({"1": "did not converge"})
+    other = CrystalSet([2], [14, 14], crystal.fractional, crystal.lattices)
+    chosen = {"dos_0": labelled(crystal), "dos_2": labelled(crystal, force=100.0), "dos_3": labelled(other)}
     node = assemble_labelled(
-        crystals=CrystalSetData(three),
-        failures=Dict({"1": "did not converge"}),
-        **{f"{name}_0": run[name] for name in names},
-        **{f"{name}_2": run[name] for name in names if name != "parameters"},
-        parameters_2=other,
+        crystals=CrystalSetData(four),
+        recipe=recipe,
+        failures=failures,
+        **{name: CrystalSetData(one) for name, one in chosen.items()},
     )
     assert node.base.attributes.get("n_crystals") == 1
-    assert node.base.attributes.get("card")["failed"] == {
+    card = node.base.attributes.get("card")
+    assert (card["given"], card["settings"]) == (4, {"cutoff": 30.0})
+    assert card["failed"] == {
         "1": "did not converge",
-        "2": "pw.x left out energy, forces or stress",
+        "2": "outlier: a force above 30 eV/Å",
+        "3": "the density of states is of another crystal",
     }
+    got = node.crystals
+    assert got.crystal_columns["id"].tolist() == ["a"] and "projections" not in got.atom_columns
+    np.testing.assert_allclose(got.fractional, crystal.fractional)  # not wrapped into the cell
+    assert (got.atom_columns["dos"].dtype, got.atom_columns["dos"].shape) == (np.float16, (2, 2, 4, 201))
+    assert curves_of(got).projected == 0.97
 
 
-def test_names_that_mean_nothing_are_refused(run, crystal):
-    for name, words in (("bands_5", "'bands_5' is not one of"), ("colour_0", "'colour_0' is not one of")):
-        _, node = assemble_labelled.run_get_node(crystals=CrystalSetData(crystal), **{name: run["bands"]})
-        assert node.exit_status == BAD_CONTENT and words in node.exit_message
-    _, node = assemble_labelled.run_get_node(crystals=CrystalSetData(crystal), bands_0=run["bands"])
-    assert node.exit_message == "crystal 0 lacks projections_0"
+def test_names_that_mean_nothing_are_refused(aiida_profile, crystal):
+    for name in ("dos_5", "colour_0", "dos_one"):
+        _, node = assemble_labelled.run_get_node(crystals=CrystalSetData(crystal), **{name: CrystalSetData(labelled(crystal))})
+        assert node.exit_status == BAD_CONTENT and f"{name!r} is not dos_" in node.exit_message
+    _, node = assemble_labelled.run_get_node(crystals=CrystalSetData(crystal), failures=Dict({"0": "crashed"}))
+    assert node.exit_message == "no crystal has labels; the first reason: crashed"
 
 
 def test_pure_function_takes_a_crystal_set(run, crystal):

@@ -24,7 +24,7 @@ def answers(cluster: LoopbackCluster, engine: Path) -> dict:
         "minimum_job_poll_interval": 1,
         "codes": {
             "dosmatgen": {"filepath_executable": str(engine), "options": engine_options},
-            **{name: {"filepath_executable": f"{name}.x", **qe} for name in ("pw", "dos", "projwfc")},
+            **{name: {"filepath_executable": f"{name}.x", **qe} for name in ("pw", "projwfc")},
         },
     }
 

@@ -11,6 +11,7 @@ from ase.build import bulk
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.setup import ensure_debian_family
 from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from ..campaigns import wait_for
@@ -74,15 +75,17 @@ def test_jobs_share_an_allocation(run, cluster, computer, tmp_path):
             default_calc_job_plugin=f"quantumespresso.{name}",
             prepend_text="export OMP_NUM_THREADS=1",
         )
-        for name in ("pw", "dos", "projwfc")
+        for name in ("pw", "projwfc")
     }
-    few = {"kpoints_distance": 1.0}
     builder = ValidateWorkChain.get_builder_from_protocol(
-        *(codes[name].store() for name in ("pw", "dos", "projwfc")),
+        *(codes[name].store() for name in ("pw", "projwfc")),
         orm.StructureData(ase=bulk("Si", "diamond", a=5.43)),
         DosTargetData(DosTarget(np.exp(-0.5 * (DEFAULT_GRID.points + 3) ** 2)[None])),
         protocol="fast",
-        overrides={"cutoffs_stringency": "fast", "pdos": {"scf": few, "nscf": few}},
+        overrides={
+            "pseudo_family": ensure_debian_family().label,
+            "recipe": {"cutoff": 18, "scf_distance": 0.8, "bands_distance": 0.8, "points_per_atom": 0, "least_high": 1.0},
+        },
         options={
             "resources": {"num_machines": 1, "num_mpiprocs_per_machine": 1},
             "withmpi": False,

@@ -29,7 +29,7 @@ def test_a_cluster_is_set_up_once_and_brought_up_to_date(run, answers):
     computer = orm.load_computer("cluster")
     assert computer.is_configured and computer.get_configuration()["host"] == HOST
     codes = {code.label: code for code in orm.QueryBuilder().append(orm.InstalledCode).all(flat=True)}
-    assert sorted(codes) == ["dos", "dosmatgen", "projwfc", "pw"]
+    assert sorted(codes) == ["dosmatgen", "projwfc", "pw"]
     assert str(codes["pw"].filepath_executable).startswith("/")
     assert codes["dosmatgen"].base.extras.get(CODE_OPTIONS)["device"] == "cpu"
 
@@ -39,7 +39,7 @@ def test_a_cluster_is_set_up_once_and_brought_up_to_date(run, answers):
     assert orm.QueryBuilder().append(orm.Computer, filters={"label": "cluster"}).count() == 1
     assert orm.load_computer("cluster").get_minimum_job_poll_interval() == 5
     assert orm.load_code("pw@cluster").uuid != codes["pw"].uuid
-    assert orm.load_code("dos@cluster").uuid == codes["dos"].uuid
+    assert orm.load_code("projwfc@cluster").uuid == codes["projwfc"].uuid
     assert orm.load_node(codes["pw"].uuid).label == f"pw-{codes['pw'].uuid[:8]}"
 
 
@@ -94,8 +94,8 @@ def test_the_documented_file_makes_settings(tmp_path):
     (tmp_path / "cluster.yaml").write_text(page.split("```yaml\n")[1].split("```")[0])
     settings = ComputerSettings.from_file(tmp_path / "cluster.yaml")
     assert settings.codes["dosmatgen"].options["device"] == "cuda"
-    assert settings.codes["dos"].prepend_text == settings.codes["pw"].prepend_text
-    assert settings.codes["dos"].filepath_executable == "dos.x"
+    assert settings.codes["projwfc"].prepend_text == settings.codes["pw"].prepend_text
+    assert settings.codes["projwfc"].filepath_executable == "projwfc.x"
 
 
 def test_the_answers_make_settings():

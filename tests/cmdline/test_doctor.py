@@ -44,7 +44,7 @@ def test_a_whole_profile_lacks_its_daemon_only(aiida_profile_clean, tmp_path, ru
     assert re.search(rf"ok    code dosmatgen@localhost: dosmatgen {re.escape(__version__)}, torch \d", output)
     assert re.search(r"ok    code pw@localhost: /.*/pw\.x", output)
     assert all(f"ok    model {label}: node" in output for label in setup.MODELS)
-    assert "ok    pseudopotentials: dosmatgen/debian-pbe: " in output
+    assert "ok    pseudopotentials: PseudoDojo/0.4/PBE/SR/standard/upf: 72 elements" in output
 
 
 def test_an_empty_profile_is_told_what_to_set_up(aiida_profile_clean):
@@ -57,12 +57,12 @@ def test_an_empty_profile_is_told_what_to_set_up(aiida_profile_clean):
 def test_executables_that_are_gone_missing_or_of_another_version(localhost, tmp_path):
     script(tmp_path / "dosmatgen", "echo dosmatgen 0.0.1")
     (tmp_path / "pw").unlink()
-    orm.load_code("dos@localhost").label = "old"
+    orm.load_code("projwfc@localhost").label = "old"
     found = ill(doctor.look_at_computers([]))
-    assert set(found) == {f"code {name}@localhost" for name in ("dosmatgen", "pw", "dos")}
+    assert set(found) == {f"code {name}@localhost" for name in ("dosmatgen", "pw", "projwfc")}
     assert "is dosmatgen 0.0.1, here is" in found["code dosmatgen@localhost"].found
     assert found["code pw@localhost"].found == f"{tmp_path}/pw is not there"
-    assert (found["code dos@localhost"].found, found["code dos@localhost"].fix) == (
+    assert (found["code projwfc@localhost"].found, found["code projwfc@localhost"].fix) == (
         "there is none",
         "aiida-dosmatgen setup localhost",
     )

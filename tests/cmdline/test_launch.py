@@ -54,13 +54,13 @@ def test_a_campaign(dry, stored, codes):  # noqa: F811
     assert chain["checkpoint"].endswith("dosmatgen-denoiser")
     options = chain["relax"]["metadata"]["options"]
     assert (options["queue_name"], options["device"]) == ("gpu", "cuda")
-    options = inputs["validate"]["pdos"]["nscf"]["pw"]["metadata"]["options"]
+    options = inputs["validate"]["dos"]["pw"]["pw"]["metadata"]["options"]
     assert (options["max_wallclock_seconds"], options["queue_name"], options["withmpi"]) == (60, "main", False)
-    assert sorted(inputs["validate"]["pseudos"]) == ["C", "Si"]
+    assert sorted(inputs["validate"]["dos"]["pseudos"]) == ["C", "Si"]
 
 
 def test_a_campaign_without_dft_needs_no_quantum_espresso(dry, tmp_path, codes):  # noqa: F811
-    for name in ("pw", "projwfc", "dos"):
+    for name in ("pw", "projwfc"):
         codes[name].label = f"other-{name}"
     path = tmp_path / "overrides.yaml"
     path.write_text("candidates:\n  relax:\n    parameters: {fmax: 0.2}\n")
@@ -141,7 +141,7 @@ def test_train(dry, run):
 def test_label(dry, crystals):
     node = CrystalSetData(crystals[:2]).store()
     inputs = dry("label", node.pk, "--protocol", "fast", "--override", f"pseudo_family={FAMILY}", "--max-concurrent", 3)
-    assert inputs["max_concurrent"] == 3 and inputs["parameters"]["kpoints_distance"] == 0.3
+    assert inputs["max_concurrent"] == 3 and inputs["dos"]["recipe"]["bands_distance"] == 0.25
 
 
 def test_two_targets_of_one_name_are_refused(run, target, stored):

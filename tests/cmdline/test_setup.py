@@ -1,5 +1,6 @@
 """The set-up of AiiDA: complete, repeatable, continued after an interruption."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import pytest
 from aiida import orm
 
 from aiida_dosmatgen import setup
+from aiida_dosmatgen.core.dft.pseudodojo import table
 from aiida_dosmatgen.core.dft.pseudopotentials import DEBIAN_PBE, cutoffs
 from aiida_dosmatgen.core.errors import ContentError
 
@@ -57,7 +59,7 @@ def test_what_is_missing_is_said_in_one_line(tmp_path):
     (programs / "ps").symlink_to(shutil.which("ps"))
     result = in_a_process(tmp_path, "main(['setup', 'localhost'])", path=str(programs))
     assert result.returncode == 2
-    assert result.stderr.splitlines()[-1].startswith("setup localhost: not installed: pw.x projwfc.x dos.x;")
+    assert result.stderr.splitlines()[-1].startswith("setup localhost: not installed: pw.x projwfc.x;")
     assert "Traceback" not in result.stderr
     assert "profile            dosmatgen in" in result.stdout
 
@@ -77,9 +79,9 @@ def test_an_interrupted_computer_is_completed(aiida_profile_clean, tmp_path):
 
 def test_codes_are_made_once_and_run_serially(computer):
     codes = setup.ensure_codes(computer)
-    assert set(codes) == {"dosmatgen", "pw", "projwfc", "dos"}
+    assert set(codes) == {"dosmatgen", "pw", "projwfc"}
     assert Path(str(codes["dosmatgen"].filepath_executable)).parent == Path(sys.executable).parent
-    for label in ("pw", "projwfc", "dos"):
+    for label in ("pw", "projwfc"):
         assert "export OMP_NUM_THREADS=1" in codes[label].prepend_text
         assert codes[label].default_calc_job_plugin == f"quantumespresso.{label}"
         assert orm.load_code(f"{label}@localhost").uuid == codes[label].uuid
@@ -100,12 +102,28 @@ def test_a_code_whose_executable_moved_keeps_its_node_under_another_label(comput
 
 def test_missing_executables_are_named(computer, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(ContentError, match="not installed: pw.x projwfc.x dos.x; .*quantum-espresso"):
+    with pytest.raises(ContentError, match="not installed: pw.x projwfc.x; .*quantum-espresso"):
         setup.ensure_codes(computer)
 
 
-def test_the_pseudo_family_has_the_cutoffs_of_the_table(aiida_profile_clean):
+def test_the_pseudo_family_is_pseudodojo(aiida_profile_clean):
     family = setup.ensure_pseudo_family()
+    assert (family.label, len(family.elements)) == ("PseudoDojo/0.4/PBE/SR/standard/upf", 72)
+    assert family.get_recommended_cutoffs(elements="Si", stringency="normal", unit="Ry") == (36.0, 144.0)
+    assert all(
+        hashlib.sha256(p.get_content().encode()).hexdigest() == table()[p.element]["sha256"] for p in family.pseudos.values()
+    )
+    before = n_entities()
+    assert setup.ensure_pseudo_family().pk == family.pk
+    assert n_entities() == before
+    # what an interruption left behind
+    family.remove_nodes([family.get_pseudo("Si")])
+    assert len(setup.ensure_pseudo_family().elements) == 72
+    assert n_entities()[0] == before[0]
+
+
+def test_the_family_of_debian_has_the_cutoffs_of_the_table(aiida_profile_clean):
+    family = setup.ensure_debian_family()
     assert set(family.elements) == set(DEBIAN_PBE)
     assert family.get_default_stringency() == "normal"
     silica = orm.StructureData(cell=[[4, 0, 0], [0, 4, 0], [0, 0, 4]])
@@ -116,15 +134,15 @@ def test_the_pseudo_family_has_the_cutoffs_of_the_table(aiida_profile_clean):
             cutoffs(["Si", "O"], stringency)
         )
     before = n_entities()
-    assert setup.ensure_pseudo_family().pk == family.pk
+    assert setup.ensure_debian_family().pk == family.pk
     assert n_entities() == before
 
 
 def test_an_interrupted_pseudo_family_is_made_anew(aiida_profile_clean):
-    family = setup.ensure_pseudo_family()
+    family = setup.ensure_debian_family()
     n_nodes = n_entities()[0]
     family.remove_nodes([family.get_pseudo("Si")])
-    assert set(setup.ensure_pseudo_family().elements) == set(DEBIAN_PBE)
+    assert set(setup.ensure_debian_family().elements) == set(DEBIAN_PBE)
     assert n_entities()[0] == n_nodes
 
 

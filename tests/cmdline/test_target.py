@@ -77,7 +77,7 @@ def test_what_is_no_target_is_refused(run, tmp_path):
     workchain = orm.WorkChainNode().store()
     assert "has not finished well" in run("target", "import", workchain.pk, status=2)
     number = orm.Int(1).store()
-    assert "is no PdosWorkChain" in run("target", "import", number.pk, status=2)
+    assert "is no DosWorkChain" in run("target", "import", number.pk, status=2)
 
 
 def test_a_sketch_is_stored_and_shown(run):

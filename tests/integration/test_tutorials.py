@@ -99,7 +99,7 @@ def test_the_python_of_the_results(first, shell):
 
 
 def test_a_target_from_a_calculation_of_the_campaign(first, shell):
-    filters = {"process_type": {"like": "%quantumespresso.pdos"}}
+    filters = {"process_type": {"like": "%dosmatgen.dos"}}
     query = f"orm.QueryBuilder().append(orm.WorkChainNode, filters={filters}, project='id').first(flat=True)"
     code = f"from aiida import orm; print({query})"
     (shell.folder / "pdos.py").write_text(code)

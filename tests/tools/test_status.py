@@ -57,7 +57,7 @@ def campaign(codes, target):
         "targets__gap_2": DosTargetData(target),  # the name of one target is the beginning of the other's
         "candidates__sample__code": codes["dosmatgen"],
         "candidates__n_candidates": orm.Int(N_CANDIDATES),
-        "validate__pdos__nscf__pw__code": codes["pw"],
+        "validate__dos__pw__pw__code": codes["pw"],
         "top_k": orm.Int(3),
     }
     kind = "aiida.workflows:dosmatgen.campaign"

@@ -1,9 +1,11 @@
-"""What the tests of the work chains share: codes that never run, pseudopotentials, models."""
+"""What the tests of the work chains share: codes that never run and real ones, pseudopotentials, models."""
+
+import shutil
 
 import pytest
 from aiida.engine.utils import instantiate_process
 from aiida.manage.manager import get_manager
-from aiida.orm import QueryBuilder
+from aiida.orm import CalcJobNode, QueryBuilder
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily
 
@@ -20,8 +22,7 @@ FAMILY = "test/family"
 @pytest.fixture
 def codes(aiida_profile, aiida_code_installed):
     """Codes of all plugins on localhost."""
-    plugins = {"dosmatgen": "dosmatgen.sample", "pw": "quantumespresso.pw"}
-    plugins |= {name: f"quantumespresso.{name}" for name in ("projwfc", "dos")}
+    plugins = {"dosmatgen": "dosmatgen.sample", "pw": "quantumespresso.pw", "projwfc": "quantumespresso.projwfc"}
     codes = {
         name: aiida_code_installed(label=name, default_calc_job_plugin=plugin, filepath_executable="/bin/true")
         for name, plugin in plugins.items()
@@ -40,7 +41,8 @@ def pseudo_family(aiida_profile, tmp_path):
     folder = tmp_path / "pseudos"
     folder.mkdir()
     for symbol in CUTOFFS:
-        header = f'<PP_HEADER element="{symbol}" z_valence="{ELECTRONS[symbol]}"/>'
+        kind = "NC" if symbol == "Si" else "US"
+        header = f'<PP_HEADER element="{symbol}" pseudo_type="{kind}" z_valence="{ELECTRONS[symbol]}" number_of_wfc="2"/>'
         (folder / f"{symbol}.upf").write_text(f'<UPF version="2.0.1">\n{header}\n</UPF>\n')
     family = CutoffsPseudoPotentialFamily.create_from_folder(folder, FAMILY, pseudo_type=UpfData)
     cutoffs = {symbol: {"cutoff_wfc": wfc, "cutoff_rho": rho} for symbol, (wfc, rho) in CUTOFFS.items()}
@@ -73,3 +75,75 @@ def process():
         return instantiate_process(get_manager().get_runner(), builder)
 
     return instantiate
+
+
+# --- Quantum ESPRESSO as it is installed here ---------------------------------------------------------------------------------
+
+QUICK = {"cutoff": 18, "scf_distance": 0.8, "bands_distance": 0.8, "points_per_atom": 0, "least_high": 1.0}
+"""A recipe for the file of silicon that Debian packages, and two atoms."""
+
+SERIAL = {"withmpi": False, "max_wallclock_seconds": 1200}
+
+
+class Codes(dict):
+    """Codes by their names.
+
+    :ivar make: makes another one, of a name, a label and an executable.
+    """
+
+    def __init__(self, codes, make):
+        super().__init__(codes)
+        self.make = make
+
+
+@pytest.fixture
+def real_codes(aiida_profile, aiida_code_installed):
+    """The real pw.x and projwfc.x."""
+
+    def code(name, label="real", executable=None):
+        code = aiida_code_installed(
+            label=f"{label}-{name}",
+            default_calc_job_plugin=f"quantumespresso.{name}",
+            filepath_executable=str(executable or shutil.which(f"{name}.x")),
+            prepend_text="export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1",
+        )
+        code.computer.set_default_mpiprocs_per_machine(1)
+        return code
+
+    return Codes({name: code(name) for name in ("pw", "projwfc")}, make=code)
+
+
+_KILLED = """#!/bin/bash
+for number in {{1..{times}}}; do
+    if mkdir {folder}/{name}-$number 2> /dev/null; then
+        {program} "$@" <&0 &
+        kill -9 $!
+        wait $!
+        exit $?
+    fi
+done
+exec {program} "$@"
+"""
+
+
+@pytest.fixture
+def killed(real_codes, tmp_path):
+    """Return a function that makes a code whose executable is killed in its first runs: ``kill -9`` of the real one."""
+
+    def make(name, times):
+        script = tmp_path / f"{name}-killed"
+        script.write_text(_KILLED.format(times=times, name=name, folder=tmp_path, program=shutil.which(f"{name}.x")))
+        script.chmod(0o755)
+        return real_codes.make(name, f"killed-{tmp_path.name}", script)
+
+    return make
+
+
+def runs(node, label):
+    """Return the jobs called as ``label`` (``scf``, ``bands`` or ``projwfc``) with a number, or by a work chain that is."""
+    found = []
+    for child in node.called_descendants:
+        links = child.base.links.get_incoming().all_link_labels()
+        if any(link.rpartition("_")[0] == label for link in links):
+            found += [job for job in child.called if isinstance(job, CalcJobNode)] if child.called else [child]
+    return sorted({job.pk: job for job in found if isinstance(job, CalcJobNode)}.values(), key=lambda job: job.pk)

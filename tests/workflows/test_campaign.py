@@ -52,7 +52,7 @@ def test_protocols_make_valid_inputs(build, process, protocol):
     chain.open_window()
     assert chain.targets_left()
     assert not chain.validations_left()
-    assert set(chain.inputs.validate.pseudos) == {"C", "Si"}  # of the family, what the denoiser can make
+    assert set(chain.inputs.validate.dos.pseudos) == {"C", "Si"}  # of the family, what the denoiser can make
 
 
 def test_inputs_are_few_nodes(build):
@@ -71,7 +71,7 @@ def test_without_validation_no_quantum_espresso_is_needed(build, codes, process)
     [
         ({"overrides": {"candidate": {}}}, "unknown key 'candidate'.*'candidates'"),
         ({"overrides": {"candidates": {"relax": {"parameterz": {}}}}}, "unknown key 'candidates.relax.parameterz'"),
-        ({"overrides": {"validate": {"pdos": {"scff": {}}}}}, "unknown key 'validate.pdos.scff'.*'scf'"),
+        ({"overrides": {"validate": {"dos": {"pww": {}}}}}, "unknown key 'validate.dos.pww'.*'pw'"),
         ({"targets": {}}, "there are no targets"),
         ({"codes": {}}, "codes lacks 'dosmatgen'"),
         ({"top_k": -1}, "top_k is -1"),

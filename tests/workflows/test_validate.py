@@ -1,14 +1,21 @@
+"""Validations: inputs, relaxation, and one of each kind with the real pw.x and projwfc.x."""
+
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.common.links import LinkType
+from aiida.engine import run_get_node
+from aiida.plugins import WorkflowFactory
 from ase.build import bulk
 
-from aiida_dosmatgen.core.dft.settings import more_bands, n_bands
-from aiida_dosmatgen.workflows.error_handlers import MORE_BANDS, WITHOUT_SYMMETRY
+from aiida_dosmatgen.core.dft.recipe import Recipe
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.setup import ensure_debian_family
 from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
-from .conftest import FAMILY
+from .conftest import FAMILY, QUICK, SERIAL
 
 
 @pytest.fixture
@@ -16,7 +23,6 @@ def build(codes, pseudo_family, target_node):
     def _build(structure=None, overrides=None, **kwargs):
         return ValidateWorkChain.get_builder_from_protocol(
             codes["pw"],
-            codes["dos"],
             codes["projwfc"],
             orm.StructureData(ase=structure or bulk("SiC", "zincblende", a=4.36)),
             target_node,
@@ -30,42 +36,49 @@ def build(codes, pseudo_family, target_node):
 @pytest.mark.parametrize("relax", [False, True])
 def test_protocols_make_valid_inputs(build, process, protocol, relax):
     chain = process(build(protocol=protocol, relax=relax))
-    assert chain.should_relax() is relax
-    for step in ("scf", "nscf"):
-        system = chain.inputs.pdos[step].pw.parameters.get_dict()["SYSTEM"]
-        # tetrahedra_opt gives a DOS of zeros, nosym costs a factor of 3
-        assert system["occupations"] == {"scf": "smearing", "nscf": "tetrahedra"}[step]
-        assert system["nosym"] is False
-    assert chain.inputs.pdos.scf.kpoints_distance == chain.inputs.pdos.nscf.kpoints_distance
+    assert chain.setup() is None
+    assert chain.should_relax() is relax and chain.should_run_dos()
+    assert set(chain.inputs.dos.pseudos) == {"Si", "C"}
 
 
-def test_settings_that_depend_on_the_structure_are_filled_in(build, process):
+def test_the_fast_protocol_is_the_recipe_of_the_labels(build, process):
     chain = process(build())
-    chain.setup()
-    inputs = AttributeDict(chain.exposed_inputs(chain_class("quantumespresso.pdos"), "pdos"))
-    chain._fill(inputs.nscf.pw, bands=True)
-    parameters = inputs.nscf.pw.parameters.get_dict()
-    assert (parameters["SYSTEM"]["ecutwfc"], parameters["SYSTEM"]["ecutrho"]) == (25.0, 200.0)
-    assert parameters["SYSTEM"]["nbnd"] == n_bands(8, 2)
-    assert parameters["ELECTRONS"]["conv_thr"] == pytest.approx(2 * 2e-9)
-    assert set(inputs.nscf.pw.pseudos) == {"Si", "C"}
+    assert Recipe.model_validate(chain.inputs.dos.recipe.get_dict()) == Recipe(density_factor=8)  # of ultrasoft files
 
-    chain.ctx.remedies = [MORE_BANDS]
-    inputs = AttributeDict(chain.exposed_inputs(chain_class("quantumespresso.pdos"), "pdos"))
-    chain._fill(inputs.nscf.pw, bands=True)
-    assert inputs.nscf.pw.parameters.get_dict()["SYSTEM"]["nbnd"] == more_bands(8, 2) > n_bands(8, 2)
+
+def test_a_relaxation_follows_the_recipe(build, process):
+    overrides = {"recipe": {"cutoff": 33, "functional": {"vdw_corr": "grimme-d3"}, "moments": {"Si": 2.0}}}
+    chain = process(build(relax=True, overrides=overrides))
+    chain.setup()
+    inputs = AttributeDict(chain.exposed_inputs(WorkflowFactory("quantumespresso.pw.relax"), "relax"))
+    chain._fill(inputs.base_relax.pw)
+    parameters = inputs.base_relax.pw.parameters.get_dict()
+    assert parameters["CONTROL"]["calculation"] == "vc-relax"
+    assert parameters["CONTROL"]["etot_conv_thr"] == pytest.approx(2e-5)
+    system = parameters["SYSTEM"]
+    assert (system["ecutwfc"], system["ecutrho"], system["vdw_corr"], system["nspin"]) == (33, 8 * 33, "grimme-d3", 2)
+    assert system["starting_magnetization"] == {"C": 0.1 / 4, "Si": 2.0 / 4}
+    assert set(inputs.base_relax.pw.pseudos) == {"Si", "C"}
 
 
 def test_what_the_user_gives_is_kept(build, process):
-    system = {"ecutwfc": 55, "ecutrho": 440, "nbnd": 21}
-    overrides = {"pdos": {"nscf": {"kpoints_distance": 0.11, "pw": {"parameters": {"SYSTEM": system}}}}}
-    chain = process(build(overrides=overrides, options={"max_wallclock_seconds": 77}))
+    system = {"ecutwfc": 55, "ecutrho": 440, "degauss": 0.001}
+    overrides = {
+        "recipe": {"bands_distance": 0.11},
+        "dos": {"pw": {"max_iterations": 2}},
+        "relax": {"base_relax": {"kpoints_distance": 0.4, "pw": {"parameters": {"SYSTEM": system}}}},
+    }
+    chain = process(build(overrides=overrides, options={"max_wallclock_seconds": 77}, relax=True))
     chain.setup()
-    inputs = AttributeDict(chain.exposed_inputs(chain_class("quantumespresso.pdos"), "pdos"))
-    chain._fill(inputs.nscf.pw, bands=True)
-    assert {key: inputs.nscf.pw.parameters.get_dict()["SYSTEM"][key] for key in system} == system
-    assert inputs.nscf.kpoints_distance == 0.11
-    assert inputs.scf.pw.metadata.options.max_wallclock_seconds == 77
+    inputs = AttributeDict(chain.exposed_inputs(WorkflowFactory("quantumespresso.pw.relax"), "relax"))
+    chain._fill(inputs.base_relax.pw)
+    assert {key: inputs.base_relax.pw.parameters["SYSTEM"][key] for key in system} == system
+    assert inputs.base_relax.kpoints_distance == 0.4
+    assert inputs.base_relax.pw.metadata.options.max_wallclock_seconds == 77
+    assert chain.inputs.dos.recipe["bands_distance"] == 0.11
+    assert chain.inputs.dos.pw.max_iterations == 2
+    assert chain.inputs.dos.pw.pw.metadata.options.max_wallclock_seconds == 77
+    assert chain.inputs.dos.projwfc.metadata.options.max_wallclock_seconds == 77
 
 
 def test_a_structure_without_pseudopotential_is_an_exit_code(build, process):
@@ -79,10 +92,10 @@ def test_a_structure_without_pseudopotential_is_an_exit_code(build, process):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"pdos": {"nscf": {"kpoint_distance": 0.1}}}, "unknown key 'pdos.nscf.kpoint_distance'.*'kpoints_distance'"),
-        ({"settings": {"conv_thr": 1}}, "unknown key 'settings.conv_thr'.*'conv_thr_per_atom'"),
+        ({"relax": {"base_relax": {"kpoint_distance": 0.1}}}, "unknown key 'relax.base_relax.kpoint_distance'"),
+        ({"recipe": {"sigmas": 1}}, "recipe: .*sigmas"),
+        ({"pdos": {}}, "unknown key 'pdos'.*'dos'"),
         ({"pseudo_family": "none/such"}, "no pseudopotential family 'none/such'"),
-        ({"cutoffs_stringency": "lax"}, "test/family.*lax"),
     ],
 )
 def test_bad_overrides_are_refused(build, overrides, message):
@@ -90,84 +103,52 @@ def test_bad_overrides_are_refused(build, overrides, message):
         build(overrides=overrides)
 
 
-@pytest.mark.parametrize(
-    ("system", "message"),
-    [({"occupations": "tetrahedra_opt"}, "a DOS of zeros"), ({"nspin": 2}, "spin-polarised")],
-)
-def test_what_would_run_for_nothing_is_refused(build, process, system, message):
-    with pytest.raises(ValueError, match=message):
-        process(build(overrides={"pdos": {"nscf": {"pw": {"parameters": {"SYSTEM": system}}}}}))
-
-
-def test_each_handler_is_tried_once(build, process):
-    chain = process(build())
-    chain.setup()
-    assert chain.should_run_pdos()
-    chain.ctx.again = False
-    assert chain._try(MORE_BANDS, "too few bands") and chain.should_run_pdos()
-    chain.ctx.again = False
-    assert not chain._try(MORE_BANDS, "too few bands") and not chain._try(None, "unknown") and not chain.should_run_pdos()
-    assert chain._try(WITHOUT_SYMMETRY, "d_matrix") and chain.should_run_pdos()
-
-
-def test_outputs_that_a_killed_daemon_lost_are_computed_again(build, process, codes):
-    """What aiida-core leaves if it is killed when a base work chain has attached its outputs, but not ended: status 11."""
-
-    def ended(status, with_output):
-        pdos, base = (orm.WorkChainNode(computer=None) for _ in range(2))
-        pdos.store()
-        base.base.links.add_incoming(pdos, LinkType.CALL_WORK, "scf")
-        base.store()
-        base.set_process_state("finished")
-        base.set_exit_status(status)
-        if with_output:
-            output = orm.Dict({"energy": 1.0}).store()
-            output.base.links.add_incoming(base, LinkType.RETURN, "output_parameters")
-        pdos.set_process_state("finished")
-        pdos.set_exit_status(402)
-        return pdos
-
-    chain = process(build())
-    chain.setup()
-    for status, with_output in ((11, False), (310, True)):
-        chain.ctx.pdos, chain.ctx.again = ended(status, with_output), False
-        assert chain.inspect_pdos().status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
-    for _ in range(3):
-        chain.ctx.pdos, chain.ctx.again = ended(11, True), False
-        assert chain.inspect_pdos() is None and chain.should_run_pdos()
-    assert chain.inspect_pdos().status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
-
-
-@pytest.mark.parametrize("what", ["pdos", "scf", "job"])
-def test_bands_that_aiida_failed_with_are_computed_again(build, process, codes, what):
-    def broken():
-        nodes = {"pdos": orm.WorkChainNode(), "scf": orm.WorkChainNode(), "job": orm.CalcJobNode()}
-        links = {"pdos": None, "scf": ("pdos", LinkType.CALL_WORK, "scf"), "job": ("scf", LinkType.CALL_CALC, "iteration_01")}
-        for name, node in nodes.items():
-            if links[name]:
-                caller, kind, label = links[name]
-                node.base.links.add_incoming(nodes[caller], kind, label)
-            node.store()
-            if name == what:
-                node.set_process_state("excepted")
-                node.set_exception("aio_pika.exceptions.ConnectionClosed")
-                break
-            node.set_process_state("finished")
-            node.set_exit_status(301)
-        return nodes["pdos"]
+def test_a_work_chain_that_aiida_failed_with_is_run_again(build, process):
+    def ended(state, status=None):
+        node = orm.WorkChainNode()
+        node.set_process_state(state)
+        if state == "excepted":
+            node.set_exception("aio_pika.exceptions.ConnectionClosed")
+        else:
+            node.set_exit_status(status)
+        return node.store()
 
     chain = process(build())
     chain.setup()
     for _ in range(3):
-        chain.ctx.pdos, chain.ctx.again = broken(), False
-        assert chain.inspect_pdos() is None and chain.should_run_pdos()
-    chain.ctx.pdos = broken()
-    exit_code = chain.inspect_pdos()
-    assert exit_code.status == ValidateWorkChain.exit_codes.ERROR_PDOS_FAILED.status
+        chain.ctx.dos = ended("excepted")
+        assert chain.inspect_dos() is None and chain.should_run_dos()
+    chain.ctx.dos = ended("excepted")
+    exit_code = chain.inspect_dos()
+    assert exit_code.status == ValidateWorkChain.exit_codes.ERROR_DOS_FAILED.status
     assert "excepted: aio_pika.exceptions.ConnectionClosed" in exit_code.message
+    chain.ctx.interrupted = 0
+    chain.ctx.dos = ended("finished", 302)
+    assert chain.inspect_dos().status == ValidateWorkChain.exit_codes.ERROR_DOS_FAILED.status
 
 
-def chain_class(name):
-    from aiida.plugins import WorkflowFactory
-
-    return WorkflowFactory(name)
+@pytest.mark.parametrize("relax", [False, True])
+def test_silicon_is_validated(real_codes, relax):
+    """The score is the distance of the curves that the target's kind of labels has."""
+    forces = {"CONTROL": {"forc_conv_thr": 1e-2}}
+    builder = ValidateWorkChain.get_builder_from_protocol(
+        real_codes["pw"],
+        real_codes["projwfc"],
+        orm.StructureData(ase=bulk("Si")),
+        DosTargetData(DosTarget(np.exp(-0.5 * (DEFAULT_GRID.points + 3) ** 2)[None])),
+        protocol="fast",
+        overrides={
+            "pseudo_family": ensure_debian_family().label,
+            "recipe": QUICK,
+            "relax": {"meta_convergence": False, "base_relax": {"kpoints_distance": 1.0, "pw": {"parameters": forces}}},
+        },
+        options=SERIAL,
+        relax=relax,
+    )
+    node = run_get_node(builder)[1]
+    assert node.is_finished_ok, node.exit_message
+    volume = node.outputs.structure.get_cell_volume()
+    assert (abs(volume - builder.structure.get_cell_volume()) > 0.1) is relax
+    score = node.outputs.score.get_dict()
+    assert 0 < score["mae"] < 3 and score["formula"] == "Si2"
+    assert score["projected_electrons"] == pytest.approx(8, abs=0.4)

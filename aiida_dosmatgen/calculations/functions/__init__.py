@@ -6,8 +6,9 @@ The functions are here by their names, too: graphs of before say ``calculations.
 
 from .content import BAD_CONTENT, content_function
 from .crystals import collect_crystals, crystals_from_structure, extract_candidate, join_crystals, join_geometries
+from .dos import count_states, prepare_dos
 from .labels import assemble_labelled
-from .scoring import ELECTRONS_MISSING, projected_dos, score_dos
+from .scoring import ELECTRONS_MISSING, score_dos
 from .screening import rank, screen, select_candidates
 from .targets import combine_targets, target_from_labelled, target_from_pdos
 
@@ -18,11 +19,12 @@ __all__ = [
     "collect_crystals",
     "combine_targets",
     "content_function",
+    "count_states",
     "crystals_from_structure",
     "extract_candidate",
     "join_crystals",
     "join_geometries",
-    "projected_dos",
+    "prepare_dos",
     "rank",
     "score_dos",
     "screen",

@@ -1,41 +1,68 @@
-"""Labelled crystals from the outputs of many calculations."""
+"""Labelled crystals from the densities of states of many."""
 
 from __future__ import annotations
 
-from typing import Any
-
+import numpy as np
 from aiida.orm import Dict
 
+from ...core.crystals import CrystalSet
+from ...core.dft.labels import outlier
 from ...core.errors import ContentError
 from ...data.base import storable
 from ...data.crystals import CrystalSetData
 from ...data.labelled import LabelledCrystalSetData
-from ..labels import labels_of
 from .content import content_function
 
 
 @content_function
 def assemble_labelled(
-    crystals: CrystalSetData, settings: Dict | None = None, failures: Dict | None = None, **runs: Any
+    crystals: CrystalSetData, recipe: Dict | None = None, failures: Dict | None = None, **dos: CrystalSetData
 ) -> LabelledCrystalSetData:
     """Collect the labels of many crystals into one set.
 
-    :param crystals: the crystals that were given to pw.x.
-    :param settings: how the labels were computed; kept in the card.
+    The crystals keep their columns. Curves are kept in half precision, as ``dosmatgen label`` keeps them.
+
+    :param crystals: the crystals that were computed.
+    :param recipe: how; kept in the card.
     :param failures: {row: reason} of crystals that have no label; kept in the card.
-    :param runs: for each labelled crystal, by its row i: ``bands_i``, ``parameters_i`` and ``trajectory_i`` of pw.x,
-        ``projections_i`` of projwfc.x. Labels that cannot be used (a DOS that does not
-        hold the electrons, a stress of 1000 GPa) are left out with the reason.
+    :param dos: for each labelled crystal, by its row i, ``dos_i`` of :func:`.count_states`. Labels of forces that nobody meets
+        are left out with the reason.
     """
-    labelled, left_out = labels_of(crystals.crystals, runs, {} if settings is None else settings.get_dict())
-    reasons = {**({} if failures is None else failures.get_dict()), **left_out}
+    given = crystals.crystals
+    rows: dict[int, CrystalSet] = {}
+    for name, node in dos.items():
+        number = name.removeprefix("dos_")
+        if not name.startswith("dos_") or not number.isdigit() or int(number) >= len(given):
+            raise ContentError(f"{name!r} is not dos_ with the row of a crystal, e.g. 'dos_0'")
+        rows[int(number)] = node.crystals
+    done, reasons = [], {} if failures is None else dict(failures.get_dict())
+    for row in sorted(rows):
+        try:
+            labelled = _labelled(given[row], rows[row])
+        except ContentError as exception:
+            reasons[str(row)] = str(exception)
+            continue
+        reason = outlier(labelled)
+        if reason is None:
+            done.append(labelled)
+        else:
+            reasons[str(row)] = reason
     card = {
         "origin": "pw.x and projwfc.x through AiiDA",
         "crystals_sha256": crystals.sha256,
-        "settings": {} if settings is None else settings.get_dict(),
-        "given": len(crystals.crystals),
+        "settings": {} if recipe is None else recipe.get_dict(),
+        "given": len(given),
         "failed": reasons,
     }
-    if not len(labelled):
+    if not done:
         raise ContentError(f"no crystal has labels; the first reason: {next(iter(reasons.values()), 'none was given')}")
-    return LabelledCrystalSetData(labelled, card=storable(card))
+    return LabelledCrystalSetData(CrystalSet.concatenate(done), card=storable(card))
+
+
+def _labelled(crystal: CrystalSet, computed: CrystalSet) -> CrystalSet:
+    if len(computed) != 1 or not np.array_equal(computed.numbers, crystal.numbers):
+        raise ContentError("the density of states is of another crystal")
+    columns = {**computed.crystal_columns, "status": np.array(["ok"])}
+    atoms = {name: values for name, values in computed.atom_columns.items() if name != "projections"}
+    atoms["dos"] = atoms["dos"].astype(np.float16)
+    return crystal.with_columns(crystal=columns, atom=atoms)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from aiida.engine import ExitCode
-from aiida.orm import BandsData, Dict, ProjectionData
+from aiida.orm import Dict
 
 from ...core.crystals import CrystalSet
 from ...core.curve_columns import curves_of
@@ -11,26 +11,12 @@ from ...core.curves import LEAST_HELD, Curves
 from ...core.errors import ContentError
 from ...core.target import DosTarget
 from ...data.base import storable
-from ...data.conversion import StructureData
 from ...data.crystals import CrystalSetData
-from ...data.pdos import electrons_problem, projected_crystal
+from ...data.pdos import electrons_problem
 from ...data.target import DosTargetData
 from .content import content_function
 
 ELECTRONS_MISSING = 320
-
-
-@content_function
-def projected_dos(structure: StructureData, bands: BandsData, projections: ProjectionData, parameters: Dict) -> CrystalSetData:
-    """Return the crystal with its per-atom DOS from the outputs of pw.x and projwfc.x.
-
-    The electrons are counted and stored with the DOS; :func:`score_dos` checks them.
-
-    :param bands: ``output_band`` of pw.x (nscf).
-    :param projections: of projwfc.x.
-    :param parameters: ``output_parameters`` of pw.x.
-    """
-    return CrystalSetData(projected_crystal(structure, bands, projections, parameters))
 
 
 @content_function

@@ -17,7 +17,7 @@ from .content import content_function
 def target_from_pdos(
     structure: StructureData, bands: BandsData, projections: ProjectionData, parameters: Dict
 ) -> DosTargetData:
-    """Return the per-site target that a structure's own DOS makes; arguments as in :func:`.projected_dos`."""
+    """Return the per-site target that a structure's own DOS makes; arguments as in :func:`.projected_crystal`."""
     return DosTargetData(target_of(structure, bands, projections, parameters), label_source="pw.x and projwfc.x")
 
 

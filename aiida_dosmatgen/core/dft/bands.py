@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter1d, map_coordinates
 from scipy.optimize import brentq
 from scipy.special import erfc
 
-from ..curves import Curves
+from ..curves import Curves, Meaning
 from ..errors import ContentError
 
 CHANNELS = ("s", "p", "d", "f")
@@ -148,19 +148,23 @@ def whole_mesh(bands: Bands, cell: Cell) -> np.ndarray | None:
     return whole
 
 
-def interpolated(bands: Bands, cell: Cell, distance: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def interpolated(
+    bands: Bands, cell: Cell, distance: float | None, meaning: Meaning = "partition"
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return energies, shares and weights on a mesh whose points are at most ``distance`` 1/Å apart (2π included).
 
     Energies by periodic cubic splines, shares linearly, at the irreducible points of the denser mesh. Bands are taken in the
     order of their energies, so that crossings are rounded off. Where the mesh of the calculation is not known to be whole,
-    what is returned is the calculation's own.
+    what is returned is the calculation's own, as it is where ``distance`` is None.
 
+    :param meaning: whether shares or projections are returned.
     :return: shapes (n_spins, n_fine, n_bands), (n_sites, n_channels, n_spins, n_fine, n_bands), (n_fine,); the weights add
         up to one.
     """
-    shares, weights = bands.shares(), bands.weights / bands.weights.sum()
-    whole = whole_mesh(bands, cell)
-    if whole is None or bands.mesh is None:
+    shares = bands.shares() if meaning == "partition" else bands.projections
+    weights = bands.weights / bands.weights.sum()
+    whole = None if distance is None else whole_mesh(bands, cell)
+    if distance is None or whole is None or bands.mesh is None:
         return bands.energies, shares, weights
     lengths = np.linalg.norm(2 * np.pi * np.linalg.inv(cell[0]).T, axis=1)
     fine = tuple(max(n, math.ceil(length / distance)) for n, length in zip(bands.mesh, lengths, strict=True))
@@ -189,6 +193,7 @@ def density_of_states(
     sigma: float,
     distance: float | None = 0.08,
     channels: tuple[str, ...] = CHANNELS,
+    meaning: Meaning = "partition",
 ) -> tuple[Curves, float]:
     """Count the states of a calculation: D_i(E) = Σ w δ(E − ε) p_i / Σ_j p_j, broadened by a Gaussian.
 
@@ -197,12 +202,10 @@ def density_of_states(
     :param sigma: standard deviation of the broadening in eV.
     :param distance: of the points of the interpolated mesh in 1/Å; None counts the calculation's own points.
     :param channels: names of the channels of the projections.
+    :param meaning: ``projections`` counts p_i instead, which add up to less than the total.
     :return: the curves, and the zero of energy in eV, absolute.
     """
-    if distance is None:
-        levels, shares, weights = bands.energies, bands.shares(), bands.weights / bands.weights.sum()
-    else:
-        levels, shares, weights = interpolated(bands, cell, distance)
+    levels, shares, weights = interpolated(bands, cell, distance, meaning)
     zero, gap = zero_of_energy(levels, weights, bands.n_electrons, bands.per_band)
     counted = bands.per_band * weights[None, None, None, :, None] * shares
     values = np.stack(
@@ -219,6 +222,7 @@ def density_of_states(
         n_electrons=bands.n_electrons,
         channels=channels,
         projected=bands.projected(zero),
+        meaning=meaning,
     ), zero
 
 

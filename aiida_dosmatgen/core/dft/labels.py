@@ -17,13 +17,15 @@ MAX_CHARGE_LOST = 0.05  # share of the electrons that the projection may lose or
 def outlier(labelled: CrystalSet) -> str | None:
     """Return why the outlier filter removes a labelled crystal from the training data, or None.
 
-    :param labelled: one crystal with ``stress`` (eV/Å³), ``forces`` (eV/Å), ``n_electrons`` and ``projected_electrons``.
+    :param labelled: one crystal with ``forces`` (eV/Å), and where it has them ``stress`` (eV/Å³) and, of sums of projections,
+        ``n_electrons`` and ``projected_electrons``.
     """
     columns = labelled.crystal_columns
-    if GPA * np.abs(columns["stress"]).max() > MAX_STRESS:
+    if "stress" in columns and GPA * np.abs(columns["stress"]).max() > MAX_STRESS:
         return f"outlier: a stress above {MAX_STRESS:g} GPa"
     if np.linalg.norm(labelled.atom_columns["forces"], axis=1).max() > MAX_FORCE:
         return f"outlier: a force above {MAX_FORCE:g} eV/Å"
-    if abs(1 - columns["projected_electrons"][0] / columns["n_electrons"][0]) > MAX_CHARGE_LOST:
+    partition = "meaning" in columns and columns["meaning"][0] == "partition"  # holds all electrons by what it is
+    if not partition and abs(1 - columns["projected_electrons"][0] / columns["n_electrons"][0]) > MAX_CHARGE_LOST:
         return f"outlier: more than {MAX_CHARGE_LOST:.0%} of the charge lost in the projection"
     return None

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from pydantic import Field
 
 from ..strict import Strict
 from .settings import kpoints_mesh
+from .upf import Upf
 
 HUND_MOMENTS = {"V": 3.0, "Cr": 5.0, "Mn": 5.0, "Fe": 4.0, "Co": 3.0, "Ni": 2.0}
 """Spin moments in μB from which magnetic elements start: those of the free ions 3dⁿ by Hund's rule."""
@@ -25,6 +26,9 @@ OXYGEN_MOMENT = 1.0
 
 OTHER_MOMENT = 0.1
 """μB from which the other elements of a magnetic crystal start, so that nothing keeps them at zero."""
+
+SOFT_DENSITY_FACTOR = 8.0
+"""Density factor of ultrasoft pseudopotentials and PAW, where none is given."""
 
 
 class Recipe(Strict):
@@ -47,6 +51,7 @@ class Recipe(Strict):
     :param moments: magnetic elements, and the moment in μB from which each of their atoms starts. Crystals with none
         of them are computed without spin.
     :param functional: further inputs of the functional for the namelist SYSTEM, such as ``{"vdw_corr": "grimme-d3"}``.
+    :param hubbard: U in eV of elements, for pw.x up to version 7.0 (``lda_plus_u``); elements that a crystal lacks are no harm.
     """
 
     cutoff: float = Field(72.0, gt=0)
@@ -64,6 +69,7 @@ class Recipe(Strict):
     spacing: float = Field(0.15, gt=0)
     moments: dict[str, float] = HUND_MOMENTS
     functional: dict[str, float | int | str | bool] = {}
+    hubbard: dict[str, float] = {}
 
     @property
     def energies(self) -> np.ndarray:
@@ -80,12 +86,22 @@ class Recipe(Strict):
         return kpoints_mesh(lattice, self.bands_distance / denser)
 
     def text(self) -> str:
-        """Everything that can change a label, to hash."""
-        return json.dumps(self.model_dump(), sort_keys=True)
+        """Everything that can change a label, to hash. What came later is left out where it is not used."""
+        return json.dumps(self.model_dump(exclude=None if self.hubbard else {"hubbard"}), sort_keys=True)
+
+    def fitted(self, pseudos: Iterable[Upf]) -> Recipe:
+        """Return the recipe with the density factor that pseudopotentials need, unless one was given."""
+        if "density_factor" in self.model_fields_set or all(upf.norm_conserving for upf in pseudos):
+            return self
+        return self.model_copy(update={"density_factor": SOFT_DENSITY_FACTOR})
 
     def magnetic(self, symbols: Sequence[str]) -> bool:
         """Say whether a crystal with these atoms is computed with spin: with magnetic elements, or of nothing but oxygen."""
         return bool(self.starting_moments(symbols))
+
+    def unpolarised(self, symbols: Sequence[str]) -> list[str]:
+        """Return the magnetic elements of a crystal that is computed without spin all the same."""
+        return [] if self.magnetic(symbols) else sorted(set(symbols) & set(HUND_MOMENTS))
 
     def starting_moments(self, symbols: Sequence[str]) -> dict[str, float]:
         """Return the moment in μB from which the atoms of each element start; none for a crystal without spin."""
@@ -102,6 +118,15 @@ FALLBACKS: tuple[dict, ...] = (
     {"electron_maxstep": 250, "mixing_beta": 0.2, "diagonalization": "cg", "smearing": "gaussian"},
 )
 """Changes to the settings, tried in turn if the self-consistent field of a crystal does not converge."""
+
+ALMOST_SYMMETRIC = ("d_matrix", "not orthogonal operation")
+"""What projwfc.x and pw.x say of cells that are off by 1e-7: computed without symmetry, they do."""
+
+TRY_ANOTHER_SOLVER = ("bands are not converged", "crashed with signal")
+"""After which the bands are computed by conjugate gradients; pw.x 6.7 has a rare crash in Davidson's scheme."""
+
+ATTEMPTS = 3
+"""How often the bands are computed, with more of them each time, until they reach far enough up."""
 
 
 def n_bands(n_electrons: float, n_atoms: int, attempt: int = 0) -> int:
@@ -164,6 +189,9 @@ def _system(recipe: Recipe, symbols: Sequence[str], valences: Mapping[str, float
         "degauss": recipe.degauss,
         **recipe.functional,
     }
+    repulsion = {symbol: recipe.hubbard[symbol] for symbol in sorted(set(symbols)) if symbol in recipe.hubbard}
+    if repulsion:
+        system |= {"lda_plus_u": True, "Hubbard_U": repulsion}
     moments = recipe.starting_moments(symbols)
     if moments:
         system["nspin"] = 2

@@ -1,30 +1,13 @@
-"""Settings of plane-wave runs that depend on the crystal: one source for the executable and the work chains."""
+"""Meshes of k-points, and the settings that the labels of the shipped models were computed with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-
 import numpy as np
-from pydantic import Field
-
-from ..errors import ContentError
-from ..strict import Strict
-
-Cutoffs = Mapping[str, tuple[float, float]]
-"""(ecutwfc, ecutrho) in Ry for each element."""
 
 
 def n_bands(n_electrons: float, n_atoms: int) -> int:
     """Bands of a run: the occupied ones and enough empty ones for metals and the lower conduction bands."""
     return int(np.ceil(n_electrons / 2 + 1.5 * n_atoms + 2))
-
-
-def more_bands(n_electrons: float, n_atoms: int) -> int:
-    """Bands of a second run, after those of :func:`n_bands` did not reach far enough up: 2.5 times the empty ones.
-
-    The number of states of nearly free electrons grows as E^(3/2), so the bands reach about twice as far.
-    """
-    return int(np.ceil(n_electrons / 2 + 2.5 * (n_bands(n_electrons, n_atoms) - n_electrons / 2)))
 
 
 def kpoints_mesh(lattice: np.ndarray, distance: float) -> tuple[int, int, int]:
@@ -74,44 +57,3 @@ def label_namelists(
         },
         "ELECTRONS": {"conv_thr": 2e-9 * n_atoms, "mixing_beta": 0.4, "electron_maxstep": 80},
     }
-
-
-def highest_cutoffs(symbols: Iterable[str], cutoffs: Cutoffs) -> tuple[float, float]:
-    """Return the (ecutwfc, ecutrho) that satisfy all elements.
-
-    :raises ContentError: naming the elements that have none.
-    """
-    wanted = sorted(set(symbols))
-    missing = [symbol for symbol in wanted if symbol not in cutoffs]
-    if missing:
-        raise ContentError(f"no cutoffs for {' '.join(missing)}; known are {' '.join(sorted(cutoffs))}")
-    return max(cutoffs[s][0] for s in wanted), max(cutoffs[s][1] for s in wanted)
-
-
-class LabelParameters(Strict):
-    """How the ``label`` work chain computes labels; the meanings are those of :class:`~aiida_dosmatgen.core.job.LabelSettings`.
-
-    :param cutoffs: (ecutwfc, ecutrho) in Ry for each element.
-    """
-
-    kpoints_distance: float = Field(0.3, gt=0.01)
-    smearing: str = "cold"
-    degauss: float = Field(0.02, gt=0)
-    sigma: float = Field(0.3, gt=0)
-    cutoffs: dict[str, tuple[float, float]]
-
-
-class ValidationSettings(Strict):
-    """What the ``validate`` work chain fills in for each structure, where the parameters of pw.x leave it open.
-
-    :param cutoffs: (ecutwfc, ecutrho) in Ry for each element.
-    :param conv_thr_per_atom: convergence threshold of the self-consistent field in Ry/atom.
-    :param etot_conv_thr_per_atom: convergence threshold of the energy in a relaxation in Ry/atom.
-    :param complete_up_to: energy in eV, relative to the highest occupied level, up to which the bands must be complete (or as
-        far as the target is, if that is less); the bands are computed once more, with more of them, if they are not.
-    """
-
-    cutoffs: dict[str, tuple[float, float]]
-    conv_thr_per_atom: float = Field(2e-9, gt=0)
-    etot_conv_thr_per_atom: float = Field(1e-5, gt=0)
-    complete_up_to: float = 3.0

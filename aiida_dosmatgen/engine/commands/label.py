@@ -8,10 +8,10 @@ import numpy as np
 
 from ...core.crystals import CrystalSet
 from ...core.dft.recipe import Recipe
+from ...core.dft.upf import read_folder
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelJob, Results, sha256_of
-from ..labelling.pseudopotentials import read_folder
 from ..labelling.pwscf import estimated_cost, gather, label, record_path
 from ..labelling.records import Records, compute_all
 from ..labelling.shards import add_shard
@@ -69,6 +69,7 @@ def _by_recipe(job: LabelJob, recipe: Recipe, folder: Path) -> Results:
         raise ContentError("a recipe needs a folder of pseudopotentials; give pseudo_directory")
     crystals = CrystalSet.load(folder / job.crystals)
     pseudos = read_folder(folder / job.pseudo_directory)
+    recipe = recipe.fitted(pseudos.values())
     records = Records(folder / job.directory / "records", recipe, pseudos)
     settings = job.settings
     progress = Progress("crystals labelled", len(crystals))
@@ -85,7 +86,7 @@ def _by_recipe(job: LabelJob, recipe: Recipe, folder: Path) -> Results:
     labelled.save(folder / job.output)
     if job.shards is not None:
         files = {upf.path.name: upf.sha256 for upf in pseudos.values()}
-        add_shard(folder / job.shards, labelled, {"recipe": recipe.model_dump(), "pseudopotentials": files})
+        add_shard(folder / job.shards, labelled, {"recipe": json.loads(recipe.text()), "pseudopotentials": files})
     done = len(crystals) - counts.get("not computed", 0)
     rate = {"structures": done - before, "wall_seconds": round(clock.seconds, 1), "workers": job.workers}
     details = {"statuses": counts, "computed_in_this_run": rate}

@@ -15,8 +15,8 @@ import numpy as np
 from scipy.constants import physical_constants
 
 from ...core.dft.bands import CHANNELS
+from ...core.dft.upf import Upf
 from ...core.errors import ContentError
-from .pseudopotentials import Upf
 
 HARTREE = physical_constants["Hartree energy in eV"][0]
 BOHR = physical_constants["Bohr radius"][0] * 1e10

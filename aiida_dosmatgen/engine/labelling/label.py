@@ -13,15 +13,21 @@ import spglib
 
 from ...core.crystals import CrystalSet
 from ...core.dft.bands import CHANNELS, Bands, density_of_states
-from ...core.dft.recipe import FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
+from ...core.dft.recipe import (
+    ALMOST_SYMMETRIC,
+    ATTEMPTS,
+    FALLBACKS,
+    TRY_ANOTHER_SOLVER,
+    Recipe,
+    bands_namelists,
+    n_bands,
+    scf_namelists,
+)
 from ...core.dft.settings import kpoints_mesh
+from ...core.dft.upf import Upf
 from ...core.elements import SYMBOLS
 from .espresso import NotConverged, RunFailure, project, pw_text, read_pw, run
-from .pseudopotentials import Upf
 
-_ALMOST_SYMMETRIC = ("d_matrix", "not orthogonal operation")  # what projwfc.x and pw.x say of cells that are off by 1e-7
-_TRY_ANOTHER_SOLVER = ("bands are not converged", "crashed with signal")  # pw.x 6.7 has a rare crash in Davidson's scheme
-_ATTEMPTS = 3  # with more bands each time
 _SYMPREC = 1e-3  # Å, within which a crystal is made symmetric before it is computed
 
 
@@ -32,6 +38,7 @@ def label_crystal(
     seconds: float = 900.0,
     pw: Sequence[str] = ("pw.x",),
     projwfc: Sequence[str] = ("projwfc.x",),
+    dtype: type = np.float16,
 ) -> CrystalSet:
     """Compute a crystal and return it with its labels.
 
@@ -40,9 +47,10 @@ def label_crystal(
     and absolute, μB), ``seconds``, ``remedy`` (the number of the fallback, 0 for none).
 
     Columns of the atoms: ``forces`` (3,; eV/Å), ``moment`` (μB), ``dos`` (2, 4, n; states/eV by spin and channel s, p, d, f
-    on the recipe's energies, in half precision; without spin both halves are equal).
+    on the recipe's energies; without spin both halves are equal).
 
     :param seconds: in all, for all that is tried.
+    :param dtype: of the stored curves, half precision by default.
     :raises RunFailure: with the reason, if it cannot be labelled.
     :raises MissingProgram: if Quantum ESPRESSO is not installed.
     """
@@ -58,11 +66,11 @@ def label_crystal(
             raise RunFailure(f"the pseudopotential of {symbol} has no atomic wavefunctions, so that nothing can be projected")
     folder = Path(tempfile.mkdtemp(prefix="label-"))
     try:
-        steps = _Steps(crystal, symbols, recipe, pseudos, folder, start + seconds, pw, projwfc)
+        steps = _Steps(crystal, symbols, recipe, pseudos, folder, start + seconds, pw, projwfc, dtype)
         try:
             return steps.label(start)
         except RunFailure as exception:
-            if not any(words in str(exception) for words in _ALMOST_SYMMETRIC):
+            if not any(words in str(exception) for words in ALMOST_SYMMETRIC):
                 raise
         steps.symmetry = False
         return steps.label(start)
@@ -83,9 +91,10 @@ class _Steps:
         deadline: float,
         pw: Sequence[str],
         projwfc: Sequence[str],
+        dtype: type,
     ) -> None:
         self.crystal, self.symbols, self.recipe, self.pseudos, self.folder = crystal, symbols, recipe, pseudos, folder
-        self.deadline, self.pw, self.projwfc, self.symmetry = deadline, pw, projwfc, True
+        self.deadline, self.pw, self.projwfc, self.dtype, self.symmetry = deadline, pw, projwfc, dtype, True
         self.lattice = crystal.lattices[0]
         self.valences = {s: pseudos[s].valence for s in set(symbols)}
         self.n_electrons = sum(self.valences[s] for s in symbols)
@@ -100,7 +109,7 @@ class _Steps:
         scf = read_pw(self.folder, self.lattice)
         mesh = self.recipe.bands_mesh(self.lattice, len(self.symbols))
         cell = (self.lattice, self.crystal.fractional, self.crystal.numbers)
-        for attempt in range(_ATTEMPTS):
+        for attempt in range(ATTEMPTS):
             self._bands(mesh, attempt)
             fine = read_pw(self.folder, self.lattice)
             projections = project(self.projwfc, self.folder, len(self.symbols), fine.eigenvalues.shape, self.seconds)
@@ -126,7 +135,7 @@ class _Steps:
         forces = np.zeros((len(self.symbols), 3)) if scf.forces is None else scf.forces
         return self.crystal.with_columns(
             crystal={name: np.array([value]) for name, value in one.items()},
-            atom={"forces": forces, "moment": projections.moments, "dos": values.astype(np.float16)},
+            atom={"forces": forces, "moment": projections.moments, "dos": values.astype(self.dtype)},
         )
 
     def _converge(self) -> int:
@@ -149,7 +158,7 @@ class _Steps:
                 run(self.pw, self._text(namelists, mesh), self.folder, self.seconds)
                 return
             except RunFailure as exception:
-                if solver == "cg" or not any(words in str(exception) for words in _TRY_ANOTHER_SOLVER):
+                if solver == "cg" or not any(words in str(exception) for words in TRY_ANOTHER_SOLVER):
                     raise
 
     def _text(self, namelists: Mapping[str, Mapping], mesh: Sequence[int]) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 
 from ...core.crystals import CrystalSet
 from ...core.dft.recipe import Recipe
+from ...core.dft.upf import Upf
 from ...core.elements import SYMBOLS
 from .espresso import Killed, RunFailure
 from .label import label_crystal, symmetrised
-from .pseudopotentials import Upf
 
 logger = logging.getLogger(__name__)
 

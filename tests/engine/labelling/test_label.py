@@ -10,10 +10,10 @@ from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dft.recipe import Recipe
+from aiida_dosmatgen.core.dft.upf import read_folder
 from aiida_dosmatgen.engine.labelling import label as label_module
 from aiida_dosmatgen.engine.labelling.espresso import MissingProgram, RunFailure
 from aiida_dosmatgen.engine.labelling.label import label_crystal, symmetrised
-from aiida_dosmatgen.engine.labelling.pseudopotentials import read_folder
 from aiida_dosmatgen.engine.labelling.records import Records, compute_all
 
 DEBIAN = Path("/usr/share/espresso/pseudo")

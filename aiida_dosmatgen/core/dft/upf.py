@@ -1,4 +1,4 @@
-"""A folder of pseudopotentials, one UPF file for each element."""
+"""UPF files: what their headers say, and folders with one for each element."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ...core.errors import ContentError
+from ..errors import ContentError
 
 _HEADER = 400_000  # characters of a file in which its header lies, behind what may be long comments
 
@@ -17,6 +17,7 @@ class Upf(NamedTuple):
 
     :param valence: valence electrons.
     :param wavefunctions: atomic wavefunctions, on which states are projected.
+    :param norm_conserving: whether four times the cutoff of the wavefunctions is enough for the density.
     """
 
     path: Path
@@ -24,6 +25,7 @@ class Upf(NamedTuple):
     valence: float
     wavefunctions: int
     sha256: str
+    norm_conserving: bool = True
 
 
 def read_upf(path: Path) -> Upf:
@@ -31,9 +33,16 @@ def read_upf(path: Path) -> Upf:
 
     :raises ContentError: if it is none.
     """
-    content = path.read_bytes()
-    text = content.decode("utf-8", errors="replace")
-    head = text[:_HEADER]
+    return parse_upf(path.read_bytes(), path.resolve())
+
+
+def parse_upf(content: bytes, path: Path) -> Upf:
+    """Read the header of a UPF file of format 1 or 2 from its content.
+
+    :param path: what the file is called.
+    :raises ContentError: if it is none.
+    """
+    head = content[:_HEADER].decode("utf-8", errors="replace")
     element = re.search(r'element\s*=\s*"\s*([A-Za-z]{1,2})\s*"', head) or re.search(
         r"^\s*([A-Za-z]{1,2})\s+Element", head, re.M
     )
@@ -41,12 +50,14 @@ def read_upf(path: Path) -> Upf:
     if element is None or valence is None:
         raise ContentError(f"{path} does not say its element and its valence electrons; is it a UPF file?")
     count = re.search(r'number_of_wfc\s*=\s*"\s*(\d+)', head) or re.search(r"(\d+)\s+\d+\s+Number of Wavefunctions", head)
+    kind = re.search(r'pseudo_type\s*=\s*"\s*(\w+)', head) or re.search(r"^\s*(NC|US|PAW)\b", head, re.M)
     return Upf(
-        path.resolve(),
+        path,
         element.group(1).capitalize(),
         float(valence.group(1).replace("D", "E").replace("d", "e")),
         int(count.group(1)) if count else 0,
         hashlib.sha256(content).hexdigest(),
+        kind is None or not kind.group(1).upper().startswith(("US", "PAW")),
     )
 
 

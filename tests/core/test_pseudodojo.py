@@ -4,11 +4,11 @@ import zipfile
 
 import pytest
 
+from aiida_dosmatgen.core.dft import pseudodojo
 from aiida_dosmatgen.core.dft.recipe import HUND_MOMENTS
+from aiida_dosmatgen.core.dft.upf import read_folder
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.engine.cli import main
-from aiida_dosmatgen.engine.labelling import pseudodojo
-from aiida_dosmatgen.engine.labelling.pseudopotentials import read_folder
 
 
 def test_the_real_family_has_what_its_table_says(tmp_path, capsys):
