@@ -124,15 +124,15 @@ class DosWorkChain(StrictProtocolMixin, WorkChain):
         builder.recipe = orm.Dict(recipe.model_dump())
         builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
         for namespace, given, code in (
-            (builder.pw.pw, inputs["pw"]["pw"], load(pw_code)),
-            (builder.projwfc, inputs["projwfc"], load(projwfc_code)),
+            (builder["pw"]["pw"], inputs["pw"]["pw"], load(pw_code)),
+            (builder["projwfc"], inputs["projwfc"], load(projwfc_code)),
         ):
             namespace.code = code
             namespace.metadata = job_metadata(given["metadata"], options, code)
             for name in ("settings", "parallelization"):
                 if given.get(name):
                     namespace[name] = orm.Dict(given[name])
-        builder.pw.max_iterations = orm.Int(inputs["pw"]["max_iterations"])
+        builder["pw"]["max_iterations"] = orm.Int(inputs["pw"]["max_iterations"])
         return builder
 
     # --- outline ----------------------------------------------------------------------------------------------------

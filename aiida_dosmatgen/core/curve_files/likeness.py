@@ -92,21 +92,22 @@ def _of_one_broadening(
     if not any(unknown):
         return a.curves, b.curves, []
     read, other, letter = (a, b, "A") if unknown[0] else (b, a, "B")
-    equal = dataclasses.replace(read.curves, sigma=other.curves.sigma)
+    sigma = other.curves.sigma or 0.0
+    equal = dataclasses.replace(read.curves, sigma=sigma)
 
     def pair(curves: Curves) -> tuple[Curves, Curves]:
         return (curves, b.curves) if unknown[0] else (a.curves, curves)
 
-    if other.curves.sigma < _STEP:
+    if sigma < _STEP:
         return *pair(equal), [f"{letter} does not say its broadening, taken as that of the other"]
     if compare(*pair(equal), counts, window, chosen).mae_total < _EQUAL:  # type: ignore[arg-type]
-        return *pair(equal), [f"{letter} does not say its broadening, taken as that of the other, {other.curves.sigma:g} eV"]
+        return *pair(equal), [f"{letter} does not say its broadening, taken as that of the other, {sigma:g} eV"]
     most = most_sigma(read.curves)
-    if most < _SHARP * other.curves.sigma:
+    if most < _SHARP * sigma:
         return *pair(read.curves), [f"{letter} does not say its broadening, which is small ({most:.2f} eV at most)"]
     raise ContentError(
         f"{letter} does not say its broadening, which may be up to {min(most, 9.99):.2f} eV; "
-        f"the other has {other.curves.sigma:g} eV; give --sigma-{letter.lower()} (0 if there is none)"
+        f"the other has {sigma:g} eV; give --sigma-{letter.lower()} (0 if there is none)"
     )
 
 
@@ -124,7 +125,7 @@ def _refuse_what_another_reading_explains(
         unsure = unsure | {"zero"}
     if distance.mae_total < _EQUAL or not unsure or a.sites is not None or b.sites is not None:
         return
-    one, other = _on_steps(first, counts[0], distance.sigma), _on_steps(second, counts[1], distance.sigma)
+    one, other = (_on_steps(c, n, distance.sigma or 0.0) for c, n in zip((first, second), counts, strict=True))
     plain = _distance(one, other)
     shifts = _shifts(one, other) if "zero" in unsure else [0.0]
     zero_of = "a" if "zero" in a.unknown or (a.curves.gap is None and "zero" not in b.unknown) else "b"
@@ -170,7 +171,7 @@ _Steps = tuple[np.ndarray, np.ndarray]
 def _on_steps(curves: Curves, count: int | None, sigma: float) -> _Steps:
     """Return energies on multiples of a step, and the total per atom."""
     curves_of_sites, curves = curves, curves.summed(sites=True)
-    if curves.sigma < sigma - 1e-3:
+    if (curves.sigma or 0.0) < sigma - 1e-3:
         curves = curves.broadened(sigma)
     points = np.arange(math.ceil(curves.low / _STEP), math.floor(curves.high / _STEP) + 1) * _STEP
     total = np.interp(points, curves.energies, curves.total)

@@ -79,8 +79,12 @@ def train_network(
     if job.pseudolabelled is not None and parameters.model != "denoiser":
         raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
     start = None if job.parent is None else _header_of_parent(folder / job.parent)
-    curves = {} if start is None else {"grid": start.grid, "sigma": start.sigma, "meaning": start.meaning}
-    crystals, n_test = without_test(load_labelled(folder / job.dataset, **curves))
+    labelled = (
+        load_labelled(folder / job.dataset)
+        if start is None
+        else load_labelled(folder / job.dataset, start.grid, start.sigma, start.meaning)
+    )
+    crystals, n_test = without_test(labelled)
     crystals = with_formation_energies(crystals)
     training, held_out = split_by_system(crystals, parameters.validation_fraction, job.seed)
     parent_sha256 = None if job.parent is None else hash_of(folder / job.parent, "parent")
