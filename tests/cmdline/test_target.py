@@ -54,7 +54,8 @@ def test_a_complete_dos_of_pymatgen(run, tmp_path, complete_dos_json):
     path.write_text(json.dumps(complete_dos_json))
     node = stored(run("target", "import", path))
     assert node.target.n_atoms == 2 and "CompleteDos" in node.base.attributes.get("label_source")
-    middle = (E > -5) & (E < -1)
+    energies = node.target.dos.energies
+    middle = (energies > -5) & (energies < -1)
     np.testing.assert_allclose(node.target.curves[:, middle], [[1.0] * middle.sum(), [2.0] * middle.sum()], rtol=0.02)
     assert "leave out n_atoms" in run("target", "import", path, "--n-atoms", "2", status=2)
     cut = tmp_path / "cut.json"

@@ -46,7 +46,7 @@ def candidates(aiida_profile):
     result, node = screen.run_get_node(
         crystals=CrystalSetData(crystals),
         references=orm.Dict({"energies": {"Si": -5.0}}),
-        criteria=orm.Dict({}),
+        criteria=orm.Dict({"min_contact": 0.0}),
     )
     assert node.is_finished_ok and result["crystals"].base.attributes.get("n_crystals") == 3, result["report"].get_dict()
     chain = orm.WorkChainNode()

@@ -148,7 +148,7 @@ def test_silicon_is_validated(real_codes, relax):
     node = run_get_node(builder)[1]
     assert node.is_finished_ok, node.exit_message
     volume = node.outputs.structure.get_cell_volume()
-    assert (abs(volume - builder.structure.get_cell_volume()) > 0.1) is relax
+    assert bool(abs(volume - builder.structure.get_cell_volume()) > 0.1) is relax
     score = node.outputs.score.get_dict()
-    assert 0 < score["mae"] < 3 and score["formula"] == "Si2"
+    assert 0 < score["mae"] < 3 and score["formula"] == "Si"
     assert score["projected_electrons"] == pytest.approx(8, abs=0.4)

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from ...core.crystals import CrystalSet
+from ...core.dft.upf import read_folder
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import CrystalsJob, Results
 from ..labelling.order import balanced, relative_cost
-from ..labelling.pseudopotentials import read_folder
 from ..labelling.sources import distorted, elements, outside, real_crystals, substituted
 from . import Clock, results
 
