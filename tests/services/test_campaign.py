@@ -106,6 +106,6 @@ def test_nothing_was_lost(campaign):
     assert all(any(below.is_excepted for below in node.called_descendants) for node in failed), campaigns.what_failed(campaign)
     found = Counter(node.process_label for node in campaign.called_descendants if node.is_finished_ok)
     once = ("SampleCalculation", "ReferencesCalculation", "RelaxCalculation", "PredictCalculation", "screen", "rank")
-    each = {"PwCalculation": 2, "DosCalculation": 1, "ProjwfcCalculation": 1, "score_dos": 1}  # scf and nscf
+    each = {"PwCalculation": 2, "ProjwfcCalculation": 1, "count_states": 1, "score_dos": 1}  # scf and bands
     expected = Counter(dict.fromkeys(once, 1) | {name: n * campaigns.TOP_K for name, n in each.items()})
     assert not expected - found, expected - found
