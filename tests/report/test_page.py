@@ -228,7 +228,7 @@ def test_what_reproduces_it_is_there(page, path, campaign):
         assert node.base.attributes.get("sha256") in text
     for part in (
         campaign.uuid,
-        campaign.inputs.validate.pseudos.Si.md5,
+        campaign.inputs.validate.dos.pseudos.Si.md5,
         "synthetic-pw@localhost",
         '"sampler": "ode"',
         "2.9.4",
