@@ -131,8 +131,10 @@ def curves_from(found: Found, name: str, zero: float | None = None, sigma: float
         unknown.add("sigma")
     if not found.scaled or (found.total is None and not found.whole):
         unknown.add("scale")
+    if found.n_electrons is None and found.integrated is not None and kind_of_zero is not None:
+        found.n_electrons = float(np.interp(shift, found.energies, found.integrated))
     curves = _curves(found, shift, kind_of_zero, gap, notes)
-    if not _count_electrons(found, curves, name, shift, notes, warnings):
+    if not _count_electrons(found, curves, name, notes, warnings):
         unknown.add("scale")
     n_atoms = found.n_atoms if found.n_atoms is not None or not curves.resolved or found.sites is not None else len(curves)
     said = f"{name}: {found.kind}, {'; '.join([_shape(found, curves), *notes, *(f'warning: {w}' for w in warnings)])}"
@@ -318,16 +320,13 @@ def _curves(found: Found, shift: float, zero: Zero | None, gap: float | None, no
     return dataclasses.replace(curves, values=whole, projected=held, meaning="partition")
 
 
-def _count_electrons(found: Found, curves: Curves, name: str, shift: float, notes: list[str], warnings: list[str]) -> bool:
+def _count_electrons(found: Found, curves: Curves, name: str, notes: list[str], warnings: list[str]) -> bool:
     """Say how many electrons there are, what looks wrong, and whether they are as many as the atoms have."""
     enough = True
     if curves.zero is not None:
         electrons = curves.electrons
         per = "" if not found.per_atom else " per atom"
         expected = found.n_electrons
-        if expected is None and found.integrated is not None:
-            expected = float(np.interp(shift, found.energies, found.integrated))
-            object.__setattr__(curves, "n_electrons", expected)
         notes.append(f"{electrons:.2f} electrons{per} below zero" + (f" of {expected:.2f}" if expected is not None else ""))
         if expected is not None and abs(electrons - expected) > max(0.1, 0.03 * expected):
             warnings.append(
