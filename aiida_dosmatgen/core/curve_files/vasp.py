@@ -64,10 +64,9 @@ def read_vasprun(text: str, name: str) -> Found:
 
 
 def _from_eigenvalues(run, found: Found) -> None:
-    try:
-        gap, bottom, top, _ = run.eigenvalue_band_properties
-    except Exception:  # a run without eigenvalues, which a density of states can do without
+    if not run.eigenvalues:  # a density of states can do without
         return
+    gap, bottom, top, _ = run.eigenvalue_band_properties
     if math.isfinite(gap) and gap > LEAST_GAP and math.isfinite(top):
         found.edges = (float(top), float(bottom) if math.isfinite(bottom) else None)
 
