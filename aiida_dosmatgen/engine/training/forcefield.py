@@ -177,7 +177,8 @@ def _arguments(parameters: TrainParameters, seed: int, device: str) -> list[str]
         "patience": parameters.patience or parameters.epochs + 1, "max_num_epochs": parameters.epochs,
         "plot": False, "pin_memory": False,
     }  # fmt: skip
-    flags = ["--swa", "--pair_repulsion", "--ema", "--amsgrad", "--save_cpu", "--restart_latest"]
+    # without --keep_checkpoints it removes a checkpoint before it writes the next, and has none if it is stopped between
+    flags = ["--swa", "--pair_repulsion", "--ema", "--amsgrad", "--save_cpu", "--restart_latest", "--keep_checkpoints"]
     if parameters.keep == "last":  # its model has the weights of its last checkpoint
         flags.append("--save_all_checkpoints")
     return [*flags, *(text for key, value in options.items() for text in (f"--{key}", str(value)))]

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -41,6 +42,10 @@ def trainer(arguments: list[str], work: Path, gpu: int | None) -> Iterator[subpr
 
     :param gpu: which GPU; the trainer has no option for that, and sees this one only.
     """
+    for second in (False, True):
+        for path in checkpoints(work, second):
+            if not zipfile.is_zipfile(path):  # the trainer was stopped while it wrote it
+                path.unlink()
     threads = str(torch.get_num_threads())
     environment = {**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONWARNINGS": "ignore"}
     if gpu is not None:
