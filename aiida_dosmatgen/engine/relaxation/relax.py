@@ -12,6 +12,7 @@ from ase.units import GPa
 
 from ...core.contacts import closest_contacts, valid_crystals
 from ...core.crystals import MOST_ATOMS, CrystalSet
+from ...core.dft.orientation import oriented
 from ...core.job import RelaxParameters
 from .forcefields.evaluation import Evaluator
 from .pool import Pool
@@ -259,7 +260,7 @@ def _symmetrized(leaving: list[Relaxed], evaluator: Evaluator, parameters: Relax
             bare = relaxed.crystal.replace(crystal_columns={}, atom_columns={})
             crystal, operations = symmetrize(bare, parameters.symmetrize)  # type: ignore[arg-type]
             if len(operations.rotations) > 1 and (parameters.cell or np.allclose(crystal.lattices, bare.lattices, atol=1e-9)):
-                changed[k] = crystal
+                changed[k] = oriented(crystal) if parameters.cell else crystal
     if changed:
         joined = CrystalSet.concatenate(changed.values())
         evaluation = evaluator.evaluate(joined)

@@ -8,6 +8,7 @@ import spglib
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dft.orientation import oriented
 from aiida_dosmatgen.core.job import ForceField, RelaxParameters
 from aiida_dosmatgen.engine.relaxation import gather, relax
 from aiida_dosmatgen.engine.relaxation.forcefields import Evaluation, load
@@ -118,6 +119,7 @@ def test_what_converged_gets_its_symmetry_at_the_end(crystals):
     relaxed = gather(crystals, list(relax(crystals, field, parameters)))
     assert space_groups(relaxed, 1e-6) == GROUPS
     assert relaxed.crystal_columns["status"].tolist() == ["converged"] * 4
+    assert all(oriented(crystal) is crystal for crystal in relaxed)
     fresh = field.evaluate(relaxed)
     np.testing.assert_allclose(relaxed.crystal_columns["energy"], fresh.energies, atol=1e-9)
     np.testing.assert_allclose(relaxed.atom_columns["forces"], fresh.forces, atol=1e-9)
