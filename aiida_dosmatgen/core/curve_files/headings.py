@@ -6,6 +6,7 @@ import dataclasses
 import re
 from typing import Literal
 
+from ..curves import Meaning
 from ..elements import ATOMIC_NUMBERS
 
 Role = Literal["energy", "index", "total", "curve", "integrated", "unknown"]
@@ -48,6 +49,7 @@ _AT_VBM = re.compile(
 _SIGMA = re.compile(
     rf"\b(sigma|σ|broadening|smearing|degauss|fwhm)\b[^\d.+-]{{0,30}}?({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
 )
+_MEANING = re.compile(r"meaning\s*[:=]\s*(partition|projections)")
 _ATOMS = re.compile(r"\b(?:n_?atoms|nat|number of atoms|atoms in (?:the )?cell)\s*[:=]\s*(\d+)", re.IGNORECASE)
 
 _UP = r"(?:spin[ _-]?)?(?:up|alpha|majority|maj)|spin[ _-]?1|↑|\u25b2"
@@ -153,6 +155,18 @@ def sigma_of_notes(notes: list[str]) -> float | None:
 def atoms_of_notes(notes: list[str]) -> int | None:
     """Return the number of atoms of the cell, if lines above a table state one."""
     return next((int(match[1]) for note in notes if (match := _ATOMS.search(note)) and 0 < int(match[1]) < 100_000), None)
+
+
+def number_of_notes(notes: list[str], key: str) -> float | None:
+    """Return the number in eV of a line such as ``high: 5.5``, None if there is no such line."""
+    pattern = re.compile(rf"{key}\s*[:=]\s*({_NUMBER})(?:\s*eV)?", re.IGNORECASE)
+    return next((float(re.sub("[dD]", "e", match[1])) for note in notes if (match := pattern.fullmatch(note.strip()))), None)
+
+
+def meaning_of_notes(notes: list[str]) -> Meaning | None:
+    """Return what sites hold, if a line says so: ``meaning: projections``."""
+    found = {match[1] for note in notes if (match := _MEANING.fullmatch(note.strip().lower()))}
+    return "projections" if "projections" in found else "partition" if found else None
 
 
 # --- parts of a heading ---------------------------------------------------------------------------------------------------
