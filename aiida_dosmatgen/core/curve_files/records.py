@@ -74,7 +74,7 @@ def _own(record: Mapping[str, Any], name: str) -> Found:
     if unknown or "energies" not in record or ("total" in record) == ("sites" in record):
         raise ContentError(
             f"{name} must have the keys energies and one of total, sites"
-            + (f"; unknown: {', '.join(sorted(map(str, unknown)))}" if unknown else "")
+            + (f"; unknown: {sorted(map(str, unknown))}" if unknown else "")
         )
     energies = _numbers(record["energies"], f"{name}: energies")
     key = "total" if "total" in record else "sites"
@@ -88,7 +88,7 @@ def _own(record: Mapping[str, Any], name: str) -> Found:
         raise ContentError(f"{name}: zero is 'vbm' or 'fermi', not {zero!r}")
     sites = record.get("site_indices")
     if sites is not None and not (isinstance(sites, list) and sites and all(type(i) is int and i >= 0 for i in sites)):
-        raise ContentError(f"{name}: site_indices {sites!r} are no list of atoms, which count from 0")
+        raise ContentError(f"{name}: the sites {sites!r} are not a list of indices of atoms, which count from 0")
     n_atoms = record.get("n_atoms")
     if n_atoms is not None and (type(n_atoms) is not int or n_atoms < 1):
         raise ContentError(f"{name}: n_atoms must be a whole number of atoms, not {n_atoms!r}")
