@@ -31,8 +31,9 @@ def test_a_total_curve(run, total_csv):
     node = stored(run("target", "import", total_csv, "--n-atoms", "8"))
     assert (node.label, node.target.kind, node.target.n_atoms) == ("my_dos", "total", 8)
     np.testing.assert_allclose(node.target.total, CURVE, atol=1e-4)
-    again = run("target", "import", total_csv, "--n-atoms", "8", "--label", "mine")
-    assert again.split() == [f"DosTargetData<{node.pk}>", "mine"]  # stored once, under its new label
+    assert stored(run("target", "import", total_csv, "--n-atoms", "8")).pk == node.pk  # stored once under each label
+    mine = stored(run("target", "import", total_csv, "--n-atoms", "8", "--label", "mine"))
+    assert (mine.label, node.label) == ("mine", "my_dos") and mine.sha256 == node.sha256
     per_atom = stored(run("target", "import", total_csv, "--per-atom", "--complete-below", "3"))
     assert per_atom.target.complete_below == 3 and per_atom.target.n_atoms is None
 
@@ -53,14 +54,15 @@ def test_a_complete_dos_of_pymatgen(run, tmp_path, complete_dos_json):
     path = tmp_path / "complete.json"
     path.write_text(json.dumps(complete_dos_json))
     node = stored(run("target", "import", path))
-    assert node.target.n_atoms == 2 and "CompleteDos" in node.base.attributes.get("label_source")
+    assert node.target.n_atoms == 2 and "CompleteDos of pymatgen, 2 sites (Si C)" in node.reading
     energies = node.target.dos.energies
     middle = (energies > -5) & (energies < -1)
     np.testing.assert_allclose(node.target.curves[:, middle], [[1.0] * middle.sum(), [2.0] * middle.sum()], rtol=0.02)
-    assert "leave out n_atoms" in run("target", "import", path, "--n-atoms", "2", status=2)
+    assert "2 site curves but 3 atoms" in run("target", "import", path, "--n-atoms", "3", status=2)
+    assert "per_atom is for a total" in run("target", "import", path, "--per-atom", status=2)
     cut = tmp_path / "cut.json"
-    cut.write_text(json.dumps({name: value for name, value in complete_dos_json.items() if name != "structure"}))
-    assert "cut.json is no whole CompleteDos" in run("target", "import", cut, status=2)
+    cut.write_text(json.dumps({name: value for name, value in complete_dos_json.items() if name != "densities"}))
+    assert "cut.json is no whole CompleteDos; it lacks densities" in run("target", "import", cut, status=2)
 
 
 def test_what_is_no_target_is_refused(run, tmp_path):
@@ -70,8 +72,8 @@ def test_what_is_no_target_is_refused(run, tmp_path):
     bad.write_text("-1,0.1\n0,nonsense\n1,0.1\n2,0.2\n")
     assert "bad.csv, line 2" in run("target", "import", bad, status=2)
     bad.write_text("0,0.1\n-1,0.1\n1,0.1\n")
-    assert "bad.csv: energies must increase" in run("target", "import", bad, "--per-atom", status=2)
-    assert "Is a directory" in run("target", "import", f"{tmp_path}/.", "--per-atom", status=2)
+    assert "bad.csv: the energies neither rise nor fall" in run("target", "import", bad, "--per-atom", status=2)
+    assert "is a folder without vasprun.xml" in run("target", "import", f"{tmp_path}/.", "--per-atom", status=2)
     foreign = tmp_path / "foreign.npz"
     foreign.write_bytes(b"no archive at all")
     assert run("target", "import", foreign, status=2).endswith("(truncated, or of another kind)")

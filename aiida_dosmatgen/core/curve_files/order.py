@@ -22,9 +22,7 @@ def put_in_order(found: Found, name: str) -> None:
     energies = np.asarray(found.energies, float)
     for array in _arrays(found):
         if array.shape[-1:] != energies.shape:
-            raise ContentError(
-                f"{name}: {energies.size} energies, but {array.shape[-1] if array.ndim else 0} values in a curve"
-            )
+            raise ContentError(f"{name}: {energies.size} energies but {array.shape[-1] if array.ndim else 0} values in a curve")
         if not np.isfinite(array).all():
             raise ContentError(f"{name}: the density of states has NaN or infinite values")
     if energies.ndim != 1 or energies.size < 2 or not np.isfinite(energies).all():
@@ -81,10 +79,9 @@ def check_values(found: Found, name: str) -> None:
 def put_on_a_grid(found: Found) -> None:
     """Make the energies equidistant: exactly where they are so up to how they are written, else by interpolation."""
     energies = found.energies
-    index = np.arange(energies.size)
-    slope, start = np.polyfit(index, energies, 1) if energies.size > 2 else (energies[1] - energies[0], energies[0])
-    if np.abs(energies - start - slope * index).max() < 0.1 * slope:
-        found.energies = start + slope * index
+    even = np.linspace(energies[0], energies[-1], energies.size)
+    if np.abs(energies - even).max() < 0.1 * (even[1] - even[0]):
+        found.energies = even
         return
     steps = np.diff(energies)
     step = max(float(np.quantile(steps, 0.1)), float(np.ptp(energies)) / (_MOST_POINTS - 1), 1e-3)

@@ -51,6 +51,9 @@ def found_in_record(record: Any, name: str, depth: int = 0) -> Found:
         return _electronic_dos(record, name)
     if "densities" in record and "energies" in record:
         return found_in_dos(record, name)
+    if str(record.get("@class", "")).endswith("Dos"):
+        lacks = [key for key in ("energies", "densities") if key not in record]
+        raise ContentError(f"{name} is no whole {record['@class']}; it lacks {' and '.join(lacks)}")
     if "energies" in record or "total" in record or "sites" in record:
         return _own(record, name)
     for key in _WRAPPERS:

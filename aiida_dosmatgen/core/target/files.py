@@ -94,6 +94,8 @@ def target_from(
         curves = _limited(read, low, complete_below if high is None else high)
         _check_zero(read, curves, zero)
         known_sigma, notes = _sigma(read)
+        if "zero" in read.unknown and zero is None:
+            notes.append("0 eV taken for the highest occupied level (--zero)")
         about: dict[str, Any] = {"sigma": known_sigma}
         about |= {"zero": zero} if isinstance(zero, str) else {}
         about |= {} if gap is None else {"gap": gap}
@@ -188,7 +190,7 @@ def _of_kind(
         of_site = dataclasses.replace(curves, resolved=True)
         return DosTarget(of_site, "sites", len(of_site)).at(sites, read.n_atoms if n_atoms is None else n_atoms)
     if curves.resolved:
-        return DosTarget(curves, "sites", n_atoms)
+        return DosTarget(curves, "sites", read.n_atoms if n_atoms is None else n_atoms)
     if per_atom or read.per_atom:
         return DosTarget(curves, "total", n_atoms)
     return of_a_cell(curves, read.n_atoms if n_atoms is None else n_atoms)
