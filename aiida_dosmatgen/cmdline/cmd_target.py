@@ -16,7 +16,7 @@ from .params import TARGET
 
 @click.group("target", cls=Group)
 def target() -> None:
-    """Target densities of states: import, sketch, show, list.
+    """Target densities of states: import, fetch, sketch, show, list.
 
     \b
     Example:
@@ -78,6 +78,25 @@ def _stem(path: Path) -> str:
     """Return what a target is called after its file."""
     name = path.resolve().name
     return Path(re.sub(r"\.(?:gz|bz2|xz)$", "", name)).stem or name
+
+
+@target.command("from-mp")
+@click.argument("material_id")
+@click.option("--label", help="What the target is called; by default MATERIAL_ID.")
+@click.option("--sigma", type=float, metavar="EV", help="Gaussian broadening of the curve, if it has any.")
+def from_mp(material_id: str, label: str | None, sigma: float | None) -> None:
+    """Store the density of states of a material of the Materials Project as a target. Needs mp-api, and a key in MP_API_KEY.
+
+    \b
+    Example:
+      aiida-dosmatgen target from-mp mp-149 --label silicon
+    """
+    from ..tools import nodes
+    from ..tools.materials_project import target_from_mp
+
+    made = target_from_mp(material_id, **({} if sigma is None else {"sigma": sigma}))
+    say_stored(nodes.stored_once(made, label=label or material_id))
+    click.echo(made.reading)
 
 
 @target.command("sketch")

@@ -206,9 +206,7 @@ def test_a_complete_dos_without_its_electrons_is_refused(crystals):
         DosTargetData.from_complete_dos(dos, n_electrons=200)
     for spin in dos.densities:
         dos.densities[spin] = 0.05 * dos.densities[spin]
-    with pytest.raises(
-        ValidationError, match=r"SiC: 2 atoms with 0.60 electrons below zero; the values are not states/eV of the cell"
-    ):
+    with pytest.raises(ValidationError, match="SiC: 2 atoms with 0.60 electrons below zero"):
         DosTargetData.from_complete_dos(dos)
 
 
