@@ -27,7 +27,7 @@ def check_electrons(found: Found, curves: Curves, name: str) -> tuple[bool, list
 
     :raises ContentError: if there are next to none, though the atoms are known.
     """
-    warnings, electrons = list[str](), curves.electrons
+    warnings, electrons = list[str](), _below(curves)
     per = " per atom" if found.per_atom else ""
     if curves.low > -3 or curves.high < 1:
         warnings.append(f"only {curves.low:.1f} to {curves.high:.1f} eV is known")
@@ -63,6 +63,12 @@ def check_electrons(found: Found, curves: Curves, name: str) -> tuple[bool, list
         "the values may not be states/eV of the cell"
     )
     return False, warnings
+
+
+def _below(curves: Curves) -> float:
+    """Return the states below zero; in a gap up to its middle, as a broadening moves half of the highest level across zero."""
+    limit = 0.5 * curves.gap if curves.zero == "vbm" and curves.gap else 0.0
+    return curves.summed(sites=True).shifted(limit).electrons
 
 
 def _valence(number: int) -> int:

@@ -12,10 +12,11 @@ import numpy as np
 
 from ..dft.bands import CHANNELS, LEAST_GAP
 from ..elements import ATOMIC_NUMBERS, SYMBOLS
-from ..errors import ContentError
+from ..errors import PARSER_ERRORS, ContentError
 from .found import Found, Total, parts_beside
 from .records import orbital_channel
 
+_MAGNETIC = 0.05  # of the density; smearing makes orbitals less negative than that
 _INTEGERS = re.compile(r"\s*\d+(?:\s+\d+){3}\s*$")
 
 
@@ -44,12 +45,16 @@ def read_vasprun(text: str, name: str) -> Found:
         try:
             run = Vasprun(str(path), parse_potcar_file=False, parse_projected_eigen=False)
             record = run.complete_dos.as_dict()
-        except Exception as exception:  # pymatgen raises whatever it stumbles upon
+        except PARSER_ERRORS as exception:
             reason = " ".join(str(exception).split())[:120] or type(exception).__name__
             raise ContentError(
                 f"{name} has no density of states that pymatgen can read ({type(exception).__name__}: {reason}); "
                 "is the run complete?"
             ) from None
+        if record["densities"].keys() == {"1"}:  # of a noncollinear run, the magnetization stands for a second spin
+            for orbitals in record["pdos"]:
+                for orbital in orbitals.values():
+                    orbital["densities"].pop("-1", None)
         found = found_in_dos(record, name)
         found.kind = "vasprun.xml"
         _from_eigenvalues(run, found)
@@ -145,10 +150,20 @@ def _block(lines: list[str], start: int, n: int, name: str) -> np.ndarray:
     return block
 
 
+def _is_noncollinear(values: np.ndarray, spins: int) -> bool:
+    """Say whether the columns of an atom are the density and three magnetizations of each orbital."""
+    if spins != 1 or values.shape[1] % 4 or values.shape[1] == 4:
+        return False
+    density, rest = values[:, ::4], np.delete(values, np.s_[::4], axis=1)
+    return values.shape[1] != 16 or not rest.any() or bool(rest.min() < -_MAGNETIC * density.max())
+
+
 def _by_channel(values: np.ndarray, words: list[str], spins: int, name: str, line: int) -> np.ndarray:
     """Return the curves of one atom by spin and channel, shape (n_spins, 4, n)."""
-    columns = values.shape[1]
     orbitals = words[-1].split() if len(words) > 1 else []
+    if not orbitals and _is_noncollinear(values, spins):
+        values = values[:, ::4]
+    columns = values.shape[1]
     if orbitals:  # LOBSTER names them
         channels = [channel for o in orbitals if (channel := orbital_channel(re.sub(r"^\d+", "", o))) is not None]
     elif columns // spins in (1, 2, 3, 4):
