@@ -34,7 +34,10 @@ def import_(files: tuple[Path, ...], label: str | None) -> None:
     """
     from ..tools import nodes
 
-    say_stored(nodes.dataset(files, label), files[0].stem)
+    node = nodes.dataset(files, label)
+    say_stored(node, files[0].stem)
+    if node.reading:
+        click.echo(node.reading)
 
 
 @dataset.command("list")

@@ -122,3 +122,72 @@ def test_a_label_that_two_nodes_have_is_refused(run, total_csv):
     ]
     refusal = run("target", "show", "twice", status=2)
     assert f"several nodes are called 'twice'; give the pk of one: {min(pks)}, {max(pks)}; " in refusal
+
+
+@pytest.mark.parametrize(
+    "label", ["1234567", "1e5", "deadbeef", "cafe", "0x1f", "-3", "größe", "目标 1", "a%b_c", "my_dos.csv"]
+)
+def test_a_target_is_found_by_the_name_it_was_given(run, total_csv, label):
+    node = stored(run("target", "import", total_csv, "--per-atom", "--label", label))
+    assert node.label == label
+    assert f"{label}: one total curve" in run("target", "show", "--", label)
+    node.label = "another"
+
+
+def test_a_name_that_is_the_pk_or_begins_like_the_uuid_of_another(run, total_csv):
+    other = stored(run("target", "import", total_csv, "--per-atom", "--label", "other"))
+    for label in (str(other.pk), other.uuid[:8], other.uuid):
+        node = stored(run("target", "import", total_csv, "--n-atoms", "5", "--label", label))
+        assert node.pk != other.pk
+        assert run("target", "show", label).endswith(
+            f"{label}: one total curve for 5 atoms, from my_dos.csv, compared everywhere\n"
+        )
+        node.label = ""
+    assert "other: one total curve, from" in run("target", "show", other.pk)
+
+
+def test_accents_may_be_written_in_two_ways(run, total_csv):
+    composed, apart = "gr\u00f6\u00dfe", "gro\u0308\u00dfe"
+    path = total_csv.rename(total_csv.with_name(f"{apart}.csv"))
+    node = stored(run("target", "import", path, "--per-atom"))
+    assert node.label == composed
+    for label in (composed, apart):
+        assert stored(run("target", "import", path, "--per-atom", "--label", label)).pk == node.pk
+        assert f"{composed}: one total curve" in run("target", "show", label)
+
+
+def test_no_import_renames_what_is_there(run, total_csv):
+    first, second, again = (
+        stored(run("target", "import", total_csv, "--per-atom", "--label", label)) for label in ("first", "second", "first")
+    )
+    assert (first.label, second.label, again.pk) == ("first", "second", first.pk)
+    assert first.sha256 == second.sha256 and first.pk != second.pk
+    for label in ("first", "second"):
+        assert f"{label}: one total curve" in run("target", "show", label)
+    copy = total_csv.rename(total_csv.with_name("copy.csv"))
+    assert stored(run("target", "import", copy, "--per-atom")).label == "copy"
+    run("target", "sketch", "--centre", "-2", "--width", "6", "--label", "drawn")
+    assert stored(run("target", "sketch", "--centre", "-2", "--width", "6", "--label", "redrawn")).label == "redrawn"
+    assert "drawn: one total curve" in run("target", "show", "drawn")
+
+
+def test_the_import_says_what_was_made_of_the_file(run, tmp_path):
+    path = tmp_path / "spins.csv"
+    path.write_text(
+        "E-E_F (eV),up,down,integrated\n" + "\n".join(f"{e},{d},{-d},{1 + e / 20}" for e, d in zip(E, CURVE, strict=True))
+    )
+    node, reading = run("target", "import", path, "--n-atoms", "2").splitlines()
+    assert node.endswith(" spins")
+    for words in (
+        "spins.csv: table, total, both spins (added)",
+        "integrated left out",
+        "relative to the Fermi energy",
+        "4.89 electrons",
+    ):
+        assert words in reading
+    siesta = tmp_path / "si.DOS"
+    siesta.write_text("\n".join(f"{e - 4} {d} {d}" for e, d in zip(E, CURVE, strict=True)))
+    assert "its energies are absolute; give --zero" in run("target", "import", siesta, "--n-atoms", "2", status=2)
+    moved = stored(run("target", "import", siesta, "--n-atoms", "2", "--zero", "-4"))
+    np.testing.assert_allclose(moved.target.total, CURVE, atol=1e-3)
+    assert "mp-api" in run("target", "from-mp", "mp-149", status=2)
