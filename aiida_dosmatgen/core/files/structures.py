@@ -137,12 +137,18 @@ def _by_pymatgen(path: Path, name: str, read: Callable[[Path], list[Structure]])
 
 def _by_ase(path: Path, name: str) -> Frames:
     import ase.io
+    from ase.io.formats import UnknownFileTypeError
 
+    _check_columns(path, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             frames = list(ase.io.iread(path, index=":"))
-    except PARSER_ERRORS as exception:
+    except UnknownFileTypeError:
+        raise ContentError(
+            f"{name} is of no kind of structures that ASE or pymatgen reads; give a CIF, POSCAR or extxyz"
+        ) from None
+    except (*PARSER_ERRORS, ase.io.ParseError) as exception:
         unknown = re.fullmatch(r"'?([A-Z][a-z]?\w{0,3})'?", str(exception)) if isinstance(exception, KeyError) else None
         if unknown:
             raise ContentError(
@@ -161,6 +167,14 @@ def _by_ase(path: Path, name: str) -> Frames:
     if all("forces" in result for result in results):
         columns["atom"]["forces"] = np.concatenate([result["forces"] for result in results])
     return Frames(crystals.with_columns(**columns), frames)
+
+
+def _check_columns(path: Path, name: str) -> None:
+    """Refuse an extxyz file that claims so many columns that ASE would allocate all memory for them."""
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if b"Properties=" in line and any(len(n) > 5 for n in re.findall(rb":[SRIL]:(\d+)", line)):
+                raise ContentError(f"{name}, line {number}: Properties names more columns than any file has")
 
 
 # --- both -----------------------------------------------------------------------------------------------------------------
