@@ -85,9 +85,14 @@ REFUSED = {
     "water.xyz": ("3\n\nO 0 0 0\nH 0 0 1\nH 0 1 0\n", r"structure 0 is not periodic .* \(pbc FFF\)"),
     "nothing.cif": ("nothing here\n", "holds no structures|cannot be read as a file of structures"),
     "truncated.cif": (cif([("Ga", "0 0 0", 1)])[:200], "cannot be read|holds no structures"),
-    "broken.extxyz": ('2\nLattice="1 0 0 0 1 0 0 0 1"\nSi 0 0\n', "cannot be read as a file of structures"),
+    "broken.extxyz": (
+        '2\nLattice="1 0 0 0 1 0 0 0 1"\nSi 0 0\n',
+        "is truncated: line 1 says 2 atoms, and the file ends 1 lines too early",
+    ),
     "empty.vasp": ("", "is empty"),
     "record.json": ('{"a": 1}', "cannot be read as a file of structures"),
+    "claims.extxyz": (frame(["Si"], ["0 0 0"]).replace("1", "99999999", 1), "line 1 says 99999999 atoms, and the file ends"),
+    "columns.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:99999999"), "line 2: Properties names more columns"),
     "flat.extxyz": (frame(["Si"], ["0 0 0"], cell="1 0 0 1 0 0 0 0 1"), "volume"),
 }
 

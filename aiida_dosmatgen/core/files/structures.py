@@ -139,7 +139,7 @@ def _by_ase(path: Path, name: str) -> Frames:
     import ase.io
     from ase.io.formats import UnknownFileTypeError
 
-    _check_columns(path, name)
+    _check_claims(path, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -169,12 +169,21 @@ def _by_ase(path: Path, name: str) -> Frames:
     return Frames(crystals.with_columns(**columns), frames)
 
 
-def _check_columns(path: Path, name: str) -> None:
-    """Refuse an extxyz file that claims so many columns that ASE would allocate all memory for them."""
+def _check_claims(path: Path, name: str) -> None:
+    """Refuse a file in the form of XYZ that claims so many atoms or columns that ASE would look for them for ever."""
+    left = claim = where = 0  # lines of the frame that are still to come, its atoms, and where that is said
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
             if b"Properties=" in line and any(len(n) > 5 for n in re.findall(rb":[SRIL]:(\d+)", line)):
                 raise ContentError(f"{name}, line {number}: Properties names more columns than any file has")
+            if left:
+                left -= 1
+            elif re.fullmatch(rb"\s*\d{1,15}\s*", line):
+                left, claim, where = int(line) + 1, int(line), number
+            elif line.strip():
+                return  # of another form
+    if left and claim:
+        raise ContentError(f"{name} is truncated: line {where} says {claim} atoms, and the file ends {left} lines too early")
 
 
 # --- both -----------------------------------------------------------------------------------------------------------------
