@@ -63,6 +63,19 @@ TOTALS = {
     + rows(ENERGIES, CURVE, INTEGRAL, separator=" "),
     "pipes.md": "| energy / eV | DOS |\n" + "".join(f"| {line.replace(',', ' | ')} |\n" for line in PLAIN.splitlines()),
     "compound.csv": "Energy (eV),GaAs\n" + PLAIN,
+    "shuffled.csv": rows(*np.random.default_rng(0).permutation(np.stack([ENERGIES, CURVE], 1)).T),
+    "transposed.csv": ",".join(map(str, ENERGIES)) + "\n" + ",".join(map(str, CURVE)),
+    "of_pandas.csv": "0,1\n" + PLAIN,
+    "german.txt": "Energie in eV\tDOS in 1/eV\n" + rows(ENERGIES, CURVE, separator="\t").replace(".", ","),
+    "of_excel.csv": "sep=;\nE;DOS\n" + rows(ENERGIES, CURVE, separator=";") + ";\n;\n",
+    "latex.csv": "$E-E_F$ (eV),$g(E)$\n" + PLAIN,
+    "case.dos1": "# Si\n#  EF=  0.35000\n# ENERGY  total-DOS  1:total\n"
+    + rows(ENERGIES / (HARTREE / 2) + 0.35, CURVE * HARTREE / 2, CURVE, form="{:.8f}", separator=" "),
+    "case.dos1ev": "# Si\n#  EF=  0.00000\n# ENERGY  total-DOS  1:total 1:s\n" + rows(ENERGIES, CURVE, S, P, separator=" "),
+    "optados.dat": "#  Column        Data\n#     1        Energy (eV)\n#     2        DOS (electrons per eV)\n"
+    "#     3        Integrated DOS (electrons)\n" + rows(ENERGIES, CURVE, INTEGRAL, separator=" "),
+    "TDOS.dat": "#Energy   TDOS-UP  TDOS-DOWN\n" + rows(ENERGIES, UP, -DOWN, separator=" "),
+    "json_in_json.json": json.dumps(json.dumps({"energies": ENERGIES.tolist(), "total": CURVE.tolist()})),
     "table.csv.gz": gzip.compress(("E,DOS\n" + PLAIN).encode()),
 }
 
@@ -76,9 +89,13 @@ def test_a_total(name):
     np.testing.assert_allclose(ATOMS * target.total, on_the_grid(CURVE), atol=2e-3)
     assert target.dos.meaning == "partition" and target.sigma is None
     assert "2.51 electrons below" in made.said and "\n" not in made.said
-    channels = "s p" in made.said
+    channels = " with s p" in made.said
     assert (target.dos.channels == ("s", "p", "d", "f")) == channels
-    assert (target.dos.values.shape[1] == 2) == ("both spins (added)" in made.said) == any(w in name for w in ("spin", "up"))
+    assert (
+        (target.dos.values.shape[1] == 2)
+        == ("both spins (added)" in made.said)
+        == any(w in name for w in ("spin", "up", "TDOS"))
+    )
     if channels:
         np.testing.assert_allclose(target.dos.values[0, :, 0].sum(0), 0.3 * target.total, atol=2e-3)
 
@@ -96,6 +113,12 @@ def test_a_total(name):
         ("descending.csv", None, "energies fall, turned round"),
         ("utf16.csv", None, "0 eV taken for the highest occupied level (--zero)"),
         ("compound.csv", None, "GaAs, the one curve, taken for the total"),
+        ("shuffled.csv", None, "energies put in order"),
+        ("transposed.csv", None, "rows turned into columns"),
+        ("of_pandas.csv", None, "a first row of column numbers left out"),
+        ("case.dos1", "fermi", "DOS of WIEN2k"),
+        ("case.dos1ev", "fermi", "1:total, 1:s left out"),
+        ("optados.dat", None, "Integrated DOS (electrons) left out"),
     ],
 )
 def test_what_was_made_of_it_is_said(name, zero, words):
@@ -231,6 +254,17 @@ def test_a_plain_dos_and_a_record_without_sites():
     assert total.dos.electrons == pytest.approx(4, abs=0.05)
 
 
+def test_arrays_of_numpy_in_json():
+    record = complete_dos()
+
+    def array(values):
+        return {"@module": "numpy", "@class": "array", "dtype": "float64", "data": values}
+
+    plain = target_from_text(json.dumps(record), "dos.json").target
+    record |= {"energies": array(record["energies"]), "densities": {"1": array(record["densities"]["1"])}}
+    np.testing.assert_array_equal(target_from_text(json.dumps(record), "dos.json").target.curves, plain.curves)
+
+
 def test_a_coarse_mesh_is_warned_of_by_number():
     record, step = complete_dos(), slice(None, None, 8)
     for part in [record, *(o for site in record["pdos"] for o in site.values())]:
@@ -269,6 +303,10 @@ def test_electrons_that_no_atom_has_are_warned_of():
         ),
         ("E,Si1,Si2\n" + rows(ENERGIES, UP, DOWN), {"n_atoms": 3}, "2 site curves but 3 atoms"),
         ("E,DOS,bogus\n" + rows(ENERGIES, UP, DOWN), {}, "'bogus' cannot be understood"),
+        ("Binding energy (eV),Intensity\n" + PLAIN, {}, "does not hold energies that grow upwards"),
+        ("frequency,DOS\n" + PLAIN, {}, "does not hold energies that grow upwards"),
+        ("Curve1,,Curve2,\nX,Y,X,Y\n" + rows(ENERGIES, UP, ENERGIES, DOWN), {}, "'X' cannot be understood"),
+        ('{"frequencies": [0, 1], "densities": [1, 2], "@class": "PhononDos"}', {}, "a density of states of phonons"),
         (rows(ENERGIES + 20, CURVE), {"n_atoms": 1}, "there are no states at or below 0 eV"),
         ("\u22121 2\n" * 1 + "\u221210.5\u22120.1\n" + SPACED, {}, "line 2: .* run into each other"),
         ("E,DOS\n" + PLAIN, {"zero": "top"}, "zero must be an energy in eV, or one of vbm, fermi"),

@@ -12,6 +12,7 @@ from .found import Found
 _COARSE = 0.055  # eV
 _LEAST_ELECTRONS = 0.5  # for each atom, if the whole valence band is there; each element has at least one
 _FEW = 0.5  # of the valence electrons; deep s levels may lie below what a file has
+_SEMICORE = 18  # electrons of a closed shell that some potentials have besides
 _VALENCE = -6.0  # eV; a curve that begins below should hold them
 
 
@@ -55,7 +56,13 @@ def check_electrons(found: Found, curves: Curves, name: str) -> tuple[bool, list
         raise ContentError(
             f"{name}: {n_atoms} atoms with {electrons:.2f} electrons below zero; the values are not states/eV of the cell"
         )
-    valence = sum(_valence(ATOMIC_NUMBERS[symbol]) for symbol in found.elements or ())
+    numbers = [ATOMIC_NUMBERS[symbol] for symbol in found.elements or ()]
+    valence, most = sum(map(_valence, numbers)), sum(min(z, _valence(z) + _SEMICORE) for z in numbers)
+    if numbers and electrons > most + 0.5:
+        warnings.append(
+            f"{electrons:.2f} electrons below zero, more than {len(numbers)} such atoms have; are columns sums over several?"
+        )
+        return False, warnings
     if electrons >= _FEW * valence:
         return True, warnings
     warnings.append(

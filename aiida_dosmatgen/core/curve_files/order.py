@@ -11,6 +11,7 @@ from ..errors import ContentError
 from .found import Found, Parts, Total
 
 _MOST_POINTS = 20_001
+_SHUFFLED = 0.3  # of the steps between energies; more go down in no file that has an order
 _NEGATIVE = 0.05  # of the largest value; Methfessel-Paxton smearing goes below zero by less
 
 
@@ -34,14 +35,15 @@ def put_in_order(found: Found, name: str) -> None:
         return
     if (steps < 0).any():
         falls = int((steps < 0).sum())
-        if falls > 0.05 * energies.size or np.ptp(energies) < -10 * steps.min():
+        shuffled = falls > _SHUFFLED * energies.size  # points in no order at all, as from a figure; not curves below each other
+        if not shuffled and (falls > 0.05 * energies.size or np.ptp(energies) < -10 * steps.min()):
             where = int(np.argmax(steps < 0)) + 1
             raise ContentError(
                 f"{name}: the energies neither rise nor fall throughout: {energies[where]:g} eV follows "
                 f"{energies[where - 1]:g} eV; give one curve after the other in columns, not in rows"
             )
         _select(found, np.argsort(energies, kind="stable"))
-        found.notes.append(f"{falls} energies put in order")
+        found.notes.append("energies put in order" if shuffled else f"{falls} energies put in order")
     same = np.flatnonzero(np.diff(found.energies) == 0)
     if same.size:
         if any(not np.allclose(array[..., same], array[..., same + 1]) for array in _arrays(found)):

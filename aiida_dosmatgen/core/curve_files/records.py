@@ -22,7 +22,7 @@ _WRAPPERS = ("dos", "data", "response", "results", "complete_dos", "raw_files", 
 
 def is_record(text: str, name: str) -> bool:
     """Say whether a text is JSON."""
-    return text.lstrip()[:1] in ("{", "[")
+    return text.lstrip()[:1] in ("{", "[") or text.lstrip()[:2] in ('"{', '"[')
 
 
 def read_record(text: str, name: str) -> Found:
@@ -32,6 +32,8 @@ def read_record(text: str, name: str) -> Found:
     """
     try:
         record = json.loads(text)
+        if isinstance(record, str):  # JSON in JSON
+            record = json.loads(record)
     except (json.JSONDecodeError, RecursionError) as exception:
         raise ContentError(f"{name} is not valid JSON: {exception}") from None
     return found_in_record(record, name)
@@ -51,6 +53,8 @@ def found_in_record(record: Any, name: str, depth: int = 0) -> Found:
         return _electronic_dos(record, name)
     if "densities" in record and "energies" in record:
         return found_in_dos(record, name)
+    if "frequencies" in record:
+        raise ContentError(f"{name} is a density of states of phonons; one of electrons is needed")
     if str(record.get("@class", "")).endswith("Dos"):
         lacks = [key for key in ("energies", "densities") if key not in record]
         raise ContentError(f"{name} is no whole {record['@class']}; it lacks {' and '.join(lacks)}")
@@ -226,6 +230,8 @@ def _jarvis(record: Mapping[str, Any], name: str) -> Found:
 
 
 def _numbers(value: Any, where: str) -> np.ndarray:
+    if isinstance(value, Mapping) and value.get("@class") == "array":  # numpy's, as monty writes it
+        value = value.get("data")
     try:
         array = np.array(value, float)
     except (TypeError, ValueError):

@@ -16,6 +16,7 @@ from .headings import (
     Column,
     atoms_of_notes,
     fermi_energy,
+    is_no_energy,
     meaning_of_notes,
     number_of_notes,
     sigma_of_notes,
@@ -28,6 +29,7 @@ _HELP = (
     "call columns energy (E-E_F, if relative to the Fermi energy), total, spin up, spin down, integrated, s, p, d, f, "
     "or sites Si1, Si2, Si1_p; or leave it out"
 )
+_MOST_CURVES = 20  # of a table that has more columns than rows
 _LEVELS = re.compile(r"\boccupation\b", re.IGNORECASE)
 
 
@@ -53,19 +55,24 @@ def read_text(text: str, name: str) -> Found:
 
 
 def _with_headings(table: Table, columns: list[Column], headings: list[str], name: str) -> Found:
-    columns = _unmistaken(columns, headings)
+    columns, notes = _unmistaken(columns, headings), list[str]()
     place = next((i for i, column in enumerate(columns) if column.role == "energy"), None)
     if place is None:  # the first that is no index
         place = next((i for i, column in enumerate(columns) if column.role != "index"), 0)
         if columns[place].role not in ("unknown", "total") or columns[place].spin is not None:
             raise ContentError(f"{name}: no column is called energy; the first is {headings[place]!r}; {_HELP}")
+        if is_no_energy(headings[place]):
+            raise ContentError(
+                f"{name}: the column {headings[place]!r} does not hold energies that grow upwards; give energies in eV, "
+                "of a binding energy its negative"
+            )
         if len(columns) > 2 and columns[place].role == "unknown":
             raise ContentError(f"{name}: the column {headings[place]!r} cannot be understood; {_HELP}")
+        notes.append(f"{headings[place]}, the first column, taken for the energies")
     energy = columns[place]
-    rest = [i for i, column in enumerate(columns) if i != place and column.role not in ("index", "integrated")]
+    rest = [i for i, column in enumerate(columns) if i != place and column.role not in ("index", "integrated", "left out")]
     if not rest:
         raise ContentError(f"{name} has no density of states besides {', '.join(h for h in headings if h)}; {_HELP}")
-    notes = list[str]()
     if len(rest) == 1 and _is_all_there_is(columns[rest[0]]):
         columns[rest[0]] = dataclasses.replace(columns[rest[0]], role="total", site=None)
         notes.append(f"{headings[rest[0]]}, the one curve, taken for the total")
@@ -75,6 +82,9 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
             what = "is in a unit that is not known" if unit is not None and unit not in UNITS else "cannot be understood"
             raise ContentError(f"{name}: the column {headings[i]!r} {what}; {_HELP}")
     _check_spins(columns, headings, rest, name)
+    wien2k = "total-DOS" in headings
+    if wien2k and energy.unit is None and not re.search(r"ev(?:up|dn)?$", name):
+        energy = dataclasses.replace(energy, unit="rydberg")
     factor = _unit_of_energy(energy, headings[place], table, name)
     per_unit = {i: UNITS.get(columns[i].unit or "", factor) for i in rest}  # of densities
     values = {i: table.values[:, i] / per_unit[i] for i in rest}
@@ -98,8 +108,10 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
     if factor != 1.0:
         found.unit = energy.unit or "eV"
         found.notes.append(f"energies converted from {found.unit}")
+    if wien2k:
+        found.kind, found.zero = "DOS of WIEN2k", "fermi" if factor == 1.0 else found.zero
     _set_stated(found, table, factor)
-    left_out = [headings[i] for i, column in enumerate(columns) if column.role == "integrated"]
+    left_out = [headings[i] for i, column in enumerate(columns) if column.role in ("integrated", "left out")]
     if left_out:
         found.notes.append(f"{', '.join(left_out)} left out")
         integrated = [table.values[:, i] for i, column in enumerate(columns) if column.role == "integrated"]
@@ -198,6 +210,9 @@ def _states(
         held = array[site].sum(1)
         share = np.where(held[:, None] > 0, array[site] / np.maximum(held[:, None], 1e-300), 1 / len(channels))
         array[site] = share * curve[:, None]
+    alone = {columns[i].channel for i in own}
+    if whole and total is None and len(alone) == 1 and None not in alone:
+        notes.append(f"warning: only the orbital {alone.pop()}; is this the whole density of states?")
     symbols = [re.sub(r"[\d.]+$", "", site or "") for site in sites]
     named = not whole and all(symbol in ATOMIC_NUMBERS for symbol in symbols)
     return parts_beside(total, array, channels, not whole), tuple(symbols) if named else None
@@ -210,6 +225,16 @@ def _without_headings(table: Table, name: str) -> Found:
     values = table.values
     notes = []
     lower = name.lower()
+    if len(values) <= _MOST_CURVES < values.shape[1] and _is_energy(values[0]):
+        values = values.T
+        notes.append("rows turned into columns")
+    if (
+        len(values) > 2
+        and np.array_equal(values[0], np.arange(values.shape[1]))
+        and values[1, 0] < values[0, 0] < values[-1, 0]
+    ):
+        values = values[1:]
+        notes.append("a first row of column numbers left out")
     if values.shape[1] > 2 and _is_index(values[:, 0]) and _is_energy(values[:, 1]):
         values = values[:, 1:]
         notes.append("a first column of line numbers left out")
