@@ -220,6 +220,12 @@ class DosTarget:
             dos = dos.broadened(sigma)
         return dataclasses.replace(self, dos=dos.on(grid.points))
 
+    def beside(self, sigma: float = DEFAULT_SIGMA) -> DosTarget:
+        """Return the target as it looks beside curves of a broadening: a sharper one is broadened, on energies for that."""
+        if self.sigma is None or self.sigma >= sigma - 1e-3:
+            return self
+        return self.for_model(energies_for(self.low, self.high, sigma), sigma)
+
     # --- distances ------------------------------------------------------------------------------------------------
 
     def match(
