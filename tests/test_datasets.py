@@ -7,7 +7,7 @@ import pytest
 
 from aiida_dosmatgen.core.dft.pseudodojo import table
 from aiida_dosmatgen.core.dft.recipe import Recipe
-from aiida_dosmatgen.engine.labelling.shards import load_shards, names_of, read_manifest
+from aiida_dosmatgen.core.labelled.shards import load_shards, names_of, read_manifest
 
 FOLDER = Path(__file__).parents[1] / "datasets" / "pseudodojo-pbe"
 

@@ -20,10 +20,10 @@ from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.ground_states import ground_state
+from ...core.labelled.shards import names_of
 from .distortions import distort_within_subgroup
 from .espresso import RunFailure
 from .label import symmetrised
-from .shards import names_of
 
 VOLUMES = (0.9, 1.15)
 """Range of the volumes of scaled crystals, relative to the ones they were made from."""

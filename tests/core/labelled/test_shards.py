@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.engine.labelling.shards import MANIFEST, add_shard, load_shards, read_manifest
+from aiida_dosmatgen.core.labelled.shards import MANIFEST, add_shard, load_shards, read_manifest
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ...core.crystals import CrystalSet
-from ...core.curve_columns import with_energies
-from ...core.dos import EnergyGrid
-from ...core.errors import ContentError
-from ...core.files.replacing import replacing, write_synced
-from ...core.job import sha256_of
+from ..crystals import CrystalSet
+from ..curve_columns import with_energies
+from ..dos import EnergyGrid
+from ..errors import ContentError
+from ..files.replacing import replacing, write_synced
+from ..job import sha256_of
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "dosmatgen-shards", 1
