@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from ..crystals import CrystalSet
 from ..curve_columns import with_energies
 from ..dos import EnergyGrid
 from ..errors import ContentError
 from ..files.replacing import replacing, write_synced
-from ..job import sha256_of
+from ..job import Splits, sha256_of
+from ..strict import explain
+from .prototypes import prototypes_of
+from .splits import assign
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "dosmatgen-shards", 1
@@ -40,18 +44,29 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def add_shard(folder: Path, crystals: CrystalSet, settings: Mapping[str, Any]) -> Path | None:
+def add_shard(
+    folder: Path,
+    crystals: CrystalSet,
+    settings: Mapping[str, Any],
+    parents: Sequence[CrystalSet] = (),
+    splits: Splits | None = None,
+) -> Path | None:
     """Write the crystals that no shard has yet as a new shard, and list it in the manifest, last of all.
 
-    Crystals are known by what :func:`names_of` calls them.
+    Crystals are known by what :func:`names_of` calls them. The manifest keeps their prototypes, so that they stay in their
+    splits whatever later versions make of a structure.
 
     :param settings: how the labels were computed; all shards of a manifest have the same.
+    :param parents: sets that hold the crystals from which displaced ones were made, see :func:`.prototypes.prototypes_of`.
+    :param splits: what is kept for tests; all shards of a manifest have the same. None leaves it as the manifest has it.
     :return: the shard, None if there was nothing new.
-    :raises ContentError: if the settings differ from those of the manifest.
+    :raises ContentError: if the settings or splits differ from those of the manifest.
     """
     manifest = read_manifest(folder)
     if manifest.setdefault("settings", dict(settings)) != dict(settings):
         raise ContentError(f"the labels of {folder} were computed with other settings; make a folder of their own for these")
+    if splits is not None and manifest.setdefault("splits", splits.model_dump()) != splits.model_dump():
+        raise ContentError(f"the splits of {folder} are others; crystals would move from one to another, so leave them")
     known = {name for shard in manifest["shards"] for name in shard["crystals"]}
     names = names_of(crystals)
     new = [i for i, name in enumerate(names) if name not in known]
@@ -60,22 +75,78 @@ def add_shard(folder: Path, crystals: CrystalSet, settings: Mapping[str, Any]) -
     number = len(manifest["shards"]) + 1
     path = folder / f"shard-{number:04d}.npz"
     folder.mkdir(parents=True, exist_ok=True)
-    crystals[new].save(path)
+    added = crystals[new]
+    prototypes = prototypes_of(added, [*parents, crystals, *(_shards(folder, manifest) if manifest["shards"] else ())])
+    added.save(path)
     manifest["shards"].append(
-        {"file": path.name, "sha256": sha256_of(path), "n_crystals": len(new), "crystals": [names[i] for i in new]}
+        {
+            "file": path.name,
+            "sha256": sha256_of(path),
+            "n_crystals": len(new),
+            "crystals": [names[i] for i in new],
+            "prototypes": prototypes,
+        }
     )
-    with replacing(folder / MANIFEST) as partial:
-        write_synced(partial, (json.dumps(manifest, indent=1) + "\n").encode())
+    _write_manifest(folder, manifest)
     return path
 
 
+def complete_manifest(folder: Path, parents: Sequence[CrystalSet] = (), splits: Splits | None = None) -> dict[str, Any]:
+    """Add to a manifest the prototypes and splits that it lacks, as those of before do, and return it; no shard is written.
+
+    :raises ContentError: as :func:`load_shards`, or if the manifest has other splits.
+    """
+    manifest = read_manifest(folder)
+    if splits is not None and manifest.setdefault("splits", splits.model_dump()) != splits.model_dump():
+        raise ContentError(f"the splits of {folder} are others; crystals would move from one to another, so leave them")
+    parts = _shards(folder, manifest)
+    for shard, crystals in zip(manifest["shards"], parts, strict=True):
+        if "prototypes" not in shard:
+            shard["prototypes"] = prototypes_of(crystals, [*parents, *parts])
+    if manifest != read_manifest(folder):
+        _write_manifest(folder, manifest)
+    return manifest
+
+
 def load_shards(folder: Path) -> CrystalSet:
-    """Return all crystals of the shards that a manifest lists, with what its recipe says of their curves as columns.
+    """Return all crystals of the shards that a manifest lists, with what the manifest says of them as columns.
+
+    These are the energies of their curves, ``prototype``, and ``split``, so that nothing is trained on what is kept for tests.
 
     :raises ContentError: if a shard is missing, or not what the manifest says.
     """
-    parts = []
     manifest = read_manifest(folder)
+    crystals = CrystalSet.concatenate(_shards(folder, manifest))
+    if all("prototypes" in shard for shard in manifest["shards"]):
+        prototypes = [name for shard in manifest["shards"] for name in shard["prototypes"]]
+        crystals = crystals.with_columns(crystal={"prototype": np.array(prototypes)})
+        if "splits" in manifest:
+            splits = assign(crystals, **splits_of(manifest).model_dump())
+            crystals = crystals.with_columns(crystal={"split": splits})
+    recipe = manifest.get("settings", {}).get("recipe", {})
+    if "dos" not in crystals.atom_columns or not {"low", "high", "sigma"} <= set(recipe):
+        return crystals
+    grid = EnergyGrid(recipe["low"], recipe["high"], crystals.atom_columns["dos"].shape[-1])
+    return with_energies(crystals, grid, recipe["sigma"], "partition")
+
+
+def splits_of(manifest: Mapping[str, Any]) -> Splits:
+    """Return what a manifest keeps for tests.
+
+    :raises ContentError: naming the key that is wrong.
+    """
+    try:
+        return Splits.model_validate(manifest.get("splits", {}))
+    except ValidationError as exception:
+        raise ContentError(f"{MANIFEST}, splits: {explain(exception)}") from None
+
+
+def _shards(folder: Path, manifest: Mapping[str, Any]) -> list[CrystalSet]:
+    """Return the crystals of each shard.
+
+    :raises ContentError: if there is none, or one is missing or not what the manifest says.
+    """
+    parts = []
     for shard in manifest["shards"]:
         path = folder / shard["file"]
         if not path.exists() or sha256_of(path) != shard["sha256"]:
@@ -83,12 +154,12 @@ def load_shards(folder: Path) -> CrystalSet:
         parts.append(CrystalSet.load(path))
     if not parts:
         raise ContentError(f"{folder} has no {MANIFEST} that lists shards")
-    crystals = CrystalSet.concatenate(parts)
-    recipe = manifest.get("settings", {}).get("recipe", {})
-    if "dos" not in crystals.atom_columns or not {"low", "high", "sigma"} <= set(recipe):
-        return crystals
-    grid = EnergyGrid(recipe["low"], recipe["high"], crystals.atom_columns["dos"].shape[-1])
-    return with_energies(crystals, grid, recipe["sigma"], "partition")
+    return parts
+
+
+def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    with replacing(folder / MANIFEST) as partial:
+        write_synced(partial, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def names_of(crystals: CrystalSet) -> list[str]:

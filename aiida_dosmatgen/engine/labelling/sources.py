@@ -1,7 +1,7 @@
 """Crystals to label, and whence they come: files of real crystals, the elements, substitutions into prototypes, distortions.
 
 Each crystal has the columns ``source`` and ``id``, which name its origin, ``kind`` (``real``, ``element``, ``substituted``,
-``scaled`` or ``distorted``) and ``spacegroup``.
+``scaled`` or ``distorted``), ``spacegroup``, and ``prototype``: of what it was made from, if it was distorted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.ground_states import ground_state
+from ...core.labelled.prototypes import prototype_of, prototypes_of
 from ...core.labelled.shards import names_of
 from .distortions import distort_within_subgroup
 from .espresso import RunFailure
@@ -124,7 +125,8 @@ def distorted(crystals: Iterable[CrystalSet], share: float, seed: int) -> Iterat
         else:
             displacement = rng.uniform(*DISPLACEMENTS)
             distort_within_subgroup(atoms, displacement, _STRAIN, rng)
-            yield _named(atoms, source, f"{entry} displaced {displacement:.2f}", "distorted")
+            prototype = prototypes_of(crystal)[0]
+            yield _named(atoms, source, f"{entry} displaced {displacement:.2f}", "distorted", prototype)
 
 
 def outside(crystals: Iterable[CrystalSet], reserved: set[str], symbols: set[str], max_atoms: int) -> Iterator[CrystalSet]:
@@ -135,11 +137,17 @@ def outside(crystals: Iterable[CrystalSet], reserved: set[str], symbols: set[str
             yield crystal
 
 
-def _named(atoms: Atoms, source: str, entry: str, kind: str) -> CrystalSet:
+def _named(atoms: Atoms, source: str, entry: str, kind: str, prototype: str | None = None) -> CrystalSet:
     crystal = symmetrised(CrystalSet.from_ase([atoms]))
     parts = (crystal.lattices[0].tolist(), crystal.fractional.tolist(), crystal.numbers.tolist())
     dataset = spglib.get_symmetry_dataset(parts, symprec=1e-3)
-    columns = {"source": source, "id": entry, "kind": kind, "spacegroup": 1 if dataset is None else dataset.number}
+    columns = {
+        "source": source,
+        "id": entry,
+        "kind": kind,
+        "spacegroup": 1 if dataset is None else dataset.number,
+        "prototype": prototype_of(crystal) if prototype is None else prototype,
+    }
     return crystal.with_columns(crystal={name: np.array([value]) for name, value in columns.items()})
 
 
