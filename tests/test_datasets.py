@@ -7,6 +7,7 @@ import pytest
 
 from aiida_dosmatgen.core.dft.pseudodojo import table
 from aiida_dosmatgen.core.dft.recipe import Recipe
+from aiida_dosmatgen.core.labelled.reserved import RESERVED, reserved_in
 from aiida_dosmatgen.core.labelled.shards import load_shards, names_of, read_manifest
 
 FOLDER = Path(__file__).parents[1] / "datasets" / "pseudodojo-pbe"
@@ -22,8 +23,14 @@ def crystals():
 def test_each_crystal_is_there_once_and_has_a_source(crystals):
     names = names_of(crystals)
     assert len(set(names)) == len(names) == len(crystals)
-    assert {name.split(":")[0] for name in names} <= {"mp", "oqmd", "alexandria", "jarvis", "mp-phonons"}
+    real = {"mp", "oqmd", "alexandria", "jarvis", "mp-phonons"}
+    assert {name.split(":")[0] for name in names} <= real | {"elements", "aflow"}
     crystals.check()
+
+
+def test_no_crystal_is_of_a_reserved_system(crystals):
+    assert len((FOLDER / RESERVED).read_text().split()) == 604
+    assert reserved_in(crystals, FOLDER) == []
 
 
 def test_the_settings_are_those_of_the_recipe_and_the_pseudopotentials_are_known():

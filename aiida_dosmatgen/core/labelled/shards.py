@@ -19,6 +19,7 @@ from ..files.replacing import replacing, write_synced
 from ..job import Splits, sha256_of
 from ..strict import explain
 from .prototypes import prototypes_of
+from .reserved import RESERVED, reserved_in
 from .splits import assign
 
 MANIFEST = "manifest.json"
@@ -60,13 +61,16 @@ def add_shard(
     :param parents: sets that hold the crystals from which displaced ones were made, see :func:`.prototypes.prototypes_of`.
     :param splits: what is kept for tests; all shards of a manifest have the same. None leaves it as the manifest has it.
     :return: the shard, None if there was nothing new.
-    :raises ContentError: if the settings or splits differ from those of the manifest.
+    :raises ContentError: if the settings or splits differ from those of the manifest, or a chemical system is reserved.
     """
     manifest = read_manifest(folder)
     if manifest.setdefault("settings", dict(settings)) != dict(settings):
         raise ContentError(f"the labels of {folder} were computed with other settings; make a folder of their own for these")
     if splits is not None and manifest.setdefault("splits", splits.model_dump()) != splits.model_dump():
         raise ContentError(f"the splits of {folder} are others; crystals would move from one to another, so leave them")
+    reserved = reserved_in(crystals, folder)
+    if reserved:
+        raise ContentError(f"{', '.join(reserved[:3])}: {folder / RESERVED} keeps these systems out of the set; leave them out")
     known = {name for shard in manifest["shards"] for name in shard["crystals"]}
     names = names_of(crystals)
     new = [i for i, name in enumerate(names) if name not in known]

@@ -10,6 +10,7 @@ from ase.build import bulk
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import Splits
+from aiida_dosmatgen.core.labelled.reserved import RESERVED, digest_of, reserved_in
 from aiida_dosmatgen.core.labelled.shards import MANIFEST, add_shard, complete_manifest, load_shards, read_manifest
 from aiida_dosmatgen.core.labelled.splits import SPLIT_NAMES, assign, chosen, systems_of
 
@@ -118,3 +119,14 @@ def test_real_crystals_of_one_split(named, tmp_path):
         chosen(split, ["test-final"], ["scaled"])
     with pytest.raises(ContentError, match="no column 'kind'"):
         chosen(named, kinds=["real"])
+
+
+def test_reserved_systems_never_enter(tmp_path):
+    atoms = [bulk("GaN", "zincblende", a=4.5), bulk("Si"), bulk("NGa", "rocksalt", a=4.3)]
+    made = CrystalSet.from_ase(atoms).with_columns(crystal={"source": np.full(3, "own"), "id": np.array(["1", "2", "3"])})
+    (tmp_path / RESERVED).write_text(digest_of("N-Ga") + "\n" + digest_of("C-Si") + "\n")
+    assert reserved_in(made, tmp_path) == ["Ga-N"] and reserved_in(made[[1]], tmp_path) == []
+    with pytest.raises(ContentError, match="Ga-N: .* keeps these systems out"):
+        add_shard(tmp_path, made, {})
+    add_shard(tmp_path, made[[1]], {})
+    assert len(load_shards(tmp_path)) == 1
