@@ -6,6 +6,7 @@ A set names them by digests, which tell whether a crystal is of one of them, and
 from __future__ import annotations
 
 import hashlib
+import itertools
 from pathlib import Path
 
 from ..crystals import CrystalSet
@@ -26,10 +27,7 @@ def reserved_in(crystals: CrystalSet, folder: Path) -> list[str]:
     if not path.is_file():
         return []
     reserved = set(path.read_text(encoding="utf-8").split())
-    systems = {"-".join(sorted(SYMBOLS[z] for z in counts)) for counts in map(set, _numbers(crystals))}
+    systems = {
+        "-".join(sorted({SYMBOLS[z] for z in crystals.numbers[a:b]})) for a, b in itertools.pairwise(crystals.offsets.tolist())
+    }
     return sorted(system for system in systems if digest_of(system) in reserved)
-
-
-def _numbers(crystals: CrystalSet) -> list[list[int]]:
-    offsets = crystals.offsets
-    return [crystals.numbers[a:b].tolist() for a, b in zip(offsets[:-1], offsets[1:], strict=True)]

@@ -42,10 +42,14 @@ def system_of(symbols: Iterable[str]) -> str:
 
 
 def real_crystals(path: Path) -> Iterator[CrystalSet]:
-    """Read the frames of an extxyz file, gzipped or not, whose comments have ``source`` and ``id``; cells become primitive.
+    """Read crystals that name their ``source`` and ``id``; cells become primitive.
 
+    :param path: an extxyz file, gzipped or not, whose comments have both, or an ``npz`` file with both as columns.
     :raises ContentError: naming the frame that lacks one of them, or whose symmetry cannot be told.
     """
+    if path.suffix == ".npz":
+        yield from _of_set(path)
+        return
     from ase.io import iread
     from monty.io import zopen
 
@@ -60,6 +64,18 @@ def real_crystals(path: Path) -> Iterator[CrystalSet]:
                 yield _named(atoms, str(atoms.info["source"]), str(atoms.info["id"]), "real")
             except RunFailure as exception:
                 raise ContentError(f"{path}, frame {number}: {exception}") from None
+
+
+def _of_set(path: Path) -> Iterator[CrystalSet]:
+    for number, crystal in enumerate(CrystalSet.load(path)):
+        missing = [name for name in ("source", "id") if name not in crystal.crystal_columns]
+        if missing:
+            raise ContentError(f"{path}: the crystals have no column {missing[0]!r}; a label names its origin")
+        source, entry = (str(crystal.crystal_columns[name][0]).strip() for name in ("source", "id"))
+        try:
+            yield _named(crystal.to_ase()[0], source, entry, "real")
+        except RunFailure as exception:
+            raise ContentError(f"{path}, crystal {number}: {exception}") from None
 
 
 def elements(symbols: Iterable[str]) -> Iterator[CrystalSet]:
