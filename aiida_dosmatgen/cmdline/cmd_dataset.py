@@ -11,6 +11,8 @@ from .group import Group
 from .listing import attribute, card, name_stored, nodes_table, short_hash
 from .params import DATASET
 
+_MOST_NAMED = 20  # records that are left out, on the screen
+
 
 @click.group("dataset", cls=Group)
 def dataset() -> None:
@@ -23,10 +25,14 @@ def dataset() -> None:
 
 
 @dataset.command("import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--label", help="What the data set is called; by default the name of the first file.")
 def import_(files: tuple[Path, ...], label: str | None) -> None:
-    """Store labelled crystals: one npz or extxyz file with a DOS for each atom, or JSON files of MP-DOS records.
+    """Store labelled crystals, with a density of states for each atom.
+
+    FILES are one npz file, a folder of shards or its manifest; or files and folders of others: MP-DOS (JSON), parquet,
+    records of CompleteDos or ElectronicDos with their structures (JSON), extxyz with an array dos. Of these, records that are
+    no labelled crystals are left out and named with the reason.
 
     \b
     Example:
@@ -34,7 +40,17 @@ def import_(files: tuple[Path, ...], label: str | None) -> None:
     """
     from ..tools import nodes
 
-    name_stored(nodes.dataset(files), label, files[0].stem)
+    lost: list[str] = []
+
+    def tell(record: str, reason: str) -> None:
+        lost.append(record)
+        if len(lost) <= _MOST_NAMED:
+            click.echo(f"left out {record}: {reason}", err=True)
+
+    node = nodes.dataset(files, tell)
+    if len(lost) > _MOST_NAMED:
+        click.echo(f"{len(lost)} records left out; the card names more of them", err=True)
+    name_stored(node, label, files[0].stem)
 
 
 @dataset.command("list")

@@ -134,6 +134,23 @@ def load_shards(folder: Path) -> CrystalSet:
     return with_energies(crystals, grid, recipe["sigma"], "partition")
 
 
+def folder_of_shards(path: Path) -> Path | None:
+    """Return the folder of shards that a path means, which may be its manifest; None if it is another file or folder."""
+    path = path.expanduser()
+    folder = path if path.is_dir() else path.parent
+    return folder if (folder / MANIFEST).is_file() and (path.is_dir() or path.name == MANIFEST) else None
+
+
+def card_of_shards(folder: Path) -> dict[str, Any]:
+    """Return what a data card says of a set that is made of shards: their hashes, the settings of the labels, the splits."""
+    manifest = read_manifest(folder)
+    return {
+        "origin": "shards",
+        "shards": {shard["file"]: shard["sha256"] for shard in manifest["shards"]},
+        **{name: manifest[name] for name in ("settings", "splits") if name in manifest},
+    }
+
+
 def splits_of(manifest: Mapping[str, Any]) -> Splits:
     """Return what a manifest keeps for tests.
 
