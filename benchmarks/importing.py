@@ -88,7 +88,7 @@ def complete_dos(made: list[Atoms], folder: Path) -> Path:
     with path.open("w") as stream:
         for i, atoms in enumerate(made):
             structure = Structure(atoms.cell.array, atoms.get_chemical_symbols(), atoms.get_scaled_positions())
-            half = np.round(curves(atoms, energies) / 2, 4)
+            half = np.round(2 * curves(atoms, energies), 4)  # enough electrons for each element
             sites = []
             for site in half:
                 share = np.round(site / len(orbitals), 4).tolist()

@@ -51,6 +51,7 @@ def add_shard(
     settings: Mapping[str, Any],
     parents: Sequence[CrystalSet] = (),
     splits: Splits | None = None,
+    failures: Mapping[str, int] | None = None,
 ) -> Path | None:
     """Write the crystals that no shard has yet as a new shard, and list it in the manifest, last of all.
 
@@ -60,6 +61,7 @@ def add_shard(
     :param settings: how the labels were computed; all shards of a manifest have the same.
     :param parents: sets that hold the crystals from which displaced ones were made, see :func:`.prototypes.prototypes_of`.
     :param splits: what is kept for tests; all shards of a manifest have the same. None leaves it as the manifest has it.
+    :param failures: how many crystals of the labelling have no label so far, by the reason; the manifest keeps it.
     :return: the shard, None if there was nothing new.
     :raises ContentError: if the settings or splits differ from those of the manifest, or a chemical system is reserved.
     """
@@ -82,6 +84,8 @@ def add_shard(
     added = crystals[new]
     prototypes = prototypes_of(added, [*parents, crystals, *(_shards(folder, manifest) if manifest["shards"] else ())])
     added.save(path)
+    if failures is not None:
+        manifest["failures"] = dict(failures)
     manifest["shards"].append(
         {
             "file": path.name,
@@ -95,14 +99,22 @@ def add_shard(
     return path
 
 
-def complete_manifest(folder: Path, parents: Sequence[CrystalSet] = (), splits: Splits | None = None) -> dict[str, Any]:
+def complete_manifest(
+    folder: Path,
+    parents: Sequence[CrystalSet] = (),
+    splits: Splits | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Add to a manifest the prototypes and splits that it lacks, as those of before do, and return it; no shard is written.
 
+    :param more: what else is known of the labelling: ``codes``, their versions by their names, and ``failures``, how many
+        crystals have no label by the reason. It replaces what the manifest says of them.
     :raises ContentError: as :func:`load_shards`, or if the manifest has other splits.
     """
     manifest = read_manifest(folder)
     if splits is not None and manifest.setdefault("splits", splits.model_dump()) != splits.model_dump():
         raise ContentError(f"the splits of {folder} are others; crystals would move from one to another, so leave them")
+    manifest.update(more or {})
     parts = _shards(folder, manifest)
     for shard, crystals in zip(manifest["shards"], parts, strict=True):
         if "prototypes" not in shard:

@@ -88,7 +88,8 @@ def _by_recipe(job: LabelJob, recipe: Recipe, folder: Path) -> Results:
     if job.shards is not None:
         files = {upf.path.name: upf.sha256 for upf in pseudos.values()}
         made_by = {"recipe": json.loads(recipe.text()), "pseudopotentials": files}
-        add_shard(folder / job.shards, labelled, made_by, [crystals], job.split)
+        failures = {reason: count for reason, count in counts.items() if reason not in ("ok", "not computed")}
+        add_shard(folder / job.shards, labelled, made_by, [crystals], job.split, failures)
     done = len(crystals) - counts.get("not computed", 0)
     rate = {"structures": done - before, "wall_seconds": round(clock.seconds, 1), "workers": job.workers}
     details = {"statuses": counts, "computed_in_this_run": rate}
