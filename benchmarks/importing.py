@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -120,23 +119,29 @@ def extxyz(made: list[Atoms], folder: Path) -> Path:
     return path
 
 
+PROGRAM = """
+import sys, time
+from pathlib import Path
+from aiida_dosmatgen.engine.cli import main
+status = main(["import", *sys.argv[1:2], "-o", *sys.argv[2:3]])
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(peak.split()[1], time.process_time())
+sys.exit(status)
+"""
+
+
 def measure(path: Path, output: Path) -> dict:
     """Import a file in a process of its own, and return its seconds and memory."""
-    command = [sys.executable, "-m", "aiida_dosmatgen.engine.cli", "import", str(path), "-o", str(output)]
     start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    said = process.stdout.read() if process.stdout else ""
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{path.name}: {said}")
+    run = subprocess.run([sys.executable, "-c", PROGRAM, path, output], stdout=subprocess.PIPE, text=True, check=True)
+    said, figures = run.stdout.strip().splitlines()
     return {
         "format": path.name,
         "megabytes": round(path.stat().st_size / 1e6, 1),
         "seconds": round(time.monotonic() - start, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_mib": round(usage.ru_maxrss / 1024),
-        "said": said.strip().split(" in ")[0],
+        "cpu_seconds": round(float(figures.split()[1]), 1),
+        "peak_mib": round(int(figures.split()[0]) / 1024),
+        "said": said.split(" in ")[0],
     }
 
 
