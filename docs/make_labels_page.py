@@ -299,9 +299,7 @@ def main() -> None:
     (FOLDER / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(card), encoding="utf-8")
     draw(crystals, card)
-    print(
-        f"{card['n_crystals']} crystals; {PAGE.relative_to(ROOT)}, {(FOLDER / CARD).relative_to(ROOT)}, docs/images/labels-*.png"
-    )
+    print(f"{card['n_crystals']} crystals: {FOLDER.name}/{CARD}, docs/{PAGE.name}, docs/images/labels-*.png")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,40 @@ def import_(files: tuple[Path, ...], label: str | None) -> None:
     name_stored(node, label, files[0].stem)
 
 
+@dataset.command("split")
+@click.argument("dataset", type=DATASET)
+@click.option("--systems", type=click.FloatRange(0, 1, max_open=True), help="Share of the chemical systems for `test-system`.")
+@click.option("--prototypes", type=click.FloatRange(0, 1, max_open=True), help="Share of the prototypes for `test-prototype`.")
+@click.option("--final", type=click.FloatRange(0, 1, max_open=True), help="Share of the systems by which nothing is chosen.")
+@click.option("--seed", type=click.IntRange(0), help="Which of them; by default 0.")
+@click.option("--label", help="What the new set is called.")
+def split(dataset: Any, label: str | None, **given: Any) -> None:
+    """Keep crystals of a data set for tests, by hashes of their chemical systems and prototypes.
+
+    The new set has the column split, and trainings leave out what it keeps for tests. A calcfunction makes it, so that the
+    origin of a checkpoint leads back to the set before.
+
+    \b
+    Example:
+      aiida-dosmatgen dataset split mp-dos --systems 0.1 --final 0.1 --label mp-dos-split
+    """
+    from aiida.orm import Dict
+
+    from ..calculations.functions import split_labelled
+
+    names = {
+        "systems": "system_fraction",
+        "prototypes": "prototype_fraction",
+        "final": "final_fraction",
+        "seed": "seed",
+    }
+    splits = {names[name]: value for name, value in given.items() if value is not None}
+    made, node = split_labelled.run_get_node(dataset, Dict(splits))
+    if not node.is_finished_ok:
+        raise ValueError(node.exit_message)
+    name_stored(made, label, f"{dataset.label or 'dataset'}-split")
+
+
 @dataset.command("list")
 def list_() -> None:
     """List the data sets of this profile.

@@ -84,3 +84,6 @@ def test_a_data_set(aiida_profile_clean, run, labelled, record, tmp_path):
     assert card["n_crystals"] == 3 and list(card["card"]["shards"]) == ["shard-0001.npz"]
     assert {"prototype", "split", "source", "id"} <= set(card["columns"]["crystal"])
     assert run("dataset", "import", tmp_path / "shards").split()[1] == "grown"  # stored once
+    run("dataset", "split", "grown", "--final", "0.99", "--label", "kept")
+    counts = yaml.safe_load(run("dataset", "show", "kept"))["card"]["splits"]["counts"]
+    assert counts["test-final"]["n_crystals"] == 2 and counts["train"]["n_crystals"] == 1  # elements are never held out

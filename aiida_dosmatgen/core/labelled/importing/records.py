@@ -48,7 +48,7 @@ def labelled_record(record: JsonRecord, grid: EnergyGrid) -> CrystalSet:
     if not isinstance(content, Mapping):
         raise ContentError("it is no record of a crystal")
     if "y" in content or "atomic_numbers" in content:
-        return _mp_dos(content, grid)
+        return labelled_mp_dos(content, grid)
     structure = _structure(content)
     if structure is None:
         raise ContentError("it has no structure, without which there is no crystal; records of CompleteDos have one")
@@ -61,8 +61,13 @@ def labelled_record(record: JsonRecord, grid: EnergyGrid) -> CrystalSet:
     return labelled(_crystal(structure), read.curves, grid, read.kind, entry)
 
 
-def _mp_dos(record: Mapping[str, Any], grid: EnergyGrid) -> CrystalSet:
-    missing = [key for key in _MP_DOS if key not in record]
+def labelled_mp_dos(record: Any, grid: EnergyGrid = DEFAULT_GRID, dtype: type = np.float16) -> CrystalSet:
+    """Return the crystal of an MP-DOS record with its curves.
+
+    :param dtype: of the stored curves.
+    :raises ContentError: saying what is wrong.
+    """
+    missing = [key for key in _MP_DOS if not isinstance(record, Mapping) or key not in record]
     if missing:
         raise ContentError(f"it is not an MP-DOS record: it lacks {', '.join(missing)}")
     crystal = crystal_of(record["atomic_numbers"], record["cell"], record["positions"], fractional=False)
@@ -72,7 +77,7 @@ def _mp_dos(record: Mapping[str, Any], grid: EnergyGrid) -> CrystalSet:
         raise ContentError("y must be arrays of numbers") from None
     if dos.shape != (len(crystal.numbers), DEFAULT_GRID.n):
         raise ContentError(f"y has shape {dos.shape}, not that of {len(crystal.numbers)} atoms with {DEFAULT_GRID.n} energies")
-    return labelled(crystal, aligned(DEFAULT_GRID.points, dos), grid, "MP-DOS", str(record["structure_id"]))
+    return labelled(crystal, aligned(DEFAULT_GRID.points, dos), grid, "MP-DOS", str(record["structure_id"]), dtype)
 
 
 def _structure(record: Mapping[str, Any]) -> Mapping[str, Any] | None:

@@ -61,10 +61,13 @@ def check_contacts(crystal: CrystalSet) -> None:
         )
 
 
-def labelled(crystal: CrystalSet, curves: Curves, grid: EnergyGrid, source: str, entry: str) -> CrystalSet:
-    """Return a crystal with its curves on the energies of the set, spins and channels summed, in half precision.
+def labelled(
+    crystal: CrystalSet, curves: Curves, grid: EnergyGrid, source: str, entry: str, dtype: type = np.float16
+) -> CrystalSet:
+    """Return a crystal with its curves on the energies of the set, spins and channels summed.
 
     :param source: whose it is, and ``entry`` what it is called there.
+    :param dtype: of the stored curves, half precision by default.
     :raises ContentError: if the curves are not of its atoms, or nothing is in them.
     """
     if not curves.resolved:
@@ -78,7 +81,7 @@ def labelled(crystal: CrystalSet, curves: Curves, grid: EnergyGrid, source: str,
     if float(placed.values.max()) > float(np.finfo(np.float16).max):
         raise ContentError(f"the density of states reaches {placed.values.max():.3g} states/eV; its unit is another")
     columns = {"source": np.array([source]), "id": np.array([entry]), "status": np.array(["ok"])}
-    return with_curves(crystal, placed, np.float16).with_columns(crystal=columns)
+    return with_curves(crystal, placed, dtype).with_columns(crystal=columns)
 
 
 def aligned(energies: np.ndarray, dos: np.ndarray) -> Curves:
