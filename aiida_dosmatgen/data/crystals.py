@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS
 from ..core.errors import ContentError
@@ -71,7 +73,7 @@ class CrystalSetData(ContentFileData):
 
 
 def read_with_ase(path: Path) -> CrystalSet:
-    """Read all structures of a file with ASE.
+    """Read all structures of a file with ASE, with ``source`` and ``id`` of each if all say so.
 
     :raises ContentError: if ASE cannot read it, or a structure is not periodic in three dimensions.
     """
@@ -86,7 +88,12 @@ def read_with_ase(path: Path) -> CrystalSet:
         raise ContentError(f"{path} cannot be read as a file of structures: {reason}") from None
     if not frames:
         raise ContentError(f"{path} holds no structures")
-    return CrystalSet.from_ase(frames)
+    named = {
+        name: np.array([str(frame.info[name]) for frame in frames])
+        for name in ("source", "id")
+        if all(name in frame.info for frame in frames)
+    }
+    return CrystalSet.from_ase(frames).with_columns(crystal=named if len(named) == 2 else {})
 
 
 def file_header(path: Path) -> dict[str, Any]:
