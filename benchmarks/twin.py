@@ -38,6 +38,7 @@ def draw(crystals: CrystalSet, count: int, most_seconds: float | None, seed: int
 
 def by_work_chain(crystals: CrystalSet, manifest: dict, given: dict, workers: int) -> list[CrystalSet | str]:
     """Return what the work chain computes of each crystal, before it is rounded, or the reason why there is nothing."""
+    from aiida.common.links import LinkType
     from aiida.engine import submit
     from aiida.orm import load_group
 
@@ -66,10 +67,9 @@ def by_work_chain(crystals: CrystalSet, manifest: dict, given: dict, workers: in
         raise SystemExit(f"the work chain failed ({node.exit_status}): {node.exit_message or node.process_state}")
     failed = node.outputs.report.get_dict()["failed"]
     results: list[CrystalSet | str] = [failed.get(str(row), "no result") for row in range(len(crystals))]
-    for called in node.called:
-        row = called.base.attributes.all.get("metadata_inputs", {}).get("metadata", {}).get("call_link_label", "")
-        if row.startswith("dos_") and called.is_finished_ok:
-            results[int(row.removeprefix("dos_"))] = called.outputs.dos.crystals
+    for link in node.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all():
+        if link.link_label.startswith("dos_") and link.node.is_finished_ok:
+            results[int(link.link_label.removeprefix("dos_"))] = link.node.outputs.dos.crystals
     return results
 
 

@@ -177,7 +177,7 @@ def page(card: dict[str, Any]) -> str:
             f"| `{name}` | {row['crystals']:,} | {row['real']:,} | {row['systems']:,} | {row['prototypes']:,} |"
             for name, row in card["splits"]["table"].items()
         ),
-        leak="\n".join(_leak_row(name, row) for name, row in card["leak"].items()),
+        leak="\n".join(_leak_rows(card["leak"])),
         n_prototypes=card["prototypes"]["different"],
         precision=rounding["precision"],
         bound=rounding["mean_bound"],
@@ -191,12 +191,14 @@ def _rows(counts: dict[str, int]) -> list[str]:
     return [f"| {name} | {count:,} |" for name, count in counts.items()]
 
 
-def _leak_row(name: str, row: dict[str, Any]) -> str:
-    shares = [
-        f"{row[key]:,} of {row['n_crystals']:,}" for key in ("system_in_training", "prototype_in_training", "same_structure")
-    ]
-    nearest = row["nearest_curve"]
-    return f"| `{name}` | {' | '.join(shares)} | {nearest['median']:.2f} ({nearest['percentile_5']:.2f}) | {row['alike']:.0%} |"
+def _leak_rows(leak: dict[str, dict[str, Any]]) -> list[str]:
+    rows = []
+    for name, row in leak.items():
+        counts = (row[key] for key in ("system_in_training", "prototype_in_training", "same_structure"))
+        shares = " | ".join(f"{count:,} of {row['n_crystals']:,}" for count in counts)
+        nearest = row["nearest_curve"]
+        rows.append(f"| `{name}` | {shares} | {nearest['median']:.2f} ({nearest['percentile_5']:.2f}) | {row['alike']:.0%} |")
+    return rows
 
 
 def _value(value: Any) -> str:
@@ -299,6 +301,7 @@ def main() -> None:
     (FOLDER / CARD).write_text(json.dumps(card, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     PAGE.write_text(page(card), encoding="utf-8")
     draw(crystals, card)
+    print("\n".join(["| `split` | system | prototype | same structure | nearest curve | alike |", *_leak_rows(card["leak"])]))
     print(f"{card['n_crystals']} crystals: {FOLDER.name}/{CARD}, docs/{PAGE.name}, docs/images/labels-*.png")
 
 

@@ -79,7 +79,7 @@ def test_card_and_page_are_those_of_the_shards(crystals):
 
 def test_every_crystal_has_a_prototype_and_a_split_by_the_rule_of_the_manifest(crystals):
     columns, manifest = crystals.crystal_columns, read_manifest(FOLDER)
-    assert UNKNOWN not in columns["prototype"].tolist()
+    assert UNKNOWN not in columns["prototype"].tolist(), "run: python docs/make_labels_page.py --crystals ALL-CRYSTALS.npz"
     assert set(columns["split"]) == set(SPLIT_NAMES)
     np.testing.assert_array_equal(columns["split"], assign(crystals, **splits_of(manifest).model_dump()))
     systems = np.array(systems_of(crystals))

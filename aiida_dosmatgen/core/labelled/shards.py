@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..errors import ContentError
 from ..files.replacing import replacing, write_synced
 from ..job import Splits, sha256_of
 from ..strict import explain
-from .prototypes import prototypes_of
+from .prototypes import UNKNOWN, prototypes_of
 from .reserved import RESERVED, reserved_in
 from .splits import assign
 
@@ -107,6 +107,8 @@ def complete_manifest(
 ) -> dict[str, Any]:
     """Add to a manifest the prototypes and splits that it lacks, as those of before do, and return it; no shard is written.
 
+    A prototype that was unknown is told if the crystal's parent is there now; all others stay as they are.
+
     :param more: what else is known of the labelling: ``codes``, their versions by their names, and ``failures``, how many
         crystals have no label by the reason. It replaces what the manifest says of them.
     :raises ContentError: as :func:`load_shards`, or if the manifest has other splits.
@@ -116,9 +118,11 @@ def complete_manifest(
         raise ContentError(f"the splits of {folder} are others; crystals would move from one to another, so leave them")
     manifest.update(more or {})
     parts = _shards(folder, manifest)
-    for shard, crystals in zip(manifest["shards"], parts, strict=True):
-        if "prototypes" not in shard:
-            shard["prototypes"] = prototypes_of(crystals, [*parents, *parts])
+    for shard, crystals in _pairs(manifest, parts):
+        if UNKNOWN in shard.get("prototypes", [UNKNOWN]):
+            found = prototypes_of(crystals, [*parents, *parts])
+            before = shard.get("prototypes", found)
+            shard["prototypes"] = [new if old == UNKNOWN else old for old, new in zip(before, found, strict=True)]
     if manifest != read_manifest(folder):
         _write_manifest(folder, manifest)
     return manifest
@@ -132,13 +136,14 @@ def load_shards(folder: Path) -> CrystalSet:
     :raises ContentError: if a shard is missing, or not what the manifest says.
     """
     manifest = read_manifest(folder)
-    crystals = CrystalSet.concatenate(_shards(folder, manifest))
-    if all("prototypes" in shard for shard in manifest["shards"]):
-        prototypes = [name for shard in manifest["shards"] for name in shard["prototypes"]]
-        crystals = crystals.with_columns(crystal={"prototype": np.array(prototypes)})
-        if "splits" in manifest:
-            splits = assign(crystals, **splits_of(manifest).model_dump())
-            crystals = crystals.with_columns(crystal={"split": splits})
+    parts = _shards(folder, manifest)
+    crystals = CrystalSet.concatenate(parts)
+    if "splits" in manifest or all("prototypes" in shard for shard in manifest["shards"]):
+        named = [shard.get("prototypes") or prototypes_of(part, parts) for shard, part in _pairs(manifest, parts)]
+        crystals = crystals.with_columns(crystal={"prototype": np.array([name for names in named for name in names])})
+    if "splits" in manifest:
+        splits = assign(crystals, **splits_of(manifest).model_dump())
+        crystals = crystals.with_columns(crystal={"split": splits})
     recipe = manifest.get("settings", {}).get("recipe", {})
     if "dos" not in crystals.atom_columns or not {"low", "high", "sigma"} <= set(recipe):
         return crystals
@@ -188,6 +193,10 @@ def _shards(folder: Path, manifest: Mapping[str, Any]) -> list[CrystalSet]:
     if not parts:
         raise ContentError(f"{folder} has no {MANIFEST} that lists shards")
     return parts
+
+
+def _pairs(manifest: Mapping[str, Any], parts: Sequence[CrystalSet]) -> Iterator[tuple[dict[str, Any], CrystalSet]]:
+    return zip(manifest["shards"], parts, strict=True)
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from ase.build import bulk
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import Splits
+from aiida_dosmatgen.core.labelled.prototypes import UNKNOWN, prototype_of
 from aiida_dosmatgen.core.labelled.reserved import RESERVED, digest_of, reserved_in
 from aiida_dosmatgen.core.labelled.shards import MANIFEST, add_shard, complete_manifest, load_shards, read_manifest
 from aiida_dosmatgen.core.labelled.splits import SPLIT_NAMES, assign, chosen, systems_of
@@ -101,11 +102,26 @@ def test_a_manifest_of_before_is_completed_without_a_shard_being_written(named, 
     (tmp_path / MANIFEST).write_text(json.dumps(manifest))
     assert "prototype" not in load_shards(tmp_path).crystal_columns
     content = path.read_bytes()
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest | {"splits": Splits(final_fraction=0.5).model_dump()}))
+    loaded = load_shards(tmp_path)  # nothing is learnt from by mistake
+    assert loaded.crystal_columns["prototype"].tolist() == prototypes and "split" in loaded.crystal_columns
     complete_manifest(tmp_path, splits=Splits(final_fraction=0.5))
     assert path.read_bytes() == content
-    loaded = load_shards(tmp_path)
-    assert loaded.crystal_columns["prototype"].tolist() == prototypes
+    assert read_manifest(tmp_path)["shards"][0]["prototypes"] == prototypes
+    assert load_shards(tmp_path) == loaded
     assert set(loaded.crystal_columns["split"]) <= set(SPLIT_NAMES)
+
+
+def test_a_prototype_that_was_unknown_is_told_when_the_parent_is_there(tmp_path):
+    parent = CrystalSet.from_ase(bulk("SiC", "zincblende", a=4.36))
+    atoms = parent.to_ase()[0]
+    atoms.rattle(0.05, seed=1)
+    origin = {"source": np.array(["own"]), "id": np.array(["1 displaced 0.10"])}
+    add_shard(tmp_path, CrystalSet.from_ase(atoms).with_columns(crystal=origin), {}, splits=Splits())
+    assert read_manifest(tmp_path)["shards"][0]["prototypes"] == [UNKNOWN]
+    parent = parent.with_columns(crystal={"source": np.array(["own"]), "id": np.array(["1"])})
+    manifest = complete_manifest(tmp_path, [parent])
+    assert manifest["shards"][0]["prototypes"] == [prototype_of(parent)]
 
 
 def test_real_crystals_of_one_split(named, tmp_path):
