@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .group import Group
-from .listing import attribute, card, name_stored, nodes_table, short_hash
+from .listing import attribute, card, nodes_table, say_stored, short_hash
 from .params import DATASET
 
 _MOST_NAMED = 20  # records that are left out, on the screen
@@ -47,10 +47,12 @@ def import_(files: tuple[Path, ...], label: str | None) -> None:
         if len(lost) <= _MOST_NAMED:
             click.echo(f"left out {record}: {reason}", err=True)
 
-    node = nodes.dataset(files, tell)
+    node = nodes.dataset(files, label, tell)
     if len(lost) > _MOST_NAMED:
         click.echo(f"{len(lost)} records left out; the card names more of them", err=True)
-    name_stored(node, label, files[0].stem)
+    say_stored(node, files[0].stem)
+    if node.reading:
+        click.echo(node.reading)
 
 
 @dataset.command("split")
@@ -73,6 +75,7 @@ def split(dataset: Any, label: str | None, **given: Any) -> None:
     from aiida.orm import Dict
 
     from ..calculations.functions import split_labelled
+    from ..tools.nodes import named, normalized
 
     names = {
         "systems": "system_fraction",
@@ -84,7 +87,7 @@ def split(dataset: Any, label: str | None, **given: Any) -> None:
     made, node = split_labelled.run_get_node(dataset, Dict(splits))
     if not node.is_finished_ok:
         raise ValueError(node.exit_message)
-    name_stored(made, label, f"{dataset.label or 'dataset'}-split")
+    say_stored(named(made, normalized(label)) if label else made, f"{dataset.label or 'dataset'}-split")
 
 
 @dataset.command("list")

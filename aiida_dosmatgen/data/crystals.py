@@ -9,8 +9,8 @@ import numpy as np
 
 from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS
-from ..core.errors import ContentError
 from ..core.files.archive import load_arrays
+from ..core.files.structures import read_frames
 from .base import ContentFileData, as_validation_error, attribute, saved
 
 
@@ -61,7 +61,8 @@ class CrystalSetData(ContentFileData):
 
     @classmethod
     def from_file(cls, path: str | Path, **kwargs: Any) -> CrystalSetData:
-        """Make a node from an ``npz`` file of this package, or from any file that ASE reads (extxyz, cif, POSCAR, …).
+        """Make a node from an ``npz`` file of this package, or from any file of structures
+        (extxyz, cif, POSCAR, JSON of pymatgen, …; see :mod:`~aiida_dosmatgen.core.files.structures`).
 
         :raises ValidationError: for a truncated or foreign file, and crystals that are none.
         """
@@ -69,31 +70,13 @@ class CrystalSetData(ContentFileData):
         if path.suffix == ".npz":
             return cls(path, **kwargs)
         with as_validation_error():
-            return cls(read_with_ase(path), **kwargs)
-
-
-def read_with_ase(path: Path) -> CrystalSet:
-    """Read all structures of a file with ASE, with ``source`` and ``id`` of each if all say so.
-
-    :raises ContentError: if ASE cannot read it, or a structure is not periodic in three dimensions.
-    """
-    import ase.io
-
-    if not path.is_file():
-        raise ContentError(f"{path} does not exist")
-    try:
-        frames = ase.io.read(path, index=":")
-    except Exception as exception:  # ASE's readers raise whatever they stumble upon
-        reason = (str(exception).splitlines() or [type(exception).__name__])[0]
-        raise ContentError(f"{path} cannot be read as a file of structures: {reason}") from None
-    if not frames:
-        raise ContentError(f"{path} holds no structures")
-    named = {
-        name: np.array([str(frame.info[name]) for frame in frames])
-        for name in ("source", "id")
-        if all(name in frame.info for frame in frames)
-    }
-    return CrystalSet.from_ase(frames).with_columns(crystal=named if len(named) == 2 else {})
+            read = read_frames(path)
+            one, frames = read.crystals, read.frames or []
+            plain = CrystalSet(one.n_atoms, one.numbers, one.fractional, one.lattices)
+            if frames and all("source" in frame.info and "id" in frame.info for frame in frames):
+                named = {name: np.array([str(frame.info[name]) for frame in frames]) for name in ("source", "id")}
+                plain = plain.with_columns(crystal=named)
+            return cls(plain, **kwargs)
 
 
 def file_header(path: Path) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_records_and_lists_of_records(tmp_path):
         ({"y": [[0.5] * 399, [0.5] * 399]}, "y has shape .* 400 energies"),
         ({"positions": [[0, 0, 0]]}, "positions .* for 2 atoms"),
         ({"cell": [[1, 0, 0], [0, 1, 0], [1, 1, 0]]}, "not in a plane"),
-        ({"atomic_numbers": [14.6, 6]}, "14.6 is not an atomic number"),
+        ({"atomic_numbers": [14.6, 6]}, "atomic_numbers must be whole numbers"),
         ({"y": [[-0.5] * 400, [0.5] * 400]}, "negative"),
     ],
 )

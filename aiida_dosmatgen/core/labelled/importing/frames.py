@@ -1,8 +1,8 @@
 """Frames of extxyz files with the array ``dos``, and with energies, forces and stresses where there are some.
 
 Energies are those of ``dos_low`` and ``dos_high`` in the comment line; without them there are 400 from −10 to 10 eV, broadened
-by 0.3 eV, as in the sets of before. ``REF_energy``, ``REF_forces`` and ``REF_stress`` are read as ``energy``, ``forces`` and
-``stress``.
+by 0.3 eV, as in the sets of before. ``REF_energy``, ``REF_forces`` and ``REF_stress`` (or ``DFT_``) are read as ``energy``,
+``forces`` and ``stress``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -19,6 +18,7 @@ from ...crystals import CrystalSet
 from ...curves import Curves
 from ...dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...errors import ContentError
+from ...files.labels import label_of_frame
 from .site_curves import crystal_of, labelled
 from .streams import unpacked
 
@@ -95,11 +95,7 @@ def _results(atoms: Atoms) -> dict[str, np.ndarray]:
     """
     from ase.stress import voigt_6_to_full_3x3_stress
 
-    given: dict[str, Any] = dict(atoms.calc.results) if atoms.calc is not None else {}
-    for name in ("energy", "forces", "stress"):
-        other = atoms.arrays.get(f"REF_{name}") if name == "forces" else atoms.info.get(f"REF_{name}")
-        if name not in given and other is not None:
-            given[name] = other
+    given = {name: label_of_frame(atoms, name)[1] for name in ("energy", "forces", "stress")}
     found = {}
     for name, shape in (("energy", ()), ("forces", (len(atoms), 3)), ("stress", (3, 3))):
         if given.get(name) is None:

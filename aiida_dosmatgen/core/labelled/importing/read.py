@@ -57,6 +57,13 @@ class ImportedSet:
     notes: list[str]
     files: dict[str, str]
 
+    @property
+    def said(self) -> str:
+        """What was made of the files, in one line."""
+        left = f"{len(self.dropped)} records left out" if self.dropped else ""
+        names = f"{', '.join(list(self.files)[:3])}{' …' if len(self.files) > 3 else ''}"
+        return "; ".join(text for text in (f"{names}: {len(self.crystals)} crystals", *self.notes, left) if text)
+
     def card(self, most: int = 100) -> dict[str, Any]:
         """Return what a data card says of the import.
 

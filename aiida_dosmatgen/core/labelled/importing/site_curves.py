@@ -14,9 +14,7 @@ from ...curves import Curves
 from ...dos import EnergyGrid
 from ...elements import SYMBOLS
 from ...errors import ContentError
-
-LEAST_CONTACT = 0.3
-"""Distance of two atoms over the sum of their covalent radii, below which positions are in a wrong unit or misread."""
+from ...files.labels import LEAST_CONTACT
 
 _EMPTY = 0.01  # of the largest total; less counts as no states
 _LEAST_GAP = 0.2  # eV; a smaller one may be a dip
@@ -56,8 +54,8 @@ def check_contacts(crystal: CrystalSet) -> None:
     contact = float(closest_contacts(crystal)[0])
     if contact < LEAST_CONTACT:
         raise ContentError(
-            f"two atoms are at {contact:.2f} of the sum of their covalent radii; are positions fractional where Cartesian ones "
-            "in Å belong, or the cell in another unit?"
+            f"atoms are as near as {contact:.2f} of their covalent radii; are the positions fractional ones where Cartesian "
+            "ones in Å belong?"
         )
 
 
@@ -122,7 +120,9 @@ def _atomic_numbers(values: object) -> np.ndarray:
         numbers = array.astype(float)
     except (TypeError, ValueError):
         raise ContentError("the atoms must be atomic numbers or chemical symbols") from None
-    bad = ~(np.isfinite(numbers) & (numbers == np.rint(numbers)) & (numbers >= 1) & (numbers < len(SYMBOLS)))
+    if not (numbers == np.rint(numbers)).all():
+        raise ContentError(f"atomic_numbers must be whole numbers, one for each atom, not {numbers.tolist()[:6]}")
+    bad = (numbers < 1) | (numbers >= len(SYMBOLS))
     if bad.any():
-        raise ContentError(f"{numbers[bad.argmax()]:g} is not an atomic number")
+        raise ContentError(f"atomic number {numbers[bad.argmax()]:g} is not an element")
     return numbers.astype(int)
