@@ -22,8 +22,8 @@ SIDES = {
 }
 """The extras that bring what a part of the package imports, besides the base dependencies."""
 
-OPTIONAL = {"pyarrow"}
-"""What reads a format that most people do not have; a message says which extra brings it."""
+OPTIONAL = {"mp-api", "pyarrow"}
+"""What only some people need; a message says what to install."""
 
 
 def required(*extras: str) -> set[str]:
