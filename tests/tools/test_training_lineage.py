@@ -32,10 +32,10 @@ SPLITS = {"system_fraction": 0.2, "prototype_fraction": 0.0, "final_fraction": 0
 VALENCES = {"Ti": 12, "C": 4, "N": 5, "O": 6, "Zr": 12, "Hf": 26}
 
 
-@pytest.fixture(scope="module")
-def recipe():
+@pytest.fixture
+def recipe(monkeypatch):
     """The function of the page, as it stands."""
-    sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     return importlib.import_module("recipes").recipes()["crystals_learnt_from"]
 
 
