@@ -45,10 +45,14 @@ def code(aiida_profile, aiida_code, aiida_localhost):
     return aiida_code("core.code.installed", label="dosmatgen-made", computer=aiida_localhost, filepath_executable=path)
 
 
+def rocksalts():
+    return [bulk(f"{a}{b}", "rocksalt", a=4.4) for a in ("Ti", "Zr", "Hf") for b in ("C", "N", "O")]
+
+
 @pytest.fixture
 def made(code):
     """Crystals as the job makes them, of real ones and of the elements."""
-    atoms = [bulk(f"{a}{b}", "rocksalt", a=4.4) for a in ("Ti", "Zr", "Hf") for b in ("C", "N", "O")]
+    atoms = rocksalts()
     ids = {"source": np.full(9, "tabulated"), "id": np.array([f"entry-{i}" for i in range(9)])}
     real = CrystalSetData(CrystalSet.from_ase(atoms).with_columns(crystal=ids)).store()
     inputs = {
@@ -76,14 +80,14 @@ def curves_of(crystal):
     return with_curves(crystal, curves).with_columns(crystal=columns, atom={"forces": np.zeros((len(crystal.numbers), 3))})
 
 
-@pytest.fixture
-def labelled(made):
+def label(made):
+    """Collect labels as the label work chain does."""
     chosen = {f"dos_{row}": CrystalSetData(curves_of(crystal)) for row, crystal in enumerate(made.crystals)}
     return assemble_labelled(crystals=made, recipe=Dict({"cutoff": 72}), **chosen)
 
 
-def test_a_checkpoint_leads_back_to_the_crystals_it_learnt_from(recipe, code, made, labelled):
-    split = split_labelled(labelled, Dict(SPLITS))
+def test_a_checkpoint_leads_back_to_the_crystals_it_learnt_from(recipe, code, made):
+    split = split_labelled(label(made), Dict(SPLITS))
     inputs = {
         "code": code,
         "dataset": split,
@@ -126,7 +130,10 @@ def test_a_checkpoint_leads_back_to_the_crystals_it_learnt_from(recipe, code, ma
     )
 
 
-def test_sets_are_split_chosen_from_and_joined_on_record(labelled):
+def test_sets_are_split_chosen_from_and_joined_on_record(aiida_profile):
+    atoms = [*rocksalts()[:8], bulk("Ti"), bulk("C")]
+    columns = {"source": np.full(10, "here"), "id": np.arange(10).astype(str), "kind": np.array(["real"] * 8 + ["element"] * 2)}
+    labelled = label(CrystalSetData(CrystalSet.from_ase(atoms).with_columns(crystal=columns)))
     split = split_labelled(labelled, Dict(SPLITS))
     columns = split.crystals.crystal_columns
     assert set(columns["split"]) == {"train", "test-system", "test-final"}
