@@ -6,6 +6,7 @@ The functions are here by their names, too: graphs of before say ``calculations.
 
 from .content import BAD_CONTENT, content_function
 from .crystals import collect_crystals, crystals_from_structure, extract_candidate, join_crystals, join_geometries
+from .datasets import join_labelled, select_labelled, split_labelled
 from .dos import count_states, prepare_dos
 from .labels import assemble_labelled
 from .scoring import ELECTRONS_MISSING, score_dos
@@ -24,11 +25,14 @@ __all__ = [
     "extract_candidate",
     "join_crystals",
     "join_geometries",
+    "join_labelled",
     "prepare_dos",
     "rank",
     "score_dos",
     "screen",
     "select_candidates",
+    "select_labelled",
+    "split_labelled",
     "target_from_labelled",
     "target_from_pdos",
 ]

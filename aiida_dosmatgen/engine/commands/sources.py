@@ -18,8 +18,8 @@ from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.files.archive import load_arrays
 from ...core.files.mpdos import read_records
+from ...core.labelled.shards import MANIFEST, load_shards
 from ...core.target import DosTarget
-from ..labelling.shards import MANIFEST, load_shards
 
 COLUMNS = ("dos", "predicted_dos")
 
