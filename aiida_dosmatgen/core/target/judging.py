@@ -1,0 +1,75 @@
+"""One number for how well a crystal has what is asked for, be it a curve, wishes, or both.
+
+distance = mae + ONE_MISS·Σ_i w_i·m_i, with the mean absolute difference from the curve in states/eV/atom, if there is a curve,
+and m_i by how many tolerances wish i, of weight w_i, is missed. A wish of which nothing is known counts as missed by one
+tolerance, and is never met. Screening, scores and rankings go by this number, and so does what is shown of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ..curves import Curves
+from .wishes import Wish
+
+ONE_MISS = 0.1
+"""States/eV/atom: a wish of weight 1 that is missed by one tolerance counts as much as a curve that far from the target."""
+
+_UNKNOWN = 1.0  # tolerances
+
+
+def judged(wishes: Sequence[Wish], curves: Curves, n_atoms: int | None = None) -> dict[str, Any]:
+    """Return how far curves are from wishes, JSON values only.
+
+    :return: ``wishes``, one dictionary each: ``wish`` (its text), ``value`` (None if it is not known) in ``unit``, ``met``
+        (None if that is not known), ``missed_by`` in the same unit, ``misses`` in tolerances, ``weight``, ``note``; and
+        ``missed``, Σ weight·misses, which counts unknown ones as one tolerance.
+    """
+    rows: list[dict[str, Any]] = []
+    for one in wishes:
+        found = one.measure(curves, n_atoms)
+        misses = None if found.missed_by is None else found.missed_by / one.tolerance
+        rows.append(
+            {
+                "wish": str(one),
+                "value": found.value,
+                "unit": one.UNIT,
+                "met": found.met,
+                "missed_by": found.missed_by,
+                "misses": misses,
+                "weight": one.weight,
+                "note": found.note,
+            }
+        )
+    missed = sum(row["weight"] * (_UNKNOWN if row["misses"] is None else row["misses"]) for row in rows)
+    return {"wishes": rows, "missed": float(missed)}
+
+
+def distance_of(score: Mapping[str, Any]) -> float | None:
+    """Return the number by which a crystal is ranked, in states/eV/atom; None if there is none.
+
+    :param score: what :meth:`.DosTarget.distances` returned.
+    """
+    return score.get("distance", score.get("mae"))
+
+
+def in_short(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return how many wishes are met, as ``2 of 3``, and how many are not known."""
+    rows = list(rows)
+    unknown = sum(row["met"] is None for row in rows)
+    met = f"{sum(row['met'] is True for row in rows)} of {len(rows)}"
+    return met + (f", {unknown} not known" if unknown else "")
+
+
+def in_words(row: Mapping[str, Any]) -> str:
+    """Return what became of one wish, as ``1.23 eV, missed by 0.27``."""
+    note = f" ({row['note']})" if row["note"] else ""
+    if row["met"] is None:
+        return row["note"] or "not known"
+    value = "" if row["value"] is None else f"{row['value']:.2f} {row['unit']}, "
+    return f"{value}{'met' if row['met'] else f'missed by {_length(row)}'}{note}"
+
+
+def _length(row: Mapping[str, Any]) -> str:
+    return f"{row['missed_by']:.2f} {row['unit']}" if row["value"] is None else f"{row['missed_by']:.2f}"
