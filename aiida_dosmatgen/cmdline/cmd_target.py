@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 
+from ..core.errors import ContentError
 from .group import Group
 from .listing import attribute, name_stored, nodes_table
 from .params import TARGET
@@ -15,7 +17,7 @@ from .params import TARGET
 
 @click.group("target", cls=Group)
 def target() -> None:
-    """Target densities of states: import, sketch, show, list.
+    """Target densities of states: import, sketch, wish, show, list.
 
     \b
     Example:
@@ -76,9 +78,14 @@ def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | N
 @click.option("--gap", type=float, default=0.0, show_default=True, metavar="EV", help="Above the filled band; 0 is a metal.")
 @click.option("--electrons", type=float, default=4.0, show_default=True, help="In the filled part, for each atom.")
 @click.option("--n-atoms", type=click.IntRange(1), help="Atoms of a candidate; open without it.")
+@click.option("--wish", "wishes", multiple=True, metavar="TEXT", help="What is asked for besides the curve; see target wish.")
 @click.option("--label", help="What the target is called; by default sketch_CENTRE_WIDTH_GAP.")
-def sketch_(centre: float, width: float, gap: float, electrons: float, n_atoms: int | None, label: str | None) -> None:
+def sketch_(
+    centre: float, width: float, gap: float, electrons: float, n_atoms: int | None, wishes: tuple[str, ...], label: str | None
+) -> None:
     """Store a target that is drawn from a band's centre and width and the gap above it, and show it.
+
+    What is given as --wish is asked for besides the curve. Wishes alone are drawn by "target wish".
 
     \b
     Example:
@@ -87,13 +94,79 @@ def sketch_(centre: float, width: float, gap: float, electrons: float, n_atoms: 
     from ..core.target.sketch import sketch
     from ..data.target import DosTargetData
     from ..tools import nodes
-    from ..tools.curves import in_terminal
 
     drawn = sketch(centre, width, gap, electrons=electrons, n_atoms=n_atoms)
     source = f"sketch: centre {centre:g} eV, width {width:g} eV, gap {gap:g} eV, {electrons:g} electrons per atom"
+    if wishes:
+        drawn = drawn.wishing([one for text in wishes for one in _wishes_in(text)])
+        source = "; ".join([source, *map(str, drawn.wishes)])
     node = nodes.stored_once(DosTargetData(drawn, label_source=source))
     name_stored(node, label, f"sketch_{centre:g}_{width:g}_{gap:g}")
-    click.echo(in_terminal({node.label: drawn}, colour=sys.stdout.isatty()))
+    _drawn(node)
+
+
+@target.command("wish")
+@click.argument("wishes", nargs=-1, required=True)
+@click.option("--curve", type=TARGET, help="A target whose curve is asked for besides the wishes.")
+@click.option("--n-atoms", type=click.IntRange(1), help="Atoms of a candidate, without a curve; open if not given.")
+@click.option("--label", help="What the target is called; by default wishes, or the label of the curve and _wishes.")
+def wish_(wishes: tuple[str, ...], curve: Any, n_atoms: int | None, label: str | None) -> None:
+    """Store a target of wishes, with a curve or without one, and show it.
+
+    Each of WISHES is a text, or a YAML or JSON file with a list of them. Energies are in eV relative to the highest occupied
+    level. Relations are >=, <= and none; each wish may end with "weight 2".
+
+    \b
+    gap >= 1.5
+    nothing from 0.2 to 2
+    states from -2 to 0: 4 +- 0.5 per atom
+    peak at -3 +- 0.2
+    d band centre -2 +- 0.2 from -10 to 4
+    band width <= 3
+
+    \b
+    Example:
+      aiida-dosmatgen target wish "gap >= 1.5" "peak at -3 +- 0.2" --label wide-gap
+    """
+    from ..core.target.wish_text import wishes_of
+    from ..data.target import DosTargetData
+    from ..tools import nodes
+
+    given = wishes_of([one for text in wishes for one in _wishes_in(text)])
+    if curve is None:
+        node = nodes.stored_once(DosTargetData.from_wishes(given, n_atoms))
+        name_stored(node, label, "wishes")
+    elif n_atoms is not None:
+        raise ContentError("the curve says how many atoms a candidate has; leave out --n-atoms")
+    else:
+        node = nodes.target_with_wishes(curve, given)
+        name_stored(node, label, f"{curve.label or curve.pk}_wishes")
+    _drawn(node)
+
+
+def _wishes_in(text: str) -> list[Any]:
+    """Return the wishes of a file, or a text as it is."""
+    path = Path(text).expanduser()
+    if path.suffix not in (".yaml", ".yml", ".json"):
+        return [text]
+    from ..core.target.wish_text import wishes_of
+
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as exception:
+        raise ContentError(f"{path} cannot be read: {exception.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as exception:
+        raise ContentError(f"{path} is neither YAML nor JSON: {str(exception).splitlines()[0]}") from None
+    return list(wishes_of(content, path.name))
+
+
+def _drawn(node: Any) -> None:
+    """Print the picture of a target, and its wishes."""
+    from ..tools.curves import in_terminal, ungranted, wishes_in_words
+
+    click.echo(in_terminal({node.label: node.target}, colour=sys.stdout.isatty()))
+    for line in [*wishes_in_words(node.target), *ungranted(node.target)]:
+        click.echo(line)
 
 
 @target.command("show")
@@ -106,7 +179,7 @@ def show(targets: tuple[Any, ...], png: Path | None) -> None:
     Example:
       aiida-dosmatgen target show my_dos --png my_dos.png
     """
-    from ..tools.curves import as_png, in_terminal
+    from ..tools.curves import as_png, in_terminal, wishes_in_words
 
     curves = {node.label or f"target {node.pk}": node.target for node in targets}
     if png is not None:
@@ -116,14 +189,20 @@ def show(targets: tuple[Any, ...], png: Path | None) -> None:
     click.echo(in_terminal(curves, colour=sys.stdout.isatty()))
     for node in targets:
         limit = node.base.attributes.get("complete_below", None)
+        compared = f"compared {'everywhere' if limit is None else f'up to {limit:.1f} eV'}"
         click.echo(
             f"{node.label or node.pk}: {_kind(node)}, from {node.base.attributes.get('label_source', None) or 'elsewhere'}, "
-            f"compared {'everywhere' if limit is None else f'up to {limit:.1f} eV'}"
+            + ("ranked by its wishes" if node.target.only_wishes else compared)
         )
+        for line in wishes_in_words(node.target):
+            click.echo(f"  {line}")
 
 
 def _kind(node: Any) -> str:
     get = node.base.attributes.get
+    if get("only_wishes", False):
+        number = len(get("wishes"))
+        return f"{number} wish{'es' if number > 1 else ''}"
     if get("kind") == "total":
         size = get("n_atoms", None)
         return "one total curve" + (f" for {size} atoms" if size else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -10,6 +11,7 @@ from ..core.curve_columns import curves_of, with_energies
 from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..core.errors import ContentError
 from ..core.target import DosTarget
+from ..core.target.wish_text import wishes_of
 from .base import ContentFileData, as_validation_error, attribute, saved
 from .pdos import pdos_nodes, target_of
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class DosTargetData(ContentFileData):
-    """A :class:`~aiida_dosmatgen.core.target.DosTarget`: curves for all sites or for chosen ones, or one total curve.
+    """A :class:`~aiida_dosmatgen.core.target.DosTarget`: curves for all sites or for chosen ones, one total curve, or wishes.
 
     :param file: a ``DosTarget``, or the path or stream of an ``npz`` file that holds one.
     :param label_source: where the curves come from, in words.
@@ -43,6 +45,9 @@ class DosTargetData(ContentFileData):
         gap: float | None = attribute("gap", "band gap in eV, if known", None)
         meaning: str | None = attribute("meaning", "what site curves hold: 'partition' or 'projections'", None)
         projected: float | None = attribute("projected", "share of the occupied states that the projectors saw", None)
+        wishes: list[str] | None = attribute("wishes", "what is asked for besides the curves, as text; None: nothing", None)
+        wish_kinds: list[str] | None = attribute("wish_kinds", "the kinds of the wishes: 'gap', 'states', …", None)
+        only_wishes: bool | None = attribute("only_wishes", "whether the curve was made from the wishes; None: no wishes", None)
         label_source: str | None = attribute("label_source", "where the curves come from", None)
 
     def __init__(
@@ -56,7 +61,13 @@ class DosTargetData(ContentFileData):
     def describe(cls, path: Path) -> dict[str, Any]:
         """Return the attributes of a target file."""
         target = DosTarget.load(path)
+        wishes = {
+            "wishes": [str(one) for one in target.wishes],
+            "wish_kinds": sorted({one.kind for one in target.wishes}),
+            "only_wishes": target.only_wishes,
+        }
         return {
+            **(wishes if target.wishes else {}),
             "kind": target.kind,
             "n_sites": len(target.curves),
             "sites": target.sites,
@@ -91,6 +102,21 @@ class DosTargetData(ContentFileData):
             except UnicodeDecodeError:
                 raise ContentError(f"{path} is not a text file; a target is a CSV, JSON or npz file") from None
             return cls(DosTarget.from_text(text, path.name, **options), label_source=path.name)
+
+    @classmethod
+    def from_wishes(cls, wishes: Iterable[str | Mapping[str, Any]], n_atoms: int | None = None) -> DosTargetData:
+        """Make a target of wishes, such as ``gap >= 1.5``, without a curve of its own.
+
+        For wishes besides the curve of a stored target use the calcfunction
+        :func:`~aiida_dosmatgen.calculations.functions.add_wishes`.
+
+        :param wishes: texts, or their JSON values.
+        :param n_atoms: atoms of a candidate; None leaves it open.
+        :raises ValidationError: naming the wish that is wrong.
+        """
+        with as_validation_error():
+            target = DosTarget.from_wishes(wishes_of(wishes), n_atoms)
+            return cls(target, label_source="; ".join(map(str, target.wishes)))
 
     @classmethod
     def from_complete_dos(

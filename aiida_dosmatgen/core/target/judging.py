@@ -7,6 +7,7 @@ tolerance, and is never met. Screening, scores and rankings go by this number, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,12 +47,25 @@ def judged(wishes: Sequence[Wish], curves: Curves, n_atoms: int | None = None) -
     return {"wishes": rows, "missed": float(missed)}
 
 
+def with_distance(score: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a score of a target with wishes with ``distance``, the number by which it is ranked; any other as it is."""
+    if "missed" not in score:
+        return dict(score)
+    return {**score, "distance": (score.get("mae") or 0.0) + ONE_MISS * score["missed"]}
+
+
 def distance_of(score: Mapping[str, Any]) -> float | None:
     """Return the number by which a crystal is ranked, in states/eV/atom; None if there is none.
 
     :param score: what :meth:`.DosTarget.distances` returned.
     """
     return score.get("distance", score.get("mae"))
+
+
+def rank_key(score: Mapping[str, Any] | None) -> float:
+    """Return :func:`distance_of` as a number to sort by: what has none comes last."""
+    found = distance_of(score or {})
+    return math.inf if found is None else float(found)
 
 
 def in_short(rows: Iterable[Mapping[str, Any]]) -> str:

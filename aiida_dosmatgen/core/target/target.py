@@ -14,7 +14,7 @@ from ..curves import Curves, Distance, best_sites, compare
 from ..dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
 from ..files.archive import load_arrays, save_arrays
-from .judging import ONE_MISS, judged
+from .judging import judged, with_distance
 from .points import checked, energies_for, resampled
 from .text import read_text
 from .wish_curve import made_curve, spoken_of
@@ -338,7 +338,7 @@ class DosTarget:
             values = {**nothing, "low": curves.low, "high": curves.high, "sigma": curves.sigma}
         else:
             values = named(self.compared(curves, window))
-        return {**values, **found, "distance": (values["mae"] or 0.0) + ONE_MISS * found["missed"]}
+        return with_distance({**values, **found})
 
     def _curves_of(self, dos: Curves | np.ndarray, complete_below: float) -> Curves:
         if isinstance(dos, Curves):

@@ -36,6 +36,8 @@ curve up to there."""
 _PROMINENCE = 0.05  # of the largest value of the curve; what stands out by less is no peak
 _STEP = 0.02  # eV, of the points between which curves are integrated
 _SOFT = 0.4  # eV, by which a drawn gap is wider than asked for: its edges are steeper than those of crystals
+_SMEARED = 0.5  # eV above zero to which the broadened edge of the filled states reaches
+_AROUND = 0.5  # eV, about a peak, that have to be known
 _SLACK = 0.05  # eV, by which a curve may end too early
 
 
@@ -72,6 +74,20 @@ class Condition:
     scale: np.ndarray
 
 
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """Linear inequalities low ≤ Σ_j a_j·D(E_j) ≤ high for a curve on n points, which hold where a wish is met.
+
+    :param rows: a, shape (m, n).
+    :param low: shape (m,); may be −∞.
+    :param high: shape (m,); may be ∞.
+    """
+
+    rows: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
 class Wish(Strict):
     """Base of the wishes.
 
@@ -98,6 +114,13 @@ class Wish(Strict):
 
         :param points: energies in eV, equidistant, shape (n,).
         :param level: states/eV/atom of a curve of which nothing is known.
+        """
+        return None
+
+    def bounds(self, points: np.ndarray) -> Bounds | None:
+        """Return what a curve of all states fulfils where the wish is met; None if that is not linear, or not of the curve.
+
+        :param points: energies in eV, equidistant, shape (n,).
         """
         return None
 
@@ -143,6 +166,9 @@ class Nothing(_Window):
         rows = np.eye(len(points))[_inside(points, self.low, self.high)]
         return None if self.channel else Condition(rows, np.zeros(len(rows)), np.array(0.1 * level))
 
+    def bounds(self, points: np.ndarray) -> Bounds | None:
+        return None if self.channel else _bounds((_sum(points, self.low, self.high), -math.inf, self.tolerance))
+
 
 class States(_Window):
     """A number of states for each atom between two energies."""
@@ -160,9 +186,12 @@ class States(_Window):
     def conditions(self, points: np.ndarray, level: float) -> Condition | None:
         if self.channel:
             return None
-        row = _inside(points, self.low, self.high) * (points[1] - points[0])
         wanted = max(0.0, _within(self.relation, self.value, self.tolerance))
-        return Condition(row[None], np.array([wanted]), np.array(0.25 * self.tolerance))
+        return Condition(_sum(points, self.low, self.high)[None], np.array([wanted]), np.array(0.25 * self.tolerance))
+
+    def bounds(self, points: np.ndarray) -> Bounds | None:
+        accepted = _accepted(self.relation, self.value, self.tolerance)
+        return None if self.channel else _bounds((_sum(points, self.low, self.high), *accepted))
 
 
 class Gap(Wish):
@@ -188,6 +217,14 @@ class Gap(Wish):
         values = np.concatenate([np.zeros(inside.sum()), np.full(edges.sum(), level)])
         return Condition(rows, values, np.where(values > 0, level, 0.1 * level))
 
+    def bounds(self, points: np.ndarray) -> Bounds | None:
+        low, high = _accepted(self.relation, self.value, self.tolerance)
+        if low <= 2 * _SMEARED:  # nearer to zero the broadening leaves nothing empty
+            return None
+        empty = (_sum(points, _SMEARED, low), -math.inf, EMPTY * (low - _SMEARED))
+        filled = (_sum(points, high, high + 0.5), 0.05, math.inf)
+        return _bounds(empty, *([] if math.isinf(high) else [filled]))
+
     @property
     def windows(self) -> list[tuple[float, float]]:
         return [(-1.0, self._drawn + 1.5)]
@@ -207,7 +244,7 @@ class Peak(Wish):
     channel: Channel | None = None
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
-        reach = self.tolerance + 0.5
+        reach = self.tolerance + _AROUND
         piece = _piece(curves, n_atoms, self.channel, self.energy - reach, self.energy + reach, whole=True)
         if isinstance(piece, Measured):
             return piece
@@ -227,7 +264,8 @@ class Peak(Wish):
 
     @property
     def windows(self) -> list[tuple[float, float]]:
-        return [] if self.channel else [(self.energy - 1.0, self.energy + 1.0)]
+        reach = max(1.0, self.tolerance + _AROUND)
+        return [] if self.channel else [(self.energy - reach, self.energy + reach)]
 
 
 class _Moment(_Window):
@@ -269,9 +307,21 @@ class BandCentre(_Moment):
         row = inside * (points - wanted) * (points[1] - points[0])
         return Condition(row[None], np.zeros(1), np.array(0.25 * self.tolerance * states))
 
+    def bounds(self, points: np.ndarray) -> Bounds | None:
+        if self.channel:
+            return None
+        weights = _sum(points, self.low, self.high)
+        low, high = _accepted(self.relation, self.value, self.tolerance)
+        above = [(weights * (points - low), 0.0, math.inf)] if math.isfinite(low) else []
+        below = [(weights * (points - high), -math.inf, 0.0)] if math.isfinite(high) else []
+        return _bounds(*above, *below)
+
 
 class BandWidth(_Moment):
-    """The width of the states between two energies: the root of their second moment about the centre, without the broadening."""
+    """The width of the states between two energies: the root of their second moment about the centre.
+
+    What the broadening adds to it is taken off.
+    """
 
     kind: Literal["band width"] = "band width"
     value: float = Field(gt=0, allow_inf_nan=False)
@@ -326,14 +376,28 @@ def empty_above_zero(curves: Curves, n_atoms: int | None = None) -> tuple[float,
 
 
 def _related(value: float, relation: Relation, wanted: float, tolerance: float) -> Measured:
-    if relation == "=":
-        return Measured(value, max(0.0, abs(value - wanted) - tolerance))
-    return Measured(value, max(0.0, wanted - value if relation == ">=" else value - wanted))
+    low, high = _accepted(relation, wanted, tolerance)
+    return Measured(value, max(0.0, low - value, value - high))
 
 
 def _within(relation: Relation, wanted: float, tolerance: float) -> float:
     """Return a value that is well among those that are accepted."""
     return wanted + {"=": 0.0, ">=": tolerance, "<=": -tolerance}[relation]
+
+
+def _accepted(relation: Relation, wanted: float, tolerance: float) -> tuple[float, float]:
+    """Return between which values a wish is met."""
+    return {"=": (wanted - tolerance, wanted + tolerance), ">=": (wanted, math.inf), "<=": (-math.inf, wanted)}[relation]
+
+
+def _sum(points: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Return the weights of a curve's points whose sum is the integral between two energies."""
+    return _inside(points, low, high) * (points[1] - points[0])
+
+
+def _bounds(*given: tuple[np.ndarray, float, float]) -> Bounds:
+    rows, low, high = zip(*given, strict=True)
+    return Bounds(np.array(rows), np.array(low), np.array(high))
 
 
 def _inside(points: np.ndarray, low: float, high: float) -> np.ndarray:
