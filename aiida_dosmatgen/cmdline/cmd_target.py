@@ -71,21 +71,25 @@ def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | N
 
 
 @target.command("sketch")
-@click.option(
-    "--centre", type=float, required=True, metavar="EV", help="Centre of gravity of the band; 0 is the highest level."
-)
-@click.option("--width", type=float, required=True, metavar="EV", help="From the bottom of the band to its top.")
+@click.option("--centre", type=float, metavar="EV", help="Centre of gravity of the band; 0 is the highest level.")
+@click.option("--width", type=float, metavar="EV", help="From the bottom of the band to its top.")
 @click.option("--gap", type=float, default=0.0, show_default=True, metavar="EV", help="Above the filled band; 0 is a metal.")
 @click.option("--electrons", type=float, default=4.0, show_default=True, help="In the filled part, for each atom.")
 @click.option("--n-atoms", type=click.IntRange(1), help="Atoms of a candidate; open without it.")
 @click.option("--wish", "wishes", multiple=True, metavar="TEXT", help="What is asked for besides the curve; see target wish.")
 @click.option("--label", help="What the target is called; by default sketch_CENTRE_WIDTH_GAP.")
 def sketch_(
-    centre: float, width: float, gap: float, electrons: float, n_atoms: int | None, wishes: tuple[str, ...], label: str | None
+    centre: float | None,
+    width: float | None,
+    gap: float,
+    electrons: float,
+    n_atoms: int | None,
+    wishes: tuple[str, ...],
+    label: str | None,
 ) -> None:
     """Store a target that is drawn from a band's centre and width and the gap above it, and show it.
 
-    What is given as --wish is asked for besides the curve. Wishes alone are drawn by "target wish".
+    What is given as --wish is asked for besides the curve. Without --centre and --width the curve is drawn from the wishes.
 
     \b
     Example:
@@ -95,10 +99,20 @@ def sketch_(
     from ..data.target import DosTargetData
     from ..tools import nodes
 
+    given = [one for text in wishes for one in _wishes_in(text)]
+    if centre is None and width is None and given:
+        if gap:
+            raise ContentError('without --centre and --width a gap is a wish: --wish "gap >= 1.5"')
+        node = nodes.stored_once(DosTargetData.from_wishes(given, n_atoms))
+        name_stored(node, label, "wishes")
+        _drawn(node)
+        return
+    if centre is None or width is None:
+        raise ContentError("a sketch needs --centre and --width of its band; or give what you wish for with --wish")
     drawn = sketch(centre, width, gap, electrons=electrons, n_atoms=n_atoms)
     source = f"sketch: centre {centre:g} eV, width {width:g} eV, gap {gap:g} eV, {electrons:g} electrons per atom"
-    if wishes:
-        drawn = drawn.wishing([one for text in wishes for one in _wishes_in(text)])
+    if given:
+        drawn = drawn.wishing(given)
         source = "; ".join([source, *map(str, drawn.wishes)])
     node = nodes.stored_once(DosTargetData(drawn, label_source=source))
     name_stored(node, label, f"sketch_{centre:g}_{width:g}_{gap:g}")

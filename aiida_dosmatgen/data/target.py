@@ -12,6 +12,7 @@ from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..core.errors import ContentError
 from ..core.target import DosTarget
 from ..core.target.wish_text import wishes_of
+from ..core.target.wishes import Wish
 from .base import ContentFileData, as_validation_error, attribute, saved
 from .pdos import pdos_nodes, target_of
 
@@ -104,7 +105,7 @@ class DosTargetData(ContentFileData):
             return cls(DosTarget.from_text(text, path.name, **options), label_source=path.name)
 
     @classmethod
-    def from_wishes(cls, wishes: Iterable[str | Mapping[str, Any]], n_atoms: int | None = None) -> DosTargetData:
+    def from_wishes(cls, wishes: Iterable[Wish | str | Mapping[str, Any]], n_atoms: int | None = None) -> DosTargetData:
         """Make a target of wishes, such as ``gap >= 1.5``, without a curve of its own.
 
         For wishes besides the curve of a stored target use the calcfunction
