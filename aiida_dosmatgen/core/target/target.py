@@ -173,7 +173,7 @@ class DosTarget:
     ) -> DosTarget:
         """Return the target that wishes make without a curve of their own.
 
-        Candidates are sampled by the flattest curve that grants them (``wish_curve.py``), and ranked by the wishes themselves.
+        Candidates are sampled by a curve that grants them (``wish_curve.py``), and ranked by the wishes themselves.
 
         :param n_atoms: atoms of a candidate; None leaves it open.
         :param grid: the energies of the curve.

@@ -1,11 +1,13 @@
 """The curve that a sampler is conditioned on, made from wishes.
 
-It is the flattest curve that grants them: of all curves D ≥ 0 on the energies of models the one with the smallest
+It is the usual curve, bent until it grants them: of all curves D = D₀ + C ≥ 0 on the energies of models the one with the
+smallest
 
-    Σ_i ((a_i·D − b_i)/s_i)² + Σ_j ((D_j+1 − D_j)/ΔE)²·ΔE/q + Σ_j (D_j − D₀)²·ΔE/r
+    Σ_i ((a_i·D − b_i)/s_i)² + Σ_j ((C_j+1 − C_j)/ΔE)²·ΔE/q + Σ_j C_j²·ΔE/r
 
-where a_i·D = b_i are the conditions of the wishes (:meth:`.Wish.conditions`) and D₀ is a level that crystals have on average;
-broadened as the curves of models are. Where no wish speaks, nothing is said: the sampler is shown its own average there.
+where a_i·D = b_i are the conditions of the wishes (:meth:`.Wish.conditions`) and D₀ is what crystals have on average
+(:func:`usual`); broadened as the curves of models are. Where no wish speaks, nothing is said: the sampler is shown the average
+of its own training set there.
 """
 
 from __future__ import annotations
@@ -21,9 +23,6 @@ from ..curves import Curves
 from ..dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from .wishes import Wish
 
-LEVEL = 0.5
-"""D₀ in states/eV/atom: four electrons in a band of 8 eV."""
-
 _FLAT = 4.0  # q, eV·(states/eV/atom)²/eV²
 _NEAR = 40.0  # r
 
@@ -35,14 +34,15 @@ def made_curve(wishes: Sequence[Wish], grid: EnergyGrid = DEFAULT_GRID, sigma: f
     :param sigma: its broadening in eV.
     """
     points, step = grid.points, grid.spacing
-    given = [found for one in wishes if one.windows and (found := one.conditions(points, LEVEL)) is not None]
+    average = usual(points)
+    given = [found for one in wishes if one.windows and (found := one.conditions(points, average)) is not None]
     rows = [found.rows / np.broadcast_to(found.scale, found.values.shape)[:, None] for found in given]
     values = [found.values / found.scale for found in given]
     flat = math.sqrt(1 / (step * _FLAT)) * np.diff(np.eye(grid.n), axis=0)
     near = math.sqrt(step / _NEAR) * np.eye(grid.n)
     solution, _ = nnls(
         np.concatenate([*rows, flat, near]),
-        np.concatenate([*values, np.zeros(grid.n - 1), near @ np.full(grid.n, LEVEL)]),
+        np.concatenate([*values, flat @ average, near @ average]),
         maxiter=30 * grid.n,
     )
     curve = gaussian_filter1d(solution, sigma / step, mode="nearest", truncate=6.0)
@@ -52,6 +52,14 @@ def made_curve(wishes: Sequence[Wish], grid: EnergyGrid = DEFAULT_GRID, sigma: f
     if not low < high:
         low, high = grid.emin, grid.emax
     return Curves(curve[None, None, None], points, sigma, low, high, resolved=False)
+
+
+def usual(points: np.ndarray) -> np.ndarray:
+    """Return D₀ in states/eV/atom: about the mean of the labels that come with this package, shape (n,).
+
+    :param points: eV, shape (n,).
+    """
+    return np.asarray(0.25 + 0.4 * np.exp(-0.5 * ((points + 1.5) / 2.0) ** 2))
 
 
 def spoken_of(wishes: Iterable[Wish], points: np.ndarray) -> np.ndarray:

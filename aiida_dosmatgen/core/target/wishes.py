@@ -38,6 +38,7 @@ _STEP = 0.02  # eV, of the points between which curves are integrated
 _SOFT = 0.4  # eV, by which a drawn gap is wider than asked for: its edges are steeper than those of crystals
 _SMEARED = 0.5  # eV above zero to which the broadened edge of the filled states reaches
 _AROUND = 0.5  # eV, about a peak, that have to be known
+_STRICT = 0.05  # states/eV/atom that a drawn curve may have where there are to be none
 _SLACK = 0.05  # eV, by which a curve may end too early
 
 
@@ -109,11 +110,11 @@ class Wish(Strict):
         """
         raise NotImplementedError
 
-    def conditions(self, points: np.ndarray, level: float) -> Condition | None:
+    def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
         """Return what a curve of all states must fulfil to grant the wish; None if that cannot be said of the curve.
 
         :param points: energies in eV, equidistant, shape (n,).
-        :param level: states/eV/atom of a curve of which nothing is known.
+        :param usual: states/eV/atom of a curve of which nothing is known, shape (n,).
         """
         return None
 
@@ -162,9 +163,9 @@ class Nothing(_Window):
         found = _states(curves, n_atoms, self.channel, self.low, self.high)
         return found if isinstance(found, Measured) else Measured(found, max(0.0, found - self.tolerance))
 
-    def conditions(self, points: np.ndarray, level: float) -> Condition | None:
+    def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
         rows = np.eye(len(points))[_inside(points, self.low, self.high)]
-        return None if self.channel else Condition(rows, np.zeros(len(rows)), np.array(0.1 * level))
+        return None if self.channel else Condition(rows, np.zeros(len(rows)), np.array(_STRICT))
 
     def bounds(self, points: np.ndarray) -> Bounds | None:
         return None if self.channel else _bounds((_sum(points, self.low, self.high), -math.inf, self.tolerance))
@@ -183,7 +184,7 @@ class States(_Window):
         found = _states(curves, n_atoms, self.channel, self.low, self.high)
         return found if isinstance(found, Measured) else _related(found, self.relation, self.value, self.tolerance)
 
-    def conditions(self, points: np.ndarray, level: float) -> Condition | None:
+    def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
         if self.channel:
             return None
         wanted = max(0.0, _within(self.relation, self.value, self.tolerance))
@@ -209,13 +210,13 @@ class Gap(Wish):
         measured = _related(found, self.relation, self.value, self.tolerance)
         return dataclasses.replace(measured, note=note)
 
-    def conditions(self, points: np.ndarray, level: float) -> Condition | None:
+    def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
         inside = _inside(points, 0.0, self._drawn + _SOFT if self._drawn else 0.0)
         edges = _inside(points, *self.windows[0]) & ~inside
         rows = np.eye(len(points))
         rows = np.concatenate([rows[inside], rows[edges]])
-        values = np.concatenate([np.zeros(inside.sum()), np.full(edges.sum(), level)])
-        return Condition(rows, values, np.where(values > 0, level, 0.1 * level))
+        values = np.concatenate([np.zeros(inside.sum()), usual[edges]])
+        return Condition(rows, values, np.where(values > 0, usual.mean(), _STRICT))
 
     def bounds(self, points: np.ndarray) -> Bounds | None:
         low, high = _accepted(self.relation, self.value, self.tolerance)
@@ -255,12 +256,12 @@ class Peak(Wish):
         nearest = energies[places[np.argmin(np.abs(energies[places] - self.energy))]]
         return _related(float(nearest), "=", self.energy, self.tolerance)
 
-    def conditions(self, points: np.ndarray, level: float) -> Condition | None:
+    def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
         if self.channel:
             return None
         near = _inside(points, *self.windows[0])
-        shape = level + 4 * level * np.exp(-0.5 * ((points[near] - self.energy) / 0.3) ** 2)
-        return Condition(np.eye(len(points))[near], shape, np.array(level))
+        shape = usual[near] + 4 * usual.mean() * np.exp(-0.5 * ((points[near] - self.energy) / 0.3) ** 2)
+        return Condition(np.eye(len(points))[near], shape, np.array(usual.mean()))
 
     @property
     def windows(self) -> list[tuple[float, float]]:
@@ -298,12 +299,12 @@ class BandCentre(_Moment):
         found = self._moments(curves, n_atoms)
         return found if isinstance(found, Measured) else _related(found[0], self.relation, self.value, self.tolerance)
 
-    def conditions(self, points: np.ndarray, level: float) -> Condition | None:
+    def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
         if self.channel:
             return None
         wanted = _within(self.relation, self.value, self.tolerance)
         inside = _inside(points, self.low, self.high)
-        states = level * (self.high - self.low)
+        states = float((inside * usual).sum()) * (points[1] - points[0])
         row = inside * (points - wanted) * (points[1] - points[0])
         return Condition(row[None], np.zeros(1), np.array(0.25 * self.tolerance * states))
 
