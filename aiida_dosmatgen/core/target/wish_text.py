@@ -49,7 +49,7 @@ def wish(text: str) -> Wish:
 
     :raises ContentError: in one line, with an example of what was meant.
     """
-    given = text.lower()
+    given = " ".join(text.lower().split())
     for other, same in _SAME.items():
         given = given.replace(other, same)
     given = " ".join(_UNITS.sub(" ", given).split()).replace(" ,", ",")
