@@ -41,7 +41,7 @@ WISHES = (
 WAYS = {
     "free": {},
     "conditioned": {"guidance_scale": 0.5},
-    "by the classifier": {"guidance": "classifier", "guidance_scale": 20.0},
+    "by the classifier": {"guidance": "classifier", "guidance_scale": 10.0},
 }
 
 

@@ -39,6 +39,7 @@ _SOFT = 0.4  # eV, by which a drawn gap is wider than asked for: its edges are s
 _SMEARED = 0.5  # eV above zero to which the broadened edge of the filled states reaches
 _AROUND = 0.5  # eV, about a peak, that have to be known
 _STRICT = 0.05  # states/eV/atom that a drawn curve may have where there are to be none
+_PEAK = 2.5  # states/eV/atom by which a drawn peak stands out, as those of d bands do
 _SLACK = 0.05  # eV, by which a curve may end too early
 
 
@@ -260,7 +261,7 @@ class Peak(Wish):
         if self.channel:
             return None
         near = _inside(points, *self.windows[0])
-        shape = usual[near] + 4 * usual.mean() * np.exp(-0.5 * ((points[near] - self.energy) / 0.3) ** 2)
+        shape = usual[near] + _PEAK * np.exp(-0.5 * ((points[near] - self.energy) / 0.5) ** 2)
         return Condition(np.eye(len(points))[near], shape, np.array(usual.mean()))
 
     @property
