@@ -174,14 +174,22 @@ def _table_row(place: int, target: DosTarget, crystal: RankedCrystal) -> dict[st
 def _met(crystal: RankedCrystal) -> str:
     """Return how many wishes of its target a crystal meets; empty if there are none."""
     found = wishes_of(crystal.row)
-    return in_short(found) if found else ""
+    return in_short(found).split(" (")[0] if found else ""
 
 
 def _wishes(crystal: RankedCrystal) -> list[tuple[str, str, str]]:
     """Return what became of each wish, by DFT and as it was predicted."""
-    predicted, dft = crystal.row.get("wishes") or [], (crystal.row.get("dft") or {}).get("wishes") or []
-    facts = [(f"Wish, DFT: {row['wish']}", in_words(row).replace("-", "−"), "") for row in dft]
-    return facts + [(f"Wish, predicted: {row['wish']}", in_words(row).replace("-", "−"), "") for row in predicted]
+    found: dict[str, list[str]] = {}
+    for by, rows in (("by DFT", (crystal.row.get("dft") or {}).get("wishes")), ("predicted", crystal.row.get("wishes"))):
+        for row in rows or []:
+            found.setdefault(row["wish"], []).append(f"{by}: {in_words(row)}")
+    return [(f"Wish: {_typeset(wish)}", _typeset("; ".join(words)), "") for wish, words in found.items()]
+
+
+def _typeset(text: str) -> str:
+    for plain, sign in (("+-", "±"), (">=", "≥"), ("<=", "≤"), ("-", "−")):
+        text = text.replace(plain, sign)
+    return text
 
 
 def _window(dft: Mapping[str, Any]) -> str:

@@ -57,7 +57,7 @@
       x: curves.energies, y, name, mode: "lines", line: style, hovertemplate: "%{y:.4f}", connectgaps: false, ...more,
     });
     const traces = [
-      line(curves.target, "target", { color: colour("target"), width: 1.5 }, { fill: "tozeroy", fillcolor: colour("target-fill") }),
+      line(curves.target, target.spoken ? "made of wishes" : "target", { color: colour("target"), width: 1.5 }, { fill: "tozeroy", fillcolor: colour("target-fill") }),
     ];
     if (curves.predicted) traces.push(line(curves.predicted, "predicted", { color: colour("predicted"), width: 1.8, dash: "6px,4px" }));
     if (curves.dft) traces.push(line(curves.dft, "DFT", { color: colour("dft"), width: 2.2 }));

@@ -34,8 +34,8 @@ def plot_dos(
 
         _, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     energies = wanted.grid.points
-    shown = wanted.spoken(energies)
-    axes.fill_between(energies, wanted.total, where=shown, color="0.85", label="target")
+    shown, label = wanted.spoken(energies), "made of wishes" if wanted.only_wishes else "target"
+    axes.fill_between(energies, wanted.total, where=shown, color="0.85", label=label)
     if crystal.predicted is not None:
         curve = compared(wanted, crystal, crystal.predicted).mean(0)
         axes.plot(energies, curve, "--", color="C1", lw=1.2, label="predicted")

@@ -128,7 +128,9 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     dft = row.get("dft") or {}
     remark = {"validated": "", "not validated": "not validated"}.get(row["status"], f"failed: {row.get('reason', '')}")
     if wishes := wishes_of(row):
-        remark = "; ".join(filter(None, [f"meets {in_short(wishes)} wishes", remark]))
+        missed = (row.get("dft") or row).get("missed", 0.0)
+        met = f"meets {in_short(wishes, 'wishes')}" + (f", misses {missed:.1f} tolerances" if missed else "")
+        remark = "; ".join(filter(None, [met, remark]))
     return [
         str(row["rank"]),
         str(row["candidate"]),

@@ -235,7 +235,7 @@ def test_the_distance_is_the_sum_of_weighted_misses():
 
 def test_what_is_not_known_counts_as_missed_by_one_tolerance():
     found = judged(wishes_of(["d band centre 1 (weight 3)", "nothing from -5 to -4"]), CRYSTAL.summed())
-    assert found["missed"] == 3 and in_short(found["wishes"]) == "1 of 2, 1 not known"
+    assert found["missed"] == 3 and in_short(found["wishes"]) == "1 of 2 (1 not known)"
     assert "does not tell d states" in in_words(found["wishes"][0])
 
 

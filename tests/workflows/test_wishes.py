@@ -75,4 +75,4 @@ def test_a_campaign_for_wishes(codes, tmp_path):
     assert "of 4 wishes" in printed and "p states from -4 to 0 eV" in printed
     page = tmp_path / "page.html"
     report.write(campaign, page)
-    assert "Wish, DFT: p states from -4 to 0 eV" in page.read_text()
+    assert "Wish: p states from −4 to 0 eV" in page.read_text()

@@ -68,12 +68,15 @@ def rank_key(score: Mapping[str, Any] | None) -> float:
     return math.inf if found is None else float(found)
 
 
-def in_short(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return how many wishes are met, as ``2 of 3``, and how many are not known."""
+def in_short(rows: Iterable[Mapping[str, Any]], what: str = "") -> str:
+    """Return how many wishes are met, as ``2 of 3``, and how many are not known.
+
+    :param what: comes after the numbers, such as ``wishes``.
+    """
     rows = list(rows)
     unknown = sum(row["met"] is None for row in rows)
     met = f"{sum(row['met'] is True for row in rows)} of {len(rows)}"
-    return met + (f", {unknown} not known" if unknown else "")
+    return f"{met} {what}".rstrip() + (f" ({unknown} not known)" if unknown else "")
 
 
 def in_words(row: Mapping[str, Any]) -> str:
