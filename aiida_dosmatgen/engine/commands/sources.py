@@ -146,7 +146,8 @@ def of_target(target: DosTarget, name: str) -> ReadCurves:
     unknown = frozenset[str]() if isinstance(held, Curves) else frozenset({"zero", "sigma", "scale"})
     return ReadCurves(
         curves,
-        f"{name}: target, {f'{len(curves)} sites' if curves.resolved else 'total per atom'}",
+        f"{name}: target, {f'{len(curves)} sites' if curves.resolved else 'total per atom'}"
+        + (", a curve made of wishes" if target.only_wishes else ""),
         "target",
         unknown=unknown,  # type: ignore[arg-type]
         n_atoms=target.n_atoms,
