@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,13 @@ import yaml
 
 from ..core.errors import ContentError
 from .group import Group
-from .listing import attribute, name_stored, nodes_table
+from .listing import attribute, nodes_table, say_stored
 from .params import TARGET
 
 
 @click.group("target", cls=Group)
 def target() -> None:
-    """Target densities of states: import, sketch, wish, show, list.
+    """Target densities of states: import, fetch, sketch, wish, show, list.
 
     \b
     Example:
@@ -41,6 +43,7 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 @click.option("--per-atom", is_flag=True, help="A total curve is divided by the number of atoms already.")
 @click.option("--low", type=float, metavar="EV", help="Energy from which the curve is to be trusted.")
 @click.option("--complete-below", "--high", type=float, metavar="EV", help="Energy up to which the curve is to be trusted.")
+@click.option("--zero", type=float, metavar="EV", help="Energy, as in the file, that is to be zero: the Fermi energy or VBM.")
 @click.option("--sigma", type=float, metavar="EV", help="Gaussian broadening of the curve; that of the models if not given.")
 @click.option(
     "--meaning",
@@ -49,14 +52,15 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 )
 @click.option("--sites", callback=_sites, metavar="0,3", help="The atoms that the curves are for; the others are free.")
 def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | None, **options: Any) -> None:
-    """Store a target: from a CSV, JSON or npz file, the JSON of a pymatgen CompleteDos, or a finished DosWorkChain.
+    """Store a target from a file or folder of densities of states, or from a finished DosWorkChain; say what was made of it.
 
-    SOURCE is a path, or the pk or uuid of a DosWorkChain, a ValidateWorkChain or a PdosWorkChain. In a CSV, the first column
-    is the energy in eV relative to the highest occupied level; one more column is a total curve, several are one for each site.
+    SOURCE is a path (vasprun.xml, DOSCAR, files of dos.x and projwfc.x, JSON of pymatgen or the Materials Project, a table of
+    any dialect, npz, …), or the pk or uuid of a DosWorkChain, a ValidateWorkChain or a PdosWorkChain.
 
     \b
     Example:
-      aiida-dosmatgen target import my_dos.csv --n-atoms 8 --label my_dos
+      aiida-dosmatgen target import vasprun.xml --label silicon
+      aiida-dosmatgen target import my_dos.csv --n-atoms 8
     """
     from ..tools import nodes
 
@@ -64,10 +68,38 @@ def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | N
     given |= {"per_atom": True} if per_atom else {}
     given |= {"site_indices": sites} if sites is not None else {}
     path = Path(source).expanduser()
-    if path.is_file() or not source.replace("-", "").isalnum():
-        name_stored(nodes.target(path, **given), label, path.stem)
-    else:
-        name_stored(nodes.target_of_process(source, **given), label, f"pdos_{source[:8]}")
+    if path.exists() or not source.replace("-", "").isalnum():
+        node, reading = nodes.target_and_reading(path, label or _stem(path), **given)
+        say_stored(node)
+        click.echo(reading)
+        return
+    node = nodes.target_of_process(source, **given)
+    say_stored(nodes.named(node, nodes.normalized(label or f"pdos_{source[:8]}")))
+
+
+def _stem(path: Path) -> str:
+    """Return what a target is called after its file."""
+    name = path.resolve().name
+    return Path(re.sub(r"\.(?:gz|bz2|xz)$", "", name)).stem or name
+
+
+@target.command("from-mp")
+@click.argument("material_id")
+@click.option("--label", help="What the target is called; by default MATERIAL_ID.")
+@click.option("--sigma", type=float, metavar="EV", help="Gaussian broadening of the curve, if it has any.")
+def from_mp(material_id: str, label: str | None, sigma: float | None) -> None:
+    """Store the density of states of a material of the Materials Project as a target. Needs mp-api, and a key in MP_API_KEY.
+
+    \b
+    Example:
+      aiida-dosmatgen target from-mp mp-149 --label silicon
+    """
+    from ..tools import nodes
+    from ..tools.materials_project import target_from_mp
+
+    made = target_from_mp(material_id, **({} if sigma is None else {"sigma": sigma}))
+    say_stored(nodes.stored_once(made, label=label or material_id))
+    click.echo(made.reading)
 
 
 @target.command("sketch")
@@ -103,9 +135,7 @@ def sketch_(
     if centre is None and width is None and given:
         if gap:
             raise ContentError('without --centre and --width a gap is a wish: --wish "gap >= 1.5"')
-        node = nodes.stored_once(DosTargetData.from_wishes(given, n_atoms))
-        name_stored(node, label, "wishes")
-        _drawn(node)
+        _store_wishes(given, n_atoms, label)
         return
     if centre is None or width is None:
         raise ContentError("a sketch needs --centre and --width of its band; or give what you wish for with --wish")
@@ -114,8 +144,8 @@ def sketch_(
     if given:
         drawn = drawn.wishing(given)
         source = "; ".join([source, *map(str, drawn.wishes)])
-    node = nodes.stored_once(DosTargetData(drawn, label_source=source))
-    name_stored(node, label, f"sketch_{centre:g}_{width:g}_{gap:g}")
+    node = nodes.stored_once(DosTargetData(drawn, label_source=source), label=label or f"sketch_{centre:g}_{width:g}_{gap:g}")
+    say_stored(node)
     _drawn(node)
 
 
@@ -123,7 +153,7 @@ def sketch_(
 @click.argument("wishes", nargs=-1, required=True)
 @click.option("--curve", type=TARGET, help="A target whose curve is asked for besides the wishes.")
 @click.option("--n-atoms", type=click.IntRange(1), help="Atoms of a candidate, without a curve; open if not given.")
-@click.option("--label", help="What the target is called; by default wishes, or the label of the curve and _wishes.")
+@click.option("--label", help="What the target is called; by default wishes_ and a hash; with a curve its label and _wishes.")
 def wish_(wishes: tuple[str, ...], curve: Any, n_atoms: int | None, label: str | None) -> None:
     """Store a target of wishes, with a curve or without one, and show it.
 
@@ -143,18 +173,27 @@ def wish_(wishes: tuple[str, ...], curve: Any, n_atoms: int | None, label: str |
       aiida-dosmatgen target wish "gap >= 1.5" "peak at -3 +- 0.2" --label wide-gap
     """
     from ..core.target.wish_text import wishes_of
-    from ..data.target import DosTargetData
     from ..tools import nodes
 
     given = wishes_of([one for text in wishes for one in _wishes_in(text)])
     if curve is None:
-        node = nodes.stored_once(DosTargetData.from_wishes(given, n_atoms))
-        name_stored(node, label, "wishes")
-    elif n_atoms is not None:
+        _store_wishes(given, n_atoms, label)
+        return
+    if n_atoms is not None:
         raise ContentError("the curve says how many atoms a candidate has; leave out --n-atoms")
-    else:
-        node = nodes.target_with_wishes(curve, given)
-        name_stored(node, label, f"{curve.label or curve.pk}_wishes")
+    node = nodes.target_with_wishes(curve, given)
+    say_stored(nodes.named(node, nodes.normalized(label or f"{curve.label or curve.pk}_wishes")))
+    _drawn(node)
+
+
+def _store_wishes(wishes: Iterable[Any], n_atoms: int | None, label: str | None) -> None:
+    """Store a target of wishes alone, and show it."""
+    from ..data.target import DosTargetData
+    from ..tools import nodes
+
+    made = DosTargetData.from_wishes(wishes, n_atoms)
+    node = nodes.stored_once(made, label=label or f"wishes_{made.sha256[:6]}")
+    say_stored(node)
     _drawn(node)
 
 

@@ -58,9 +58,10 @@ def card(node: Any, leave_out: Sequence[str] = ()) -> str:
     ).rstrip()
 
 
-def name_stored(node: Any, label: str | None, default: str = "") -> None:
-    """Give a stored node a label, and say where it is. A label that it has stays, unless another is asked for."""
-    wanted = label or node.label or default
-    if node.label != wanted:
-        node.label = wanted
+def say_stored(node: Any, default: str = "") -> None:
+    """Say where a stored node is; one without a label gets the default."""
+    from ..tools.nodes import named, normalized
+
+    if not node.label:
+        named(node, normalized(default))
     click.echo(f"{type(node).__name__}<{node.pk}> {node.label or node.uuid}")

@@ -17,7 +17,7 @@ from ..core.dft.recipe import Recipe, scf_namelists
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
-from .dos import DosWorkChain
+from .dos import DosWorkChain, validate_structure
 from .failures import failure
 from .interruptions import was_interrupted
 from .outline import while_
@@ -43,7 +43,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
     def define(cls, spec: Any) -> None:
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
-        spec.input("structure", valid_type=StructureData, help="The crystal.")
+        spec.input("structure", valid_type=StructureData, validator=validate_structure, help="The crystal.")
         spec.input("target", valid_type=DosTargetData, help="What its density of states is scored against.")
         spec.input(
             "clean_workdir",

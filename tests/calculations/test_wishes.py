@@ -79,7 +79,9 @@ def test_candidates_are_ranked_by_what_they_miss():
 
 def test_the_geometry_that_misses_less_counts():
     relaxed, unrelaxed = candidate(7, states=5.0), candidate(7, states=4.1, a=4.5)
-    rows = screened(join_geometries(relaxed, unrelaxed), DosTargetData.from_wishes(WISHES))["report"].get_dict()["ranking"]
+    both = {"geometries": ["relaxed", "unrelaxed"]}
+    joined = join_geometries(relaxed, unrelaxed)
+    rows = screened(joined, DosTargetData.from_wishes(WISHES), **both)["report"].get_dict()["ranking"]
     assert [row["geometry"] for row in rows] == ["unrelaxed"] and rows[0]["wishes"][0]["met"]
 
 

@@ -29,7 +29,8 @@ def test_wishes_are_stored_drawn_and_said(run):
     assert lines[0] == "wish: gap >= 1.5 +- 0.2 eV sampled, screened and scored by DFT"
     assert lines[1].startswith("wish: d band centre -2 +- 0.2 eV from -10 to 4 eV scored by DFT; predicted curves do not tell")
     assert lines[2].endswith("screened and scored by DFT, not sampled")
-    assert stored(run("target", "wish", *WISHES, "--n-atoms", "4")).pk == node.pk  # stored once
+    assert stored(run("target", "wish", *WISHES, "--n-atoms", "4", "--label", "wide")).pk == node.pk  # stored once
+    assert stored(run("target", "wish", *WISHES)).label.startswith("wishes_")
     shown = run("target", "show", "wide")
     assert "wide: 3 wishes, from gap >= 1.5" in shown and "ranked by its wishes" in shown
     assert "3 wishes" in run("target", "list")

@@ -1,8 +1,8 @@
 """The target density of states.
 
-Begin with :class:`DosTarget` in ``target.py``; ``text.py`` reads the CSV and JSON files that people have, ``points.py``
-puts their points on equidistant energies. Wishes, which a target may have besides a curve or instead of one, are in
-``wishes.py``.
+Begin with :class:`DosTarget` in ``target.py``; ``files.py`` makes one of the files that people have, ``points.py``
+puts their points on equidistant energies. Wishes, which a target may have besides a curve or instead of one,
+are in ``wishes.py``.
 """
 
 from .target import DosTarget
