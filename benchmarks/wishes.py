@@ -78,10 +78,10 @@ def sampling(count: int, seed: int, wishes: list[str]) -> None:
             guides = {"classifier": classifier} if parameters.guidance == "classifier" else {}
             made = sample(denoiser, target if changes else None, parameters, seed, range(count), **guides)
             crystals = predict(predictor, header, CrystalSet.concatenate(list(made)))
-            rows = [judged(target.wishes, one)["wishes"][0] for one in _predicted(crystals)]
-            misses = np.median([row["misses"] for row in rows])
-            met = sum(row["met"] is True for row in rows)
-            print(f"| {wish} | {way} | {met} of {len(rows)} | {misses:.1f} |", flush=True)
+            found = [judged(target.wishes, one) for one in _predicted(crystals)]
+            misses = np.median([one["missed"] for one in found])
+            met = sum(one["wishes"][0]["met"] is True for one in found)
+            print(f"| {wish} | {way} | {met} of {len(found)} | {misses:.1f} |", flush=True)
 
 
 def _predicted(crystals: CrystalSet) -> list[Curves]:

@@ -70,7 +70,8 @@ def test_a_sketch_draws_them(run):
     alone = run("target", "sketch", "--wish", "peak at -3", "--wish", "gap >= 1.5", "--label", "drawn")
     assert stored(alone).target.only_wishes and "drawn, made of wishes" in alone
     both = run("target", "sketch", "--centre", "-3", "--width", "6", "--gap", "1.5", "--wish", "peak at -3")
-    assert list(map(str, stored(both).target.wishes)) == ["peak at -3 +- 0.2 eV"] and "wish: peak at -3" in both
+    assert list(map(str, stored(both).target.wishes)) == ["peak at -3 +- 0.2 eV"]
+    assert re.search("wish: peak at -3 .* not sampled", both)  # the denoiser goes by the curve of its own
     assert "needs --centre and --width" in run("target", "sketch", "--centre", "-3", status=2)
     assert '--wish "gap >= 1.5"' in run("target", "sketch", "--wish", "peak at -3", "--gap", "1", status=2)
     assert "'gap > 1' is no wish" in run("target", "sketch", "--wish", "gap > 1", status=2)

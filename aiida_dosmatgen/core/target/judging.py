@@ -24,27 +24,17 @@ def judged(wishes: Sequence[Wish], curves: Curves, n_atoms: int | None = None) -
     """Return how far curves are from wishes, JSON values only.
 
     :return: ``wishes``, one dictionary each: ``wish`` (its text), ``value`` (None if it is not known) in ``unit``, ``met``
-        (None if that is not known), ``missed_by`` in the same unit, ``misses`` in tolerances, ``weight``, ``note``; and
-        ``missed``, Σ weight·misses, which counts unknown ones as one tolerance.
+        (None if that is not known), ``missed_by`` in the same unit, and ``note`` if there is one; and ``missed``, the sum of
+        weight·missed_by/tolerance, in which unknown ones count as one tolerance.
     """
     rows: list[dict[str, Any]] = []
+    missed = 0.0
     for one in wishes:
         found = one.measure(curves, n_atoms)
-        misses = None if found.missed_by is None else found.missed_by / one.tolerance
-        rows.append(
-            {
-                "wish": str(one),
-                "value": found.value,
-                "unit": one.UNIT,
-                "met": found.met,
-                "missed_by": found.missed_by,
-                "misses": misses,
-                "weight": one.weight,
-                "note": found.note,
-            }
-        )
-    missed = sum(row["weight"] * (_UNKNOWN if row["misses"] is None else row["misses"]) for row in rows)
-    return {"wishes": rows, "missed": float(missed)}
+        missed += one.weight * (_UNKNOWN if found.missed_by is None else found.missed_by / one.tolerance)
+        row = {"wish": str(one), "value": found.value, "unit": one.UNIT, "met": found.met, "missed_by": found.missed_by}
+        rows.append({**row, "note": found.note} if found.note else row)
+    return {"wishes": rows, "missed": missed}
 
 
 def with_distance(score: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,9 +71,9 @@ def in_short(rows: Iterable[Mapping[str, Any]], what: str = "") -> str:
 
 def in_words(row: Mapping[str, Any]) -> str:
     """Return what became of one wish, as ``1.23 eV, missed by 0.27``."""
-    note = f" ({row['note']})" if row["note"] else ""
+    note = f" ({row['note']})" if row.get("note") else ""
     if row["met"] is None:
-        return row["note"] or "not known"
+        return row.get("note") or "not known"
     value = "" if row["value"] is None else f"{row['value']:.2f} {row['unit']}, "
     return f"{value}{'met' if row['met'] else f'missed by {_length(row)}'}{note}"
 
