@@ -139,7 +139,8 @@ def of_target(target: DosTarget, name: str) -> ReadCurves:
         unknown.add("sigma")
     return ReadCurves(
         curves,
-        f"{name}: target, {f'{len(curves)} sites' if curves.resolved else 'total per atom'}",
+        f"{name}: target, {f'{len(curves)} sites' if curves.resolved else 'total per atom'}"
+        + (", a curve made of wishes" if target.only_wishes else ""),
         "target",
         unknown=frozenset(unknown),
         n_atoms=target.n_atoms,
