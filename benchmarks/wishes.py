@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from aiida_dosmatgen.engine.labelling.shards import load_shards
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of
@@ -25,7 +26,6 @@ from aiida_dosmatgen.core.target.judging import judged
 from aiida_dosmatgen.core.target.wishes import empty_above_zero
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.diffusion.sampler import sample
-from aiida_dosmatgen.engine.labelling.shards import load_shards
 from aiida_dosmatgen.engine.prediction.predict import predict
 
 LABELS = Path(__file__).parents[1] / "datasets" / "pseudodojo-pbe"

@@ -15,8 +15,8 @@ from ..calculations.functions import add_wishes, target_from_labelled, target_fr
 from ..core.errors import ContentError
 from ..core.labelled.importing import read_set
 from ..core.labelled.shards import card_of_shards, folder_of_shards, load_shards
-from ..data.base import as_validation_error, storable
 from ..core.target.wishes import Wish
+from ..data.base import as_validation_error, storable
 from ..data.checkpoint import CheckpointData
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
