@@ -153,7 +153,7 @@ def sketch_(
 @click.argument("wishes", nargs=-1, required=True)
 @click.option("--curve", type=TARGET, help="A target whose curve is asked for besides the wishes.")
 @click.option("--n-atoms", type=click.IntRange(1), help="Atoms of a candidate, without a curve; open if not given.")
-@click.option("--label", help="What the target is called; by default wishes_ and a hash; with a curve its label and _wishes.")
+@click.option("--label", help="What the target is called; by default wishes_HASH, or CURVE_wishes.")
 def wish_(wishes: tuple[str, ...], curve: Any, n_atoms: int | None, label: str | None) -> None:
     """Store a target of wishes, with a curve or without one, and show it.
 
