@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from aiida_dosmatgen.engine.labelling.shards import load_shards, names_of, read_manifest
+from aiida_dosmatgen.core.labelled.shards import load_shards, names_of, read_manifest
 
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.curves import compare
