@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any, get_args
 
@@ -335,10 +336,9 @@ def _named(targets: tuple[Any, ...]) -> dict[str, Any]:
     """
     named: dict[str, Any] = {}
     for node in targets:
-        name = re.sub(
-            r"_+", "_", re.sub(r"\W", "_", node.label or Path(node.base.attributes.get("label_source", None) or "").stem)
-        )
-        name = name.strip("_") or f"target_{node.pk}"
+        label = node.label or Path(node.base.attributes.get("label_source", None) or "").stem
+        plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+        name = re.sub(r"_+", "_", re.sub(r"\W", "_", plain)).strip("_") or f"target_{node.pk}"
         name = f"target_{name}" if name[0].isdigit() else name
         if name in named:
             raise ContentError(

@@ -11,10 +11,11 @@ from typing import Any, TypeVar
 from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
-from ..calculations.functions import target_from_labelled, target_from_pdos
+from ..calculations.functions import add_wishes, target_from_labelled, target_from_pdos
 from ..core.errors import ContentError
 from ..core.labelled.importing import read_set
 from ..core.labelled.shards import card_of_shards, folder_of_shards, load_shards
+from ..core.target.wishes import Wish
 from ..data.base import as_validation_error, storable
 from ..data.checkpoint import CheckpointData
 from ..data.crystals import CrystalSetData
@@ -68,6 +69,17 @@ def target_of_process(identifier: str, **options: Any) -> DosTargetData:
         made, process = target_from_pdos.run_get_node(**pdos_nodes(node))
     if not process.is_finished_ok:
         raise ContentError(f"{node.process_label}<{node.pk}>: {process.exit_message}")
+    return made
+
+
+def target_with_wishes(curve: DosTargetData, wishes: Iterable[Wish]) -> DosTargetData:
+    """Return a target with further wishes, made by a calcfunction, so that its origin is on record.
+
+    :raises ContentError: for wishes that it has already.
+    """
+    made, process = add_wishes.run_get_node(target=curve, wishes=orm.List([one.model_dump() for one in wishes]))
+    if not process.is_finished_ok:
+        raise ContentError(process.exit_message)
     return made
 
 

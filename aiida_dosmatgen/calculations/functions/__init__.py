@@ -11,11 +11,12 @@ from .dos import count_states, prepare_dos
 from .labels import assemble_labelled
 from .scoring import ELECTRONS_MISSING, score_dos
 from .screening import rank, screen, select_candidates
-from .targets import combine_targets, target_from_labelled, target_from_pdos
+from .targets import add_wishes, combine_targets, target_from_labelled, target_from_pdos
 
 __all__ = [
     "BAD_CONTENT",
     "ELECTRONS_MISSING",
+    "add_wishes",
     "assemble_labelled",
     "collect_crystals",
     "combine_targets",

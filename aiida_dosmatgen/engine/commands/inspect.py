@@ -58,7 +58,9 @@ def describe(reference: str) -> dict[str, Any]:
 
 def _describe(path: Path) -> tuple[str, dict[str, Any]]:
     if is_target(path):
-        return "target", of_curves(of_target(DosTarget.load(path), path.name))
+        target = DosTarget.load(path)
+        wishes = {"wishes": [str(one) for one in target.wishes]} if target.wishes else {}
+        return "target", {**of_curves(of_target(target, path.name)), **wishes}
     if is_set(path):
         crystals = load_set(path)
         content = of_crystals(crystals)
