@@ -119,7 +119,10 @@ def _crystals(path: Path) -> Any:
 def _dataset(path: Path) -> Any:
     from ..tools import nodes
 
-    return nodes.dataset([path])
+    node = nodes.dataset([path])
+    if node.reading:
+        click.echo(node.reading, err=True)
+    return node
 
 
 TARGET = NodeOrFile(["dosmatgen.target"], _if_file(_target), "target")

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import warnings
+from importlib import import_module
 from typing import Any
 
 from ..core.errors import ContentError
@@ -35,9 +36,9 @@ def target_from_mp(material_id: str, **options: Any) -> DosTargetData:
 
 def _fetched(material_id: str) -> tuple[dict[str, Any], int | None]:
     """Return the record of a density of states, and the atoms of its cell."""
-    try:
-        from mp_api.client import MPRester
-        from mp_api.client.core.exceptions import MPRestError
+    try:  # no dependency: who has no key has no use for it
+        MPRester = import_module("mp_api.client").MPRester
+        MPRestError = import_module("mp_api.client.core.exceptions").MPRestError
     except ImportError:
         raise ContentError(f"mp-api is not installed; pip install mp-api, {_OTHERWISE}") from None
     from pymatgen.core import SETTINGS
