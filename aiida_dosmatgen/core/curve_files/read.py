@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ContentError
-from . import espresso, records, text, vasp
 from .content import plain, read_bytes, text_of, unpacked
 from .found import Found, ReadCurves
 from .made import curves_from
+from .readers import espresso, records, text, vasp
 
 Reader = Callable[[str, str], Found]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..curve_files import ReadCurves, read_content, read_curves
 from ..curve_files.likeness import most_sigma
 from ..curve_files.made import curves_from
-from ..curve_files.records import found_in_dos
+from ..curve_files.readers.records import found_in_dos
 from ..curves import LEAST_HELD, Curves
 from ..dos import DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError

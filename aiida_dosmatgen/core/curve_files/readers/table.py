@@ -9,7 +9,7 @@ from array import array
 
 import numpy as np
 
-from ..errors import ContentError
+from ...errors import ContentError
 
 _NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdDqQ][-+]?\d+)?|(?:\d+\.\d*|\.\d+)[-+]\d{3})")
 _NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)|\*{2,}", re.IGNORECASE)

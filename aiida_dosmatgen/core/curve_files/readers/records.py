@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dft.bands import CHANNELS
-from ..elements import ATOMIC_NUMBERS
-from ..errors import ContentError
-from .found import Found, Parts, Total, parts_beside
+from ...dft.bands import CHANNELS
+from ...elements import ATOMIC_NUMBERS
+from ...errors import ContentError
+from ..found import Found, Parts, Total, parts_beside
 
 _OWN = {
     *("energies", "total", "sites", "site_indices", "n_atoms", "per_atom"),

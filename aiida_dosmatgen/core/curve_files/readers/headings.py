@@ -6,8 +6,8 @@ import dataclasses
 import re
 from typing import Literal
 
-from ..curves import Meaning
-from ..elements import ATOMIC_NUMBERS
+from ...curves import Meaning
+from ...elements import ATOMIC_NUMBERS
 
 Role = Literal["energy", "index", "total", "curve", "integrated", "left out", "unknown"]
 

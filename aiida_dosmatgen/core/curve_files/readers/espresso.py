@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dft.bands import CHANNELS
-from ..elements import ATOMIC_NUMBERS
-from ..errors import ContentError
-from .content import read_bytes, text_of
-from .found import Found, Parts, Total, parts_beside
+from ...dft.bands import CHANNELS
+from ...elements import ATOMIC_NUMBERS
+from ...errors import ContentError
+from ..content import read_bytes, text_of
+from ..found import Found, Parts, Total, parts_beside
 from .headings import fermi_energy
 from .table import Table, read_table
 

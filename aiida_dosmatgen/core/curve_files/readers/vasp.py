@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..dft.bands import CHANNELS, LEAST_GAP
-from ..elements import ATOMIC_NUMBERS, SYMBOLS
-from ..errors import PARSER_ERRORS, ContentError
-from .found import Found, Total, parts_beside
-from .records import orbital_channel
+from ...dft.bands import CHANNELS, LEAST_GAP
+from ...elements import ATOMIC_NUMBERS, SYMBOLS
+from ...errors import PARSER_ERRORS, ContentError
+from ..found import Found, Total, parts_beside
+from .records import found_in_dos, orbital_channel
 
 _MAGNETIC = 0.05  # of the density; smearing makes orbitals less negative than that
 _INTEGERS = re.compile(r"\s*\d+(?:\s+\d+){3}\s*$")
@@ -36,8 +36,6 @@ def read_vasprun(text: str, name: str) -> Found:
     """Read the density of states of a vasprun.xml; band edges come from its eigenvalues."""
     from pymatgen.core.structure import StructureError
     from pymatgen.io.vasp.outputs import Vasprun
-
-    from .records import found_in_dos
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")

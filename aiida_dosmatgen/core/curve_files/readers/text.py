@@ -7,10 +7,10 @@ import re
 
 import numpy as np
 
-from ..dft.bands import CHANNELS
-from ..elements import ATOMIC_NUMBERS
-from ..errors import ContentError
-from .found import Found, Parts, Total, parts_beside
+from ...dft.bands import CHANNELS
+from ...elements import ATOMIC_NUMBERS
+from ...errors import ContentError
+from ..found import Found, Parts, Total, parts_beside
 from .headings import (
     UNITS,
     Column,
