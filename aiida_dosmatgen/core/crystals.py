@@ -259,7 +259,9 @@ class CrystalSet:
         """Make a set from ASE atoms (one or many); without columns."""
         frames: list[ase.Atoms] = [atoms] if hasattr(atoms, "get_scaled_positions") else list(atoms)  # type: ignore[list-item]
         for i, frame in enumerate(frames):
-            if abs(frame.cell.volume) < _SMALLEST_VOLUME:
+            if not np.isfinite(frame.cell.array).all():
+                raise ContentError(f"crystal {i}: the lattice has NaN or infinite entries")
+            if not abs(frame.cell.volume) >= _SMALLEST_VOLUME:
                 raise ContentError(f"crystal {i}: the cell has volume {frame.cell.volume:.3g} Å^3; give three lattice vectors")
             if frame.pbc.any() and not frame.pbc.all():
                 raise ContentError(f"crystal {i} is not periodic in three dimensions (pbc {frame.pbc}); slabs are no crystals")

@@ -10,6 +10,7 @@ PARSER_ERRORS = (
     EOFError,
     ImportError,
     LookupError,
+    NameError,
     OSError,
     RuntimeError,
     StopIteration,

@@ -154,6 +154,12 @@ def test_doscar():
     np.testing.assert_allclose(2 * made.target.total, on_the_grid(CURVE), atol=2e-3)
 
 
+def test_a_doscar_of_blank_lines_is_refused():
+    for text in (TOTALS["lobster_DOSCAR"].replace("Si\n", "Si\n\n", 1), "2 2 1 0\n\n\n\n\n 10 -10 81 0.0 1.0\n0 0 0\n"):
+        with pytest.raises(ContentError, match="DOSCAR"):
+            target_from_text(text.replace("10.0 -10.0 81 0.0; 1.0\n", "\n"), "DOSCAR", n_atoms=2)
+
+
 def noncollinear_doscar(orbitals, magnetic):
     """Columns of each orbital: density, and magnetization along x, y and z."""
     lines = [" 2 2 1 0", " 0.2E+02 0 0 0 0", " 1E-4", " CAR", " Fe2", " 16.0 -4.0 81 6.0 1.0"]

@@ -90,12 +90,14 @@ def read_doscar(text: str, name: str) -> Found:
     :raises ContentError: naming the line.
     """
     lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) < 8:
+        raise ContentError(f"{name} is truncated: it has {len(lines)} lines; copy it again")
     n_atoms = int(lines[0].split()[0])
     lobster = lines[3].strip().upper().startswith("LOBSTER")
     header = lines[5].replace(";", " ").split()
     try:
         n, fermi = int(header[2]), float(header[3])
-    except ValueError:
+    except (ValueError, IndexError):
         raise ContentError(f"{name}, line 6: {lines[5].strip()[:60]!r} does not hold the number of energies and E_F") from None
     place = 6
     block = _block(lines, place, n, name)
