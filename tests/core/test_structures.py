@@ -95,6 +95,7 @@ REFUSED = {
     "underscores.xyz": ("99999991_0\n\nO 0 0 0\n", "line 1 says 999999910 atoms, and the file ends"),
     "columns.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:99999999"), "line 2: Properties names more columns"),
     "infinite.extxyz": (frame(["O"], ["0 0 0"], cell="4 -1e3080 0 0 4 0 0 0 4"), "NaN or infinite entries"),
+    "digits.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:1_00099999999"), "Properties names more columns"),
     "flat.extxyz": (frame(["Si"], ["0 0 0"], cell="1 0 0 1 0 0 0 0 1"), "volume"),
 }
 
