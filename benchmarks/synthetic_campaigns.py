@@ -460,6 +460,7 @@ def _validation(
     graph._links.append((inner, dos, "dos", _RETURN))
     mae = float(near * rng.uniform(0.7, 1.6))
     content = {"mae": mae, "mae_window": 1.2 * mae, "mae_total": 0.8 * mae, "wasserstein": 5 * mae, "compared_below": 6.0}
+    content["gap"] = max(0.0, round(float(rng.uniform(-1, 3)), 3))
     content |= {"n_electrons": 4.0 * n, "projected_electrons": 4.0 * n, "n_atoms": n, "formula": crystal.formulas[0]}
     score = graph.dict(**content)
     graph.function("score_dos", {"dos": dos, "target": target}, {"result": score}, (chain, "score_dos"))
@@ -488,7 +489,7 @@ def _structure(crystal: CrystalSet) -> dict[str, Any]:
 def target(graph: Graph, label_source: str = "synthetic.csv", sites: int | None = None) -> int:
     """Collect a target, a total curve or one of sites, and return its place."""
     values = curves(graph.rng, sites or 1)
-    made = DosTarget(values, "total" if sites is None else "sites", None if sites is None else sites, 8.0)
+    made = DosTarget(values, "total" if sites is None else "sites", None if sites is None else sites, 8.0, low=-9.0)
     attributes = {"kind": made.kind, "n_sites": len(values), "sites": None, "n_atoms": made.n_atoms, "complete_below": 8.0}
     return graph.file(DosTargetData, made, {**attributes, "label_source": label_source})
 

@@ -152,6 +152,7 @@ def _table_row(place: int, target: DosTarget, crystal: RankedCrystal) -> dict[st
         "mae": dft.get("mae"),
         "mae_window": dft.get("mae_window"),
         "wasserstein": dft.get("wasserstein"),
+        "gap": dft.get("gap"),
         "score": row.get("score"),
         "status": row["status"],
         "validated": crystal.validated,

@@ -23,11 +23,13 @@ _HEADINGS = (
     "DFT",
     "DFT ±3 eV",
     "shift eV",
+    "gap eV",
     "remark",
 )
 EXPLANATION = (
     "predicted, DFT: mean absolute difference from the target in states/eV/atom, by the predictor and by DFT\n"
-    "geometry: relaxed or unrelaxed; E_form: formation energy of the relaxed one; shift: Wasserstein distance by DFT"
+    "geometry: relaxed or unrelaxed; E_form: formation energy of the relaxed one; shift: Wasserstein distance by DFT\n"
+    "gap: band gap by DFT, 0 for a metal"
 )
 
 
@@ -118,6 +120,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         _number(dft.get("mae"), 4),
         _number(dft.get("mae_window"), 4),
         _number(dft.get("wasserstein"), 3),
+        _number(dft.get("gap"), 2),
         remark,
     ]
 

@@ -53,14 +53,17 @@ def collect_rankings(outcomes: Dict, **rankings: Dict) -> Dict:
     :param outcomes: for each target: ``failed`` (why it has no ranking, or None) and ``validations``
         {candidate: {``structure``: uuid, ``validation``: uuid}}.
     :param rankings: of :func:`~aiida_dosmatgen.calculations.functions.rank`, by target.
-    :return: ``targets``: for each the list of rows, best first, and ``failed``: {target: reason}.
+    :return: ``targets``: for each the list of rows, best first; ``windows``: for each the energies ``low`` and ``high`` (eV)
+        between which its rows were compared by DFT, or None; and ``failed``: {target: reason}.
     """
     targets: dict[str, list[dict[str, Any]]] = {}
+    windows: dict[str, Any] = {}
     failed: dict[str, str] = {}
     for name, outcome in sorted(outcomes.get_dict().items()):
-        rows = rankings[name].get_dict()["ranking"] if name in rankings else []
+        ranking = rankings[name].get_dict() if name in rankings else {}
+        rows, windows[name] = ranking.get("ranking", []), ranking.get("window")
         links = outcome.get("validations", {})
         targets[name] = [{**row, **links.get(str(row["candidate"]), {})} for row in rows]
         if outcome.get("failed"):
             failed[name] = outcome["failed"]
-    return Dict({"targets": targets, "failed": failed})
+    return Dict({"targets": targets, "windows": windows, "failed": failed})

@@ -41,6 +41,8 @@ def test_to_dataframe(campaign):
         campaign.tools.best()["candidate"],
         campaign.tools.best()["dft"]["mae"],
     )
+    gaps = [row["dft"]["gap"] for row in rows if row["status"] == "validated"]
+    assert frame["dft_gap"].dropna().tolist() == gaps and len(gaps) == 3
     assert frame.loc[frame["status"] == "failed", "reason"].str.contains("bands").all()
 
 
@@ -124,6 +126,14 @@ def test_best_by_element(recipes, make_campaign):
         having = [row for row in rows if element in re.findall("[A-Z][a-z]?", row["formula"])]
         best = min(having, key=lambda row: row["dft"]["mae"])
         assert (mae, formula, uuid) == (pytest.approx(best["dft"]["mae"]), best["formula"], best["validation"])
+
+
+def test_validated_crystals_with_a_gap(recipes, make_campaign):
+    campaigns = [make_campaign(seed=seed, n_candidates=10, n_validated=5, n_failed=1) for seed in (1, 2)]
+    rows = [row for one in campaigns for row in one.tools.ranking()["target"] if row["status"] == "validated"]
+    expected = sorted((row["dft"]["gap"], row["formula"], row["structure"]) for row in rows if row["dft"]["gap"] >= 1)
+    assert 0 < len(expected) < len(rows)
+    assert sorted(map(tuple, recipes["with_a_gap"](1.0))) == expected
 
 
 def test_what_was_wasted_and_why(recipes, make_campaign):

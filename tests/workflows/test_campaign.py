@@ -8,6 +8,7 @@ from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
+from aiida_dosmatgen.workflows.functions import collect_rankings
 from aiida_dosmatgen.workflows.interruptions import excepted_process
 
 from .conftest import FAMILY
@@ -197,4 +198,17 @@ def test_a_campaign_in_which_nothing_was_found_still_says_why(build, process):
     exit_code = chain.finish()
     assert exit_code.status == CampaignWorkChain.exit_codes.ERROR_NO_CANDIDATES.status
     assert exit_code.message == "no target has candidates: a: the sampler crashed"
-    assert chain.outputs["ranking"].get_dict() == {"targets": {"a": []}, "failed": {"a": "the sampler crashed"}}
+    assert chain.outputs["ranking"].get_dict() == {
+        "targets": {"a": []},
+        "windows": {"a": None},
+        "failed": {"a": "the sampler crashed"},
+    }
+
+
+def test_the_ranking_of_all_targets_keeps_the_window_of_each(aiida_profile):
+    row = {"candidate": 3, "status": "validated", "rank": 1}
+    ranked = orm.Dict({"ranking": [row], "window": {"low": -8.0, "high": 5.5}})
+    outcomes = orm.Dict({"a": {"failed": None, "validations": {}}, "b": {"failed": "no crystal", "validations": {}}})
+    content = collect_rankings(outcomes=outcomes, a=ranked).get_dict()
+    assert content["windows"] == {"a": {"low": -8.0, "high": 5.5}, "b": None}
+    assert content["targets"] == {"a": [row], "b": []} and content["failed"] == {"b": "no crystal"}
