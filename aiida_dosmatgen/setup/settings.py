@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from ..core.errors import ContentError
 from ..core.strict import Strict, explain
+from ..workflows.protocols.utils import unknown_code
 from .codes import CODES
 
 
@@ -53,10 +54,9 @@ class ComputerSettings(Strict):
     @field_validator("codes")
     @classmethod
     def _known(cls, codes: dict[str, CodeSettings]) -> dict[str, CodeSettings]:
-        codes = {name: code for name, code in codes.items() if name != "dos"}  # files of before name it; it no longer runs
-        unknown = sorted(set(codes) - set(CODES))
-        if unknown:
-            raise ValueError(f"unknown code {unknown[0]!r}; there are {', '.join(CODES)}")
+        problem = unknown_code(codes)
+        if problem:
+            raise ValueError(problem)
         return codes
 
     @field_validator("work_dir")

@@ -26,7 +26,7 @@ from .failures import failure
 from .functions import collect_rankings
 from .interruptions import excepted_process
 from .outline import while_
-from .protocols.utils import StrictProtocolMixin, checked
+from .protocols.utils import StrictProtocolMixin, checked, unknown_code
 from .validate import ValidateWorkChain
 from .windows import SlidingWindowWorkChain
 
@@ -130,7 +130,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Return a builder with the inputs of a protocol.
 
         :param codes: nodes or labels by the names ``dosmatgen``, ``pw`` and ``projwfc``; the last two may be left out if
-            nothing is validated (``top_k`` 0). Others are not looked at: dos.x is no longer run.
+            nothing is validated (``top_k`` 0).
         :param targets: by names of your choice (letters, digits, single underscores).
         :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
@@ -144,6 +144,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         top_k = inputs["top_k"] if top_k is None else top_k
+        problem = unknown_code(codes)
+        if problem:
+            raise ValueError(f"codes: {problem}")
         missing = [name for name in ("dosmatgen", *(("pw", "projwfc") if top_k else ())) if name not in codes]
         if missing:
             raise ValueError(f"codes lacks {missing[0]!r}; it has {', '.join(sorted(codes)) or 'none'}")

@@ -180,6 +180,12 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_SCORE_FAILED.format(reason=failure(node))
         self.out("score", score)
+        differ = score.get_dict().get("meaning")
+        if differ:
+            self.report(
+                f"the curves of the target are a {differ['target']}, those of DFT a {differ['dos']}; they were compared all the "
+                "same, and the distances hold what projectors do not see"
+            )
         return None
 
     def on_terminated(self) -> None:

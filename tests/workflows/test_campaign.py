@@ -75,6 +75,8 @@ def test_without_validation_no_quantum_espresso_is_needed(build, codes, process)
         ({"overrides": {"validate": {"dos": {"pww": {}}}}}, "unknown key 'validate.dos.pww'.*'pw'"),
         ({"targets": {}}, "there are no targets"),
         ({"codes": {}}, "codes lacks 'dosmatgen'"),
+        ({"codes": {"dosmatgen": "a", "dos": "b"}}, "codes: there is no code 'dos' any more: dos.x is not run.* leave it out"),
+        ({"codes": {"dosmatgen": "a", "vasp": "b"}}, "codes: unknown code 'vasp'; there are dosmatgen, pw, projwfc"),
         ({"top_k": -1}, "top_k is -1"),
         ({"max_concurrent": 0}, "max_concurrent is 0"),
         ({"seed": -1}, "seed is -1"),

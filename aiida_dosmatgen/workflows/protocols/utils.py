@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import yaml
@@ -17,6 +17,9 @@ from ...core.strict import explain
 
 ANY = object()
 """Marks a place at which any key goes."""
+
+CODES = ("dosmatgen", "pw", "projwfc")
+"""The names of a campaign's codes."""
 
 CODE_OPTIONS = "dosmatgen_options"
 """The extra of a code in which ``aiida-dosmatgen setup computer`` keeps the options that its jobs have by default."""
@@ -118,6 +121,16 @@ def job_metadata(metadata: Mapping, options: Mapping | None, code: orm.AbstractC
 def with_defaults(code: orm.AbstractCode, options: Mapping | None) -> dict:
     """Return the options that the jobs of a code have by default, with the given ones merged in."""
     return recursive_merge(dict(code.base.extras.get(CODE_OPTIONS, {})), dict(options or {}))
+
+
+def unknown_code(names: Iterable[str]) -> str | None:
+    """Say in one line which of the names of codes stand for none, or None."""
+    unknown = sorted(set(names) - set(CODES))
+    if not unknown:
+        return None
+    if "dos" in unknown:
+        return "there is no code 'dos' any more: dos.x is not run, pw.x and projwfc.x give the density of states; leave it out"
+    return f"unknown code {unknown[0]!r}; there are {', '.join(CODES)}"
 
 
 def load(code: orm.AbstractCode | str) -> orm.AbstractCode:
