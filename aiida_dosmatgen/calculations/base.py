@@ -106,6 +106,10 @@ class DosmatgenCalculation(CalcJob):
         """Return the job file, and the nodes whose files it needs, each with the name the job file calls it."""
         raise NotImplementedError
 
+    def command_line(self) -> list[str]:
+        """Return further arguments of the executable."""
+        return []
+
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the job file, and list what is copied and retrieved."""
         job, files = self.job()
@@ -113,7 +117,7 @@ class DosmatgenCalculation(CalcJob):
             handle.write(job.model_dump_json(indent=1))
         code = CodeInfo()
         code.code_uuid = self.inputs.code.uuid
-        code.cmdline_params = [self.KIND, self.options.input_filename]
+        code.cmdline_params = [self.KIND, self.options.input_filename, *self.command_line()]
         code.stdout_name = self.options.output_filename
         code.stderr_name = STDERR_FILE
         info = CalcInfo()

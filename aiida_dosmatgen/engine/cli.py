@@ -58,6 +58,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--continue-from", metavar="FOLDER", help="continue an interrupted run of the same job, from its restart files"
         )
+        help_ = "hash of a model file, or a command of the job file, that may run; may be repeated"
+        sub.add_argument("--trust", action="append", default=[], metavar="SHA256|COMMAND", help=help_)
         if kind == "sample":
             sub.add_argument("--range", type=_range, metavar="A:B", help="candidates A to B-1, instead of the job file's")
     text = "make strained prototype crystals, the raw material of a training set"
@@ -139,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_job(given: argparse.Namespace) -> int:
     begin = time.monotonic()
     from ..core.job import load_job
+    from . import trust
 
     job = load_job(given.job)
     if job.kind != given.command:
@@ -152,6 +155,7 @@ def _run_job(given: argparse.Namespace) -> int:
     if getattr(given, "range", None):
         update |= {"start": given.range[0], "stop": given.range[1]}
     job = _revalidate(job, update)
+    trust.check(job, given.trust)
     from .workfolder import cached_results, exclusive_lock, fingerprint, restore
 
     folder = given.job.resolve().parent

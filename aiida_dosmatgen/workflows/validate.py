@@ -183,8 +183,8 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         differ = score.get_dict().get("meaning")
         if differ:
             self.report(
-                f"the curves of the target are a {differ['target']}, those of DFT a {differ['dos']}; they were compared all the "
-                "same, and the distances hold what projectors do not see"
+                f"the curves of the target are a {differ['target']}, those of DFT a {differ['dos']}; they were compared all "
+                "the same, and the distances hold what projectors do not see"
             )
         return None
 
