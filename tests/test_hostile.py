@@ -27,7 +27,6 @@ from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.commands import inspect
 from aiida_dosmatgen.setup.settings import ComputerSettings
 
-
 REFUSED = (ContentError, ValidationError)
 
 

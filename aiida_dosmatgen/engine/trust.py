@@ -1,4 +1,4 @@
-"""What a job may run besides this package. The user of the executable says so, never the job file, which others may have made."""
+"""What a job may run besides this package: the user of the executable says so, not the job file, which others may have made."""
 
 from __future__ import annotations
 
