@@ -346,34 +346,31 @@ def campaign(
     inputs = {"crystals": made["predicted"], "references": references, "criteria": criteria, "target": target}
     graph.function("screen", inputs, {"crystals": made["screened"], "report": report}, (inner, "screen"))
 
-    scores, links, failures = {}, {}, {}
+    scores, failures = {}, {}
     for i in range(n_validated + n_failed):
         failed = i >= n_validated
         found = _validation(graph, top, name, target, made["screened"], crystals[i], candidates[i], distances[i], failed)
-        links[candidates[i]] = {"structure": graph.uuid(found["structure"]), "validation": graph.uuid(found["validation"])}
         if failed:
             failures[candidates[i]] = _FAILURE
         else:
             scores[candidates[i]] = found
     rows = [
-        {**row, "status": "validated", "dft": scores[row["candidate"]]["content"], **links[row["candidate"]]}
+        {**row, "status": "validated", "dft": scores[row["candidate"]]["content"]}
         for row in ranking
         if row["candidate"] in scores
     ]
     rows.sort(key=lambda row: row["dft"]["mae"])
-    rows += [{**row, "status": "not validated"} for row in ranking if row["candidate"] not in links]
+    rows += [{**row, "status": "not validated"} for row in ranking if row["candidate"] not in {*scores, *failures}]
     rows += [
-        {**row, "status": "failed", "reason": failures[row["candidate"]], **links[row["candidate"]]}
-        for row in ranking
-        if row["candidate"] in failures
+        {**row, "status": "failed", "reason": failures[row["candidate"]]} for row in ranking if row["candidate"] in failures
     ]
     rows = [{**row, "rank": i} for i, row in enumerate(rows, 1)]
     one = graph.dict(ranking=rows)
-    inputs = {"report": report, "failures": graph.dict(**{str(key): reason for key, reason in failures.items()})}
+    inputs = {"report": report, **{f"failure_{key}": graph.dict(reason=reason) for key, reason in failures.items()}}
     inputs |= {f"candidate_{candidate}": found["score"] for candidate, found in scores.items()}
     graph.function("rank", inputs, {"result": one}, (top, f"rank_{name}"))
     ranked = graph.dict(targets={name: rows}, failed={})
-    graph.function("collect_rankings", {name: one}, {"result": ranked}, (top, "collect_rankings"))
+    graph.function("collect_rankings", {f"ranking_{name}": one}, {"result": ranked}, (top, "collect_rankings"))
     for label, place in {"ranking": ranked, f"reports__{name}": report, f"candidates__{name}": made["screened"]}.items():
         graph._links.append((top, place, label, _RETURN))
     return graph.uuid(top)

@@ -63,7 +63,7 @@ class DosmatgenCalculation(CalcJob):
         spec.exit_code(
             301,
             "ERROR_NO_RESULTS",
-            message="The job ended without a whole results.json: killed or crashed. {message}",
+            message="The job ended without a whole results.json: it was killed. {message}",
             invalidates_cache=True,
         )
         spec.exit_code(
@@ -76,6 +76,12 @@ class DosmatgenCalculation(CalcJob):
             303,
             "ERROR_UNREADABLE_OUTPUT",
             message="The output cannot be used: {message}",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            304,
+            "ERROR_CRASHED",
+            message="The executable crashed: {message}",
             invalidates_cache=True,
         )
         spec.exit_code(

@@ -1,7 +1,7 @@
 """``dosmatgen``: the executable that batch jobs call. It works without AiiDA, in the folder of its job file.
 
 Exit status: 0 finished; 2 bad input, one line on stderr; 3 stopped by its time budget, finished parts are saved;
-4 stopped by a full or failing disk, finished parts are saved.
+4 stopped by a full or failing disk, finished parts are saved; 1 crashed, or out of memory, with a traceback on stderr.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import errno
 import importlib
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,8 +92,25 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return its exit status."""
-    given = parser().parse_args(arguments)
+    """Run the command line, and return its exit status; the last line on stderr says how it ended, if not well."""
+    try:
+        return _main(parser().parse_args(arguments))
+    except Exception as exception:  # a mistake of this program: said so, else it looks like a run that was killed
+        traceback.print_exc()
+        how = "interrupted: out of memory" if _is_out_of_memory(exception) else "crashed"
+        print(f"dosmatgen: {how}: {type(exception).__name__}: {' '.join(str(exception).split())}", file=sys.stderr)
+        return 1
+
+
+def _is_out_of_memory(exception: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(exception, MemoryError)
+    from .memory import is_out_of_memory
+
+    return is_out_of_memory(exception)
+
+
+def _main(given: argparse.Namespace) -> int:
     try:
         if given.command == "prototypes":
             from .commands.prototypes import write

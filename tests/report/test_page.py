@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from aiida_dosmatgen import report
 from aiida_dosmatgen.tools.campaign import compared, results_of
+from aiida_dosmatgen.tools.ranking import ranking_content
 
 pytestmark = pytest.mark.browser
 
@@ -325,7 +326,7 @@ def test_a_large_campaign_is_small(page, make_campaign, tmp_path):
 
 def test_a_campaign_of_several_targets_of_which_one_failed(page, synthetic, shared_nodes, make_campaign, tmp_path):
     campaign = make_campaign(n_candidates=20, n_ranked=10, n_validated=2)
-    content = campaign.outputs.ranking.get_dict()
+    content = ranking_content(campaign)
     content["targets"]["other"], content["failed"]["other"] = [], "no candidate passed the screening"
     graph = synthetic.Graph(shared_nodes, 5)
     other = synthetic.target(graph, "other.csv")
