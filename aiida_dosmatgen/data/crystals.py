@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..core.crystals import CrystalSet
-from ..core.elements import SYMBOLS
+from ..core.elements import SYMBOLS, formula_of
 from ..core.errors import ContentError
 from ..core.files.archive import load_arrays
 from .base import ContentFileData, as_validation_error, attribute, saved
@@ -25,7 +25,9 @@ class CrystalSetData(ContentFileData):
 
     class AttributesModel(ContentFileData.AttributesModel):
         n_crystals: int = attribute("n_crystals", "number of crystals")
-        n_atoms: int = attribute("n_atoms", "number of atoms of all crystals together")
+        total_atoms: int = attribute("total_atoms", "number of atoms of all crystals together")
+        sizes: list[int] = attribute("sizes", "numbers of atoms that a crystal has, each once")
+        formulas: list[str] = attribute("formulas", "reduced formulas that occur, as pymatgen writes them, each once")
         elements: list[str] = attribute("elements", "chemical symbols that occur")
         columns: dict[str, list[str]] = attribute("columns", "names of the values for each crystal and for each atom")
 
@@ -46,7 +48,9 @@ class CrystalSetData(ContentFileData):
         """Return the attributes of a set of crystals."""
         return {
             "n_crystals": len(crystals),
-            "n_atoms": int(crystals.n_atoms.sum()),
+            "total_atoms": int(crystals.n_atoms.sum()),
+            "sizes": sorted(set(crystals.n_atoms.tolist())),
+            "formulas": _formulas(crystals),
             "elements": sorted({SYMBOLS[z] for z in set(crystals.numbers.tolist()) if 0 < z < len(SYMBOLS)}),
             "columns": {"crystal": sorted(crystals.crystal_columns), "atom": sorted(crystals.atom_columns)},
         }
@@ -68,6 +72,12 @@ class CrystalSetData(ContentFileData):
             return cls(path, **kwargs)
         with as_validation_error():
             return cls(read_with_ase(path), **kwargs)
+
+
+def _formulas(crystals: CrystalSet) -> list[str]:
+    """Return the reduced formulas of the crystals whose elements are known, each once."""
+    compositions = set(crystals.compositions)
+    return sorted({formula_of(counts) for counts in compositions if all(0 < z < len(SYMBOLS) for z, _ in counts)})
 
 
 def read_with_ase(path: Path) -> CrystalSet:

@@ -6,11 +6,11 @@ import getpass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from ..core.errors import ContentError
 from ..core.strict import Strict, explain
+from ..workflows.protocols import yaml_text as yaml
 from ..workflows.protocols.utils import unknown_code
 from .codes import CODES
 
@@ -73,7 +73,7 @@ class ComputerSettings(Strict):
         :raises ContentError: saying in one line what is wrong with it.
         """
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as exception:
             raise ContentError(f"{path} cannot be read: {exception}") from None
         except yaml.YAMLError as exception:

@@ -12,6 +12,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from matplotlib import pyplot
 
+from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.tools.ancestry import ancestors, tree
 from aiida_dosmatgen.tools.campaign import compared, results_of
 from aiida_dosmatgen.tools.frame import COLUMNS
@@ -134,6 +135,11 @@ def test_validated_crystals_with_a_gap(recipes, make_campaign):
     expected = sorted((row["dft"]["gap"], row["formula"], row["structure"]) for row in rows if row["dft"]["gap"] >= 1)
     assert 0 < len(expected) < len(rows)
     assert sorted(map(tuple, recipes["with_a_gap"](1.0))) == expected
+
+
+def test_sets_of_crystals_by_what_is_in_them(recipes, aiida_profile, crystals):
+    stored = CrystalSetData(crystals).store()
+    assert [stored.pk, "", 3] in recipes["sets_with"]("SiC", 2) and recipes["sets_with"]("SiC", 99) == []
 
 
 def test_what_was_wasted_and_why(recipes, make_campaign):

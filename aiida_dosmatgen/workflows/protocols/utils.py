@@ -7,13 +7,13 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from aiida import orm
 from aiida.engine.processes.ports import PortNamespace
 from aiida_quantumespresso.workflows.protocols.utils import ProtocolMixin, recursive_merge
 from pydantic import BaseModel, ValidationError
 
 from ...core.strict import explain
+from . import yaml_text as yaml
 
 ANY = object()
 """Marks a place at which any key goes."""
@@ -44,7 +44,7 @@ class StrictProtocolMixin(ProtocolMixin):
         """
         given = overrides if isinstance(overrides, Mapping) else {}
         if isinstance(overrides, str | pathlib.Path):
-            given = yaml.safe_load(pathlib.Path(overrides).read_text(encoding="utf-8")) or {}
+            given = yaml.load(pathlib.Path(overrides).read_text(encoding="utf-8")) or {}
         available = cls.get_available_protocols()
         if protocol is not None and protocol not in available and cls._check_if_alias(protocol) is None:
             raise ValueError(f"there is no protocol {protocol!r}; {cls.__name__} has {', '.join(available)}")
