@@ -39,7 +39,7 @@ def overrides(steps: int) -> dict:
     return {
         "candidates": {
             "sample": {"parameters": {"steps": steps}},
-            "criteria": {"max_formation_energy": 3.0, "require_converged": False},
+            "criteria": {"geometries": ["relaxed", "unrelaxed"], "max_formation_energy": 3.0, "require_converged": False},
         },
         "validate": {
             "pseudo_family": setup.ensure_debian_family().label,

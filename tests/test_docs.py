@@ -36,6 +36,9 @@ RUN_ELSEWHERE = {
     ("docs/tutorials/training.md", "json mp-dos"): "tests/integration/test_tutorials.py",
     ("docs/how-to/results.md", "python aiida"): "tests/integration/test_tutorials.py",
     ("docs/how-to/targets.md", "bash"): "tests/cmdline/test_targets_page.py",
+    ("docs/how-to/bring-your-dos.md", "bash"): "tests/cmdline/test_bring_your_dos.py",
+    ("docs/how-to/bring-your-dos.md", "python"): "tests/cmdline/test_bring_your_dos.py",
+    ("docs/how-to/bring-your-dos.md", "text"): "tests/cmdline/test_bring_your_dos.py",
     ("docs/queries.md", "python"): "tests/tools/test_campaign.py",
     ("docs/report.md", "python"): "tests/tools/test_exchange.py",
 }
@@ -68,7 +71,8 @@ def test_every_block_is_of_a_kind_that_is_run_or_checked():
     kinds = {"bash", "python", "json", "yaml"}
     for name, page in zip(NAMES, PAGES, strict=True):
         for match in BLOCK.finditer(page.read_text()):
-            assert match["language"].split()[0] in kinds, f"{name}: nothing checks blocks of {match['language']}"
+            known = match["language"].split()[0] in kinds or (name, match["language"].strip()) in RUN_ELSEWHERE
+            assert known, f"{name}: nothing checks blocks of {match['language']}"
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("bash"))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .group import Group
-from .listing import attribute, card, name_stored, nodes_table, short_hash
+from .listing import attribute, card, nodes_table, say_stored, short_hash
 from .params import CHECKPOINT
 
 
@@ -34,7 +34,7 @@ def import_(file: Path, label: str | None) -> None:
     """
     from ..tools import nodes
 
-    name_stored(nodes.checkpoint(file), label, file.stem)
+    say_stored(nodes.checkpoint(file, label), file.stem)
 
 
 @checkpoint.command("list")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .group import Group
-from .listing import attribute, card, name_stored, nodes_table, short_hash
+from .listing import attribute, card, nodes_table, say_stored, short_hash
 from .params import DATASET
 
 
@@ -34,7 +34,10 @@ def import_(files: tuple[Path, ...], label: str | None) -> None:
     """
     from ..tools import nodes
 
-    name_stored(nodes.dataset(files), label, files[0].stem)
+    node = nodes.dataset(files, label)
+    say_stored(node, files[0].stem)
+    if node.reading:
+        click.echo(node.reading)
 
 
 @dataset.command("list")

@@ -8,7 +8,7 @@ import click
 
 from ..core.errors import ContentError
 from .group import Group
-from .listing import attribute, card, name_stored, nodes_table, short_hash
+from .listing import attribute, card, nodes_table, say_stored, short_hash
 from .params import FORCE_FIELD
 
 
@@ -48,12 +48,12 @@ def import_(source: str, label: str | None, trusted_sha256: str | None) -> None:
             raise ContentError(
                 f"{source!r} is no file; give a MACE model file, mace:NAME, or an ASE calculator as ase.calculators.emt:EMT"
             )
-        name_stored(nodes.stored_once(ForceFieldData.from_calculator(source), "name"), label, source.rpartition(":")[2])
+        say_stored(nodes.stored_once(ForceFieldData.from_calculator(source), "name", label), source.rpartition(":")[2])
         return
-    node = nodes.force_field(source)
+    node = nodes.force_field(source, label)
     if trusted_sha256 is not None:
         node.trust(trusted_sha256)
-    name_stored(node, label, Path(node.name).stem)
+    say_stored(node, Path(node.name).stem)
 
 
 @forcefield.command("trust")

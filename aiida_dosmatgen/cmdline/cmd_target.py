@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import click
 
 from .group import Group
-from .listing import attribute, name_stored, nodes_table
+from .listing import attribute, nodes_table, say_stored
 from .params import TARGET
 
 
 @click.group("target", cls=Group)
 def target() -> None:
-    """Target densities of states: import, sketch, show, list.
+    """Target densities of states: import, fetch, sketch, show, list.
 
     \b
     Example:
@@ -39,6 +40,7 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 @click.option("--per-atom", is_flag=True, help="A total curve is divided by the number of atoms already.")
 @click.option("--low", type=float, metavar="EV", help="Energy from which the curve is to be trusted.")
 @click.option("--complete-below", "--high", type=float, metavar="EV", help="Energy up to which the curve is to be trusted.")
+@click.option("--zero", type=float, metavar="EV", help="Energy, as in the file, that is to be zero: the Fermi energy or VBM.")
 @click.option("--sigma", type=float, metavar="EV", help="Gaussian broadening of the curve; that of the models if not given.")
 @click.option(
     "--meaning",
@@ -47,14 +49,15 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 )
 @click.option("--sites", callback=_sites, metavar="0,3", help="The atoms that the curves are for; the others are free.")
 def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | None, **options: Any) -> None:
-    """Store a target: from a CSV, JSON or npz file, the JSON of a pymatgen CompleteDos, or a finished DosWorkChain.
+    """Store a target from a file or folder of densities of states, or from a finished DosWorkChain; say what was made of it.
 
-    SOURCE is a path, or the pk or uuid of a DosWorkChain, a ValidateWorkChain or a PdosWorkChain. In a CSV, the first column
-    is the energy in eV relative to the highest occupied level; one more column is a total curve, several are one for each site.
+    SOURCE is a path (vasprun.xml, DOSCAR, files of dos.x and projwfc.x, JSON of pymatgen or the Materials Project, a table of
+    any dialect, npz, …), or the pk or uuid of a DosWorkChain, a ValidateWorkChain or a PdosWorkChain.
 
     \b
     Example:
-      aiida-dosmatgen target import my_dos.csv --n-atoms 8 --label my_dos
+      aiida-dosmatgen target import vasprun.xml --label silicon
+      aiida-dosmatgen target import my_dos.csv --n-atoms 8
     """
     from ..tools import nodes
 
@@ -62,10 +65,38 @@ def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | N
     given |= {"per_atom": True} if per_atom else {}
     given |= {"site_indices": sites} if sites is not None else {}
     path = Path(source).expanduser()
-    if path.is_file() or not source.replace("-", "").isalnum():
-        name_stored(nodes.target(path, **given), label, path.stem)
-    else:
-        name_stored(nodes.target_of_process(source, **given), label, f"pdos_{source[:8]}")
+    if path.exists() or not source.replace("-", "").isalnum():
+        node, reading = nodes.target_and_reading(path, label or _stem(path), **given)
+        say_stored(node)
+        click.echo(reading)
+        return
+    node = nodes.target_of_process(source, **given)
+    say_stored(nodes.named(node, nodes.normalized(label or f"pdos_{source[:8]}")))
+
+
+def _stem(path: Path) -> str:
+    """Return what a target is called after its file."""
+    name = path.resolve().name
+    return Path(re.sub(r"\.(?:gz|bz2|xz)$", "", name)).stem or name
+
+
+@target.command("from-mp")
+@click.argument("material_id")
+@click.option("--label", help="What the target is called; by default MATERIAL_ID.")
+@click.option("--sigma", type=float, metavar="EV", help="Gaussian broadening of the curve, if it has any.")
+def from_mp(material_id: str, label: str | None, sigma: float | None) -> None:
+    """Store the density of states of a material of the Materials Project as a target. Needs mp-api, and a key in MP_API_KEY.
+
+    \b
+    Example:
+      aiida-dosmatgen target from-mp mp-149 --label silicon
+    """
+    from ..tools import nodes
+    from ..tools.materials_project import target_from_mp
+
+    made = target_from_mp(material_id, **({} if sigma is None else {"sigma": sigma}))
+    say_stored(nodes.stored_once(made, label=label or material_id))
+    click.echo(made.reading)
 
 
 @target.command("sketch")
@@ -91,8 +122,8 @@ def sketch_(centre: float, width: float, gap: float, electrons: float, n_atoms: 
 
     drawn = sketch(centre, width, gap, electrons=electrons, n_atoms=n_atoms)
     source = f"sketch: centre {centre:g} eV, width {width:g} eV, gap {gap:g} eV, {electrons:g} electrons per atom"
-    node = nodes.stored_once(DosTargetData(drawn, label_source=source))
-    name_stored(node, label, f"sketch_{centre:g}_{width:g}_{gap:g}")
+    node = nodes.stored_once(DosTargetData(drawn, label_source=source), label=label or f"sketch_{centre:g}_{width:g}_{gap:g}")
+    say_stored(node)
     click.echo(in_terminal({node.label: drawn}, colour=sys.stdout.isatty()))
 
 

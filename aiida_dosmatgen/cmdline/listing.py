@@ -58,27 +58,10 @@ def card(node: Any, leave_out: Sequence[str] = ()) -> str:
     ).rstrip()
 
 
-def _called(node: Any, label: str) -> Any:
-    """Return the node of the same class, content and given label, a copy if there is none yet."""
-    from aiida.orm import QueryBuilder
+def say_stored(node: Any, default: str = "") -> None:
+    """Say where a stored node is; one without a label gets the default."""
+    from ..tools.nodes import named, normalized
 
-    content = {f"attributes.{key}": value for key, value in node.base.attributes.items() if key in ("sha256", "kind", "name")}
-    found = QueryBuilder().append(type(node), filters={**content, "label": label}).first(flat=True)
-    if found is None:
-        found = node.clone()
-        found.label = label
-        found.store()
-    return found
-
-
-def name_stored(node: Any, label: str | None, default: str = "") -> None:
-    """Give a stored node a label, and say where it is.
-
-    A label that it has stays. If another is asked for, a second node of the same content gets it: whatever asks for the first
-    still finds it, and the file is stored once all the same.
-    """
     if not node.label:
-        node.label = label or default
-    elif label not in (None, node.label):
-        node = _called(node, str(label))
+        named(node, normalized(default))
     click.echo(f"{type(node).__name__}<{node.pk}> {node.label or node.uuid}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -40,22 +41,35 @@ class NodeOrFile(types.DataParamType):
             node = self._store(value)
         except (ContentError, ValidationError) as exception:
             self.fail(str(exception), param, ctx)
+        if node is None:
+            node = self._labelled(value, param, ctx)
         if node is not None:
             return node
         try:
             return super().convert(value, param, ctx)
-        except click.BadParameter as exception:
-            if "multiple" in str(exception).lower():
-                self.fail(f"several nodes are called {value!r}; give the pk of one: {self._called(value)}", param, ctx)
+        except click.BadParameter:
             self.fail(f"{value!r} is neither a file here nor the label, pk or uuid of a {self._what}", param, ctx)
 
-    def _called(self, label: str) -> str:
-        """Return the pks of all nodes with a label, the newest last."""
+    @with_dbenv()
+    def _labelled(self, label: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the node with a label, which may look like a pk or a uuid; None if there is none."""
         from aiida.orm import QueryBuilder
 
+        from ..tools.nodes import with_label
+
         classes = tuple(entry_point.load() for entry_point in self._entry_points)
-        query = QueryBuilder().append(classes, filters={"label": label}, project="id")
-        return ", ".join(map(str, sorted(query.all(flat=True))))
+        found = with_label(classes, label)
+        if not found:
+            return None
+        if len(found) > 1:
+            pks = ", ".join(str(node.pk) for node in found)
+            self.fail(f"several nodes are called {label!r}; give the pk of one: {pks}", param, ctx)
+        node = found[0]
+        if label.isdecimal() and node.pk != int(label) and QueryBuilder().append(classes, filters={"id": int(label)}).count():
+            click.echo(
+                f"{label} is the label of {node.pk} here, not the pk of another {self._what}; give its uuid for that", err=True
+            )
+        return node
 
     @with_dbenv()
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -63,7 +77,8 @@ class NodeOrFile(types.DataParamType):
         from aiida.orm import QueryBuilder
 
         classes = tuple(entry_point.load() for entry_point in self._entry_points)
-        query = QueryBuilder().append(classes, filters={"label": {"like": f"{incomplete}_%"}}, project="label").distinct()
+        begins = re.sub(r"([\\%_])", r"\\\1", incomplete)
+        query = QueryBuilder().append(classes, filters={"label": {"like": f"{begins}_%"}}, project="label").distinct()
         return [*map(CompletionItem, query.all(flat=True)), CompletionItem(incomplete, type="file")]
 
 
@@ -78,7 +93,9 @@ def _if_file(read: Callable[[Path], Any]) -> Callable[[str], Any]:
 def _target(path: Path) -> Any:
     from ..tools import nodes
 
-    return nodes.target(path)
+    node, reading = nodes.target_and_reading(path)
+    click.echo(reading, err=True)
+    return node
 
 
 def _checkpoint(path: Path) -> Any:

@@ -256,6 +256,8 @@ class CrystalSet:
         for i, frame in enumerate(frames):
             if abs(frame.cell.volume) < _SMALLEST_VOLUME:
                 raise ContentError(f"crystal {i}: the cell has volume {frame.cell.volume:.3g} Å^3; give three lattice vectors")
+            if frame.pbc.any() and not frame.pbc.all():
+                raise ContentError(f"crystal {i} is not periodic in three dimensions (pbc {frame.pbc}); slabs are no crystals")
         return cls.concatenate(
             cls(np.array([len(f)]), f.numbers, f.cell.scaled_positions(f.positions), f.cell.array[None]) for f in frames
         ).check()

@@ -227,7 +227,7 @@ class Distance:
 def compare(
     curves: Curves,
     reference: Curves,
-    n_atoms: int | Sequence[int] | None = None,
+    n_atoms: int | Sequence[int | None] | None = None,
     window: tuple[float, float] | None = None,
     chosen: bool = False,
 ) -> Distance:

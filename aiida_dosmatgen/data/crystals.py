@@ -7,8 +7,8 @@ from typing import Any, BinaryIO
 
 from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS, formula_of
-from ..core.errors import ContentError
 from ..core.files.archive import load_arrays
+from ..core.files.structures import read_structures
 from .base import ContentFileData, as_validation_error, attribute, saved
 
 
@@ -63,7 +63,8 @@ class CrystalSetData(ContentFileData):
 
     @classmethod
     def from_file(cls, path: str | Path, **kwargs: Any) -> CrystalSetData:
-        """Make a node from an ``npz`` file of this package, or from any file that ASE reads (extxyz, cif, POSCAR, …).
+        """Make a node from an ``npz`` file of this package, or from any file of structures
+        (extxyz, cif, POSCAR, JSON of pymatgen, …; see :mod:`~aiida_dosmatgen.core.files.structures`).
 
         :raises ValidationError: for a truncated or foreign file, and crystals that are none.
         """
@@ -71,32 +72,14 @@ class CrystalSetData(ContentFileData):
         if path.suffix == ".npz":
             return cls(path, **kwargs)
         with as_validation_error():
-            return cls(read_with_ase(path), **kwargs)
+            read = read_structures(path)
+            return cls(CrystalSet(read.n_atoms, read.numbers, read.fractional, read.lattices), **kwargs)
 
 
 def _formulas(crystals: CrystalSet) -> list[str]:
     """Return the reduced formulas of the crystals whose elements are known, each once."""
     compositions = set(crystals.compositions)
     return sorted({formula_of(counts) for counts in compositions if all(0 < z < len(SYMBOLS) for z, _ in counts)})
-
-
-def read_with_ase(path: Path) -> CrystalSet:
-    """Read all structures of a file with ASE.
-
-    :raises ContentError: if ASE cannot read it, or a structure is not periodic in three dimensions.
-    """
-    import ase.io
-
-    if not path.is_file():
-        raise ContentError(f"{path} does not exist")
-    try:
-        frames = ase.io.read(path, index=":")
-    except Exception as exception:  # ASE's readers raise whatever they stumble upon
-        reason = (str(exception).splitlines() or [type(exception).__name__])[0]
-        raise ContentError(f"{path} cannot be read as a file of structures: {reason}") from None
-    if not frames:
-        raise ContentError(f"{path} holds no structures")
-    return CrystalSet.from_ase(frames)
 
 
 def file_header(path: Path) -> dict[str, Any]:

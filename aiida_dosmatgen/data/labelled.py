@@ -12,9 +12,10 @@ import numpy as np
 from ..core.crystals import CrystalSet
 from ..core.dos import DEFAULT_GRID, EnergyGrid
 from ..core.errors import ContentError
+from ..core.files.labels import read_labels
 from ..core.files.mpdos import read_records
 from .base import as_validation_error, attribute
-from .crystals import CrystalSetData, file_header, read_with_ase
+from .crystals import CrystalSetData, file_header
 
 
 class LabelledCrystalSetData(CrystalSetData):
@@ -33,6 +34,7 @@ class LabelledCrystalSetData(CrystalSetData):
         grid: dict[str, float] = attribute("grid", "emin and emax (eV) and n of the energies of the DOS")
         card: dict[str, Any] = attribute("card", "how the labels were made")
         has_energies: bool = attribute("has_energies", "whether the crystals have energies and forces")
+        reading: str | None = attribute("reading", "what was made of the file, in one line", None)
 
     def __init__(
         self,
@@ -71,13 +73,19 @@ class LabelledCrystalSetData(CrystalSetData):
         }
 
     @property
+    def reading(self) -> str | None:
+        """What was made of the file that the crystals come from, in one line; None if all of it was taken."""
+        return self.base.attributes.get("reading", None)
+
+    @property
     def grid(self) -> EnergyGrid:
         """The energies of the DOS."""
         return EnergyGrid(**self.base.attributes.get("grid"))
 
     @classmethod
     def from_file(cls, path: str | Path, **kwargs: Any) -> LabelledCrystalSetData:
-        """Make a node from an ``npz`` file of labelled crystals, or from an extxyz file with the arrays ``dos`` and ``forces``.
+        """Make a node from an ``npz`` file of labelled crystals, or from an extxyz file with the array ``dos``;
+        :attr:`reading` says what of the file was left out.
 
         :raises ValidationError: for a truncated or foreign file, and for missing or bad labels.
         """
@@ -85,7 +93,11 @@ class LabelledCrystalSetData(CrystalSetData):
         if path.suffix == ".npz":
             return cls(path, **kwargs)
         with as_validation_error():
-            return cls(_labels_of_frames(path), **kwargs)
+            crystals, notes = read_labels(path)
+            node = cls(crystals, **kwargs)
+        reading = "; ".join([f"{path.name}: {len(crystals)} crystals", *notes])
+        node.base.attributes.set("reading", reading)
+        return node
 
     @classmethod
     def from_mp_dos(cls, paths: str | Path | Iterable[str | Path], **kwargs: Any) -> LabelledCrystalSetData:
@@ -145,23 +157,10 @@ def check_labels(crystals: CrystalSet, grid: EnergyGrid) -> None:
             i = int(crystals.crystal_of_atom[row]) if name in crystals.atom_columns else row
             what = "negative or not finite" if name == "dos" else "not finite"
             raise ContentError(f"crystal {i} ({crystals.formulas[i]}): {name} is {what}; leave out crystals without labels")
-
-
-def _labels_of_frames(path: Path) -> CrystalSet:
-    """Read labels with ASE: arrays ``dos``, info ``complete_below``, and the energy, forces and stress of its calculator."""
-    import ase.io
-
-    crystals = read_with_ase(path)
-    frames = ase.io.read(path, index=":")
-    if any("dos" not in f.arrays for f in frames):
-        first = next(i for i, f in enumerate(frames) if "dos" not in f.arrays)
-        raise ContentError(f"{path}, crystal {first}: no array 'dos'; labelled crystals need a DOS for each atom")
-    crystal: dict[str, Any] = {"complete_below": np.array([float(f.info.get("complete_below", np.inf)) for f in frames])}
-    atom: dict[str, Any] = {"dos": np.concatenate([np.asarray(f.arrays["dos"], np.float32) for f in frames])}
-    results = [f.calc.results if f.calc is not None else {} for f in frames]
-    if all("energy" in r and "forces" in r for r in results):
-        crystal["energy"] = np.array([r["energy"] for r in results], float)
-        atom["forces"] = np.concatenate([r["forces"] for r in results])
-        if all("stress" in r for r in results):
-            crystal["stress"] = np.stack([f.get_stress(voigt=False) for f in frames])
-    return crystals.with_columns(crystal, atom)
+    largest = np.zeros(n)
+    np.maximum.at(largest, crystals.crystal_of_atom, columns["dos"].reshape(atoms, -1).max(1))
+    if (largest <= 0).any():
+        i = int(np.argmax(largest <= 0))
+        raise ContentError(
+            f"crystal {i} ({crystals.formulas[i]}): the dos is zero everywhere; leave out crystals without labels"
+        )

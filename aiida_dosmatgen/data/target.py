@@ -10,6 +10,7 @@ from ..core.curve_columns import curves_of, with_energies
 from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..core.errors import ContentError
 from ..core.target import DosTarget
+from ..core.target.files import read_target, target_of_complete_dos
 from .base import ContentFileData, as_validation_error, attribute, saved
 from .pdos import pdos_nodes, target_of
 
@@ -25,6 +26,7 @@ class DosTargetData(ContentFileData):
 
     :param file: a ``DosTarget``, or the path or stream of an ``npz`` file that holds one.
     :param label_source: where the curves come from, in words.
+    :param reading: what was made of the file that the curves come from, in one line.
     :raises ValidationError: for a file of another kind.
     """
 
@@ -44,13 +46,20 @@ class DosTargetData(ContentFileData):
         meaning: str | None = attribute("meaning", "what site curves hold: 'partition' or 'projections'", None)
         projected: float | None = attribute("projected", "share of the occupied states that the projectors saw", None)
         label_source: str | None = attribute("label_source", "where the curves come from", None)
+        reading: str | None = attribute("reading", "what was made of the file that the curves come from, in one line", None)
 
     def __init__(
-        self, file: DosTarget | str | Path | BinaryIO | None = None, *, label_source: str | None = None, **kwargs: Any
+        self,
+        file: DosTarget | str | Path | BinaryIO | None = None,
+        *,
+        label_source: str | None = None,
+        reading: str | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(saved(file) if isinstance(file, DosTarget) else file, **kwargs)
-        if label_source is not None:
-            self.base.attributes.set("label_source", label_source)
+        for name, value in (("label_source", label_source), ("reading", reading)):
+            if value is not None:
+                self.base.attributes.set(name, value)
 
     @classmethod
     def describe(cls, path: Path) -> dict[str, Any]:
@@ -71,33 +80,36 @@ class DosTargetData(ContentFileData):
         with as_validation_error(), self.open(mode="rb") as stream:
             return DosTarget.load(stream)
 
+    @property
+    def reading(self) -> str | None:
+        """What was made of the file that the curves come from, in one line; None if they come from elsewhere."""
+        return self.base.attributes.get("reading", None)
+
     # --- from what people have ------------------------------------------------------------------------------------
 
     @classmethod
     def from_file(cls, path: str | Path, **options: Any) -> DosTargetData:
-        """Make a target from a CSV, JSON or ``npz`` file.
+        """Make a target from a file or folder of densities of states; :attr:`reading` says what was made of it.
 
-        :param options: for CSV and JSON, as in :meth:`DosTarget.from_curves`.
-        :raises ValidationError: naming the line or key that is wrong.
+        VASP, Quantum ESPRESSO, tables of any dialect, pymatgen's and emmet's JSON and others are read
+        (:mod:`~aiida_dosmatgen.core.curve_files`), and ``npz`` files of targets. What looks wrong is warned of.
+
+        :param options: as in :func:`~aiida_dosmatgen.core.target.files.read_target`: ``n_atoms``, ``per_atom``, ``zero``,
+            ``sigma``, ``low``, ``high``, ``gap``, ``meaning``, ``site_indices``, ``grid``.
+        :raises ValidationError: naming the line, column or key that is wrong.
         """
         path = Path(path).expanduser()
-        if path.suffix == ".npz":
-            return cls(path, label_source=path.name)
         with as_validation_error():
-            try:
-                text = path.read_text(encoding="utf-8")
-            except FileNotFoundError:
-                raise ContentError(f"{path} does not exist") from None
-            except UnicodeDecodeError:
-                raise ContentError(f"{path} is not a text file; a target is a CSV, JSON or npz file") from None
-            return cls(DosTarget.from_text(text, path.name, **options), label_source=path.name)
+            read = read_target(path, **options)
+        for warning in read.warnings:
+            warnings.warn(f"{path.name}: {warning}", stacklevel=2)
+        return cls(path if path.suffix == ".npz" else read.target, label_source=path.name, reading=read.said)
 
     @classmethod
     def from_complete_dos(
         cls,
         dos: pymatgen.electronic_structure.dos.CompleteDos,
         sigma: float = DEFAULT_SIGMA,
-        gap_tolerance: float = 1e-3,
         grid: EnergyGrid | None = None,
         n_electrons: float | None = None,
     ) -> DosTargetData:
@@ -109,21 +121,18 @@ class DosTargetData(ContentFileData):
         that is broadened already. A mesh of energies that is too coarse for the zero of energy is warned of.
 
         :param sigma: standard deviation of the broadening in eV.
-        :param gap_tolerance: states/eV below which the DOS counts as zero when the gap is looked for.
-        :param grid: the energies of the target; by default those of models, or more where the DOS goes further.
+        :param grid: the energies of the target; by default those of models, or more where the DOS goes further or is sharper.
         :param n_electrons: valence electrons of the cell, if known.
         :raises ValidationError: if there are no projections on sites, the curves are no DOS, or hold too few electrons.
         """
-        from ..core.target.complete import target_of_complete_dos
-
         with as_validation_error():
-            target, notes = target_of_complete_dos(dos, sigma, gap_tolerance, grid, n_electrons)
-            for note in notes:
-                warnings.warn(note, stacklevel=3)
-            source = f"pymatgen CompleteDos of {dos.structure.composition.reduced_formula}"
-            if target.dos.projected is not None:
-                source += f", its sites scaled from {target.dos.projected:.1%} of the occupied states to all"
-            return cls(target, label_source=source)
+            read = target_of_complete_dos(dos, sigma, grid, n_electrons)
+        for warning in read.warnings:
+            warnings.warn(warning, stacklevel=2)
+        source = f"pymatgen CompleteDos of {dos.structure.composition.reduced_formula}"
+        if read.target.dos.projected is not None:
+            source += f", its sites scaled from {read.target.dos.projected:.1%} of the occupied states to all"
+        return cls(read.target, label_source=source, reading=read.said)
 
     @classmethod
     def from_pdos_workchain(cls, node: WorkChainNode) -> DosTargetData:

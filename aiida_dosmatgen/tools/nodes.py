@@ -1,8 +1,9 @@
-"""Nodes by a file, a label or a name. Equal files are stored once."""
+"""Nodes by a file, a label or a name. Equal files are stored once under each label."""
 
 from __future__ import annotations
 
-import json
+import unicodedata
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,7 +13,6 @@ from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
 from ..calculations.functions import target_from_labelled, target_from_pdos
 from ..core.errors import ContentError
-from ..data.base import as_validation_error
 from ..data.checkpoint import CheckpointData
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
@@ -23,20 +23,23 @@ from ..data.target import DosTargetData
 _Node = TypeVar("_Node", bound=orm.Data)
 
 
-def target(path: str | Path, **options: Any) -> DosTargetData:
+def target(path: str | Path, label: str | None = None, **options: Any) -> DosTargetData:
     """Return the target of a file, the one that is stored already if its content is equal.
 
-    :param path: a CSV, JSON or ``npz`` file, or the JSON of pymatgen's ``CompleteDos``.
+    :param path: a file or folder of any kind that :func:`~aiida_dosmatgen.core.target.files.read_target` reads.
+    :param label: what the target is called; see :func:`stored_once`.
     :param options: as in :meth:`DosTargetData.from_file`.
     :raises ValidationError: naming what is wrong with the file.
     """
-    dos = _complete_dos(Path(path).expanduser())
-    if dos is None:
-        return stored_once(DosTargetData.from_file(path, **options))
-    given = sorted(name for name, value in options.items() if value)
-    if given:
-        raise ContentError(f"{path} is a CompleteDos, which has sites of its own; leave out {given[0]}")
-    return stored_once(DosTargetData.from_complete_dos(dos))
+    return target_and_reading(path, label, **options)[0]
+
+
+def target_and_reading(path: str | Path, label: str | None = None, **options: Any) -> tuple[DosTargetData, str]:
+    """Return the target of a file as :func:`target` does, and what was made of this file, in one line."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # part of the line
+        node = DosTargetData.from_file(path, **options)
+    return stored_once(node, label=label), node.reading or ""
 
 
 def target_of_process(identifier: str, **options: Any) -> DosTargetData:
@@ -73,7 +76,7 @@ def crystals(path: str | Path) -> CrystalSetData:
     return stored_once(CrystalSetData.from_file(path))
 
 
-def dataset(paths: Iterable[str | Path]) -> LabelledCrystalSetData:
+def dataset(paths: Iterable[str | Path], label: str | None = None) -> LabelledCrystalSetData:
     """Return the labelled crystals of a file (``npz``, or extxyz with a ``dos``), or of one or more files of MP-DOS records.
 
     :raises ValidationError: naming what is wrong.
@@ -81,72 +84,85 @@ def dataset(paths: Iterable[str | Path]) -> LabelledCrystalSetData:
     files = [Path(path).expanduser() for path in paths]
     records = [path for path in files if path.suffix == ".json"]
     if records and len(records) == len(files):
-        return stored_once(LabelledCrystalSetData.from_mp_dos(files))
+        return stored_once(LabelledCrystalSetData.from_mp_dos(files), label=label)
     if len(files) != 1:
         raise ContentError(
             "several files make a data set only if all are JSON with MP-DOS records; give one npz or extxyz file"
         )
-    return stored_once(LabelledCrystalSetData.from_file(files[0]))
+    return stored_once(LabelledCrystalSetData.from_file(files[0]), label=label)
 
 
-def checkpoint(source: str | Path) -> CheckpointData:
+def checkpoint(source: str | Path, label: str | None = None) -> CheckpointData:
     """Return a checkpoint by the path of its file, or by the label or uuid of its node.
 
     :raises ValidationError: if the file is no checkpoint.
     :raises ContentError: if there is neither a file nor a node.
     """
     if Path(source).expanduser().is_file():
-        return stored_once(CheckpointData.from_file(source))
+        return stored_once(CheckpointData.from_file(source), label=label)
     return _by_label(CheckpointData, str(source), "a path of a checkpoint file, or a label")
 
 
-def force_field(source: str | Path) -> ForceFieldData:
+def force_field(source: str | Path, label: str | None = None) -> ForceFieldData:
     """Return a force field by a MACE file, a node's label or uuid, or ``mace:NAME`` (a foundation model).
 
     :raises ValidationError: if the file is no force field.
     :raises ContentError: if there is neither a file nor a node.
     """
     if str(source).startswith("mace:"):
-        return stored_once(ForceFieldData.from_foundation(str(source).removeprefix("mace:")), "name")
+        return stored_once(ForceFieldData.from_foundation(str(source).removeprefix("mace:")), "name", label)
     if Path(source).expanduser().is_file():
-        return stored_once(ForceFieldData.from_file(source))
+        return stored_once(ForceFieldData.from_file(source), label=label)
     return _by_label(ForceFieldData, str(source), "a path of a MACE file, mace:NAME, or a label")
 
 
-def stored_once(node: _Node, key: str = "sha256") -> _Node:
+def stored_once(node: _Node, key: str = "sha256", label: str | None = None) -> _Node:
     """Return the oldest stored node of the same class and content, or store this one.
+
+    With a label, the node is one that has it, or that had none until now. Nodes of other labels keep them: the same content may
+    be stored under several.
 
     :param key: the attribute that says whether content is equal.
     """
     cls = type(node)
     filters = {f"attributes.{name}": value for name, value in node.base.attributes.items() if name in (key, "kind")}
     query = orm.QueryBuilder().append(cls, filters=filters, tag="node").order_by({"node": {"id": "asc"}})
-    found = query.first(flat=True)
-    return node.store() if found is None else found
+    if label is None:
+        found = query.first(flat=True)
+        return node.store() if found is None else found
+    label = normalized(label)
+    same = query.all(flat=True)
+    for found in sorted(same, key=lambda other: other.label == ""):
+        if normalized(found.label) in (label, ""):
+            return named(found, label)
+    node.label = label
+    return node.store()
 
 
-def _complete_dos(path: Path) -> Any:
-    """Return the ``CompleteDos`` that pymatgen wrote to a JSON file, or None if the file holds something else."""
-    if path.suffix != ".json" or not path.is_file():
-        return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError):
-        return None  # DosTargetData.from_file says what is wrong with it
-    if not isinstance(content, dict) or not str(content.get("@class", "")).endswith("CompleteDos"):
-        return None
-    from pymatgen.electronic_structure.dos import CompleteDos
+def named(node: _Node, label: str) -> _Node:
+    """Return a stored node with a label."""
+    if node.label != label:
+        node.label = label
+    return node
 
-    with as_validation_error():
-        try:
-            return CompleteDos.from_dict(content)
-        except (KeyError, TypeError, ValueError) as exception:
-            raise ContentError(f"{path} is no whole CompleteDos: {exception}") from None
+
+def normalized(label: str) -> str:
+    """Return a label with its letters composed: file systems and keyboards write accents in two ways."""
+    return unicodedata.normalize("NFC", label)
+
+
+def with_label(classes: tuple[type, ...], label: str) -> list[Any]:
+    """Return the nodes of some classes that have a label, whichever way its accents are written, oldest first."""
+    ways = sorted({label, *(unicodedata.normalize(form, label) for form in ("NFC", "NFD"))})
+    query = orm.QueryBuilder().append(classes, filters={"label": {"in": ways}}, tag="node")
+    return query.order_by({"node": {"id": "asc"}}).all(flat=True)
 
 
 def _by_label(cls: type[_Node], label: str, expected: str) -> _Node:
-    query = orm.QueryBuilder().append(cls, filters={"or": [{"label": label}, {"uuid": label}]}, tag="node")
-    found = query.order_by({"node": {"id": "desc"}}).first(flat=True)
+    labelled = with_label((cls,), label)
+    if labelled:
+        return labelled[-1]
+    found = orm.QueryBuilder().append(cls, filters={"uuid": label}).first(flat=True)
     if found is None:
         raise ContentError(f"there is no {cls.__name__} {label!r}; give {expected} of a stored node")
     return found

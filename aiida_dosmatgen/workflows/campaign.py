@@ -14,7 +14,6 @@ from ..calculations.functions import extract_candidate, rank, select_candidates
 from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.sampling import problem_of_sampling
 from ..core.campaign import CampaignNumbers
-from ..core.screening.geometries import RELAXED
 from ..core.screening.selection import SelectionWeights
 from ..data.checkpoint import CheckpointData
 from ..data.conversion import StructureData, formula_of
@@ -136,8 +135,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
         :param dft_options: the same for the jobs of Quantum ESPRESSO.
-        :param relax: whether pw.x relaxes the candidates before their DOS is computed; then only relaxed candidates are ranked,
-            unless the overrides give other ``geometries`` in their criteria.
+        :param relax: whether pw.x relaxes the candidates before their DOS is computed.
         :param template: for the candidates of all targets, like ``classifier``, ``phases`` and ``known``; see
             :class:`.CandidatesWorkChain`.
         :param n_jobs: how many jobs of each kind share the candidates of a target.
@@ -153,8 +151,6 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             raise ValueError(f"codes lacks {missing[0]!r}; it has {', '.join(sorted(codes)) or 'none'}")
         if not targets:
             raise ValueError("there are no targets; give at least one")
-        # pw.x would relax a crystal that was compared unrelaxed
-        for_candidates = recursive_merge({"criteria": {"geometries": [RELAXED]}} if relax else {}, inputs["candidates"])
         candidates = CandidatesWorkChain.get_builder_from_protocol(
             codes["dosmatgen"],
             target=next(iter(targets.values())),
@@ -162,7 +158,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             predictor=predictor,
             force_field=force_field,
             protocol=protocol,
-            overrides=for_candidates,
+            overrides=inputs["candidates"],
             options=options,
             seed=seed,
             n_candidates=n_candidates,

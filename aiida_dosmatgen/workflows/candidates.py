@@ -48,8 +48,9 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
     """Sample crystals for a target, relax them with a force field, predict their DOS, and screen.
 
-    The DOS of a candidate is predicted for its unrelaxed and its relaxed geometry. The geometry that is closer to the target is
-    ranked (``geometries`` of the criteria). The relaxed geometry decides whether the candidate is stable.
+    The DOS of a candidate is predicted for its relaxed geometry; if the ``geometries`` of the criteria name both, also for the
+    unrelaxed one, and the one that is closer to the target is ranked. The relaxed geometry decides whether the candidate is
+    stable.
 
     There is one job of each kind, or ``n_jobs`` parallel ones, each with its share of the candidates. The results are the same.
 

@@ -16,7 +16,8 @@ from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
 from ..calculations.functions import count_states, prepare_dos
 from ..core.dft.recipe import ATTEMPTS, FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
-from ..data.conversion import StructureData
+from ..core.errors import ContentError
+from ..data.conversion import StructureData, crystal_of
 from ..data.crystals import CrystalSetData
 from .error_handlers import almost_symmetric, bands_left, crashed, not_converged
 from .failures import FailureMixin, failure
@@ -29,6 +30,16 @@ from .workdirs import empty_workdirs, from_cache
 _OURS = ("handle_electronic_convergence_not_reached", "sanity_check_insufficient_bands")
 _OURS_OF_BANDS = (*_OURS, "handle_diagonalization_errors")
 """Handlers of ``PwBaseWorkChain`` in whose place the recipe has its own."""
+
+
+def validate_structure(node: StructureData | None, _: Any) -> str | None:
+    """Refuse structures with vacancies or alloys, slabs and molecules, before anything runs."""
+    try:
+        if node is not None:
+            crystal_of(node)
+    except ContentError as exception:
+        return f"the structure cannot be used: {exception}"
+    return None
 
 
 def validate_recipe(node: orm.Dict | None, _: Any) -> str | None:
@@ -51,7 +62,12 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
     def define(cls, spec: Any) -> None:
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
-        spec.input("structure", valid_type=StructureData, help="The crystal. Its kinds are named by their symbols.")
+        spec.input(
+            "structure",
+            valid_type=StructureData,
+            validator=validate_structure,
+            help="The crystal. Its kinds are named by their symbols.",
+        )
         spec.input("recipe", valid_type=orm.Dict, validator=validate_recipe, help="See core.dft.recipe.Recipe.")
         spec.input(
             "clean_workdir",

@@ -18,7 +18,7 @@ from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
 from .around_dos import AroundDosMixin
-from .dos import DosWorkChain
+from .dos import DosWorkChain, validate_structure
 from .failures import FailureMixin, failure
 from .outline import while_
 from .protocols.utils import job_metadata, load
@@ -43,7 +43,7 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, FailureMixin, WorkChain):
     def define(cls, spec: Any) -> None:
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
-        spec.input("structure", valid_type=StructureData, help="The crystal.")
+        spec.input("structure", valid_type=StructureData, validator=validate_structure, help="The crystal.")
         spec.input("target", valid_type=DosTargetData, help="What its density of states is scored against.")
         cls.define_dos(spec)
         spec.expose_inputs(

@@ -218,7 +218,7 @@ def _at_rest(kept: dict[str, Any] | None) -> str:
     )
 
 
-_ROUTES = {"campaign": "**as in a campaign**", "relaxed": "relaxed", "unrelaxed": "unrelaxed"}
+_ROUTES = {"campaign": "**the closer geometry**", "relaxed": "relaxed", "unrelaxed": "unrelaxed"}
 
 
 def _dft(result: dict[str, Any], plotted: dict[str, str]) -> str:

@@ -22,7 +22,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import ForceField, sha256_of
-from aiida_dosmatgen.core.screening.geometries import UNRELAXED
+from aiida_dosmatgen.core.screening.geometries import RELAXED, UNRELAXED
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.batch import type_indices
 from aiida_dosmatgen.engine.checkpoint import load_model
@@ -41,7 +41,7 @@ KEYS = (
     "surrogate_dft_rank_correlation", "converged", "energy_mae_meV", "force_mae",
 )  # fmt: skip
 ROUTES = ("campaign", "relaxed", "unrelaxed")
-"""Which candidates DFT computes: as in a campaign, each in the geometry that is closer to the target; relaxed; unrelaxed,
+"""Which candidates DFT computes: each in the geometry that is closer to the target; relaxed, as in a campaign; unrelaxed,
 without limits on convergence and formation energy. The report has the first one."""
 PANELS = 6
 
@@ -225,7 +225,7 @@ class Report:
 
     def relax(self) -> None:
         """Relax and rank the candidates of the default mode and the unconditional ones, on each route to DFT."""
-        given, unmoved = self.given, self.protocol.relax.model_copy(update={"max_steps": 0})
+        given, unmoved = self.given, self.protocol.relax.model_copy(update={"max_steps": 0, "symmetry": None})
         asis = self.protocol.criteria.model_copy(
             update={"require_converged": False, "max_formation_energy": None, "min_formation_energy": -np.inf}
         )
@@ -238,7 +238,7 @@ class Report:
                 still, _ = ranking.relaxed(before, self.force_field, unmoved, folder, given.threads)
             summaries[mode] = ranking.relaxation_summary(before, after)
             with self.stage("ranking"):
-                criteria = self.protocol.criteria
+                criteria = self.protocol.criteria.model_copy(update={"geometries": [RELAXED, UNRELAXED]})
                 for route, crystals, used, other in (
                     ("campaign", after, criteria, still), ("relaxed", after, criteria, None), ("unrelaxed", still, asis, None)
                 ):  # fmt: skip

@@ -31,8 +31,9 @@ def test_a_total_curve(run, total_csv):
     node = stored(run("target", "import", total_csv, "--n-atoms", "8"))
     assert (node.label, node.target.kind, node.target.n_atoms) == ("my_dos", "total", 8)
     np.testing.assert_allclose(node.target.total, CURVE, atol=1e-4)
-    again = run("target", "import", total_csv, "--n-atoms", "8", "--label", "mine")
-    assert again.split() == [f"DosTargetData<{node.pk}>", "mine"]  # stored once, under its new label
+    assert stored(run("target", "import", total_csv, "--n-atoms", "8")).pk == node.pk  # stored once under each label
+    mine = stored(run("target", "import", total_csv, "--n-atoms", "8", "--label", "mine"))
+    assert (mine.label, node.label) == ("mine", "my_dos") and mine.sha256 == node.sha256
     per_atom = stored(run("target", "import", total_csv, "--per-atom", "--complete-below", "3"))
     assert per_atom.target.complete_below == 3 and per_atom.target.n_atoms is None
 
@@ -53,14 +54,15 @@ def test_a_complete_dos_of_pymatgen(run, tmp_path, complete_dos_json):
     path = tmp_path / "complete.json"
     path.write_text(json.dumps(complete_dos_json))
     node = stored(run("target", "import", path))
-    assert node.target.n_atoms == 2 and "CompleteDos" in node.base.attributes.get("label_source")
+    assert node.target.n_atoms == 2 and "CompleteDos of pymatgen, 2 sites (Si C)" in node.reading
     energies = node.target.dos.energies
     middle = (energies > -5) & (energies < -1)
     np.testing.assert_allclose(node.target.curves[:, middle], [[1.0] * middle.sum(), [2.0] * middle.sum()], rtol=0.02)
-    assert "leave out n_atoms" in run("target", "import", path, "--n-atoms", "2", status=2)
+    assert "2 site curves but 3 atoms" in run("target", "import", path, "--n-atoms", "3", status=2)
+    assert "per_atom is for a total" in run("target", "import", path, "--per-atom", status=2)
     cut = tmp_path / "cut.json"
-    cut.write_text(json.dumps({name: value for name, value in complete_dos_json.items() if name != "structure"}))
-    assert "cut.json is no whole CompleteDos" in run("target", "import", cut, status=2)
+    cut.write_text(json.dumps({name: value for name, value in complete_dos_json.items() if name != "densities"}))
+    assert "cut.json is no whole CompleteDos; it lacks densities" in run("target", "import", cut, status=2)
 
 
 def test_what_is_no_target_is_refused(run, tmp_path):
@@ -70,8 +72,8 @@ def test_what_is_no_target_is_refused(run, tmp_path):
     bad.write_text("-1,0.1\n0,nonsense\n1,0.1\n2,0.2\n")
     assert "bad.csv, line 2" in run("target", "import", bad, status=2)
     bad.write_text("0,0.1\n-1,0.1\n1,0.1\n")
-    assert "bad.csv: energies must increase" in run("target", "import", bad, "--per-atom", status=2)
-    assert "Is a directory" in run("target", "import", f"{tmp_path}/.", "--per-atom", status=2)
+    assert "bad.csv: the energies neither rise nor fall" in run("target", "import", bad, "--per-atom", status=2)
+    assert "is a folder without vasprun.xml" in run("target", "import", f"{tmp_path}/.", "--per-atom", status=2)
     foreign = tmp_path / "foreign.npz"
     foreign.write_bytes(b"no archive at all")
     assert run("target", "import", foreign, status=2).endswith("(truncated, or of another kind)")
@@ -120,3 +122,72 @@ def test_a_label_that_two_nodes_have_is_refused(run, total_csv):
     ]
     refusal = run("target", "show", "twice", status=2)
     assert f"several nodes are called 'twice'; give the pk of one: {min(pks)}, {max(pks)}; " in refusal
+
+
+@pytest.mark.parametrize(
+    "label", ["1234567", "1e5", "deadbeef", "cafe", "0x1f", "-3", "größe", "目标 1", "a%b_c", "my_dos.csv"]
+)
+def test_a_target_is_found_by_the_name_it_was_given(run, total_csv, label):
+    node = stored(run("target", "import", total_csv, "--per-atom", "--label", label))
+    assert node.label == label
+    assert f"{label}: one total curve" in run("target", "show", "--", label)
+    node.label = "another"
+
+
+def test_a_name_that_is_the_pk_or_begins_like_the_uuid_of_another(run, total_csv):
+    other = stored(run("target", "import", total_csv, "--per-atom", "--label", "other"))
+    for label in (str(other.pk), other.uuid[:8], other.uuid):
+        node = stored(run("target", "import", total_csv, "--n-atoms", "5", "--label", label))
+        assert node.pk != other.pk
+        assert run("target", "show", label).endswith(
+            f"{label}: one total curve for 5 atoms, from my_dos.csv, compared everywhere\n"
+        )
+        node.label = ""
+    assert "other: one total curve, from" in run("target", "show", other.pk)
+
+
+def test_accents_may_be_written_in_two_ways(run, total_csv):
+    composed, apart = "gr\u00f6\u00dfe", "gro\u0308\u00dfe"
+    path = total_csv.rename(total_csv.with_name(f"{apart}.csv"))
+    node = stored(run("target", "import", path, "--per-atom"))
+    assert node.label == composed
+    for label in (composed, apart):
+        assert stored(run("target", "import", path, "--per-atom", "--label", label)).pk == node.pk
+        assert f"{composed}: one total curve" in run("target", "show", label)
+
+
+def test_no_import_renames_what_is_there(run, total_csv):
+    first, second, again = (
+        stored(run("target", "import", total_csv, "--per-atom", "--label", label)) for label in ("first", "second", "first")
+    )
+    assert (first.label, second.label, again.pk) == ("first", "second", first.pk)
+    assert first.sha256 == second.sha256 and first.pk != second.pk
+    for label in ("first", "second"):
+        assert f"{label}: one total curve" in run("target", "show", label)
+    copy = total_csv.rename(total_csv.with_name("copy.csv"))
+    assert stored(run("target", "import", copy, "--per-atom")).label == "copy"
+    run("target", "sketch", "--centre", "-2", "--width", "6", "--label", "drawn")
+    assert stored(run("target", "sketch", "--centre", "-2", "--width", "6", "--label", "redrawn")).label == "redrawn"
+    assert "drawn: one total curve" in run("target", "show", "drawn")
+
+
+def test_the_import_says_what_was_made_of_the_file(run, tmp_path):
+    path = tmp_path / "spins.csv"
+    path.write_text(
+        "E-E_F (eV),up,down,integrated\n" + "\n".join(f"{e},{d},{-d},{1 + e / 20}" for e, d in zip(E, CURVE, strict=True))
+    )
+    node, reading = run("target", "import", path, "--n-atoms", "2").splitlines()
+    assert node.endswith(" spins")
+    for words in (
+        "spins.csv: table, total, both spins (added)",
+        "integrated left out",
+        "relative to the Fermi energy",
+        "4.89 electrons",
+    ):
+        assert words in reading
+    siesta = tmp_path / "si.DOS"
+    siesta.write_text("\n".join(f"{e - 4} {d} {d}" for e, d in zip(E, CURVE, strict=True)))
+    assert "its energies are absolute; give --zero" in run("target", "import", siesta, "--n-atoms", "2", status=2)
+    moved = stored(run("target", "import", siesta, "--n-atoms", "2", "--zero", "-4"))
+    np.testing.assert_allclose(moved.target.total, CURVE, atol=1e-3)
+    assert "mp-api" in run("target", "from-mp", "mp-149", status=2)

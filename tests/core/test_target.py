@@ -56,7 +56,8 @@ def test_csv_and_json_say_the_same(values):
     record = {"energies": DEFAULT_GRID.points.tolist()}
     record |= {"sites": values.tolist()} if len(values) > 1 else {"total": values[0].tolist()}
     options = {"per_atom": True} if len(values) == 1 else {}
-    from_csv = DosTarget.from_text("energy,dos\n# a comment\n\n" + table, **options)
+    names = ["dos"] if len(values) == 1 else [f"Si{i}" for i in range(len(values))]
+    from_csv = DosTarget.from_text(",".join(["energy", *names]) + "\n# a comment\n\n" + table, **options)
     from_json = DosTarget.from_text(json.dumps(record | options))
     np.testing.assert_array_equal(from_csv.curves, from_json.curves)
     np.testing.assert_allclose(from_csv.curves, values)
@@ -320,10 +321,10 @@ def text(**changes):
         (lambda: DosTarget.from_curves(ENERGIES[1:], CURVE, n_atoms=1), "240 energies but 241 values"),
         (lambda: DosTarget.from_text(""), "no table of numbers"),
         (lambda: DosTarget.from_text("energy,dos\n"), "no table of numbers"),
-        (lambda: DosTarget.from_text("0,1\n1,2,3\n"), "line 2: 3 columns, expected 2"),
-        (lambda: DosTarget.from_text("0\n1\n"), "line 1: 1 columns, expected 2"),
-        (lambda: DosTarget.from_text("0,1\n1,x\n"), "line 2: '1,x' are not numbers"),
-        (lambda: DosTarget.from_text("0,1\n1,nan\n", n_atoms=1), "NaN"),
+        (lambda: DosTarget.from_text("0,1\n1,2,3\n"), "line 2: 3 columns, but 2 in line 1"),
+        (lambda: DosTarget.from_text("0\n1\n"), "no table of numbers .two columns and two lines or more"),
+        (lambda: DosTarget.from_text("0,1\n1,x\n"), "line 2: 'x' is no number"),
+        (lambda: DosTarget.from_text("0,1\n1,nan\n", n_atoms=1), "line 2: 'nan' is no finite number"),
         (lambda: DosTarget.from_text("{"), "not valid JSON"),
         (lambda: DosTarget.from_text('{"energies": [0, 1]}'), "must have the keys energies and one of total, sites"),
         (lambda: DosTarget.from_text('{"energies": [0], "total": [0], "extra": 1}'), r"unknown: \['extra'\]"),

@@ -40,3 +40,17 @@ def test_structures_that_are_no_ordered_crystals():
     slab.append_atom(position=(0, 0, 0), symbols="Si")
     with pytest.raises(ContentError, match="not periodic"):
         crystal_of(slab)
+
+
+def test_structures_that_are_no_crystals_are_refused_before_anything_runs():
+    from aiida_dosmatgen.workflows.dos import validate_structure
+
+    slab = StructureData(cell=np.eye(3) * 3, pbc=(True, True, False))
+    slab.append_atom(position=(0, 0, 0), symbols="Si")
+    alloy = StructureData(cell=np.eye(3) * 3)
+    alloy.append_atom(position=(0, 0, 0), symbols=["Si", "Ge"], weights=[0.5, 0.5])
+    assert validate_structure(slab, None) == "the structure cannot be used: the structure is not periodic in three dimensions"
+    assert "is an alloy or has vacancies" in validate_structure(alloy, None)
+    crystal = StructureData(cell=np.eye(3) * 3)
+    crystal.append_atom(position=(0, 0, 0), symbols="Si")
+    assert validate_structure(crystal, None) is None

@@ -130,7 +130,7 @@ def test_missing_foreign_and_truncated_files(crystals, target, tmp_path):
         ("foreign.npz", "was not written by this package"),
         ("target.npz", "holds 'dosmatgen-target', not 'dosmatgen-crystals'"),
         ("notes.cif", "holds no structures|cannot be read as a file of structures"),
-        ("broken.extxyz", "cannot be read as a file of structures"),
+        ("broken.extxyz", "broken.extxyz is truncated: line 1 says 2 atoms"),
     ]:
         with pytest.raises(ValidationError, match=words) as error:
             CrystalSetData.from_file(tmp_path / name)
@@ -139,7 +139,7 @@ def test_missing_foreign_and_truncated_files(crystals, target, tmp_path):
 
 def test_a_molecule_is_no_crystal(tmp_path):
     (tmp_path / "water.xyz").write_text("3\n\nO 0 0 0\nH 0 0 1\nH 0 1 0\n")
-    with pytest.raises(ValidationError, match="crystal 0: the cell has volume 0 Å.3; give three lattice vectors"):
+    with pytest.raises(ValidationError, match=r"structure 0 is not periodic in three dimensions \(pbc FFF\)"):
         CrystalSetData.from_file(tmp_path / "water.xyz")
 
 
@@ -266,3 +266,34 @@ def test_mp_dos_record_with_a_negative_dos(labelled, tmp_path):
 def test_concatenated_sets_differ_in_hash(labelled):
     twice = CrystalSet.concatenate([labelled, labelled])
     assert LabelledCrystalSetData(twice).sha256 != LabelledCrystalSetData(labelled).sha256
+
+
+def test_what_of_a_file_of_labels_was_left_out_is_kept_and_said(labelled, tmp_path):
+    frames = labelled.to_ase()
+    for i, atoms in enumerate(frames):
+        atoms.arrays["dos"] = labelled[i].atom_columns["dos"]
+        atoms.info |= {"complete_below": 6.0, "REF_energy": -1.0} if i else {"complete_below": 6.0}
+    ase.io.write(tmp_path / "l.extxyz", frames)
+    node = LabelledCrystalSetData.from_file(tmp_path / "l.extxyz")
+    words = "l.extxyz: 3 crystals; energies left out of all crystals, because some have none: crystal 0 of 3"
+    assert node.reading == words and not node.base.attributes.get("has_energies")
+    frames[1].arrays["dos"] = 0 * frames[1].arrays["dos"]
+    ase.io.write(tmp_path / "l.extxyz", frames)
+    with pytest.raises(ValidationError, match=r"crystal 1 .*: the dos is zero everywhere"):
+        LabelledCrystalSetData.from_file(tmp_path / "l.extxyz")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"atomic_numbers": [14.6, 6]}, r"atomic_numbers must be whole numbers, one for each atom, not \[14.6, 6.0\]"),
+        ({"atomic_numbers": [14, 600]}, "atomic number 600 is not an element"),
+        ({"y": [[0.0] * 400] * 2}, "the density of states is zero everywhere"),
+        ({"positions": [[0, 0, 0], [0.25, 0.25, 0.25]]}, "are the positions fractional ones where Cartesian ones"),
+    ],
+)
+def test_nonsense_in_records_is_refused(change, words, labelled, tmp_path):
+    good = record(labelled, 0)
+    (tmp_path / "r.json").write_text(json.dumps([good, {**good, **change}]))
+    with pytest.raises(ValidationError, match=f"record 1.*{words}"):
+        LabelledCrystalSetData.from_mp_dos(tmp_path / "r.json")

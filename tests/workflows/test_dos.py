@@ -282,3 +282,14 @@ def test_a_magnetic_element_without_spin_is_said(build, process, tmp_path, caplo
 def test_bad_overrides_are_refused(build, overrides, message):
     with pytest.raises(ValueError, match=message):
         build(overrides=overrides)
+
+
+def test_symmetry_is_seen_however_a_crystal_lies(compute):
+    atoms = bulk("Si")
+    upright = compute(CrystalSet.from_ase([atoms]))
+    atoms.rotate(37, (1, 2, 3), rotate_cell=True)
+    turned = compute(CrystalSet.from_ase([atoms]))
+    first, second = (runs(node, "bands")[0].outputs.output_parameters["number_of_k_points"] for node in (upright, turned))
+    assert first == second
+    one, other = (curves_of(node.outputs.dos.crystals) for node in (upright, turned))
+    np.testing.assert_allclose(one.values, other.values, atol=1e-4)

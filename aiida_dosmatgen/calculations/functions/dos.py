@@ -9,6 +9,7 @@ from aiida.orm import BandsData, Dict, Int, KpointsData, ProjectionData, Traject
 
 from ...core.curve_columns import with_curves
 from ...core.dft.bands import density_of_states
+from ...core.dft.orientation import oriented
 from ...core.dft.recipe import Recipe
 from ...core.dft.settings import kpoints_mesh
 from ...core.elements import SYMBOLS
@@ -25,14 +26,15 @@ def prepare_dos(structure: StructureData, recipe: Dict) -> dict:
 
     :param recipe: as in :class:`~aiida_dosmatgen.core.dft.recipe.Recipe`.
     :return: the k-points ``scf_kpoints`` and ``bands_kpoints``; ``structure``, if kinds had other names than their symbols,
-        which mean nothing here.
+        which mean nothing here, or if pw.x would not see the symmetry of the crystal as it lies.
     """
-    settings, crystal = checked(Recipe, recipe, "recipe"), crystal_of(structure)
+    settings, given = checked(Recipe, recipe, "recipe"), crystal_of(structure)
+    crystal = oriented(given)
     lattice = crystal.lattices[0]
     found: dict = {"scf_kpoints": KpointsData(), "bands_kpoints": KpointsData()}
     found["scf_kpoints"].set_kpoints_mesh(kpoints_mesh(lattice, settings.scf_distance))
     found["bands_kpoints"].set_kpoints_mesh(settings.bands_mesh(lattice, len(crystal.numbers)))
-    if any(kind.name != kind.symbol for kind in structure.kinds):
+    if crystal is not given or any(kind.name != kind.symbol for kind in structure.kinds):
         found["structure"] = structure_of(crystal)
     return found
 

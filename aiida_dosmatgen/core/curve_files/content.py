@@ -7,14 +7,16 @@ import gzip
 import io
 import lzma
 import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ..errors import ContentError
 
 MOST_BYTES = 200_000_000
 """Size of a file, unpacked, above which it is refused: no file of curves is as large, and memory is not endless."""
 
-_PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_PACKED: dict[bytes, Callable[[io.BytesIO], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _LOOKALIKES = str.maketrans(
     {
         **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d", "-"),  # the minus sign, and hyphens that stand for it
@@ -47,7 +49,7 @@ def unpacked(content: bytes, name: str) -> bytes:
     for start, opener in _PACKED.items():
         if content.startswith(start):
             try:
-                content = opener(io.BytesIO(content)).read(MOST_BYTES + 1)  # type: ignore[operator]
+                content = opener(io.BytesIO(content)).read(MOST_BYTES + 1)
             except (OSError, EOFError, zlib.error, lzma.LZMAError) as exception:
                 raise ContentError(f"{name} is packed and damaged ({exception}); copy it again") from None
             break

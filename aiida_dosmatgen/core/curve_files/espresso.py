@@ -11,13 +11,14 @@ from ..dft.bands import CHANNELS
 from ..elements import ATOMIC_NUMBERS
 from ..errors import ContentError
 from .content import read_bytes, text_of
-from .found import Found
+from .found import Found, Parts, Total, parts_beside
 from .headings import fermi_energy
 from .table import Table, read_table
 
 _WAVE_FUNCTION = re.compile(
     r"(?P<prefix>.*)\.pdos_atm#(?P<atom>\d+)\((?P<kind>[^)]*)\)_wfc#(?P<wfc>\d+)\((?P<orbital>[spdf])(?:_[^)]*)?\)$"
 )
+_ABSOLUTE = "its energies are absolute; give --zero with the Fermi energy that pw.x printed, or put the file of dos.x beside it"
 _WHOLE = 0.98  # of the projections; the last digits of many files may lose the rest
 _HEADING = re.compile(r"^\s*#?\s*(?:ik\s+)?E\s*\(eV\).*?(?:ldos(?:up)?\(E\)|\bpdos(?:up)?\(E\))", re.IGNORECASE)
 
@@ -32,17 +33,22 @@ def read_projwfc(text: str, name: str) -> Found:
     total, local, fermi = _columns(text, name)
     if total is not None:
         energies, values = total
-        found = Found("total DOS of projwfc.x", energies, total=values, fermi=fermi)
+        found = Found("total DOS of projwfc.x", energies, Total(values), fermi=fermi, absolute=_ABSOLUTE)
         if local is not None and values.sum() > 0:
             found.notes.append(f"projections held {100 * float(local[1].sum() / values.sum()):.1f} % of it")
         return found
-    energies, values = local  # type: ignore[misc]
+    if local is None:
+        raise ContentError(f"{name}: the heading names neither a total nor a local curve of all its spins")
+    energies, values = local
     match = _WAVE_FUNCTION.match(name)
-    parts = np.zeros((1, len(values), len(CHANNELS), energies.size))
-    parts[0, :, CHANNELS.index(match["orbital"]) if match else 0] = values
-    found = Found("one wave function of one atom, of projwfc.x", energies, parts=parts, channels=CHANNELS, fermi=fermi)
     if match is None:
-        found.parts, found.channels = parts[:, :, :1], ("all",)
+        states = Parts(values[None, :, None])
+    else:
+        parts = np.zeros((1, len(values), len(CHANNELS), energies.size))
+        parts[0, :, CHANNELS.index(match["orbital"])] = values
+        states = Parts(parts, CHANNELS)
+    lacks = "it is not a whole site; give the folder, or the .pdos_tot file with the others beside it"
+    found = Found("wave function of one atom, of projwfc.x", energies, states, fermi=fermi, lacks=lacks)
     found.notes.append("not the whole site: give the folder, or the .pdos_tot file with the others beside it")
     return found
 
@@ -96,7 +102,7 @@ def read_set(prefix: Path) -> Found:
                 raise ContentError(f"{path} has other energies or spins than the files before; are they of one run?")
             parts[atom - 1, :, CHANNELS.index(orbital)] += local[1]
     assert energies is not None and parts is not None
-    found = Found("set of files of projwfc.x", energies, parts=parts, channels=CHANNELS)
+    found = Found("set of files of projwfc.x", energies, Parts(parts, CHANNELS), absolute=_ABSOLUTE)
     if all(symbol in ATOMIC_NUMBERS for symbol in symbols.values()):
         found.elements = tuple(symbols[atom] for atom in sorted(symbols))
     total_file = prefix.with_name(f"{prefix.name}.pdos_tot")
@@ -107,12 +113,10 @@ def read_set(prefix: Path) -> Found:
                 raise ContentError(f"{total_file} has other energies than the files of the atoms; are they of one run?")
             if projected is not None and float(parts.sum()) < _WHOLE * float(projected[1].sum()):
                 held = 100 * float(parts.sum() / projected[1].sum())
-                found = Found("total DOS of projwfc.x", energies, total=total[1])
+                found = Found("total DOS of projwfc.x", energies, Total(total[1]), absolute=_ABSOLUTE)
                 found.notes.append(f"the files of sites beside it hold {held:.0f} % of its projections: some are missing")
                 return _with_fermi(found, prefix)
-            found.total = total[1] if len(total[1]) == parts.shape[1] else total[1].sum(0, keepdims=True)
-            if len(found.total) != parts.shape[1]:
-                found.parts = parts.sum(1, keepdims=True)
+            found.states = parts_beside(total[1], parts, CHANNELS)
     else:
         found.notes.append("no .pdos_tot beside them: sites hold what the projectors saw, not all of the total")
     return _with_fermi(found, prefix)

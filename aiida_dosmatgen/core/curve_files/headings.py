@@ -6,9 +6,10 @@ import dataclasses
 import re
 from typing import Literal
 
+from ..curves import Meaning
 from ..elements import ATOMIC_NUMBERS
 
-Role = Literal["energy", "index", "total", "curve", "integrated", "unknown"]
+Role = Literal["energy", "index", "total", "curve", "integrated", "left out", "unknown"]
 
 UNITS = {"ev": 1.0, "mev": 1e-3, "hartree": 27.211386245988, "rydberg": 13.605693122994}
 """Energies in eV."""
@@ -48,6 +49,7 @@ _AT_VBM = re.compile(
 _SIGMA = re.compile(
     rf"\b(sigma|σ|broadening|smearing|degauss|fwhm)\b[^\d.+-]{{0,30}}?({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
 )
+_MEANING = re.compile(r"meaning\s*[:=]\s*(partition|projections)")
 _ATOMS = re.compile(r"\b(?:n_?atoms|nat|number of atoms|atoms in (?:the )?cell)\s*[:=]\s*(\d+)", re.IGNORECASE)
 
 _UP = r"(?:spin[ _-]?)?(?:up|alpha|majority|maj)|spin[ _-]?1|↑|\u25b2"
@@ -65,6 +67,11 @@ _ORBITALS = {
 }
 _ENERGY = re.compile(r"(?:e|en|energy|energies|energie|énergie|energia|energía|ev|x|omega|ω|w|eigenvalue|band energy)")
 _INDEX = re.compile(r"|#|index|idx|no\.?|nr\.?|row|point|unnamed: 0|i")
+_OF_A_KIND = re.compile(r"\d+:\w")  # WIEN2k: of one atom that stands for all equivalent ones
+_NO_ENERGY = re.compile(
+    r"binding|frequen|wave ?(?:length|number|vector)|temperature|k-?points?\b|\bthz\b|\bcm\b|\bnm\b|2 ?theta|pressure|time|"
+    r"distance|angle|voltage|kinetic"
+)
 _INTEGRATED = re.compile(r"\bint\b|integr|\bidos|\bcumul|\bnos\b|\bintdos")
 _TOTAL = re.compile(
     r"(?:t|total|tot|sum|all)?[ _.:-]*(?:l?dos|density[ _]of[ _]states|states|zustandsdichte|spectrum|intensity|value|y|pdos)?"
@@ -77,7 +84,8 @@ _FILLER = re.compile(r"\b(?:p?dos|ldos|states?|density of states|orbitals?|chann
 class Column:
     """What a column holds.
 
-    :param role: ``curve`` is a part of the total: of a site, an orbital channel, or both.
+    :param role: ``curve`` is a part of the total: of a site, an orbital channel, or both; ``left out`` what is no site and no
+        part that could be used.
     :param site: a name of the site, None for the whole cell.
     :param channel: s, p, d or f; None for all.
     :param spin: 0 up, 1 down; None for both.
@@ -110,6 +118,8 @@ def understand(heading: str) -> Column:
     if _INDEX.fullmatch(lower):
         return Column("index")
     rest, spin = _without_spin(name)
+    if _OF_A_KIND.match(lower):
+        return Column("left out")
     if _INTEGRATED.search(lower):
         return Column("integrated", spin=spin)
     kind = Column("unknown", spin=spin, unit=unit, per_atom=per_atom, arbitrary=arbitrary)
@@ -119,6 +129,11 @@ def understand(heading: str) -> Column:
     if site is None and channel is None:
         return kind
     return dataclasses.replace(kind, role="curve", site=site, channel=channel)
+
+
+def is_no_energy(heading: str) -> bool:
+    """Say whether a heading names what no electronic energy is, or one that grows the other way, such as a binding energy."""
+    return bool(_NO_ENERGY.search(heading.lower()))
 
 
 def fermi_energy(notes: list[str]) -> tuple[float, str | None] | None:
@@ -155,6 +170,18 @@ def atoms_of_notes(notes: list[str]) -> int | None:
     return next((int(match[1]) for note in notes if (match := _ATOMS.search(note)) and 0 < int(match[1]) < 100_000), None)
 
 
+def number_of_notes(notes: list[str], key: str) -> float | None:
+    """Return the number in eV of a line such as ``high: 5.5``, None if there is no such line."""
+    pattern = re.compile(rf"{key}\s*[:=]\s*({_NUMBER})(?:\s*eV)?", re.IGNORECASE)
+    return next((float(re.sub("[dD]", "e", match[1])) for note in notes if (match := pattern.fullmatch(note.strip()))), None)
+
+
+def meaning_of_notes(notes: list[str]) -> Meaning | None:
+    """Return what sites hold, if a line says so: ``meaning: projections``."""
+    found = {match[1] for note in notes if (match := _MEANING.fullmatch(note.strip().lower()))}
+    return "projections" if "projections" in found else "partition" if found else None
+
+
 # --- parts of a heading ---------------------------------------------------------------------------------------------------
 
 
@@ -165,7 +192,9 @@ def _without_unit(name: str) -> tuple[str, str]:
         words = re.findall(r"[a-zа-я.]+", inside)
         if inside in _UNIT_NAMES or inside in _OTHER_UNITS or _UNIT_WORDS.intersection(words):
             return (name[: match.start()] + " " + name[match.end() :]).strip(), inside
-    tail = re.fullmatch(r"(.*?)[ _/]+(m?ev|ha|hartree|ry)", name, re.IGNORECASE)
+    tail = re.fullmatch(
+        r"(.*?)(?:\s+in\s+|\s*/\s*|[ _]+)((?:1/|states/)?(?:m?ev|ha|hartree|ry)(?:\^?-1)?)", name, re.IGNORECASE
+    )
     return (tail[1], tail[2].lower()) if tail else (name, "")
 
 
@@ -223,7 +252,8 @@ def _place(name: str) -> tuple[str | None, str | None]:
     word, symbol, number = match.groups()
     if symbol is not None:
         symbol = symbol.capitalize() if len(symbol) == 2 or symbol.isupper() else symbol
-        if symbol not in ATOMIC_NUMBERS or ATOMIC_NUMBERS[symbol] == 0:
+        word_of_prose = text[:2].islower() and re.match(r"(?:in|as|at|no|he|be|os|am|pa)\b(?!$)", text) is not None
+        if symbol not in ATOMIC_NUMBERS or ATOMIC_NUMBERS[symbol] == 0 or word_of_prose:
             return None, None
     site = word or f"{symbol}{number or ''}"
     rest = text[match.end() :].strip(" _-.:,()[]")

@@ -41,7 +41,7 @@ def compare_files(
         distance, notes = compare_files(b, a, (n_atoms[1], n_atoms[0]), window)
         return distance, notes
     first, second, notes = _of_one_broadening(a, b, counts, window, chosen)
-    distance = compare(first, second, counts, window, chosen)  # type: ignore[arg-type]
+    distance = compare(first, second, counts, window, chosen)
     _refuse_what_another_reading_explains(a, b, first, second, counts, distance, window)
     for read, letter in ((a, "A"), (b, "B")):
         if "zero" in read.unknown:
@@ -100,7 +100,7 @@ def _of_one_broadening(
 
     if sigma < _STEP:
         return *pair(equal), [f"{letter} does not say its broadening, taken as that of the other"]
-    if compare(*pair(equal), counts, window, chosen).mae_total < _EQUAL:  # type: ignore[arg-type]
+    if compare(*pair(equal), counts, window, chosen).mae_total < _EQUAL:
         return *pair(equal), [f"{letter} does not say its broadening, taken as that of the other, {sigma:g} eV"]
     most = most_sigma(read.curves)
     if most < _SHARP * sigma:

@@ -9,7 +9,8 @@ from pathlib import Path
 from ..errors import ContentError
 from . import espresso, records, text, vasp
 from .content import plain, read_bytes, text_of, unpacked
-from .found import Found, ReadCurves, curves_from
+from .found import Found, ReadCurves
+from .made import curves_from
 
 Reader = Callable[[str, str], Found]
 

@@ -11,15 +11,18 @@ import numpy as np
 from ..dft.bands import CHANNELS
 from ..elements import ATOMIC_NUMBERS
 from ..errors import ContentError
-from .found import Found
+from .found import Found, Parts, Total, parts_beside
 
-_OWN = {"energies", "total", "sites", "n_atoms", "per_atom", "complete_below", "site_indices", "sigma", "zero", "efermi"}
+_OWN = {
+    *("energies", "total", "sites", "site_indices", "n_atoms", "per_atom"),
+    *("low", "high", "complete_below", "sigma", "zero", "gap", "meaning", "efermi"),
+}
 _WRAPPERS = ("dos", "data", "response", "results", "complete_dos", "raw_files", "edos", "electronic_dos")
 
 
 def is_record(text: str, name: str) -> bool:
     """Say whether a text is JSON."""
-    return text.lstrip()[:1] in ("{", "[")
+    return text.lstrip()[:1] in ("{", "[") or text.lstrip()[:2] in ('"{', '"[')
 
 
 def read_record(text: str, name: str) -> Found:
@@ -29,6 +32,8 @@ def read_record(text: str, name: str) -> Found:
     """
     try:
         record = json.loads(text)
+        if isinstance(record, str):  # JSON in JSON
+            record = json.loads(record)
     except (json.JSONDecodeError, RecursionError) as exception:
         raise ContentError(f"{name} is not valid JSON: {exception}") from None
     return found_in_record(record, name)
@@ -48,6 +53,11 @@ def found_in_record(record: Any, name: str, depth: int = 0) -> Found:
         return _electronic_dos(record, name)
     if "densities" in record and "energies" in record:
         return found_in_dos(record, name)
+    if "frequencies" in record:
+        raise ContentError(f"{name} is a density of states of phonons; one of electrons is needed")
+    if str(record.get("@class", "")).endswith("Dos"):
+        lacks = [key for key in ("energies", "densities") if key not in record]
+        raise ContentError(f"{name} is no whole {record['@class']}; it lacks {' and '.join(lacks)}")
     if "energies" in record or "total" in record or "sites" in record:
         return _own(record, name)
     for key in _WRAPPERS:
@@ -71,7 +81,7 @@ def _own(record: Mapping[str, Any], name: str) -> Found:
     if unknown or "energies" not in record or ("total" in record) == ("sites" in record):
         raise ContentError(
             f"{name} must have the keys energies and one of total, sites"
-            + (f"; unknown: {', '.join(sorted(map(str, unknown)))}" if unknown else "")
+            + (f"; unknown: {sorted(map(str, unknown))}" if unknown else "")
         )
     energies = _numbers(record["energies"], f"{name}: energies")
     key = "total" if "total" in record else "sites"
@@ -85,21 +95,27 @@ def _own(record: Mapping[str, Any], name: str) -> Found:
         raise ContentError(f"{name}: zero is 'vbm' or 'fermi', not {zero!r}")
     sites = record.get("site_indices")
     if sites is not None and not (isinstance(sites, list) and sites and all(type(i) is int and i >= 0 for i in sites)):
-        raise ContentError(f"{name}: site_indices {sites!r} are no list of atoms, which count from 0")
+        raise ContentError(f"{name}: the sites {sites!r} are not a list of indices of atoms, which count from 0")
     n_atoms = record.get("n_atoms")
     if n_atoms is not None and (type(n_atoms) is not int or n_atoms < 1):
         raise ContentError(f"{name}: n_atoms must be a whole number of atoms, not {n_atoms!r}")
     if not isinstance(record.get("per_atom", False), bool):
         raise ContentError(f"{name}: per_atom must be true or false, not {record['per_atom']!r}")
+    meaning = record.get("meaning")
+    if meaning not in (None, "partition", "projections"):
+        raise ContentError(f"{name}: meaning must be one of partition, projections, not {meaning!r}")
+    high = _number(record, "complete_below", name)
     return Found(
         "JSON of a target",
         energies,
-        total=values[None] if key == "total" else None,
-        parts=None if key == "total" else values[:, None, None],
+        Total(values[None]) if key == "total" else Parts(values[:, None, None]),
         zero=zero,
         fermi=_number(record, "efermi", name),
-        sigma=_number(record, "sigma", name),
-        high=_number(record, "complete_below", name),
+        gap=_number(record, "gap", name),
+        sigma=_sigma(record, name),
+        low=_number(record, "low", name),
+        high=_number(record, "high", name) if record.get("high") is not None else high,
+        meaning=meaning,
         n_atoms=n_atoms,
         per_atom=record.get("per_atom", False),
         sites=None if sites is None else tuple(sites),
@@ -113,12 +129,8 @@ def found_in_dos(record: Mapping[str, Any], name: str) -> Found:
     """Return what a ``Dos``, ``CompleteDos`` or ``LobsterCompleteDos`` holds, as a dictionary, with or without ``@class``."""
     energies = _numbers(record["energies"], f"{name}: energies")
     kind = str(record.get("@class") or ("CompleteDos" if record.get("pdos") else "Dos"))
-    found = Found(
-        f"{kind} of pymatgen",
-        energies,
-        total=_spins(record["densities"], energies, f"{name}: densities"),
-        fermi=_number(record, "efermi", name),
-    )
+    total = _spins(record["densities"], energies, f"{name}: densities")
+    found = Found(f"{kind} of pymatgen", energies, Total(total), fermi=_number(record, "efermi", name))
     _set_elements(found, record.get("structure"), name)
     pdos = record.get("pdos")
     if not pdos:
@@ -127,8 +139,7 @@ def found_in_dos(record: Mapping[str, Any], name: str) -> Found:
         pdos = list(pdos.values())
     if not isinstance(pdos, list) or not all(isinstance(site, Mapping) for site in pdos):
         raise ContentError(f"{name}: pdos is no list with the orbitals of each site")
-    assert found.total is not None
-    parts = np.zeros((len(pdos), len(found.total), len(CHANNELS), energies.size))
+    parts = np.zeros((len(pdos), len(total), len(CHANNELS), energies.size))
     for i, site in enumerate(pdos):
         for orbital, entry in site.items():
             channel = orbital_channel(str(orbital))
@@ -136,17 +147,15 @@ def found_in_dos(record: Mapping[str, Any], name: str) -> Found:
                 raise ContentError(f"{name}: the orbital {orbital!r} of site {i} is none of s, p, d, f")
             densities = entry.get("densities", entry) if isinstance(entry, Mapping) else entry
             values = _spins(densities, energies, f"{name}: pdos of site {i}, {orbital}")
-            if len(values) != len(found.total):
-                raise ContentError(
-                    f"{name}: pdos of site {i}, {orbital}, has {len(values)} spins, the total {len(found.total)}"
-                )
+            if len(values) != len(total):
+                raise ContentError(f"{name}: pdos of site {i}, {orbital}, has {len(values)} spins, the total {len(total)}")
             parts[i, :, CHANNELS.index(channel)] += values
     if not parts.any():
         found.notes.append("projections are all zero, left out")
         return found
     if found.elements and len(found.elements) != len(pdos):
         raise ContentError(f"{name}: {len(pdos)} sites have projections, the structure has {len(found.elements)}")
-    found.parts, found.channels = parts, CHANNELS
+    found.states = parts_beside(total, parts, CHANNELS)
     return found
 
 
@@ -165,7 +174,8 @@ def _electronic_dos(record: Mapping[str, Any], name: str) -> Found:
     def spins(part: Mapping[str, Any], where: str) -> np.ndarray:
         return _spins({1: part.get("spin_up_densities"), -1: part.get("spin_down_densities")}, energies, where)
 
-    found = Found("ElectronicDos of emmet", energies, total=spins(record, name), fermi=_number(record, "efermi", name))
+    total = spins(record, name)
+    found = Found("ElectronicDos of emmet", energies, Total(total), fermi=_number(record, "efermi", name))
     _set_elements(found, record.get("structure"), name)
     projected = record.get("projected_densities")
     if not projected:
@@ -174,7 +184,6 @@ def _electronic_dos(record: Mapping[str, Any], name: str) -> Found:
         keys = [key for key in projected if isinstance(projected[key], list)]
         length = len(projected.get("orbital") or [])
         projected = [{key: projected[key][i] for key in keys if i < len(projected[key])} for i in range(length)]
-    assert found.total is not None
     sites: dict[int, np.ndarray] = {}
     for i, entry in enumerate(projected):
         where = f"{name}: projected_densities {i}"
@@ -183,13 +192,13 @@ def _electronic_dos(record: Mapping[str, Any], name: str) -> Found:
         if channel is None or type(site) is not int or not 0 <= site < 100_000:
             raise ContentError(f"{where} has the orbital {entry.get('orbital')!r} of site {site!r}, which is none")
         values = spins(entry, where)
-        if len(values) != len(found.total):
-            raise ContentError(f"{where} has {len(values)} spins, the total {len(found.total)}")
+        if len(values) != len(total):
+            raise ContentError(f"{where} has {len(values)} spins, the total {len(total)}")
         sites.setdefault(site, np.zeros((len(values), len(CHANNELS), energies.size)))[:, CHANNELS.index(channel)] += values
     if sorted(sites) != list(range(len(sites))) or (found.elements and len(found.elements) != len(sites)):
         raise ContentError(f"{name}: projected_densities are of the sites {sorted(sites)}, not of all")
     if sites:
-        found.parts, found.channels = np.stack([sites[i] for i in range(len(sites))]), CHANNELS
+        found.states = parts_beside(total, np.stack([sites[i] for i in range(len(sites))]), CHANNELS)
     return found
 
 
@@ -209,7 +218,7 @@ def _jarvis(record: Mapping[str, Any], name: str) -> Found:
     total = np.stack(spins)
     if len(spins) == 2 and not spins[1].any():
         total = total[:1]
-    found = Found("record of JARVIS", energies, total=total, zero="fermi")
+    found = Found("record of JARVIS", energies, Total(total), zero="fermi")
     elements = record.get("atoms", {}).get("elements") if isinstance(record.get("atoms"), Mapping) else None
     if isinstance(elements, list) and all(str(e).strip() in ATOMIC_NUMBERS for e in elements):
         found.elements = tuple(str(e).strip() for e in elements)
@@ -221,6 +230,8 @@ def _jarvis(record: Mapping[str, Any], name: str) -> Found:
 
 
 def _numbers(value: Any, where: str) -> np.ndarray:
+    if isinstance(value, Mapping) and value.get("@class") == "array":  # numpy's, as monty writes it
+        value = value.get("data")
     try:
         array = np.array(value, float)
     except (TypeError, ValueError):
@@ -237,6 +248,13 @@ def _number(record: Mapping[str, Any], key: str, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
         raise ContentError(f"{name}: {key} must be a number in eV, not {value!r}")
     return float(value)
+
+
+def _sigma(record: Mapping[str, Any], name: str) -> float | None:
+    sigma = _number(record, "sigma", name)
+    if sigma is not None and sigma < 0:
+        raise ContentError(f"{name}: sigma must be a broadening in eV that is not negative, not {sigma:g}")
+    return sigma
 
 
 def _spins(densities: Any, energies: np.ndarray, where: str) -> np.ndarray:

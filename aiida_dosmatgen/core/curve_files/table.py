@@ -65,7 +65,7 @@ def read_table(text: str, name: str) -> Table:
             if bare.strip():
                 bare = bare[:_LONGEST]
                 notes.append(bare)
-                if not rows:
+                if not rows and not line.lstrip().startswith("@"):  # of xmgrace, which names no columns
                     above.append((bare, ""))
                     if line.startswith(";") and line.count(";") > 1:  # no comment, but an empty name of a column
                         above.append((line.strip(), ";"))
@@ -163,7 +163,13 @@ def _what_is_wrong(cells: list[str]) -> str:
 
 
 def _headings(above: list[tuple[str, str]], n: int) -> tuple[list[str] | None, str]:
-    """Return the names of the columns, and the line that they are from: the last line above that has as many."""
+    """Return the names of the columns, and the line that they are from: the last line above that has as many.
+
+    A list of them, numbered from 1, counts as well.
+    """
+    listed = [match for line, _ in above if (match := re.fullmatch(r"(\d+)\s{2,}(\S.*)", line))]
+    if [int(match[1]) for match in listed] == list(range(1, n + 1)):
+        return [match[2].strip() for match in listed], listed[0][0]
     for place in range(len(above) - 1, -1, -1):
         line, separator = above[place]
         cells = _split(line, separator, n)

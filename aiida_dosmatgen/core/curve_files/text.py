@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
@@ -9,12 +10,15 @@ import numpy as np
 from ..dft.bands import CHANNELS
 from ..elements import ATOMIC_NUMBERS
 from ..errors import ContentError
-from .found import Found
+from .found import Found, Parts, Total, parts_beside
 from .headings import (
     UNITS,
     Column,
     atoms_of_notes,
     fermi_energy,
+    is_no_energy,
+    meaning_of_notes,
+    number_of_notes,
     sigma_of_notes,
     understand,
     zero_of_notes,
@@ -25,6 +29,7 @@ _HELP = (
     "call columns energy (E-E_F, if relative to the Fermi energy), total, spin up, spin down, integrated, s, p, d, f, "
     "or sites Si1, Si2, Si1_p; or leave it out"
 )
+_MOST_CURVES = 20  # of a table that has more columns than rows
 _LEVELS = re.compile(r"\boccupation\b", re.IGNORECASE)
 
 
@@ -50,35 +55,50 @@ def read_text(text: str, name: str) -> Found:
 
 
 def _with_headings(table: Table, columns: list[Column], headings: list[str], name: str) -> Found:
-    columns = _unmistaken(columns, headings)
+    columns, notes = _unmistaken(columns, headings), list[str]()
     place = next((i for i, column in enumerate(columns) if column.role == "energy"), None)
     if place is None:  # the first that is no index
         place = next((i for i, column in enumerate(columns) if column.role != "index"), 0)
         if columns[place].role not in ("unknown", "total") or columns[place].spin is not None:
             raise ContentError(f"{name}: no column is called energy; the first is {headings[place]!r}; {_HELP}")
+        if is_no_energy(headings[place]):
+            raise ContentError(
+                f"{name}: the column {headings[place]!r} does not hold energies that grow upwards; give energies in eV, "
+                "of a binding energy its negative"
+            )
         if len(columns) > 2 and columns[place].role == "unknown":
             raise ContentError(f"{name}: the column {headings[place]!r} cannot be understood; {_HELP}")
+        notes.append(f"{headings[place]}, the first column, taken for the energies")
     energy = columns[place]
-    rest = [i for i, column in enumerate(columns) if i != place and column.role not in ("index", "integrated")]
+    rest = [i for i, column in enumerate(columns) if i != place and column.role not in ("index", "integrated", "left out")]
     if not rest:
         raise ContentError(f"{name} has no density of states besides {', '.join(h for h in headings if h)}; {_HELP}")
-    if len(rest) == 1 and columns[rest[0]].role == "unknown":  # the one curve that there is, whatever it is called
-        columns[rest[0]] = Column("total", spin=columns[rest[0]].spin, unit=columns[rest[0]].unit)
+    if len(rest) == 1 and _is_all_there_is(columns[rest[0]]):
+        columns[rest[0]] = dataclasses.replace(columns[rest[0]], role="total", site=None)
+        notes.append(f"{headings[rest[0]]}, the one curve, taken for the total")
     for i in rest:
         unit = columns[i].unit
         if columns[i].role in ("unknown", "energy") or (unit is not None and unit not in UNITS):
             what = "is in a unit that is not known" if unit is not None and unit not in UNITS else "cannot be understood"
             raise ContentError(f"{name}: the column {headings[i]!r} {what}; {_HELP}")
     _check_spins(columns, headings, rest, name)
+    wien2k = "total-DOS" in headings
+    if wien2k and energy.unit is None and not re.search(r"ev(?:up|dn)?$", name):
+        energy = dataclasses.replace(energy, unit="rydberg")
     factor = _unit_of_energy(energy, headings[place], table, name)
     per_unit = {i: UNITS.get(columns[i].unit or "", factor) for i in rest}  # of densities
     values = {i: table.values[:, i] / per_unit[i] for i in rest}
     for i in rest:
         if columns[i].spin == 1 and values[i].max() <= 0:
             values[i] = -values[i]
+    _check_doubles(columns, headings, rest, name)
+    states, elements = _states(columns, values, rest, notes)
     found = Found(
         "table",
         table.values[:, place] * factor,
+        states,
+        elements=elements,
+        notes=notes,
         zero=energy.zero or zero_of_notes(table.notes),
         per_atom=any(columns[i].per_atom for i in rest),
         scaled=all(columns[i].unit for i in rest) and not any(columns[i].arbitrary for i in rest),
@@ -88,30 +108,15 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
     if factor != 1.0:
         found.unit = energy.unit or "eV"
         found.notes.append(f"energies converted from {found.unit}")
-    _set_fermi(found, table, factor)
-    totals = {columns[i].spin: i for i in rest if columns[i].role == "total"}
-    parts = [i for i in rest if columns[i].role == "curve"]
-    _check_doubles(columns, headings, rest, name)
-    left_out = [headings[i] for i, column in enumerate(columns) if column.role == "integrated"]
+    if wien2k:
+        found.kind, found.zero = "DOS of WIEN2k", "fermi" if factor == 1.0 else found.zero
+    _set_stated(found, table, factor)
+    left_out = [headings[i] for i, column in enumerate(columns) if column.role in ("integrated", "left out")]
     if left_out:
         found.notes.append(f"{', '.join(left_out)} left out")
         integrated = [table.values[:, i] for i, column in enumerate(columns) if column.role == "integrated"]
         if len(integrated) == 1 or any(column.spin is not None for column in columns if column.role == "integrated"):
             found.integrated = np.abs(integrated).sum(0)
-    n_spins = 2 if any(columns[i].spin is not None for i in rest) else 1
-    if totals:
-        if {0, 1} <= totals.keys():
-            found.total = np.stack([values[totals[0]], values[totals[1]]])
-        else:
-            found.total = values[totals[None]][None]
-    if parts:
-        _set_parts(found, columns, values, parts, n_spins if {columns[i].spin for i in parts} != {None} else 1)
-        if found.total is not None and len(found.total) != found.parts.shape[1]:  # type: ignore[union-attr]
-            if len(found.total) == 1:
-                share = found.parts.sum((0, 2))  # type: ignore[union-attr]
-                found.total = found.total * np.where(share.sum(0) > 0, share / np.maximum(share.sum(0), 1e-300), 0.5)
-            else:
-                found.total = found.total.sum(0, keepdims=True)
     return found
 
 
@@ -156,7 +161,22 @@ def _check_doubles(columns: list[Column], headings: list[str], rest: list[int], 
         seen[key] = i
 
 
-def _set_parts(found: Found, columns: list[Column], values: dict[int, np.ndarray], parts: list[int], n_spins: int) -> None:
+def _is_all_there_is(column: Column) -> bool:
+    """Say whether a column without others is the total, whatever it is called: as a formula may look like a site."""
+    return column.role == "unknown" or (column.role == "curve" and column.channel is None and (column.site or "1").isalpha())
+
+
+def _states(
+    columns: list[Column], values: dict[int, np.ndarray], rest: list[int], notes: list[str]
+) -> tuple[Total | Parts, tuple[str, ...] | None]:
+    """Return the curves of columns, and the elements of the sites if they are called so."""
+    totals = {columns[i].spin: values[i] for i in rest if columns[i].role == "total"}
+    parts = [i for i in rest if columns[i].role == "curve"]
+    total = None
+    if totals:
+        total = np.stack([totals[0], totals[1]]) if {0, 1} <= totals.keys() else totals[None][None]
+    if total is not None and not parts:
+        return Total(total), None
     sites: list[str | None] = []
     own: dict[int, int] = {}
     count: dict[tuple, int] = {}
@@ -174,25 +194,28 @@ def _set_parts(found: Found, columns: list[Column], values: dict[int, np.ndarray
     if not whole and None in sites:
         own = {i: place - (place > sites.index(None)) for i, place in own.items() if sites[place] is not None}
         sites.remove(None)
-        found.notes.append("orbitals of the whole cell left out, sites kept")
+        notes.append("orbitals of the whole cell left out, sites kept")
     channels = CHANNELS if any(columns[i].channel for i in own) else ("all",)
-    array = np.zeros((len(sites), n_spins, len(channels), found.energies.size))
+    n_spins = 1 if {columns[i].spin for i in parts} == {None} else 2
+    array = np.zeros((len(sites), n_spins, len(channels), values[parts[0]].size))
     all_of: dict[int, np.ndarray] = {}
     for i, site in own.items():
         column = columns[i]
         spins = [column.spin or 0] if column.spin is not None or n_spins == 1 else [0, 1]
         if channels != ("all",) and column.channel is None:
-            all_of.setdefault(site, np.zeros((n_spins, found.energies.size)))[spins] += values[i] / len(spins)
+            all_of.setdefault(site, np.zeros((n_spins, array.shape[-1])))[spins] += values[i] / len(spins)
             continue
         array[site, spins, channels.index(column.channel or "all")] += values[i] / len(spins)
     for site, curve in all_of.items():  # a site that has its orbitals and their sum
         held = array[site].sum(1)
         share = np.where(held[:, None] > 0, array[site] / np.maximum(held[:, None], 1e-300), 1 / len(channels))
         array[site] = share * curve[:, None]
-    found.parts, found.channels, found.resolved = array, channels, not whole
+    alone = {columns[i].channel for i in own}
+    if whole and total is None and len(alone) == 1 and None not in alone:
+        notes.append(f"warning: only the orbital {alone.pop()}; is this the whole density of states?")
     symbols = [re.sub(r"[\d.]+$", "", site or "") for site in sites]
-    if not whole and all(symbol in ATOMIC_NUMBERS for symbol in symbols):
-        found.elements = tuple(symbols)
+    named = not whole and all(symbol in ATOMIC_NUMBERS for symbol in symbols)
+    return parts_beside(total, array, channels, not whole), tuple(symbols) if named else None
 
 
 # --- without headings -----------------------------------------------------------------------------------------------------
@@ -202,6 +225,16 @@ def _without_headings(table: Table, name: str) -> Found:
     values = table.values
     notes = []
     lower = name.lower()
+    if len(values) <= _MOST_CURVES < values.shape[1] and _is_energy(values[0]):
+        values = values.T
+        notes.append("rows turned into columns")
+    if (
+        len(values) > 2
+        and np.array_equal(values[0], np.arange(values.shape[1]))
+        and values[1, 0] < values[0, 0] < values[-1, 0]
+    ):
+        values = values[1:]
+        notes.append("a first row of column numbers left out")
     if values.shape[1] > 2 and _is_index(values[:, 0]) and _is_energy(values[:, 1]):
         values = values[:, 1:]
         notes.append("a first column of line numbers left out")
@@ -216,27 +249,29 @@ def _without_headings(table: Table, name: str) -> Found:
     energies, curves = values[:, 0] * factor, values[:, 1:].T / factor
     if factor != 1.0:
         notes.append(f"energies converted from {unit}")
-    found = Found("table without headings", energies, scaled=False, unit=unit, notes=notes)
-    found.zero = "fermi" if elk else zero_of_notes(table.notes)
-    _set_fermi(found, table, factor)
+    integrated = None
     if len(curves) == 2 and _is_integral(values[:, 0], values[:, 1], values[:, 2]):
         notes.append("the last column is the integral of the one before, left out")
-        found.integrated = curves[1] * factor
+        integrated = curves[1] * factor
         curves = curves[:1]
-    if len(curves) == 1:
-        found.total = curves
-    elif len(curves) == 2 and curves[1].max() <= 0 and curves[0].min() >= 0 and curves[1].min() < 0:
+    kind = "table without headings"
+    states: Total | Parts | None = Total(curves) if len(curves) == 1 else None
+    absolute = None
+    if len(curves) == 2 and curves[1].max() <= 0 and curves[0].min() >= 0 and curves[1].min() < 0:
         notes.append("the last column, negative, is spin down")
-        found.total = np.abs(curves)
+        states = Total(np.abs(curves))
     elif len(curves) == 2 and lower.endswith(".dos"):
-        found.kind = "SIESTA DOS"
-        found.total = curves
+        kind, states = "SIESTA DOS", Total(curves)
+        absolute = "its energies are absolute; give --zero with the Fermi energy, the first line of the .EIG file beside it"
     elif len(curves) > 2 and np.allclose(curves[0], curves[1:].sum(0), rtol=1e-3, atol=1e-4 * curves[0].max()):
         notes.append("the first curve is the sum of the others, hence the total")
-        found.total, found.parts = curves[:1], curves[1:, None, None]
-    else:
-        found.parts = curves[:, None, None]
+        states = parts_beside(curves[:1], curves[1:, None, None])
+    elif states is None:
+        states = Parts(curves[:, None, None])
         notes.append(f"{len(curves)} columns without a heading taken as sites")
+    found = Found(kind, energies, states, integrated=integrated, scaled=False, unit=unit, notes=notes, absolute=absolute)
+    found.zero = "fermi" if elk else zero_of_notes(table.notes)
+    _set_stated(found, table, factor)
     return found
 
 
@@ -259,7 +294,8 @@ def _is_integral(energies: np.ndarray, curve: np.ndarray, other: np.ndarray) -> 
 # --- both -----------------------------------------------------------------------------------------------------------------
 
 
-def _set_fermi(found: Found, table: Table, factor: float) -> None:
+def _set_stated(found: Found, table: Table, factor: float) -> None:
+    """Take what the lines above the table state."""
     stated = fermi_energy(table.notes)
     if stated is not None and found.zero is None:
         found.fermi = stated[0] * (UNITS[stated[1]] if stated[1] else factor)
@@ -269,6 +305,9 @@ def _set_fermi(found: Found, table: Table, factor: float) -> None:
         found.kind = "ABINIT DOS"
     found.sigma = sigma_of_notes(table.notes)
     found.n_atoms = atoms_of_notes(table.notes)
+    numbers = {key: number_of_notes(table.notes, key) for key in ("low", "high", "gap")}
+    found.low, found.high, found.gap = numbers["low"], numbers["high"], numbers["gap"]
+    found.meaning = meaning_of_notes(table.notes)
 
 
 def _is_vaspkit(table: Table) -> bool:

@@ -12,10 +12,11 @@ import numpy as np
 
 from ..dft.bands import CHANNELS, LEAST_GAP
 from ..elements import ATOMIC_NUMBERS, SYMBOLS
-from ..errors import ContentError
-from .found import Found
+from ..errors import PARSER_ERRORS, ContentError
+from .found import Found, Total, parts_beside
 from .records import orbital_channel
 
+_MAGNETIC = 0.05  # of the density; smearing makes orbitals less negative than that
 _INTEGERS = re.compile(r"\s*\d+(?:\s+\d+){3}\s*$")
 
 
@@ -44,12 +45,16 @@ def read_vasprun(text: str, name: str) -> Found:
         try:
             run = Vasprun(str(path), parse_potcar_file=False, parse_projected_eigen=False)
             record = run.complete_dos.as_dict()
-        except Exception as exception:  # pymatgen raises whatever it stumbles upon
+        except PARSER_ERRORS as exception:
             reason = " ".join(str(exception).split())[:120] or type(exception).__name__
             raise ContentError(
                 f"{name} has no density of states that pymatgen can read ({type(exception).__name__}: {reason}); "
                 "is the run complete?"
             ) from None
+        if record["densities"].keys() == {"1"}:  # of a noncollinear run, the magnetization stands for a second spin
+            for orbitals in record["pdos"]:
+                for orbital in orbitals.values():
+                    orbital["densities"].pop("-1", None)
         found = found_in_dos(record, name)
         found.kind = "vasprun.xml"
         _from_eigenvalues(run, found)
@@ -102,7 +107,7 @@ def read_doscar(text: str, name: str) -> Found:
     found = Found(
         "DOSCAR.lobster" if lobster else "DOSCAR of VASP",
         block[:, 0],
-        total=block[:, 1 : 1 + spins].T,
+        Total(block[:, 1 : 1 + spins].T),
         integrated=block[:, 1 + spins :].sum(1),
         fermi=fermi,
         n_atoms=n_atoms,
@@ -120,12 +125,13 @@ def read_doscar(text: str, name: str) -> Found:
     if blocks:
         if len(blocks) != n_atoms and not lobster:
             raise ContentError(f"{name} has curves of {len(blocks)} of {n_atoms} atoms; it is truncated, copy it again")
-        found.parts, found.channels = np.stack(blocks), CHANNELS
-        held, there = float(found.parts.sum()), float(found.total.sum())  # type: ignore[union-attr]
+        parts = np.stack(blocks)
+        held, there = float(parts.sum()), float(found.states.values.sum())
         if held > 1.3 * there:
             raise ContentError(
                 f"{name}: the sites hold {held / there:.1f} times the total; a run without collinear spin? Give the vasprun.xml"
             )
+        found.states = parts_beside(found.states.values, parts, CHANNELS)
         if all(symbol in ATOMIC_NUMBERS for symbol in symbols):
             found.elements = tuple(symbols)
     return found
@@ -144,20 +150,32 @@ def _block(lines: list[str], start: int, n: int, name: str) -> np.ndarray:
     return block
 
 
+def _is_noncollinear(values: np.ndarray, spins: int) -> bool:
+    """Say whether the columns of an atom are the density and three magnetizations of each orbital."""
+    if spins != 1 or values.shape[1] % 4 or values.shape[1] == 4:
+        return False
+    density, rest = values[:, ::4], np.delete(values, np.s_[::4], axis=1)
+    return values.shape[1] != 16 or not rest.any() or bool(rest.min() < -_MAGNETIC * density.max())
+
+
 def _by_channel(values: np.ndarray, words: list[str], spins: int, name: str, line: int) -> np.ndarray:
     """Return the curves of one atom by spin and channel, shape (n_spins, 4, n)."""
-    columns = values.shape[1]
     orbitals = words[-1].split() if len(words) > 1 else []
+    if not orbitals and _is_noncollinear(values, spins):
+        values = values[:, ::4]
+    columns = values.shape[1]
     if orbitals:  # LOBSTER names them
-        channels = [orbital_channel(re.sub(r"^\d+", "", orbital)) for orbital in orbitals]
+        channels = [channel for o in orbitals if (channel := orbital_channel(re.sub(r"^\d+", "", o))) is not None]
+    elif columns // spins in (1, 2, 3, 4):
+        channels = list("spdf")[: columns // spins]
+    elif columns // spins in (9, 16):
+        channels = list("spppdddddfffffff")[: columns // spins]
     else:
-        channels = {1: ["s"], 2: ["s", "p"], 3: ["s", "p", "d"], 4: ["s", "p", "d", "f"]}.get(columns // spins, [])  # type: ignore[assignment]
-        if columns // spins in (9, 16):
-            channels = ["s", *"ppp", *"ddddd", *"fffffff"][: columns // spins]
-    if len(channels) * spins != columns or None in channels:
+        channels = []
+    if len(channels) * spins != columns:
         raise ContentError(f"{name}, line {line + 1}: {columns} columns of orbitals cannot be told apart; give the vasprun.xml")
     out = np.zeros((spins, len(CHANNELS), len(values)))
     for i, channel in enumerate(channels):
         for spin in range(spins):
-            out[spin, CHANNELS.index(channel)] += values[:, i * spins + spin]  # type: ignore[arg-type]
+            out[spin, CHANNELS.index(channel)] += values[:, i * spins + spin]
     return out

@@ -15,6 +15,7 @@ from ..crystals import CrystalSet
 from ..curves import Curves
 from ..dos import DEFAULT_GRID
 from ..errors import ContentError
+from .labels import check_contacts
 
 _EMPTY = 0.01  # of the largest total; less counts as no states
 _LEAST_GAP = 0.2  # eV; a smaller one may be a dip
@@ -66,9 +67,13 @@ def _crystal(record: Any, where: str) -> CrystalSet:
             raise ContentError(f"{where}: {key} must be finite numbers of shape {shape}; it has shape {array.shape}")
     if abs(float(np.linalg.det(cell))) < 1e-3:
         raise ContentError(f"{where}: the lattice vectors lie in a plane")
+    if not n or (numbers != np.rint(numbers)).any():
+        raise ContentError(f"{where}: atomic_numbers must be whole numbers, one for each atom, not {numbers.tolist()[:6]}")
+    if dos.max() <= 0:
+        raise ContentError(f"{where}: the density of states is zero everywhere")
     curves = _aligned(dos)
     about = {"dos_low": -10.0, "dos_high": 10.0, "sigma": math.nan, "low": curves.low, "high": curves.high, "gap": curves.gap}
-    return CrystalSet(
+    crystal = CrystalSet(
         np.array([n]),
         numbers,
         positions @ np.linalg.inv(cell),
@@ -81,6 +86,15 @@ def _crystal(record: Any, where: str) -> CrystalSet:
         },
         {"dos": curves.sites.astype(np.float32)},
     )
+    _check(crystal, where)
+    return crystal
+
+
+def _check(crystal: CrystalSet, where: str) -> None:
+    defect = crystal.defect()
+    if defect:
+        raise ContentError(f"{where}: {defect}")
+    check_contacts(crystal, lambda _: where)
 
 
 def _aligned(dos: np.ndarray) -> Curves:

@@ -1,17 +1,42 @@
-"""Structures of other programs: CIF and JSON by pymatgen, everything else by ASE."""
+"""Structures of other programs: CIF, JSON and SHELX by pymatgen, everything else by ASE."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import tempfile
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..crystals import CrystalSet
-from ..errors import ContentError
+from ..curve_files.content import read_bytes
+from ..errors import PARSER_ERRORS, ContentError
+
+if TYPE_CHECKING:
+    import ase
+    from pymatgen.core import Structure
+
+_PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
+_CRYSTALS = "crystals are needed, periodic in three dimensions"
+_START = 200_000  # bytes that tell what a file is
+_VACUUM = 10.0  # Å without an atom between two planes: more than in any layered crystal
+
+
+@dataclasses.dataclass(frozen=True)
+class Frames:
+    """Structures of a file.
+
+    :param crystals: the structures, with the columns ``energy`` (eV) and ``forces`` (eV/Å) if all have them.
+    :param frames: what ASE read, None for structures that pymatgen read.
+    """
+
+    crystals: CrystalSet
+    frames: list[ase.Atoms] | None = None
 
 
 def read_structures(path: str | Path) -> CrystalSet:
@@ -19,86 +44,187 @@ def read_structures(path: str | Path) -> CrystalSet:
 
     :return: with the columns ``energy`` (eV) and ``forces`` (eV/Å) if all structures have them.
     :raises ContentError: if it cannot be read, sites are shared by elements or partly empty, or a structure is not periodic in
-        three dimensions.
+        three dimensions: a molecule, or a slab with vacuum.
     """
-    path = Path(path)
+    return read_frames(path).crystals
+
+
+def read_frames(path: str | Path) -> Frames:
+    """Read all structures of a file as :func:`read_structures` does, packed by gzip, bzip2 or xz or not."""
+    path = Path(path).expanduser()
     if not path.is_file():
-        raise ContentError(f"{path} does not exist")
+        raise ContentError(f"{path} does not exist" if not path.exists() else f"{path} is a folder; give a file")
     try:
-        start = path.read_bytes()[:200_000].decode("utf-8", errors="replace")
+        with open(path, "rb") as stream:
+            start = stream.read(_START)
     except OSError as exception:
         raise ContentError(f"{path} cannot be read: {exception.strerror}") from None
-    if path.suffix.lower() == ".cif" or "_cell_length_a" in start:
-        return _by_pymatgen(path, _cif)
-    if start.lstrip()[:1] in ("{", "["):
-        return _by_pymatgen(path, _json)
-    if path.name.upper().startswith(("POSCAR", "CONTCAR")) or path.suffix.lower() in (".vasp", ".poscar"):
+    if not start.strip():
+        raise ContentError(f"{path} is empty")
+    if not start.startswith(_PACKED):
+        return _read(path, str(path), start)
+    content = read_bytes(path)
+    with tempfile.TemporaryDirectory() as folder:
+        bare = Path(folder) / re.sub(r"\.(?:gz|bz2|xz)$", "", path.name, flags=re.IGNORECASE)
+        bare.write_bytes(content)
+        return _read(bare, str(path), content[:_START])
+
+
+def _read(path: Path, name: str, content: bytes) -> Frames:
+    start = content.decode("utf-8", errors="replace")
+    suffix = path.suffix.lower()
+    if suffix in (".cif", ".mcif") or re.search(r"^\s*_cell_length_a\b", start, re.MULTILINE):
+        return Frames(_by_pymatgen(path, name, _cif))
+    if start.lstrip("\ufeff \r\n\t")[:1] in ("{", "[") and suffix != ".db":
+        return Frames(_by_pymatgen(path, name, _json))
+    if suffix == ".res":
+        return Frames(_by_pymatgen(path, name, _res))
+    if path.name.upper().startswith(("POSCAR", "CONTCAR")) or suffix in (".vasp", ".poscar"):
         lines = start.splitlines()
         if len(lines) > 5 and not re.search("[A-Za-z]", lines[5]):
-            raise ContentError(f"{path} names no elements (VASP 4); write their symbols into a line above the numbers of atoms")
-    return _by_ase(path)
+            raise ContentError(f"{name} names no elements (VASP 4); write their symbols into a line above the numbers of atoms")
+    return _by_ase(path, name)
 
 
-def _cif(path: Path) -> list[Any]:
+# --- pymatgen -------------------------------------------------------------------------------------------------------------
+
+
+def _cif(path: Path) -> list[Structure]:
     from pymatgen.io.cif import CifParser
 
     return CifParser(str(path)).parse_structures(primitive=False)
 
 
-def _json(path: Path) -> list[Any]:
+def _res(path: Path) -> list[Structure]:
+    from pymatgen.io.res import ResIO
+
+    return [ResIO.structure_from_file(str(path))]
+
+
+def _json(path: Path) -> list[Structure]:
     from pymatgen.core import Structure
 
     content = json.loads(path.read_text(encoding="utf-8-sig"))
-    records = content if isinstance(content, list) else [content]
-    return [Structure.from_dict(record.get("structure", record)) for record in records]
+    structures = []
+    for record in content if isinstance(content, list) else [content]:
+        record = record.get("structure", record)
+        if record.get("@class") in ("Slab", "Molecule", "IMolecule", "Interface"):
+            raise ContentError(f"it is a {record['@class']}; {_CRYSTALS}")
+        structures.append(Structure.from_dict(record))
+    return structures
 
 
-def _by_pymatgen(path: Path, read: Any) -> CrystalSet:
+def _by_pymatgen(path: Path, name: str, read: Callable[[Path], list[Structure]]) -> CrystalSet:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             structures = read(path)
-    except Exception as exception:  # pymatgen's readers raise whatever they stumble upon
-        reason = (str(exception).splitlines() or [type(exception).__name__])[0]
-        raise ContentError(f"{path} cannot be read as a structure: {reason[:150]}") from None
+    except PARSER_ERRORS as exception:
+        raise ContentError(f"{name} cannot be read as a file of structures: {_reason(exception)}") from None
     for structure in structures:
         for i, site in enumerate(structure):
             if not site.is_ordered:
+                place = " ".join(f"{x:.3g}" for x in site.frac_coords)
                 raise ContentError(
-                    f"{path}: site {i} is {site.species_string}; sites that elements share, or that are partly empty, have no "
-                    "density of states here; give an ordered structure"
+                    f"{name}: site {i} is {site.species_string} (at {place}); sites that elements share, or that are partly "
+                    "empty, have no density of states here; give an ordered structure"
                 )
-        if not all(structure.lattice.pbc):
-            raise ContentError(f"{path}: the structure is not periodic in three dimensions; crystals are needed")
-    if not structures:
-        raise ContentError(f"{path} holds no structures")
-    return CrystalSet.from_pymatgen(structures)
+    return _crystals(CrystalSet.from_pymatgen, structures, [tuple(s.lattice.pbc) for s in structures], name)
 
 
-def _by_ase(path: Path) -> CrystalSet:
+# --- ASE ------------------------------------------------------------------------------------------------------------------
+
+
+def _by_ase(path: Path, name: str) -> Frames:
     import ase.io
+    from ase.io.formats import UnknownFileTypeError
 
+    _check_claims(path, name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            frames = ase.io.read(path, index=":")
-    except KeyError as exception:
-        raise ContentError(f"{path}: {exception} is not a chemical element; write the symbol alone, such as Fe or H") from None
-    except Exception as exception:  # ASE's readers raise whatever they stumble upon
-        reason = (str(exception).splitlines() or [type(exception).__name__])[0]
-        raise ContentError(f"{path} cannot be read as a file of structures: {reason[:150]}") from None
-    if not frames:
-        raise ContentError(f"{path} holds no structures")
-    for i, frame in enumerate(frames):
-        if not frame.pbc.all():
+            frames = list(ase.io.iread(path, index=":"))
+    except UnknownFileTypeError:
+        raise ContentError(
+            f"{name} is of no kind of structures that ASE or pymatgen reads; give a CIF, POSCAR or extxyz"
+        ) from None
+    except (*PARSER_ERRORS, ase.io.ParseError) as exception:
+        unknown = re.fullmatch(r"'?([A-Z][a-z]?\w{0,3})'?", str(exception)) if isinstance(exception, KeyError) else None
+        if unknown:
             raise ContentError(
-                f"{path}, structure {i} is not periodic in three dimensions (pbc {frame.pbc}); crystals are needed"
-            )
-    crystals = CrystalSet.from_ase(frames)
+                f"{name}: {unknown[1]!r} is not a chemical element; write the symbol alone, such as Fe or H (for D too)"
+            ) from None
+        raise ContentError(f"{name} cannot be read as a file of structures: {_reason(exception)}") from None
+    for i, frame in enumerate(frames):
+        shares = next((frame.arrays[key] for key in ("occupancy", "occupancies") if key in frame.arrays), np.ones(len(frame)))
+        if not np.allclose(np.asarray(shares, float), 1.0):
+            raise ContentError(f"{name}, structure {i} has sites that are partly empty; give an ordered structure")
+    crystals = _crystals(CrystalSet.from_ase, frames, [tuple(frame.pbc) for frame in frames], name)
     results = [frame.calc.results if frame.calc is not None else {} for frame in frames]
     columns: dict[str, dict[str, np.ndarray]] = {"crystal": {}, "atom": {}}
     if all("energy" in result for result in results):
         columns["crystal"]["energy"] = np.array([float(result["energy"]) for result in results])
     if all("forces" in result for result in results):
         columns["atom"]["forces"] = np.concatenate([result["forces"] for result in results])
-    return crystals.with_columns(**columns)
+    return Frames(crystals.with_columns(**columns), frames)
+
+
+def _check_claims(path: Path, name: str) -> None:
+    """Refuse a file in the form of XYZ that claims so many atoms or columns that ASE would look for them for ever."""
+    left = claim = where = 0  # lines of the frame that are still to come, its atoms, and where that is said
+    with open(path, "rb") as stream:
+        for number, line in enumerate(stream, 1):
+            if b"Properties=" in line and any(len(n) > 5 for n in re.findall(rb":[SRIL]:(\d+)", line)):
+                raise ContentError(f"{name}, line {number}: Properties names more columns than any file has")
+            if left:
+                left -= 1
+            elif re.fullmatch(rb"\s*\d{1,15}\s*", line):
+                left, claim, where = int(line) + 1, int(line), number
+            elif line.strip():
+                return  # of another form
+    if left and claim:
+        raise ContentError(f"{name} is truncated: line {where} says {claim} atoms, and the file ends {left} lines too early")
+
+
+# --- both -----------------------------------------------------------------------------------------------------------------
+
+
+def _crystals(make: Callable[[Any], CrystalSet], structures: Sequence[Any], pbc: list[tuple], name: str) -> CrystalSet:
+    """Return structures as crystals.
+
+    :raises ContentError: if there are none, or one of them is none.
+    """
+    if not structures:
+        raise ContentError(f"{name} holds no structures")
+    for i, periodic in enumerate(pbc):
+        if not all(periodic):
+            letters = "".join("FT"[bool(p)] for p in periodic)
+            raise ContentError(f"{name}, structure {i} is not periodic in three dimensions (pbc {letters}); {_CRYSTALS}")
+    try:
+        crystals = make(structures)
+    except ContentError as exception:
+        raise ContentError(f"{name}: {exception}") from None
+    for i, crystal in enumerate(crystals):
+        vacuum = _widest_vacuum(crystal)
+        if vacuum > _VACUUM:
+            raise ContentError(
+                f"{name}, structure {i} ({crystal.formulas[0]}) has {vacuum:.1f} Å of vacuum, as slabs have; {_CRYSTALS}"
+            )
+    return crystals
+
+
+def _widest_vacuum(crystal: CrystalSet) -> float:
+    """Return the largest distance in Å of two neighbouring planes of atoms, along any of the lattice planes of the cell."""
+    volume = abs(float(np.linalg.det(crystal.lattices[0])))
+    widest = 0.0
+    for axis in range(3):
+        others = np.delete(crystal.lattices[0], axis, axis=0)
+        height = volume / float(np.linalg.norm(np.cross(*others)))
+        places = np.sort(np.mod(crystal.fractional[:, axis], 1.0))
+        gaps = np.diff(np.append(places, places[0] + 1.0))
+        widest = max(widest, float(gaps.max()) * height)
+    return widest
+
+
+def _reason(exception: BaseException) -> str:
+    return (str(exception).splitlines() or [type(exception).__name__])[0][:150] or type(exception).__name__

@@ -1,6 +1,6 @@
 """The target density of states.
 
-Begin with :class:`DosTarget` in ``target.py``; ``text.py`` reads the CSV and JSON files that people have, ``points.py``
+Begin with :class:`DosTarget` in ``target.py``; ``files.py`` makes one of the files that people have, ``points.py``
 puts their points on equidistant energies.
 """
 

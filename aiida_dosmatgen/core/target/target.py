@@ -15,7 +15,6 @@ from ..dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
 from ..files.archive import load_arrays, save_arrays
 from .points import checked, energies_for, resampled
-from .text import read_text
 
 _FORMAT = "dosmatgen-target"
 _VERSION = 3  # 1 had no chosen sites; 1 and 2 had one limit, and neither a broadening nor what the curves mean
@@ -354,17 +353,7 @@ class DosTarget:
         :param grid: the energies to keep; by default those of models, or more where the curves go further or are sharper.
         :raises ContentError: naming what is wrong.
         """
-        if n_atoms is not None and (isinstance(n_atoms, bool) or not isinstance(n_atoms, int | np.integer) or n_atoms < 1):
-            raise ContentError(f"n_atoms must be a whole number of atoms, not {n_atoms!r}")
-        numbers = {"complete_below": complete_below, "high": high, "low": low, "sigma": sigma, "gap": gap}
-        for name, number in numbers.items():
-            if number is not None and (isinstance(number, bool) or not isinstance(number, float | int)):
-                raise ContentError(f"{name} must be a number in eV, not {number!r}")
-        for name, word, words in (("zero", zero, ("vbm", "fermi")), ("meaning", meaning, ("partition", "projections"))):
-            if word not in words and not (name == "zero" and word is None):
-                raise ContentError(f"{name} must be one of {', '.join(words)}, not {word!r}")
-        if sigma is not None and not 0 <= sigma < math.inf:
-            raise ContentError(f"sigma must be a broadening in eV that is not negative, not {sigma:g}")
+        check_options(n_atoms, low, high, complete_below, sigma, gap, meaning, zero)
         energies, values = checked(energies, values)
         low = max(float(energies[0]), -math.inf if low is None else low)
         high = complete_below if high is None else high
@@ -377,32 +366,65 @@ class DosTarget:
             return cls(curves, "sites", len(curves), high, grid, **about).at(site_indices, n_atoms)
         if values.ndim == 2:
             return cls(curves, "sites", n_atoms, high, grid, **about)
-        if not per_atom:
-            if n_atoms is None:
-                raise ContentError(
-                    "a total DOS needs n_atoms (the atoms of the cell it belongs to), or per_atom=True; on the command line: "
-                    "aiida-dosmatgen target import FILE --n-atoms N, or --per-atom"
-                )
-            curves = curves / n_atoms
-        return cls(curves, "total", n_atoms, high, grid, **{**about, "meaning": "partition"})
+        total = cls(curves, "total", None, high, grid, **{**about, "meaning": "partition"})
+        return dataclasses.replace(total, n_atoms=n_atoms) if per_atom else of_a_cell(total.dos, n_atoms)
+
+    @classmethod
+    def from_file(cls, path: str | Path, **options: Any) -> DosTarget:
+        """Make a target from a file or folder of any kind, by :func:`.files.read_target`, which says what it made of it."""
+        from .files import read_target
+
+        return read_target(path, **options).target
 
     @classmethod
     def from_text(cls, text: str, name: str = "the file", **options: Any) -> DosTarget:
-        """Make a target from the text of a CSV or JSON file.
+        """Make a target from the text of a file, by :func:`.files.target_from_text`."""
+        from .files import target_from_text
 
-        CSV: energies in eV in the first column; one further column is a total curve, several are sites; a heading line and
-        comments (``#``) are skipped. JSON: an object with ``energies`` and either ``total`` or ``sites``, and optionally
-        ``n_atoms``, ``per_atom``, ``low``, ``high``, ``sigma``, ``zero``, ``gap``, ``meaning``, and with ``sites`` also
-        ``site_indices``. A comment may say such a thing too, as ``# sigma: 0.3``.
+        return target_from_text(text, name, **options).target
 
-        :param options: as in :meth:`from_curves`; they take precedence over the file.
-        :raises ContentError: naming the line or key.
-        """
-        energies, values, stated = read_text(text, name)
-        try:
-            return cls.from_curves(energies, values, **{**stated, **options})
-        except ContentError as exception:
-            raise ContentError(f"{name}: {exception}") from None
+
+def of_a_cell(curves: Curves, n_atoms: int | None) -> DosTarget:
+    """Return the target of the total of a cell.
+
+    :param curves: of the whole cell.
+    :raises ContentError: without a number of atoms.
+    """
+    if n_atoms is None:
+        raise ContentError(
+            "a total DOS needs n_atoms (the atoms of the cell it belongs to), or per_atom=True; on the command line: "
+            "aiida-dosmatgen target import FILE --n-atoms N, or --per-atom"
+        )
+    electrons = None if curves.n_electrons is None else curves.n_electrons / n_atoms
+    per_atom = dataclasses.replace(curves, values=curves.values / n_atoms, n_electrons=electrons)
+    return DosTarget(per_atom, "total", n_atoms)
+
+
+def check_options(
+    n_atoms: Any = None,
+    low: Any = None,
+    high: Any = None,
+    complete_below: Any = None,
+    sigma: Any = None,
+    gap: Any = None,
+    meaning: Any = "partition",
+    zero: Any = None,
+) -> None:
+    """Check what is said of curves besides their values; see :meth:`DosTarget.from_curves`.
+
+    :raises ContentError: naming what is not what it should be.
+    """
+    if n_atoms is not None and (isinstance(n_atoms, bool) or not isinstance(n_atoms, int | np.integer) or n_atoms < 1):
+        raise ContentError(f"n_atoms must be a whole number of atoms, not {n_atoms!r}")
+    numbers = {"complete_below": complete_below, "high": high, "low": low, "sigma": sigma, "gap": gap}
+    for name, number in numbers.items():
+        if number is not None and (isinstance(number, bool) or not isinstance(number, float | int)):
+            raise ContentError(f"{name} must be a number in eV, not {number!r}")
+    for name, word, words in (("zero", zero, ("vbm", "fermi")), ("meaning", meaning, ("partition", "projections"))):
+        if word not in words and not (name == "zero" and word is None):
+            raise ContentError(f"{name} must be one of {', '.join(words)}, not {word!r}")
+    if sigma is not None and not 0 <= sigma < math.inf:
+        raise ContentError(f"sigma must be a broadening in eV that is not negative, not {sigma:g}")
 
 
 def named(distance: Distance) -> dict[str, Any]:

@@ -55,6 +55,10 @@ def real_crystals(path: Path) -> Iterator[CrystalSet]:
                 raise ContentError(
                     f"{path}, frame {number}: it has no {missing[0]!r} in its comment line; a label names its origin"
                 )
+            if not atoms.pbc.all():
+                raise ContentError(
+                    f"{path}, frame {number}: it is not periodic in three dimensions; leave slabs and molecules out"
+                )
             try:
                 yield _named(atoms, str(atoms.info["source"]), str(atoms.info["id"]), "real")
             except RunFailure as exception:

@@ -8,9 +8,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from ase.units import GPa
 
 from ...core.contacts import closest_contacts, valid_crystals
 from ...core.crystals import MOST_ATOMS, CrystalSet
+from ...core.dft.orientation import oriented
 from ...core.job import RelaxParameters
 from .forcefields.evaluation import Evaluator
 from .pool import Pool
@@ -27,6 +29,7 @@ _VOLUME_OVER_START = (0.1, 10.0)
 _HOLE = 0.3  # contact below which the force field has pulled atoms into each other
 _ISOLATED = 1.8  # contact above which atoms do not touch
 _NOBLE = np.array([2, 10, 18, 36, 54, 86])  # solids of these have no bonds
+_HIGHER = 1e-3  # eV/atom by which a crystal's energy may rise when its symmetry is made exact
 _CHECK_EVERY = 10  # steps between looks at the contacts
 _MOST_FAILURES = 8  # evaluations in a row without a finite energy
 _BATCH_ATOMS = {"cpu": 400, "cuda": 8000}  # atoms at a time, where the caller does not say
@@ -135,7 +138,8 @@ def relax(
         statuses = _statuses(pool, parameters, rounds % _CHECK_EVERY == 0)
         over = statuses != ""
         if over.any():
-            yield from _leave(pool, statuses)
+            leaving = list(_leave(pool, statuses))
+            yield from leaving if parameters.symmetrize is None else _symmetrized(leaving, evaluator, parameters)
             pool.keep(~over)
         if len(pool):
             pool.step()
@@ -246,3 +250,29 @@ def _leave(pool: Pool, statuses: np.ndarray) -> Iterator[Relaxed]:
         energy, start_energy, stress = pool.energies[b], pool.start_energy[b], pool.stresses[b]
         forces, status, steps = pool.forces[offsets[b] : offsets[b + 1]], str(statuses[b]), int(pool.steps[b])
         yield Relaxed(int(pool.index[b]), _with_results(ended[b], energy, start_energy, stress, forces, status, steps))
+
+
+def _symmetrized(leaving: list[Relaxed], evaluator: Evaluator, parameters: RelaxParameters) -> Iterator[Relaxed]:
+    """Yield them all, the converged ones with their symmetry made exact where they stay converged and as low in energy."""
+    changed: dict[int, CrystalSet] = {}
+    for k, relaxed in enumerate(leaving):
+        if relaxed.status == "converged":
+            bare = relaxed.crystal.replace(crystal_columns={}, atom_columns={})
+            crystal, operations = symmetrize(bare, parameters.symmetrize)  # type: ignore[arg-type]
+            if len(operations.rotations) > 1 and (parameters.cell or np.allclose(crystal.lattices, bare.lattices, atol=1e-9)):
+                changed[k] = oriented(crystal) if parameters.cell else crystal
+    if changed:
+        joined = CrystalSet.concatenate(changed.values())
+        evaluation = evaluator.evaluate(joined)
+        offsets = joined.offsets
+        for b, k in enumerate(changed):
+            before, energy, stress = leaving[k].crystal, float(evaluation.energies[b]), evaluation.stresses[b]
+            forces, columns = evaluation.forces[offsets[b] : offsets[b + 1]], leaving[k].crystal.crystal_columns
+            stays = np.linalg.norm(forces, axis=1).max() < parameters.fmax and (
+                not parameters.cell or np.abs(stress).max() < parameters.smax * GPa
+            )
+            if stays and energy - columns["energy"][0] < _HIGHER * before.n_atoms[0]:
+                start_energy, steps = float(columns["start_energy"][0]), int(columns["steps"][0])
+                crystal = _with_results(joined[b], energy, start_energy, stress, forces, "converged", steps)
+                leaving[k] = Relaxed(leaving[k].index, crystal)
+    yield from leaving

@@ -8,6 +8,7 @@ import spglib
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dft.orientation import oriented
 from aiida_dosmatgen.core.job import ForceField, RelaxParameters
 from aiida_dosmatgen.engine.relaxation import gather, relax
 from aiida_dosmatgen.engine.relaxation.forcefields import Evaluation, load
@@ -92,3 +93,44 @@ def test_a_tolerance_beyond_the_distances_does_no_harm(crystals):
     field = load(ForceField(calculator="ase.calculators.emt:EMT"), Path())
     relaxed = gather(crystals, list(relax(crystals, field, RelaxParameters(symmetry=5.0))))
     assert relaxed.crystal_columns["status"].tolist() == ["converged"] * 4
+
+
+class Climbing:
+    """A force field whose energies are higher each time."""
+
+    description, sha256 = "climbing", None
+
+    def __init__(self, inner):
+        self.inner, self.calls = inner, 0
+
+    def knows(self, numbers):
+        return self.inner.knows(numbers)
+
+    def evaluate(self, crystals):
+        self.calls += 1
+        energies, forces, stresses = self.inner.evaluate(crystals)
+        return Evaluation(energies + 0.01 * self.calls * crystals.n_atoms, forces, stresses)
+
+
+def test_what_converged_gets_its_symmetry_at_the_end(crystals):
+    """With thresholds that all meet at once, nothing but the symmetry changes; the results are those of the crystals given."""
+    field = load(ForceField(calculator="ase.calculators.emt:EMT"), Path())
+    parameters = RelaxParameters(fmax=5, smax=500, symmetrize=0.05)
+    relaxed = gather(crystals, list(relax(crystals, field, parameters)))
+    assert space_groups(relaxed, 1e-6) == GROUPS
+    assert relaxed.crystal_columns["status"].tolist() == ["converged"] * 4
+    assert all(oriented(crystal) is crystal for crystal in relaxed)
+    fresh = field.evaluate(relaxed)
+    np.testing.assert_allclose(relaxed.crystal_columns["energy"], fresh.energies, atol=1e-9)
+    np.testing.assert_allclose(relaxed.atom_columns["forces"], fresh.forces, atol=1e-9)
+    np.testing.assert_allclose(relaxed.crystal_columns["stress"], fresh.stresses, atol=1e-9)
+
+
+def test_symmetry_that_costs_energy_or_the_cell_is_not_made(crystals):
+    field = load(ForceField(calculator="ase.calculators.emt:EMT"), Path())
+    for evaluator, changes in ((Climbing(field), {}), (field, {"cell": False})):
+        parameters = RelaxParameters(fmax=5, smax=500, symmetrize=0.05, **changes)
+        relaxed = gather(crystals, list(relax(crystals, evaluator, parameters)))
+        np.testing.assert_allclose(relaxed.lattices, crystals.lattices, atol=1e-9)
+    relaxed = gather(crystals, list(relax(crystals, Climbing(field), RelaxParameters(fmax=5, smax=500, symmetrize=0.05))))
+    np.testing.assert_allclose(relaxed.positions, crystals.positions, atol=1e-9)

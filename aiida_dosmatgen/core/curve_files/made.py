@@ -1,0 +1,122 @@
+"""From what a reader found in a file to curves, and what is said of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..curves import Curves, Zero
+from .electrons import check_electrons, expected_electrons
+from .found import Found, Parts, ReadCurves, Total, Unknown
+from .order import check_values, put_in_order, put_on_a_grid
+from .zero import zero_of
+
+_NOTED = 2e-3  # of the states; a difference of less between sites and total is not worth a word
+
+
+def curves_from(found: Found, name: str, zero: float | None = None, sigma: float | None = None) -> ReadCurves:
+    """Return the curves of what was found.
+
+    :param name: of the file, for errors.
+    :param zero: the energy in eV, as in the file, that becomes zero; by default what the file tells.
+    :param sigma: broadening in eV; by default what the file states.
+    :raises ContentError: for what is no density of states.
+    """
+    put_in_order(found, name)
+    check_values(found, name)
+    put_on_a_grid(found)
+    if sigma is not None:
+        found.sigma = sigma
+    if found.sigma is not None:
+        found.notes.append(f"broadening {found.sigma:g} eV")
+    shift, kind_of_zero, gap = zero_of(found, name, zero)
+    unknown = set[Unknown]()
+    if kind_of_zero is None and zero is None:
+        unknown.add("zero")
+    if found.sigma is None:
+        unknown.add("sigma")
+    if not found.scaled or (isinstance(found.states, Parts) and found.states.total is None and not found.states.whole):
+        unknown.add("scale")
+    if kind_of_zero is not None:
+        found.n_electrons = expected_electrons(found, shift)
+    curves = _curves(found, shift, kind_of_zero, gap if found.gap is None else found.gap)
+    enough, warnings = check_electrons(found, curves, name)
+    if not enough:
+        unknown.add("scale")
+    n_atoms = found.n_atoms if found.n_atoms is not None or not curves.resolved or found.sites is not None else len(curves)
+    what = [_shape(found, curves), *found.notes, *(f"warning: {warning}" for warning in warnings)]
+    problem = found.lacks or (found.absolute if "zero" in unknown else None)
+    return ReadCurves(
+        curves=curves,
+        said=" ".join(f"{name}: {found.kind}, {'; '.join(what)}".split()),
+        kind=found.kind,
+        unknown=frozenset(unknown),
+        warnings=tuple(warnings),
+        n_atoms=n_atoms,
+        per_atom=found.per_atom,
+        elements=found.elements,
+        sites=found.sites,
+        fermi=None if found.fermi is None else found.fermi - shift,
+        unit=found.unit,
+        problem=None if problem is None else f"{name} is a {found.kind}: {problem}",
+    )
+
+
+def _curves(found: Found, shift: float, zero: Zero | None, gap: float | None) -> Curves:
+    energies, states = found.energies - shift, found.states
+    first, last = float(energies[0]), float(energies[-1])
+    curves = Curves(
+        values=states.values[None, :, None] if isinstance(states, Total) else states.values,
+        energies=energies,
+        sigma=found.sigma or 0.0,
+        low=first if found.low is None else max(found.low - shift, first),
+        high=last if found.high is None else min(found.high - shift, last),
+        zero=zero,
+        gap=gap,
+        n_electrons=found.n_electrons,
+        channels=("all",) if isinstance(states, Total) else states.channels,
+        resolved=isinstance(states, Parts) and states.resolved,
+        meaning=found.meaning or "partition",
+    )
+    if isinstance(states, Total) or states.total is None:
+        return curves
+    total = states.total.values
+    there_are = np.flatnonzero(curves.values.any((0, 1, 3)))  # an orbital that no site has gets no share of the rest
+    if not there_are.size:
+        there_are = np.arange(len(curves.channels))
+    names = tuple(curves.channels[i] for i in there_are)
+    whole = np.zeros_like(curves.values)
+    for spin in range(whole.shape[1]):
+        one = dataclasses.replace(curves, values=curves.values[:, [spin]][:, :, there_are], channels=names)
+        whole[:, spin, there_are] = one.scaled_to(total[spin]).values[:, 0]
+    occupied = energies <= 0 if zero is not None and (energies <= 0).any() else np.ones(energies.size, bool)
+    there = float(total[:, occupied].sum())
+    held = float(curves.total[occupied].sum()) / there if there > 0 else None
+    if held is not None and abs(held - 1) > _NOTED:
+        what = "sites" if curves.resolved else "orbitals"
+        found.notes.append(f"{what} held {100 * held:.1f} % of the {'occupied ' if zero else ''}states, scaled to the total")
+    return dataclasses.replace(curves, values=whole, projected=held, meaning="partition")
+
+
+def _shape(found: Found, curves: Curves) -> str:
+    rows = f"{len(curves)} site{'s' * (len(curves) > 1)}" if curves.resolved else "total"
+    if found.elements and curves.resolved:
+        rows += f" ({_grouped(found.elements)})"
+    if curves.channels != ("all",):
+        rows += " with " + " ".join(c for i, c in enumerate(curves.channels) if curves.values[:, :, i].any())
+    spins = ", both spins (added)" if curves.values.shape[1] == 2 else ""
+    low, high = found.energies[[0, -1]]
+    return f"{rows}{spins}, {len(curves.energies)} energies from {low:g} to {high:g} eV in the file"
+
+
+def _grouped(symbols: Sequence[str]) -> str:
+    """Write symbols in order, neighbours counted: ``Li4 Fe4``."""
+    groups: list[list] = []
+    for symbol in symbols:
+        if groups and groups[-1][0] == symbol:
+            groups[-1][1] += 1
+        else:
+            groups.append([symbol, 1])
+    return " ".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in groups)

@@ -1,0 +1,58 @@
+"""The zero of energy of what was found, and the gap."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..curves import Zero
+from ..errors import ContentError
+from .edges import band_edges
+from .found import Found
+
+_METAL = 0.05  # of the largest value; where fewer states are at the Fermi energy, a broadened curve may hide a gap
+
+
+def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | None, float | None]:
+    """Return the energy in eV that becomes zero, what it is, and the gap; None for what the file does not tell.
+
+    :param zero: the energy to take, whatever the file tells.
+    :raises ContentError: if there are no states below.
+    """
+    total, notes = found.states.summed, found.notes
+    if zero is not None:
+        edges = band_edges(found.energies, total, zero, found.sigma)
+        notes.append(f"zero at {zero:g} eV, as asked for")
+        return zero, "fermi" if edges is None else "vbm", _gap(edges) if edges else 0.0
+    if found.edges is not None:
+        gap = _gap(found.edges)
+        notes.append(f"zero at the valence band maximum, {found.edges[0]:.3f} eV" + (f", gap {gap:.2f} eV" if gap else ""))
+        return found.edges[0], "vbm", gap
+    if found.zero == "vbm":
+        edges = band_edges(found.energies, total, 0.0, found.sigma)
+        notes.append("zero at the valence band maximum, as the file says")
+        return 0.0, "vbm", edges and _gap((0.0, edges[1]))
+    fermi = 0.0 if found.zero == "fermi" else found.fermi
+    if fermi is None:
+        notes.append("zero of energy not stated: energies taken as they are")
+        return 0.0, None, None
+    found.fermi = fermi
+    if not found.energies[0] < fermi < found.energies[-1]:
+        raise ContentError(
+            f"{name}: the Fermi energy of {fermi:g} eV is outside of the energies, "
+            f"{found.energies[0]:g} to {found.energies[-1]:g} eV"
+        )
+    if not (total[found.energies <= fermi + 1e-6] > 0).any():
+        raise ContentError(f"{name}: there are no states below the Fermi energy of {fermi:g} eV")
+    edges = band_edges(found.energies, total, fermi, found.sigma)
+    said = f"Fermi energy {fermi:g} eV" if found.zero is None else "energies relative to the Fermi energy"
+    if edges is None:
+        notes.append(f"{said}, which is zero")
+        metal = np.interp(fermi, found.energies, total) > _METAL * total.max()
+        return fermi, "fermi", 0.0 if metal else None
+    gap = _gap(edges)
+    notes.append(f"{said} in a gap{f' of {gap:.2f} eV' if gap else ''}; zero at the valence band maximum, {edges[0]:.3f} eV")
+    return edges[0], "vbm", gap
+
+
+def _gap(edges: tuple[float, float | None]) -> float | None:
+    return None if edges[1] is None else max(edges[1] - edges[0], 0.0)
