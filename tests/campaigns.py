@@ -21,6 +21,7 @@ from aiida.manage import get_manager
 from aiida_dosmatgen import setup
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.tools.ranking import ranking_of
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 
 TARGET = Path(__file__).parents[1] / "examples" / "targets" / "zincblende_SiC.csv"
@@ -161,7 +162,7 @@ def candidates_of(campaign: orm.WorkChainNode) -> orm.WorkChainNode:
 
 def rows_of(campaign: orm.WorkChainNode) -> list[dict]:
     """Return the rows of a campaign's ranking."""
-    return campaign.outputs.ranking.get_dict()["targets"][TARGET_NAME]
+    return ranking_of(campaign)[TARGET_NAME]
 
 
 def what_failed(campaign: orm.WorkChainNode) -> str:
