@@ -103,7 +103,7 @@ def test_a_work_directory_that_cannot_be_written_to(aiida_profile_clean):
 
 def commands_in(fix):
     """Return the commands of an advice, as a shell splits them."""
-    found = re.findall(r"(?:verdi|aiida-dosmatgen|pip) .*?(?=$|, then|, or|; or|, verdi| there| \\()", fix)
+    found = re.findall(r"(?:verdi|aiida-dosmatgen|pip) .*?(?=$|, then|, or|; or|, verdi| there| \()", fix)
     return [shlex.split(command) for command in found]
 
 
