@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -113,10 +114,12 @@ class CrystalSet:
     def __len__(self) -> int:
         return len(self.n_atoms)
 
-    @property
+    @functools.cached_property
     def offsets(self) -> np.ndarray:
-        """First atom of each crystal, and the end, shape (N+1,)."""
-        return np.concatenate([[0], np.cumsum(self.n_atoms)])
+        """First atom of each crystal, and the end, shape (N+1,); not to be written to."""
+        offsets = np.concatenate([[0], np.cumsum(self.n_atoms)])
+        offsets.flags.writeable = False
+        return offsets
 
     @property
     def crystal_of_atom(self) -> np.ndarray:
@@ -144,14 +147,16 @@ class CrystalSet:
         return [formula_of(counts) for counts in self.compositions]
 
     def __getitem__(self, index: int | slice | Sequence[int] | np.ndarray) -> CrystalSet:
-        """Return the selected crystals, in the order asked for; an integer gives a set of one."""
-        chosen = np.arange(len(self))[[index] if isinstance(index, int | np.integer) else index]
+        """Return the selected crystals, in the order asked for; an integer gives a set of one, at no cost of the others."""
         offsets = self.offsets
-        atoms = (
-            np.concatenate([np.arange(offsets[i], offsets[i + 1]) for i in chosen])
-            if len(chosen)
-            else np.zeros(0, dtype=np.int64)
-        )
+        if isinstance(index, int | np.integer):
+            place = range(len(self))[index]
+            chosen, atoms = np.array([place]), np.arange(offsets[place], offsets[place + 1])
+        else:
+            chosen = np.arange(len(self))[index]
+            counts = self.n_atoms[chosen]
+            first = np.cumsum(counts) - counts
+            atoms = np.repeat(offsets[chosen] - first, counts) + np.arange(counts.sum())
         return CrystalSet(
             self.n_atoms[chosen],
             self.numbers[atoms],

@@ -73,6 +73,7 @@ def relax_all(
     todo = np.array([i for i in range(len(crystals)) if i not in finished], dtype=np.int64)
     start = _start(crystals, found, todo)
     progress = Progress("crystals relaxed", len(crystals))
+    done = len(finished)
     margin = min(_MARGIN, 0.1 * (job.runtime.max_seconds or 0.0))
     for relaxed in relax(
         crystals[todo], evaluator, job.parameters, batch_size=job.runtime.batch_size, start=start,
@@ -81,7 +82,8 @@ def relax_all(
         relaxed = dataclasses.replace(relaxed, index=int(todo[relaxed.index]))
         finished[relaxed.index] = relaxed
         parts.add(relaxed)
-        progress(sum(r.status != "out of time" for r in finished.values()))
+        done += relaxed.status != "out of time"
+        progress(done)
     parts.flush()
     return gather(crystals, list(finished.values()))
 
