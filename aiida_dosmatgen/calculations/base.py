@@ -19,6 +19,7 @@ RESULTS_FILE = "results.json"
 STDOUT_FILE = "dosmatgen.out"
 STDERR_FILE = "dosmatgen.err"
 
+_PREVIOUS = "previous"  # the work directory of the run before, as this one sees it
 _SHARE_OF_WALLTIME = 0.95
 
 Files: TypeAlias = list[tuple[Data, str]]
@@ -129,6 +130,9 @@ class DosmatgenCalculation(CalcJob):
         info = CalcInfo()
         info.codes_info = [code]
         info.local_copy_list = [(node.uuid, node.base.repository.list_object_names()[0], name) for node, name in files]
+        if "parent_folder" in self.inputs:
+            parent = self.inputs.parent_folder
+            info.remote_symlink_list = [(parent.computer.uuid, parent.get_remote_path(), _PREVIOUS)]
         outputs = [getattr(job, field) for field in ("output", "history") if hasattr(job, field)]
         info.retrieve_list = [*outputs, RESULTS_FILE, self.options.output_filename, STDERR_FILE]
         return info
@@ -141,7 +145,7 @@ class DosmatgenCalculation(CalcJob):
             device=self.options.device,
             threads=self.options.get("threads", None),
             max_seconds=_SHARE_OF_WALLTIME * walltime if walltime else None,
-            continue_from=self.inputs.parent_folder.get_remote_path() if "parent_folder" in self.inputs else None,
+            continue_from=_PREVIOUS if "parent_folder" in self.inputs else None,
         )
 
 

@@ -70,7 +70,10 @@ def test_a_killed_job_is_continued_and_gives_the_same(job, tmp_path):
     assert outputs["crystals"].crystals == undisturbed["crystals"].crystals
     assert outputs["crystals"].uuid == second.outputs.crystals.uuid
     runtime = json.loads(second.base.repository.get_object_content("job.json"))["runtime"]
-    assert runtime["continue_from"] == first.outputs.remote_folder.get_remote_path()
+    assert runtime["continue_from"] == "previous"
+    calcinfo = json.loads(second.base.repository.get_object_content(".aiida/calcinfo.json"))
+    before = first.outputs.remote_folder
+    assert calcinfo["remote_symlink_list"] == [[before.computer.uuid, before.get_remote_path(), "previous"]]
 
 
 def test_a_job_without_time_for_anything_is_given_up_with_what_it_has(job):
