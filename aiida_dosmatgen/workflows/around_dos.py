@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ProcessBuilder
+from aiida.engine import ProcessBuilder, WorkChain
 from aiida.orm.nodes.data.base import to_aiida_type
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
@@ -17,7 +17,7 @@ from .protocols.utils import StrictProtocolMixin
 _PER_CRYSTAL = ("structure", "clean_workdir")
 
 
-class AroundDosMixin(StrictProtocolMixin):
+class AroundDosMixin(StrictProtocolMixin, WorkChain):
     """A work chain that computes densities of states by :class:`.DosWorkChain`, in its namespace ``dos``."""
 
     @classmethod
@@ -57,7 +57,7 @@ class AroundDosMixin(StrictProtocolMixin):
             options=options,
             elements=elements,
         )
-        builder = cls.get_builder()  # type: ignore[attr-defined]
+        builder = cls.get_builder()
         builder.dos = {key: value for key, value in dos._inputs(prune=True).items() if key not in _PER_CRYSTAL}
         builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
         return builder, inputs
@@ -67,7 +67,7 @@ class AroundDosMixin(StrictProtocolMixin):
 
         :param label: of the call.
         """
-        inputs = AttributeDict(self.exposed_inputs(DosWorkChain, "dos"))  # type: ignore[attr-defined]
-        inputs.structure, inputs.clean_workdir = structure, self.inputs.clean_workdir  # type: ignore[attr-defined]
+        inputs = AttributeDict(self.exposed_inputs(DosWorkChain, "dos"))
+        inputs.structure, inputs.clean_workdir = structure, self.inputs.clean_workdir
         inputs.metadata.call_link_label = label
         return inputs
