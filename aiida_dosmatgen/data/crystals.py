@@ -25,9 +25,10 @@ class CrystalSetData(ContentFileData):
 
     class AttributesModel(ContentFileData.AttributesModel):
         n_crystals: int = attribute("n_crystals", "number of crystals")
-        total_atoms: int = attribute("total_atoms", "number of atoms of all crystals together")
-        sizes: list[int] = attribute("sizes", "numbers of atoms that a crystal has, each once")
-        formulas: list[str] = attribute("formulas", "reduced formulas that occur, as pymatgen writes them, each once")
+        # nodes before version 0.3 have none of these three
+        total_atoms: int | None = attribute("total_atoms", "number of atoms of all crystals together", None)
+        sizes: list[int] | None = attribute("sizes", "numbers of atoms that a crystal has, each once", None)
+        formulas: list[str] | None = attribute("formulas", "reduced formulas that occur, as pymatgen writes them", None)
         elements: list[str] = attribute("elements", "chemical symbols that occur")
         columns: dict[str, list[str]] = attribute("columns", "names of the values for each crystal and for each atom")
 

@@ -52,6 +52,16 @@ def test_sets_are_found_by_elements_formula_and_number_of_atoms(crystals):
     assert silicon.uuid not in found({"attributes.elements": {"contains": ["Si", "C"]}})
 
 
+def test_a_set_of_before_these_attributes_is_read(crystals):
+    node = CrystalSetData(crystals)
+    for name in ("total_atoms", "sizes", "formulas"):
+        node.base.attributes.delete(name)
+    node.base.attributes.set("n_atoms", 7)
+    again = load_node(node.store().pk)
+    assert again.crystals == crystals
+    assert again.serialize()["attributes"]["n_crystals"] == 3
+
+
 def test_npz_is_taken_over_byte_by_byte(crystals, tmp_path):
     crystals.save(tmp_path / "some.npz", remark="a header of its own")
     node = CrystalSetData.from_file(tmp_path / "some.npz").store()

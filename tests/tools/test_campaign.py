@@ -47,6 +47,26 @@ def test_to_dataframe(campaign):
     assert frame.loc[frame["status"] == "failed", "reason"].str.contains("bands").all()
 
 
+def test_rows_name_validations_and_structures_by_the_links_of_the_campaign(campaign):
+    stored = campaign.outputs.ranking.get_dict()["targets"]["target"]
+    assert not any("validation" in row for row in stored)
+    calls = {link.link_label: link.node for link in campaign.base.links.get_outgoing(link_type=LinkType.CALL_WORK)}
+    for row in campaign.tools.ranking()["target"]:
+        validation = calls.get(f"validate_target_{row['candidate']}")
+        assert (row["status"] in ("validated", "failed")) is (validation is not None)
+        if validation is not None:
+            structure = validation.outputs.structure if "structure" in validation.outputs else validation.inputs.structure
+            assert (row["validation"], row["structure"]) == (validation.uuid, structure.uuid)
+
+
+def test_a_ranking_of_before_that_has_uuids_is_read(aiida_profile):
+    row = {"candidate": 3, "status": "validated", "rank": 1, "form": "as sampled", "validation": "v", "structure": "s"}
+    before = orm.WorkChainNode(process_type="aiida.workflows:dosmatgen.campaign").store()
+    orm.Dict({"targets": {"a": [row]}, "failed": {}}).store().base.links.add_incoming(before, LinkType.RETURN, "ranking")
+    (read,) = before.tools.ranking()["a"]
+    assert (read["validation"], read["structure"], read["geometry"]) == ("v", "s", "unrelaxed")
+
+
 def test_plot_dos_draws_the_three_curves(campaign):
     results = results_of(campaign)
     best = campaign.tools.best()
