@@ -25,11 +25,11 @@ from sampling_report.targets import MODELS, targets_of
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import Composition
 from aiida_dosmatgen.core.job import SampleParameters
+from aiida_dosmatgen.core.labelled.splits import split_by_system, without_test
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.diffusion.candidates import batches
 from aiida_dosmatgen.engine.prediction.predict import predict
 from aiida_dosmatgen.engine.training.dataset import load_labelled
-from aiida_dosmatgen.engine.training.splits import split_by_system, without_test
 
 ROOT = Path(__file__).parents[1]
 

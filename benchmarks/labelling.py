@@ -82,8 +82,11 @@ def rate(count: int, seconds: float) -> dict:
 
 
 @contextlib.contextmanager
-def temporary_profile() -> Iterator[dict]:
-    """Make an AiiDA profile with a running daemon, yield what a work chain needs of it, and remove it all."""
+def temporary_profile(pseudodojo: bool = False) -> Iterator[dict]:
+    """Make an AiiDA profile with a running daemon, yield what a work chain needs of it, and remove it all.
+
+    :param pseudodojo: whether the pseudopotentials are those of PseudoDojo, or the ones of Debian.
+    """
     with tempfile.TemporaryDirectory(prefix="labelling-aiida-", ignore_cleanup_errors=True) as name:
         os.environ["AIIDA_PATH"] = name  # before AiiDA is imported
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -91,7 +94,7 @@ def temporary_profile() -> Iterator[dict]:
 
         setup.ensure_profile("labelling")
         codes = setup.ensure_codes(setup.ensure_computer(Path(name) / "jobs"))
-        family = setup.ensure_debian_family()
+        family = setup.ensure_pseudo_family() if pseudodojo else setup.ensure_debian_family()
         try:
             setup.ensure_daemon()
             yield {"codes": codes, "family": family.label}

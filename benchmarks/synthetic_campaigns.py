@@ -25,11 +25,13 @@ from aiida.manage import get_manager
 from aiida.orm.entities import EntityTypes
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.files import checksum
 from aiida_dosmatgen.core.screening.geometries import GEOMETRIES
 from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.core.target.judging import rank_key
 from aiida_dosmatgen.data.base import storable
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
@@ -273,6 +275,7 @@ def campaign(
     n_failed: int = 2,
     crystals: CrystalSet | None = None,
     label: str = "",
+    wanted: DosTarget | None = None,
 ) -> str:
     """Collect one campaign, and return its uuid.
 
@@ -280,6 +283,7 @@ def campaign(
     :param n_ranked: how many candidates pass the screening, all by default.
     :param n_failed: how many validations fail, besides those that do not.
     :param crystals: that pass, ``n_ranked`` of them; if none are given they are drawn, with curves.
+    :param wanted: the target itself, if it has wishes; what becomes of them is measured.
     """
     rng, n_ranked = graph.rng, n_candidates if n_ranked is None else n_ranked
     crystals = made_up(rng, n_ranked) if crystals is None else crystals
@@ -307,6 +311,8 @@ def campaign(
         }
         for i in range(n_ranked)
     ]
+    if wanted is not None:
+        ranking = [row | _wished(wanted, crystals[i], "predicted_dos") for i, row in enumerate(ranking)]
     left_out = np.array_split(np.arange(n_ranked, n_candidates), len(_REJECTED))
     report_content = {
         "funnel": {"candidates": n_candidates, "valid": n_candidates - len(left_out[2]), "unique": n_ranked},
@@ -349,7 +355,9 @@ def campaign(
     scores, failures = {}, {}
     for i in range(n_validated + n_failed):
         failed = i >= n_validated
-        found = _validation(graph, top, name, target, made["screened"], crystals[i], candidates[i], distances[i], failed)
+        found = _validation(
+            graph, top, name, target, made["screened"], crystals[i], candidates[i], distances[i], failed, wanted
+        )
         if failed:
             failures[candidates[i]] = _FAILURE
         else:
@@ -359,7 +367,7 @@ def campaign(
         for row in ranking
         if row["candidate"] in scores
     ]
-    rows.sort(key=lambda row: row["dft"]["mae"])
+    rows.sort(key=lambda row: rank_key(row["dft"]))
     rows += [{**row, "status": "not validated"} for row in ranking if row["candidate"] not in {*scores, *failures}]
     rows += [
         {**row, "status": "failed", "reason": failures[row["candidate"]]} for row in ranking if row["candidate"] in failures
@@ -386,6 +394,7 @@ def _validation(
     candidate: int,
     near: float,
     failed: bool,
+    wanted: DosTarget | None = None,
 ) -> dict[str, Any]:
     rng, n = graph.rng, len(crystal.numbers)
     structure = graph.node("data.core.structure.StructureData.", _structure(crystal), label=crystal.formulas[0])
@@ -442,16 +451,16 @@ def _validation(
     graph.job(
         "Projwfc", {"code": graph.use("projwfc"), "parent_folder": remote}, {"projections": projections}, (inner, "projwfc_3")
     )
-    dos = graph.crystals(
-        CrystalSet(crystal.n_atoms, crystal.numbers, crystal.fractional, crystal.lattices).with_columns(
-            crystal={
-                "complete_below": np.array([float(rng.uniform(5, 9))]),
-                "n_electrons": np.array([4.0 * n]),
-                "projected_electrons": np.array([4.0 * n]),
-            },
-            atom={"dos": curves(rng, n)} if "predicted_dos" in crystal.atom_columns else {"dos": np.ones((n, 1), np.float32)},
-        )
+    bare = CrystalSet(crystal.n_atoms, crystal.numbers, crystal.fractional, crystal.lattices)
+    computed = bare.with_columns(
+        crystal={
+            "complete_below": np.array([float(rng.uniform(5, 9))]),
+            "n_electrons": np.array([4.0 * n]),
+            "projected_electrons": np.array([4.0 * n]),
+        },
+        atom={"dos": curves(rng, n)} if "predicted_dos" in crystal.atom_columns else {"dos": np.ones((n, 1), np.float32)},
     )
+    dos = graph.crystals(computed)
     inputs = {"structure": structure, "bands": bands, "projections": projections, "parameters": parameters}
     graph.function("count_states", inputs, {"result": dos}, (inner, "count_states_1"))
     graph._links.append((inner, dos, "dos", _RETURN))
@@ -459,11 +468,21 @@ def _validation(
     content = {"mae": mae, "mae_window": 1.2 * mae, "mae_total": 0.8 * mae, "wasserstein": 5 * mae, "compared_below": 6.0}
     content["gap"] = max(0.0, round(float(rng.uniform(-1, 3)), 3))
     content |= {"n_electrons": 4.0 * n, "projected_electrons": 4.0 * n, "n_atoms": n, "formula": crystal.formulas[0]}
+    if wanted is not None:
+        content |= _wished(wanted, computed, "dos")
     score = graph.dict(**content)
     graph.function("score_dos", {"dos": dos, "target": target}, {"result": score}, (chain, "score_dos"))
     for label, place in {"structure": structure, "dos": dos, "score": score}.items():
         graph._links.append((chain, place, label, _RETURN))
     return {"structure": structure, "validation": chain, "score": score, "content": content}
+
+
+def _wished(wanted: DosTarget, crystal: CrystalSet, column: str) -> dict[str, Any]:
+    """Return what a score or a row of a ranking says of the wishes of a target, and no distances if it has no curve."""
+    found = wanted.distances(curves_of(crystal, column=column))
+    wished = {name: found[name] for name in ("wishes", "missed", "distance")}
+    without = ("mae", "mae_window", "mae_total", "wasserstein") if column == "dos" else ("predicted_distance", "wasserstein")
+    return {**wished, **(dict.fromkeys(without) if wanted.only_wishes else {})}
 
 
 def _kpoints(graph: Graph) -> int:
@@ -483,10 +502,11 @@ def _structure(crystal: CrystalSet) -> dict[str, Any]:
     }
 
 
-def target(graph: Graph, label_source: str = "synthetic.csv", sites: int | None = None) -> int:
-    """Collect a target, a total curve or one of sites, and return its place."""
+def target(graph: Graph, label_source: str = "synthetic.csv", sites: int | None = None, wanted: DosTarget | None = None) -> int:
+    """Collect a target, a given one, a total curve or one of sites, and return its place."""
     values = curves(graph.rng, sites or 1)
     made = DosTarget(values, "total" if sites is None else "sites", None if sites is None else sites, 8.0, low=-9.0)
+    made = made if wanted is None else wanted
     attributes = {"kind": made.kind, "n_sites": len(values), "sites": None, "n_atoms": made.n_atoms, "complete_below": 8.0}
     return graph.file(DosTargetData, made, {**attributes, "label_source": label_source})
 

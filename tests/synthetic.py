@@ -28,7 +28,7 @@ def make_campaign(synthetic, shared_nodes):
 
     def make(sites=None, label_source="synthetic.csv", seed=0, **options):
         graph = synthetic.Graph(shared_nodes, seed)
-        target = synthetic.target(graph, label_source, sites)
+        target = synthetic.target(graph, label_source, sites, options.get("wanted"))
         uuid = synthetic.campaign(graph, target, **options)
         graph.store()
         return orm.load_node(uuid)

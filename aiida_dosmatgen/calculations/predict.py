@@ -20,7 +20,7 @@ class PredictCalculation(DosmatgenCalculation):
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("crystals", valid_type=CrystalSetData, help="The crystals.")
-        spec.input("checkpoint", valid_type=CheckpointData, validator=_validate_checkpoint, help="The predictor.")
+        spec.input("checkpoint", valid_type=CheckpointData, validator=validate_predictor, help="The predictor.")
         spec.output("crystals", valid_type=CrystalSetData, help="All crystals in order, with the predictions as columns.")
 
     @classmethod
@@ -41,6 +41,7 @@ class PredictCalculation(DosmatgenCalculation):
         return job, [(node, node.DEFAULT_FILENAME) for node in (self.inputs.checkpoint, self.inputs.crystals)]
 
 
-def _validate_checkpoint(value: Any, _: Any) -> str | None:
+def validate_predictor(value: Any, _: Any) -> str | None:
+    """Say that a checkpoint is not a predictor, or None."""
     kind = None if value is None else value.base.attributes.get("kind", None)
     return f"the checkpoint is a {kind}; predictions need a predictor" if kind not in (None, "predictor") else None

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.curves import Curves
 from ..core.errors import ContentError
 from ..core.target import DosTarget
+from ..core.target.judging import rank_key
+from ..core.target.target import named
 
 
 def ranked(
     rows: Iterable[Mapping[str, Any]],
     scores: Mapping[int, Mapping[str, Any]],
     reasons: Mapping[int, str],
-    by: str = "mae",
 ) -> list[dict[str, Any]]:
     """Return rows in final order: validated ones by DFT distance, then those not validated, then the failed ones.
 
     :param rows: the screening's ranking, best first, each with its ``candidate``.
     :param scores: DFT score of candidates.
     :param reasons: why candidates have none.
-    :param by: the distance that decides.
     :raises ContentError: for scores or reasons of candidates that are not in the ranking.
     """
     known = [int(row["candidate"]) for row in rows]
@@ -34,7 +33,7 @@ def ranked(
         candidate = int(row["candidate"])
         entry = {k: v for k, v in row.items() if k != "rank"}
         if candidate in scores:
-            key: tuple[int, float, int] = (0, float(scores[candidate].get(by, math.inf)), place)
+            key: tuple[int, float, int] = (0, rank_key(scores[candidate]), place)
             entry |= {"status": "validated", "dft": dict(scores[candidate])}
         elif candidate in reasons:
             key = (2, 0.0, place)
@@ -52,14 +51,18 @@ def over_common_window(
 ) -> tuple[dict[str, float] | None, dict[int, dict[str, Any]]]:
     """Compare several crystals with a target over the energies that are known of all of them.
 
+    Wishes have energies of their own; they are not looked at again, and if there is no curve, nothing is compared.
+
     :param curves: by candidate.
     :return: ``low`` and ``high`` of the window in eV, and the distances of each as :meth:`.DosTarget.distances` gives them;
         None and no distances if there is no such window.
     """
+    if target.only_wishes:
+        return None, {}
     try:
         own = [target.compared(one) for one in curves.values()]
         window = max(one.low for one in own), min(one.high for one in own)
-        distances = {candidate: target.distances(one, window=window) for candidate, one in curves.items()}
+        distances = {candidate: named(target.compared(one, window)) for candidate, one in curves.items()}
     except ContentError:
         return None, {}
     for one in distances.values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any, get_args
 
@@ -36,6 +37,7 @@ force_field_option = click.option(
 )
 classifier_option = click.option("--classifier", type=CHECKPOINT, help="Guides the sampling by its gradient.")
 template_option = click.option("--template", type=STRUCTURE, help="Crystals to start from, or to hold parts of.")
+PSEUDO_FAMILY = "PseudoDojo/0.4/PBE/SR/standard/upf"
 OF_PROTOCOL = "By default the protocol's."
 candidates_option = option_from_field(CampaignNumbers, "n_candidates", "-n", "--n-candidates", note=OF_PROTOCOL)
 jobs_option = option_from_field(CampaignNumbers, "n_jobs", default=None, note=OF_PROTOCOL)
@@ -222,12 +224,13 @@ def validate(
 @click.argument("dataset", type=DATASET)
 @click.option("--model", type=click.Choice(get_args(ModelKind)), default="denoiser", show_default=True, help="What is trained.")
 @click.option("--parent", type=CHECKPOINT, help="A checkpoint to continue from.")
+@click.option("--pseudolabelled", type=DATASET, help="Crystals with predicted curves, which a denoiser sees besides.")
 @seed_option
 @parameters_option("TrainParameters")
 @where_jobs_run("dosmatgen")
 @submit_options
 def train(
-    dataset: Any, model: str, parent: Any, seed: int, parameters: dict[str, Any], where: Where, submitting: Submitting
+    dataset: Any, model: str, seed: int, parameters: dict[str, Any], where: Where, submitting: Submitting, **optional: Any
 ) -> int:
     """Train a model on labelled crystals until all epochs are done.
 
@@ -240,9 +243,66 @@ def train(
     from ..workflows.base import TrainBaseWorkChain
 
     inputs = {"dataset": dataset, "parameters": Dict({"model": model, **parameters}), "seed": Int(seed)}
-    if parent is not None:
-        inputs["parent"] = parent
+    inputs |= {name: node for name, node in optional.items() if node is not None}
     return submit(_base(TrainBaseWorkChain, "train", inputs, where), f"train {model}", submitting)
+
+
+@launch.command("crystals")
+@click.option("--structures", multiple=True, type=CRYSTALS, help="Real crystals with source and id; may be repeated.")
+@click.option("--pseudo-family", default=PSEUDO_FAMILY, show_default=True, help="Crystals of other elements are left out.")
+@click.option("--reserved", type=click.Path(exists=True, path_type=Path), help="A file of systems that are left out, as Ga-N.")
+@seed_option
+@parameters_option("CrystalsParameters")
+@where_jobs_run("dosmatgen")
+@submit_options
+def crystals_(
+    structures: tuple[Any, ...],
+    pseudo_family: str,
+    reserved: Path | None,
+    seed: int,
+    parameters: dict[str, Any],
+    where: Where,
+    submitting: Submitting,
+) -> int:
+    """Make the crystals of a data set, in the order in which to label them: cheap ones first, elements balanced.
+
+    \b
+    Example:
+      aiida-dosmatgen launch crystals -P elements="[Ti, O, N]" -P substituted=50
+    """
+    from aiida.orm import Dict, Int, List
+
+    from ..workflows.base import CrystalsBaseWorkChain
+    from ..workflows.pseudos import pseudos_of
+
+    pseudos = pseudos_of(pseudo_family, parameters.get("elements"))
+    inputs: dict[str, Any] = {"pseudos": pseudos, "parameters": Dict(parameters), "seed": Int(seed)}
+    inputs["structures"] = {f"set_{number}": node for number, node in enumerate(structures)}
+    if reserved is not None:
+        inputs["reserved"] = List(reserved.read_text(encoding="utf-8").split())
+    return submit(_base(CrystalsBaseWorkChain, "crystals", inputs, where), "crystals", submitting)
+
+
+@launch.command("pseudolabel")
+@predictor_option
+@force_field_option
+@seed_option
+@parameters_option("PseudolabelParameters")
+@where_jobs_run("dosmatgen")
+@submit_options
+def pseudolabel(seed: int, parameters: dict[str, Any], where: Where, submitting: Submitting, **nodes: Any) -> int:
+    """Predict the DOS of many new prototype crystals, for a denoiser to learn from besides labelled ones.
+
+    \b
+    Example:
+      aiida-dosmatgen launch pseudolabel -P elements="[Si, C]" -P count=1000
+    """
+    from aiida.orm import Dict, Int
+
+    from ..workflows.base import PseudolabelBaseWorkChain
+
+    inputs = {**nodes, "parameters": Dict(parameters), "seed": Int(seed)}
+    return submit(_base(PseudolabelBaseWorkChain, "pseudolabel", inputs, where), "pseudolabel", submitting)
 
 
 @launch.command("label")
@@ -276,10 +336,9 @@ def _named(targets: tuple[Any, ...]) -> dict[str, Any]:
     """
     named: dict[str, Any] = {}
     for node in targets:
-        name = re.sub(
-            r"_+", "_", re.sub(r"\W", "_", node.label or Path(node.base.attributes.get("label_source", None) or "").stem)
-        )
-        name = name.strip("_") or f"target_{node.pk}"
+        label = node.label or Path(node.base.attributes.get("label_source", None) or "").stem
+        plain = unicodedata.normalize("NFKD", label).encode("ascii", "ignore").decode()
+        name = re.sub(r"_+", "_", re.sub(r"\W", "_", plain)).strip("_") or f"target_{node.pk}"
         name = f"target_{name}" if name[0].isdigit() else name
         if name in named:
             raise ContentError(

@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
+
 from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS, formula_of
 from ..core.files.archive import load_arrays
-from ..core.files.structures import read_structures
+from ..core.files.structures import read_frames
 from .base import ContentFileData, as_validation_error, attribute, saved
 
 
@@ -73,8 +75,13 @@ class CrystalSetData(ContentFileData):
         if path.suffix == ".npz":
             return cls(path, **kwargs)
         with as_validation_error():
-            read = read_structures(path)
-            return cls(CrystalSet(read.n_atoms, read.numbers, read.fractional, read.lattices), **kwargs)
+            read = read_frames(path)
+            one, frames = read.crystals, read.frames or []
+            plain = CrystalSet(one.n_atoms, one.numbers, one.fractional, one.lattices)
+            if frames and all("source" in frame.info and "id" in frame.info for frame in frames):
+                named = {name: np.array([str(frame.info[name]) for frame in frames]) for name in ("source", "id")}
+                plain = plain.with_columns(crystal=named)
+            return cls(plain, **kwargs)
 
 
 def _formulas(crystals: CrystalSet) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -11,6 +12,8 @@ from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..core.errors import ContentError
 from ..core.target import DosTarget
 from ..core.target.files import read_target, target_of_complete_dos
+from ..core.target.wish_text import wishes_of
+from ..core.target.wishes import Wish
 from .base import ContentFileData, as_validation_error, attribute, saved
 from .pdos import pdos_nodes, target_of
 
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class DosTargetData(ContentFileData):
-    """A :class:`~aiida_dosmatgen.core.target.DosTarget`: curves for all sites or for chosen ones, or one total curve.
+    """A :class:`~aiida_dosmatgen.core.target.DosTarget`: curves for all sites or for chosen ones, one total curve, or wishes.
 
     :param file: a ``DosTarget``, or the path or stream of an ``npz`` file that holds one.
     :param label_source: where the curves come from, in words.
@@ -45,6 +48,9 @@ class DosTargetData(ContentFileData):
         gap: float | None = attribute("gap", "band gap in eV, if known", None)
         meaning: str | None = attribute("meaning", "what site curves hold: 'partition' or 'projections'", None)
         projected: float | None = attribute("projected", "share of the occupied states that the projectors saw", None)
+        wishes: list[str] | None = attribute("wishes", "what is asked for besides the curves, as text; None: nothing", None)
+        wish_kinds: list[str] | None = attribute("wish_kinds", "the kinds of the wishes: 'gap', 'states', …", None)
+        only_wishes: bool | None = attribute("only_wishes", "whether the curve was made from the wishes; None: no wishes", None)
         label_source: str | None = attribute("label_source", "where the curves come from", None)
         reading: str | None = attribute("reading", "what was made of the file that the curves come from, in one line", None)
 
@@ -65,7 +71,13 @@ class DosTargetData(ContentFileData):
     def describe(cls, path: Path) -> dict[str, Any]:
         """Return the attributes of a target file."""
         target = DosTarget.load(path)
+        wishes = {
+            "wishes": [str(one) for one in target.wishes],
+            "wish_kinds": sorted({one.kind for one in target.wishes}),
+            "only_wishes": target.only_wishes,
+        }
         return {
+            **(wishes if target.wishes else {}),
             "kind": target.kind,
             "n_sites": len(target.curves),
             "sites": target.sites,
@@ -104,6 +116,21 @@ class DosTargetData(ContentFileData):
         for warning in read.warnings:
             warnings.warn(f"{path.name}: {warning}", stacklevel=2)
         return cls(path if path.suffix == ".npz" else read.target, label_source=path.name, reading=read.said)
+
+    @classmethod
+    def from_wishes(cls, wishes: Iterable[Wish | str | Mapping[str, Any]], n_atoms: int | None = None) -> DosTargetData:
+        """Make a target of wishes, such as ``gap >= 1.5``, without a curve of its own.
+
+        For wishes besides the curve of a stored target use the calcfunction
+        :func:`~aiida_dosmatgen.calculations.functions.add_wishes`.
+
+        :param wishes: texts, or their JSON values.
+        :param n_atoms: atoms of a candidate; None leaves it open.
+        :raises ValidationError: naming the wish that is wrong.
+        """
+        with as_validation_error():
+            target = DosTarget.from_wishes(wishes_of(wishes), n_atoms)
+            return cls(target, label_source="; ".join(map(str, target.wishes)))
 
     @classmethod
     def from_complete_dos(

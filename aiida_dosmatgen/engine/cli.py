@@ -73,6 +73,10 @@ def parser() -> argparse.ArgumentParser:
     text = "put the pseudopotentials PseudoDojo 0.4 PBE standard into a folder"
     sub = kinds.add_parser("pseudopotentials", help=text, description=text)
     sub.add_argument("folder", type=Path, metavar="FOLDER")
+    text = "make one labelled set of files of others: MP-DOS, parquet, records of CompleteDos, extxyz, a folder of shards"
+    sub = kinds.add_parser("import", help=text, description=text)
+    sub.add_argument("files", nargs="+", type=Path, metavar="FILE", help="files, folders, or the manifest of a set of shards")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="labelled.npz")
     text = "say what is read of a file: curves, structures, a data set, a target, a checkpoint"
     sub = kinds.add_parser("inspect", help=text, description=text)
     sub.add_argument("file", metavar="FILE", help="a file or folder, or FILE#K for crystal K of a set")
@@ -116,6 +120,11 @@ def _main(given: argparse.Namespace) -> int:
             from .commands.prototypes import write
 
             write(given.elements.split(), given.count, given.seed, given.max_atoms, given.output)
+            return 0
+        if given.command == "import":
+            from .commands import importing
+
+            importing.write(given.files, given.output)
             return 0
         if given.command == "inspect":
             from .commands import inspect

@@ -1,4 +1,4 @@
-"""What the parsers of jobs with crystals as output share."""
+"""Parser of ``dosmatgen crystals``, and what the parsers of jobs with crystals as output share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ import numpy as np
 
 from ..core.crystals import CrystalSet
 from ..core.errors import ContentError
+from ..core.job import Results
+from ..data.crystals import CrystalSetData
+from .base import DosmatgenParser
+
+
+class CrystalsParser(DosmatgenParser):
+    """Attach the crystals of a data set."""
+
+    def parse_output(self, path: Path, results: Results) -> None:
+        """Attach the crystals; each must name its origin."""
+        read_crystals(path, ("source", "id", "kind", "prototype"))
+        self.out("crystals", CrystalSetData(path))
 
 
 def read_crystals(path: Path, columns: Iterable[str], given: CrystalSet | None = None, partial: bool = False) -> CrystalSet:

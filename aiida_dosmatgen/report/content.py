@@ -12,7 +12,9 @@ from aiida import orm
 from ..core.crystals import CrystalSet
 from ..core.screening.geometries import UNRELAXED
 from ..core.target import DosTarget
+from ..core.target.judging import distance_of, in_short, in_words, rank_key
 from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
+from ..tools.ranking import wishes_of
 from .curves import packed_crystal, packed_target, sparkline
 from .origin import origins
 from .settings import dft_energies, made_by, reproduction
@@ -58,6 +60,7 @@ def content_of(campaign: orm.WorkChainNode) -> dict[str, Any]:
                 "status": row["status"],
                 "validated": crystal.validated,
                 "mae": (row.get("dft") or {}).get("mae"),
+                "distance": distance_of(row.get("dft") or {}),
                 "facts": _facts(crystal, energies.get(validation or "")),
                 "cif": cif_of(crystal.crystal, f"{row['formula']}_candidate_{row['candidate']}"),
                 "curves": packed_crystal(target, crystal),
@@ -74,6 +77,7 @@ def content_of(campaign: orm.WorkChainNode) -> dict[str, Any]:
         "totals": _totals(results),
         "funnels": [_funnel(name, results) for name in sorted(results.targets)],
         "rows": rows,
+        "wishes": any(target.wishes for target in results.targets.values()),
         "n_validated": sum(crystal.validated for crystal in results.crystals),
         "reproduction": reproduction(campaign),
         "sources": {
@@ -105,8 +109,8 @@ def _state(campaign: orm.WorkChainNode) -> str:
 
 def _totals(results: CampaignResults) -> dict[str, Any]:
     validated = [crystal for crystal in results.crystals if crystal.validated]
-    scored = [crystal for crystal in validated if crystal.row["dft"].get("mae") is not None]
-    best = min(scored, key=lambda crystal: crystal.row["dft"]["mae"], default=None)
+    scored = [crystal for crystal in validated if distance_of(crystal.row["dft"]) is not None]
+    best = min(scored, key=lambda crystal: rank_key(crystal.row["dft"]), default=None)
     return {
         "candidates": sum(funnel.get("candidates", 0) for funnel in results.funnels.values()),
         "ranked": len(results.crystals),
@@ -114,7 +118,12 @@ def _totals(results: CampaignResults) -> dict[str, Any]:
         "validated": len(validated),
         "best": None
         if best is None
-        else {"mae": best.row["dft"]["mae"], "formula": best.row["formula"], "place": results.crystals.index(best)},
+        else {
+            "mae": best.row["dft"]["mae"],
+            "met": _met(best),
+            "formula": best.row["formula"],
+            "place": results.crystals.index(best),
+        },
     }
 
 
@@ -154,11 +163,34 @@ def _table_row(place: int, target: DosTarget, crystal: RankedCrystal) -> dict[st
         "wasserstein": dft.get("wasserstein"),
         "gap": dft.get("gap"),
         "score": row.get("score"),
+        "met": _met(crystal),
+        "missed": dft.get("missed", row.get("missed")),
         "status": row["status"],
         "validated": crystal.validated,
         "reason": row.get("reason", ""),
         "sparkline": sparkline(target, crystal) if crystal.dft is not None else None,
     }
+
+
+def _met(crystal: RankedCrystal) -> str:
+    """Return how many wishes of its target a crystal meets; empty if there are none."""
+    found = wishes_of(crystal.row)
+    return in_short(found).split(" (")[0] if found else ""
+
+
+def _wishes(crystal: RankedCrystal) -> list[tuple[str, str, str]]:
+    """Return what became of each wish, by DFT and as it was predicted."""
+    found: dict[str, list[str]] = {}
+    for by, rows in (("by DFT", (crystal.row.get("dft") or {}).get("wishes")), ("predicted", crystal.row.get("wishes"))):
+        for row in rows or []:
+            found.setdefault(row["wish"], []).append(f"{by}: {in_words(row)}")
+    return [(f"Wish: {_typeset(wish)}", _typeset("; ".join(words)), "") for wish, words in found.items()]
+
+
+def _typeset(text: str) -> str:
+    for plain, sign in (("+-", "±"), (">=", "≥"), ("<=", "≤"), ("-", "−")):
+        text = text.replace(plain, sign)
+    return text
 
 
 def _window(dft: Mapping[str, Any]) -> str:
@@ -176,6 +208,7 @@ def _facts(crystal: RankedCrystal, dft_energy: float | None) -> list[list[str]]:
         ("DFT distance, ±3 eV", _number(dft.get("mae_window"), 4), "states/eV/atom"),
         ("DFT distance, totals", _number(dft.get("mae_total"), 4), "states/eV/atom"),
         ("DFT shift (Wasserstein)", _number(dft.get("wasserstein"), 3), "eV"),
+        *_wishes(crystal),
         ("Compared from … to", _window(dft), "eV"),
         ("Band gap, DFT", _number(dft.get("gap"), 2), "eV"),
         ("Predicted distance", _number(row.get("predicted_distance"), 4), "states/eV/atom"),

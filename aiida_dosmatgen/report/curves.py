@@ -32,11 +32,20 @@ def packed_target(target: DosTarget) -> dict:
         "emin": target.grid.emin,
         "emax": target.grid.emax,
         "n": target.grid.n,
-        "known": _known(target, target.low, target.high),
+        "known": _known(target, *((-np.inf, np.inf) if target.only_wishes else (target.low, target.high))),
+        "spoken": _intervals(target) if target.only_wishes else None,
+        "windows": [window for one in target.wishes for window in one.windows],
         "total": packed(target.total),
         "sites": [packed(curve) for curve in target.curves] if target.kind == "sites" else [],
         "atoms": [atom + 1 for atom in target.atoms],
     }
+
+
+def _intervals(target: DosTarget) -> list[list[float]]:
+    """Return the energies [low, high] in eV between which the curve of a target says something."""
+    points = target.grid.points
+    ends = np.flatnonzero(np.diff(np.concatenate([[0], target.spoken(points).astype(int), [0]])))
+    return [[float(points[a]), float(points[b - 1])] for a, b in zip(ends[::2], ends[1::2], strict=True)]
 
 
 def packed_crystal(target: DosTarget, crystal: RankedCrystal) -> dict:
@@ -59,12 +68,15 @@ def packed_crystal(target: DosTarget, crystal: RankedCrystal) -> dict:
 def sparkline(target: DosTarget, crystal: RankedCrystal) -> dict:
     """Return the target and the DFT curve as paths of a small SVG drawing, with its size."""
     assert crystal.dft is not None
-    limit = min(target.complete_below, crystal.complete_below, target.grid.emax)
-    energies = np.linspace(max(target.low, crystal.low), limit, _POINTS)
+    ends = (target.grid.emin, target.grid.emax) if target.only_wishes else (target.low, target.complete_below)
+    limit = min(ends[1], crystal.complete_below, target.grid.emax)
+    energies = np.linspace(max(ends[0], crystal.low), limit, _POINTS)
     wanted, got = (
         np.interp(energies, target.grid.points, curve)
         for curve in (target.total, compared(target, crystal, crystal.dft).mean(0))
     )
+    if target.only_wishes:
+        wanted = np.where(target.spoken(energies), wanted, 0.0)
     top = 1.05 * max(wanted.max(), got.max())
     line, area = (_path(curve / top) for curve in (got, wanted))
     return {"line": line, "area": f"{area}V{_HEIGHT}H0Z", "width": _WIDTH, "height": _HEIGHT}

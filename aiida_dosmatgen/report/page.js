@@ -39,6 +39,8 @@
     const pick = (curves) => (site === "total" ? curves.total : curves.sites[Number(site)]);
     const { predicted, dft } = crystal.curves;
     const found = { energies: Array.from(energies), target: cut(pick(target), target.known) };
+    const spoken = (energy) => target.spoken.some(([low, high]) => low - 1e-9 <= energy && energy <= high + 1e-9);
+    if (target.spoken) found.target = found.target.map((value, i) => (spoken(energies[i]) ? value : null));
     if (predicted && pick(predicted)) found.predicted = cut(pick(predicted), predicted.known);
     if (dft && pick(dft)) found.dft = cut(pick(dft), dft.known);
     return found;
@@ -55,7 +57,7 @@
       x: curves.energies, y, name, mode: "lines", line: style, hovertemplate: "%{y:.4f}", connectgaps: false, ...more,
     });
     const traces = [
-      line(curves.target, "target", { color: colour("target"), width: 1.5 }, { fill: "tozeroy", fillcolor: colour("target-fill") }),
+      line(curves.target, target.spoken ? "made of wishes" : "target", { color: colour("target"), width: 1.5 }, { fill: "tozeroy", fillcolor: colour("target-fill") }),
     ];
     if (curves.predicted) traces.push(line(curves.predicted, "predicted", { color: colour("predicted"), width: 1.8, dash: "6px,4px" }));
     if (curves.dft) traces.push(line(curves.dft, "DFT", { color: colour("dft"), width: 2.2 }));
@@ -64,6 +66,9 @@
       automargin: true, fixedrange: false,
     };
     const shapes = [{ type: "line", x0: 0, x1: 0, yref: "paper", y0: 0, y1: 1, line: { color: colour("soft"), width: 1, dash: "dot" } }];
+    for (const [low, high] of target.windows) {
+      shapes.push({ type: "rect", x0: low, x1: high, yref: "paper", y0: 0, y1: 0.015, line: { width: 0 }, fillcolor: colour("accent"), opacity: 0.5 });
+    }
     const shown = [target.emin, Math.min(target.emax, limit + 0.02 * (target.emax - target.emin))];
     const top = 1.08 * Math.max(...["target", "predicted", "dft"].flatMap((name) => (curves[name] || [])
       .filter((value, i) => value !== null && curves.energies[i] <= shown[1])));
@@ -332,7 +337,7 @@
   });
 
   filter();
-  const scored = crystals.map((crystal, i) => [crystal.mae ?? Infinity, i]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
+  const scored = crystals.map((crystal, i) => [crystal.distance ?? Infinity, i]).sort((a, b) => a[0] - b[0] || a[1] - b[1]);
   open(asked() ?? scored[0][1], asked() !== null);
   ready();
 })();

@@ -58,7 +58,7 @@ class RankedCrystal:
 class CampaignResults:
     """The results of a campaign.
 
-    :param targets: by their names.
+    :param targets: by their names; those that are sharper than the curves of crystals are broadened as these are.
     :param crystals: of all targets, each target's best first.
     :param funnels: for each target how many candidates were left after each criterion, in order.
     :param rejected: for each target, by reason, how many candidates fell to it.
@@ -90,7 +90,7 @@ def results_of(campaign: orm.WorkChainNode) -> CampaignResults:
     """
     check_campaign(campaign)
     ranking = ranking_content(campaign)
-    targets = {name: node.target for name, node in _of_namespace(campaign, LinkType.INPUT_WORK, "targets").items()}
+    targets = {name: node.target.beside() for name, node in _of_namespace(campaign, LinkType.INPUT_WORK, "targets").items()}
     survivors = _of_namespace(campaign, LinkType.RETURN, "candidates")
     reports = {name: node.get_dict() for name, node in _of_namespace(campaign, LinkType.RETURN, "reports").items()}
     rows = [row for rows in ranking["targets"].values() for row in rows]

@@ -31,9 +31,12 @@ _VALUES = {
     "uncertainty": ("float", "states/eV/atom", "expected error of the predicted density of states"),
     "formation_energy": ("float", "eV/atom", "formation energy of the relaxed geometry by the force field"),
     "relaxation_energy": ("float", "eV/atom", "energy of this geometry above the relaxed one by the force field"),
+    "missed": ("float", None, "by how many tolerances the wishes of the target are missed, as far as is predicted"),
     "hull_distance": ("float", "eV/atom", "energy of the relaxed geometry above the hull of known phases by the force field"),
 }
 _DFT_VALUES = {
+    "distance": ("states/eV/atom", "what crystals are ranked by: from the curve and the wishes of the target"),
+    "missed": (None, "by how many tolerances the wishes of the target are missed by DFT"),
     "mae": ("states/eV/atom", "mean absolute difference of the DFT density of states from the target"),
     "mae_window": ("states/eV/atom", "the same within 3 eV of the highest occupied level"),
     "mae_total": ("states/eV/atom", "the same of the total curves"),
@@ -189,6 +192,7 @@ def _curve_of(target: DosTarget) -> dict[str, Any]:
         "dos_energies": {"emin": target.grid.emin, "emax": target.grid.emax, "n": target.grid.n, "unit": "eV"},
         "complete_below": target.complete_below if np.isfinite(target.complete_below) else None,
         "target_dos": _rounded(target.curves),
+        **({"wishes": [one.model_dump() for one in target.wishes]} if target.wishes else {}),
     }
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import unicodedata
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
-from ..calculations.functions import target_from_labelled, target_from_pdos
+from ..calculations.functions import add_wishes, target_from_labelled, target_from_pdos
 from ..core.errors import ContentError
+from ..core.labelled.importing import read_set
+from ..core.labelled.shards import card_of_shards, folder_of_shards, load_shards
+from ..core.target.wishes import Wish
+from ..data.base import as_validation_error, storable
 from ..data.checkpoint import CheckpointData
 from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
@@ -68,6 +72,17 @@ def target_of_process(identifier: str, **options: Any) -> DosTargetData:
     return made
 
 
+def target_with_wishes(curve: DosTargetData, wishes: Iterable[Wish]) -> DosTargetData:
+    """Return a target with further wishes, made by a calcfunction, so that its origin is on record.
+
+    :raises ContentError: for wishes that it has already.
+    """
+    made, process = add_wishes.run_get_node(target=curve, wishes=orm.List([one.model_dump() for one in wishes]))
+    if not process.is_finished_ok:
+        raise ContentError(process.exit_message)
+    return made
+
+
 def crystals(path: str | Path) -> CrystalSetData:
     """Return the crystals of a file: ``npz``, or anything that ASE reads.
 
@@ -76,20 +91,34 @@ def crystals(path: str | Path) -> CrystalSetData:
     return stored_once(CrystalSetData.from_file(path))
 
 
-def dataset(paths: Iterable[str | Path], label: str | None = None) -> LabelledCrystalSetData:
-    """Return the labelled crystals of a file (``npz``, or extxyz with a ``dos``), or of one or more files of MP-DOS records.
+def dataset(
+    paths: Iterable[str | Path], label: str | None = None, dropped: Callable[[str, str], None] | None = None
+) -> LabelledCrystalSetData:
+    """Return the labelled crystals of a file, files or folders.
 
+    One ``npz`` file or a folder of shards (or its manifest) as they are; else MP-DOS, parquet, records of ``CompleteDos``, or
+    extxyz, of which records that are no labelled crystals are left out.
+
+    :param dropped: called with each record that is left out, and the reason.
     :raises ValidationError: naming what is wrong.
     """
     files = [Path(path).expanduser() for path in paths]
-    records = [path for path in files if path.suffix == ".json"]
-    if records and len(records) == len(files):
-        return stored_once(LabelledCrystalSetData.from_mp_dos(files), label=label)
-    if len(files) != 1:
-        raise ContentError(
-            "several files make a data set only if all are JSON with MP-DOS records; give one npz or extxyz file"
-        )
-    return stored_once(LabelledCrystalSetData.from_file(files[0]), label=label)
+    with as_validation_error():
+        folder = folder_of_shards(files[0])
+        if len(files) == 1 and folder is not None:
+            node = LabelledCrystalSetData(load_shards(folder), card=storable(card_of_shards(folder)))
+            return stored_once(node, label=label)
+        if files[0].suffix == ".npz" and len(files) == 1:
+            return stored_once(LabelledCrystalSetData.from_file(files[0]), label=label)
+        if any(path.suffix == ".npz" or folder_of_shards(path) for path in files):
+            raise ContentError("an npz file and a folder of shards are a set each; import them one by one")
+        found = read_set(files)
+    for lost in found.dropped:
+        if dropped is not None:
+            dropped(*lost)
+    node = LabelledCrystalSetData(found.crystals, card=storable(found.card()))
+    node.base.attributes.set("reading", found.said)
+    return stored_once(node, label=label)
 
 
 def checkpoint(source: str | Path, label: str | None = None) -> CheckpointData:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from aiida import orm
 
+from ..core.target.judging import rank_key
 from .campaign import CampaignResults, RankedCrystal, compared, results_of
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ def plot_dos(
 
         _, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
     energies = wanted.grid.points
-    shown = (energies >= wanted.low) & (energies <= wanted.high)
-    axes.fill_between(energies[shown], wanted.total[shown], color="0.85", label="target")
+    shown, label = wanted.spoken(energies), "made of wishes" if wanted.only_wishes else "target"
+    axes.fill_between(energies, wanted.total, where=shown, color="0.85", label=label)
     if crystal.predicted is not None:
         curve = compared(wanted, crystal, crystal.predicted).mean(0)
         there = (energies >= crystal.predicted_window[0]) & (energies <= crystal.predicted_window[1])
@@ -43,8 +44,9 @@ def plot_dos(
         whole = (energies >= crystal.low) & (energies <= crystal.complete_below)
         axes.plot(energies[whole], compared(wanted, crystal, crystal.dft).mean(0)[whole], color="C0", lw=1.5, label="DFT")
     axes.axvline(0, color="0.5", lw=0.6)
+    ends = (wanted.grid.emin, np.inf) if wanted.only_wishes else (wanted.low, wanted.complete_below)
     axes.set(
-        xlim=(wanted.low, min(wanted.grid.emax, wanted.complete_below, crystal.complete_below)),
+        xlim=(ends[0], min(wanted.grid.emax, ends[1], crystal.complete_below)),
         xlabel="energy relative to the highest occupied level (eV)",
         ylabel="DOS (states/eV/atom)",
         title=f"{crystal.row['formula']}, candidate {crystal.row['candidate']} for {crystal.target}".replace("$", r"\$"),
@@ -72,4 +74,4 @@ def chosen(results: CampaignResults, target: str | None = None, candidate: int |
         return found[0]
     if not among:
         raise ValueError("no crystal is in the ranking")
-    return min(among, key=lambda crystal: (crystal.row.get("dft") or {}).get("mae") or np.inf)
+    return min(among, key=lambda crystal: rank_key(crystal.row.get("dft")))

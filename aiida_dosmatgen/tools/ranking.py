@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from aiida.common.exceptions import NotExistent
 from aiida.common.links import LinkType
 
 from ..core.former_names import current_row
+from ..core.target.judging import in_short, in_words, rank_key
 from ..data.conversion import StructureData
 from .lineage import Lineage, UsedModel, UsedTemplate
 from .text import pairs, table
@@ -103,14 +105,17 @@ def ranking_node(campaign: orm.WorkChainNode) -> orm.Dict:
 
 
 def best_of(campaign: orm.WorkChainNode) -> dict[str, Any] | None:
-    """Return the row with the smallest DFT distance among all targets, with its ``target``, or None if none has one."""
+    """Return the row with the smallest DFT distance among all targets, with its ``target``, or None if none has one.
+
+    Of a target with wishes the distance counts them, too (:func:`..core.target.judging.distance_of`).
+    """
     rows = [
         {**row, "target": name}
         for name, rows in ranking_of(campaign).items()
         for row in rows
-        if row["status"] == "validated" and row["dft"].get("mae") is not None
+        if row["status"] == "validated" and math.isfinite(rank_key(row["dft"]))
     ]
-    return min(rows, key=lambda row: row["dft"]["mae"], default=None)
+    return min(rows, key=lambda row: rank_key(row["dft"]), default=None)
 
 
 def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
@@ -128,6 +133,7 @@ def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
         lines += funnel_line(campaign, name)
         shown = [row for i, row in enumerate(rows) if limit is None or i < limit or row["status"] != "not validated"]
         lines += [f"  {line}" for line in table(_HEADINGS, map(_cells, shown), right=_HEADINGS[:-1])]
+        lines += [f"  {line}" for line in _wishes_of_best(rows)]
         if len(shown) < len(rows):
             lines.append(f"  … and {len(rows) - len(shown)} more that were not validated")
     return "\n".join([*lines, "", EXPLANATION]).lstrip("\n")
@@ -142,9 +148,26 @@ def funnel_line(campaign: orm.WorkChainNode, target: str) -> list[str]:
     return ["  " + " → ".join(f"{left} {criterion}" for criterion, left in funnel.items())]
 
 
+def wishes_of(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what became of the wishes for a candidate: by DFT if it was validated, else by the predictor."""
+    return (row.get("dft") or {}).get("wishes") or row.get("wishes") or []
+
+
+def _wishes_of_best(rows: list[dict[str, Any]]) -> list[str]:
+    """Return what became of the wishes for the best candidate, a line each; nothing without wishes."""
+    found = wishes_of(rows[0]) if rows else []
+    by = "by DFT" if rows and (rows[0].get("dft") or {}).get("wishes") else "as predicted"
+    heading = [f"wishes, candidate {rows[0]['candidate']} {by}:"] if found else []
+    return heading + [f"  {one['wish']}: {in_words(one)}" for one in found]
+
+
 def _cells(row: Mapping[str, Any]) -> list[str]:
     dft = row.get("dft") or {}
     remark = {"validated": "", "not validated": "not validated"}.get(row["status"], f"failed: {row.get('reason', '')}")
+    if wishes := wishes_of(row):
+        missed = (row.get("dft") or row).get("missed", 0.0)
+        met = f"meets {in_short(wishes, 'wishes')}" + (f", misses {missed:.1f} tolerances" if missed else "")
+        remark = "; ".join(filter(None, [met, remark]))
     return [
         str(row["rank"]),
         str(row["candidate"]),

@@ -11,7 +11,9 @@ from aiida.common.links import LinkType
 from aiida.engine import BaseRestartWorkChain, CalcJob, ExitCode, ProcessHandlerReport, process_handler
 
 from ..calculations.base import STDERR_FILE, DosmatgenCalculation
+from ..calculations.crystals import CrystalsCalculation
 from ..calculations.predict import PredictCalculation
+from ..calculations.pseudolabel import PseudolabelCalculation
 from ..calculations.references import ReferencesCalculation
 from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation
@@ -148,3 +150,15 @@ class TrainBaseWorkChain(DosmatgenBaseWorkChain):
     """Train a model, and continue until all epochs are done."""
 
     _process_class = TrainCalculation
+
+
+class CrystalsBaseWorkChain(DosmatgenBaseWorkChain):
+    """Make the crystals of a data set, and begin again if it was interrupted."""
+
+    _process_class = CrystalsCalculation
+
+
+class PseudolabelBaseWorkChain(DosmatgenBaseWorkChain):
+    """Label crystals with a predictor, and continue until all are done."""
+
+    _process_class = PseudolabelCalculation

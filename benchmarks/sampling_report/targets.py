@@ -13,9 +13,9 @@ from aiida_dosmatgen.core.elements import Composition
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.job import sha256_of
+from aiida_dosmatgen.core.labelled.splits import split_by_system
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.training.dataset import load_labelled
-from aiida_dosmatgen.engine.training.splits import split_by_system
 
 MODELS = Path(__file__).parents[2] / "aiida_dosmatgen" / "models"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.labelled.splits import split_by_system, systems_of, without_test
 from aiida_dosmatgen.engine.training.dataset import load_labelled
-from aiida_dosmatgen.engine.training.splits import split_by_system, systems_of, without_test
 
 ROOT = Path(__file__).parents[2]
 DATASET = ROOT / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"

@@ -293,7 +293,7 @@ def test_the_best_goes_on_in_its_nearer_form(quality, crystals, tmp_path):
 
 def test_the_protocol_is_the_campaign_s(quality):
     found = quality.ranking.protocol()
-    assert found.sample.sampler == "ode" and found.relax.fmax == 0.05 and found.criteria.require_converged
+    assert found.sample.sampler == "ode" and found.relax.fmax == 0.02 and found.criteria.require_converged
     assert found.criteria.max_formation_energy == 1.0
 
 

@@ -1,11 +1,13 @@
 """What the CalcJobs hand to the executable, and what they refuse before anything runs."""
 
+import io
 import json
 
 import numpy as np
 import pytest
 from aiida.common.folders import SandboxFolder
 from aiida.orm import Dict, Int, List, RemoteData, StructureData
+from aiida_pseudo.data.pseudo.upf import UpfData
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -18,6 +20,14 @@ from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.forcefield import ForceFieldData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
+
+ORIGIN = {"source": np.full(3, "here"), "id": np.array(["1", "2", "3"])}
+
+
+def upf(element, valence):
+    """A pseudopotential of which the header is read, and nothing else."""
+    text = f'<UPF version="2.0.1">\n<PP_HEADER element="{element}" z_valence="{valence}.0"/>\n</UPF>\n'
+    return UpfData(io.BytesIO(text.encode()), filename=f"{element}.upf").store()
 
 
 @pytest.fixture
@@ -44,6 +54,19 @@ def inputs(aiida_profile, crystals, labelled, target, checkpoint_file, model_fil
             "force_field": ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store(),
         },
         "predict": {"crystals": given, "checkpoint": predictor},
+        "crystals": {
+            "structures": {"real": CrystalSetData(crystals.with_columns(crystal=ORIGIN)).store()},
+            "pseudos": {"Si": upf("Si", 4), "C": upf("C", 4)},
+            "parameters": {"substituted": 3},
+            "reserved": ["Si-C"],
+            "seed": 4,
+        },
+        "pseudolabel": {
+            "predictor": predictor,
+            "force_field": ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store(),
+            "parameters": {"elements": ["Si", "C"], "count": 10},
+            "seed": 4,
+        },
         "train": {
             "dataset": LabelledCrystalSetData(labelled).store(),
             "parameters": {"model": "predictor"},
@@ -67,6 +90,8 @@ EXPECTED = {
     "references": (["forcefield.model"], ["references.npz"]),
     "predict": (["checkpoint.safetensors", "crystals.npz"], ["predicted.npz"]),
     "train": (["crystals.npz", "parent.safetensors"], ["checkpoint.safetensors", "history.json"]),
+    "crystals": (["structures_real.npz"], ["crystals.npz"]),
+    "pseudolabel": (["checkpoint.safetensors", "forcefield.model"], ["pseudolabelled.npz"]),
 }
 
 
@@ -79,9 +104,7 @@ def test_files_and_command_line(make_job, inputs, kind):
     trusted = ["--trust", inputs[kind]["force_field"].sha256] if "force_field" in inputs[kind] else []
     assert info.codes_info[0].cmdline_params == [kind, "job.json", *trusted]
     assert job.kind == kind
-    named = [getattr(job, key) for key in ("checkpoint", "target", "crystals", "dataset", "parent") if hasattr(job, key)]
-    named += [job.force_field.file] if kind in ("relax", "references") else []
-    assert sorted(named) == files
+    assert sorted(job.input_files()) == files
 
 
 def test_what_the_jobs_say(make_job, inputs):
@@ -319,3 +342,26 @@ def test_nodes_are_taken_as_well_as_plain_values(make_job, inputs):
     changed = {"parameters": Dict({"steps": 3}), "seed": Int(9), "candidates": List([0, 2])}
     _, job = prepare(make_job("sample", **{**inputs["sample"], **changed}))
     assert (job.parameters.steps, job.seed, job.stop) == (3, 9, 2)
+
+
+def test_crystals_are_made_of_what_the_pseudopotentials_and_reserved_systems_leave(make_job, inputs, crystals):
+    _, job = prepare(make_job("crystals", **inputs["crystals"]))
+    assert (job.structures, job.valences, job.reserved) == (["structures_real.npz"], {"C": 4, "Si": 4}, ["Si-C"])
+    assert (job.substituted, job.seed, job.pseudo_directory) == (3, 4, None)
+    nameless = CrystalSetData(crystals).store()
+    for change, message in (
+        ({"structures": {"real": nameless}}, "structures.real: the crystals have no column 'source'"),
+        ({"pseudos": {}}, "pseudos: there are none"),
+        ({"parameters": {"substitute": 3}}, "substitute"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_job("crystals", **{**inputs["crystals"], **change})
+
+
+def test_a_predictor_is_asked_for_elements_that_it_knows(make_job, inputs):
+    _, job = prepare(make_job("pseudolabel", **inputs["pseudolabel"]))
+    assert (job.elements, job.count, job.seed, job.predictor) == (["Si", "C"], 10, 4, "checkpoint.safetensors")
+    with pytest.raises(ValueError, match="the predictor does not know Ti"):
+        make_job("pseudolabel", **{**inputs["pseudolabel"], "parameters": {"elements": ["Si", "Ti"], "count": 10}})
+    with pytest.raises(ValueError, match="predictions need a predictor"):
+        make_job("pseudolabel", **{**inputs["pseudolabel"], "predictor": inputs["sample"]["checkpoint"]})

@@ -1,5 +1,6 @@
 """``aiida-dosmatgen launch``: what a person types becomes the inputs of work chains. ``--dry-run`` shows them."""
 
+import ase.io
 import numpy as np
 import pytest
 import yaml
@@ -156,3 +157,33 @@ def test_without_a_daemon_nothing_is_submitted(run):
     line = run("launch", "sample", "--target", "my dos", status=2)
     assert "verdi daemon start" in line or "no broker" in line
     assert orm.QueryBuilder().append(orm.ProcessNode).count() == before
+
+
+def test_crystals_of_a_data_set(dry, run, tmp_path):
+    atoms = [bulk("SiC", "zincblende", a=4.36), bulk("Si")]
+    for number, one in enumerate(atoms):
+        one.info.update(source="tabulated", id=str(number))
+    ase.io.write(tmp_path / "real.extxyz", atoms)
+    (tmp_path / "reserved.txt").write_text("C-Ge\nGe-Si\n")
+    inputs = dry(
+        *("crystals", "--structures", tmp_path / "real.extxyz", "--pseudo-family", FAMILY, "--seed", 3),
+        *("--reserved", tmp_path / "reserved.txt", "-P", "substituted=5", "-P", "elements=[Si, C]"),
+    )["crystals"]
+    assert list(inputs["structures"]) == ["set_0"] and sorted(inputs["pseudos"]) == ["C", "Si"]
+    assert inputs["parameters"] == {"substituted": 5, "elements": ["Si", "C"]}
+    assert (inputs["reserved"], inputs["seed"]) == (["C-Ge", "Ge-Si"], 3)
+    ase.io.write(tmp_path / "nameless.extxyz", bulk("Si"))
+    line = run(
+        "launch", "crystals", "--structures", tmp_path / "nameless.extxyz", "--pseudo-family", FAMILY, "--dry-run", status=2
+    )
+    assert "structures.set_0: the crystals have no column 'source'" in line
+
+
+def test_pseudo_labels(dry, run):
+    inputs = dry("pseudolabel", "-P", "elements=[Si, C]", "-P", "count=10", "-P", "split.final_fraction=0.1")["pseudolabel"]
+    assert inputs["predictor"].endswith("dosmatgen-predictor") and inputs["force_field"].endswith("dosmatgen-forcefield")
+    assert inputs["parameters"] == {"elements": ["Si", "C"], "count": 10, "split": {"final_fraction": 0.1}}
+    line = run("launch", "pseudolabel", "-P", "elements=[Ti]", "-P", "count=10", "--dry-run", status=2)
+    assert "the predictor does not know Ti" in line
+    inputs = dry("train", "my-set", "--pseudolabelled", "my-set")["train"]
+    assert inputs["pseudolabelled"] == inputs["dataset"]

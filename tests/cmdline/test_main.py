@@ -22,8 +22,8 @@ GROUPS = {
     "target": {"import", "from-mp", "sketch", "show", "list"},
     "checkpoint": {"import", "list", "show"},
     "forcefield": {"import", "list", "show", "trust"},
-    "dataset": {"import", "list", "show"},
-    "launch": {"sample", "relax", "candidates", "validate", "campaign", "train", "label"},
+    "dataset": {"import", "list", "show", "split"},
+    "launch": {"sample", "relax", "candidates", "validate", "campaign", "train", "label", "crystals", "pseudolabel"},
 }
 
 

@@ -8,6 +8,8 @@ import yaml
 from aiida import orm
 
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
+from aiida_dosmatgen.core.job import Splits
+from aiida_dosmatgen.core.labelled.shards import add_shard
 from aiida_dosmatgen.data.forcefield import ForceFieldData
 
 
@@ -68,10 +70,26 @@ def test_a_data_set(aiida_profile_clean, run, labelled, record, tmp_path):
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
     run("dataset", "import", tmp_path / "a.json", tmp_path / "b.json", "--label", "mp-dos")
     card = yaml.safe_load(run("dataset", "show", "mp-dos"))
-    assert card["n_crystals"] == 2 and card["card"] == {"origin": "MP-DOS records"}
+    assert card["n_crystals"] == 2 and card["card"]["sources"] == {"MP-DOS": 2} and card["card"]["dropped"] == 0
     assert "yes" in run("dataset", "list") and "no" in run("dataset", "list")
     line = run("dataset", "import", tmp_path / "a.json", tmp_path / "labelled.npz", status=2)
-    assert "only if all are JSON with MP-DOS records" in line
+    assert "an npz file and a folder of shards are a set each" in line
+    whole = dict(record)
     del record["y"]
     (tmp_path / "bad.json").write_text(json.dumps(record))
-    assert "bad.json, record 0 is not an MP-DOS record: it lacks y" in run("dataset", "import", tmp_path / "bad.json", status=2)
+    reason = "bad.json, record 0: it is not an MP-DOS record: it lacks y"
+    assert reason in run("dataset", "import", tmp_path / "bad.json", status=2)
+    (tmp_path / "half.json").write_text(json.dumps([record, whole]))
+    run("dataset", "import", tmp_path / "half.json")
+    dropped = yaml.safe_load(run("dataset", "show", "half"))["card"]["dropped_records"]
+    assert dropped == {"half.json, record 0": "it is not an MP-DOS record: it lacks y"}
+    named = labelled.with_columns(crystal={"source": np.full(3, "own"), "id": np.array(["1", "2", "3"])})
+    add_shard(tmp_path / "shards", named, {"cutoff": 70}, splits=Splits(final_fraction=0.5))
+    run("dataset", "import", tmp_path / "shards" / "manifest.json", "--label", "grown")
+    card = yaml.safe_load(run("dataset", "show", "grown"))
+    assert card["n_crystals"] == 3 and list(card["card"]["shards"]) == ["shard-0001.npz"]
+    assert {"prototype", "split", "source", "id"} <= set(card["columns"]["crystal"])
+    assert run("dataset", "import", tmp_path / "shards").split()[1] == "grown"  # stored once
+    run("dataset", "split", "grown", "--final", "0.99", "--label", "kept")
+    counts = yaml.safe_load(run("dataset", "show", "kept"))["card"]["splits"]["counts"]
+    assert counts["test-final"]["n_crystals"] == 2 and counts["train"]["n_crystals"] == 1  # elements are never held out

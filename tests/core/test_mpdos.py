@@ -37,11 +37,12 @@ def test_records_and_lists_of_records(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"y": None}, "record 1: positions, cell, atomic_numbers and y must be arrays|y must be finite"),
-        ({"y": [[0.5] * 399, [0.5] * 399]}, "y must be finite numbers of shape"),
-        ({"positions": [[0, 0, 0]]}, "positions must be finite numbers of shape"),
-        ({"cell": [[1, 0, 0], [0, 1, 0], [1, 1, 0]]}, "lie in a plane"),
-        ({"atomic_numbers": ["Si", "C"]}, "must be arrays of numbers"),
+        ({"y": None}, "record 1: y has shape"),
+        ({"y": [[0.5] * 399, [0.5] * 399]}, "y has shape .* 400 energies"),
+        ({"positions": [[0, 0, 0]]}, "positions .* for 2 atoms"),
+        ({"cell": [[1, 0, 0], [0, 1, 0], [1, 1, 0]]}, "not in a plane"),
+        ({"atomic_numbers": [14.6, 6]}, "atomic_numbers must be whole numbers"),
+        ({"y": [[-0.5] * 400, [0.5] * 400]}, "negative"),
     ],
 )
 def test_bad_records_are_named(tmp_path, change, message):

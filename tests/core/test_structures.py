@@ -92,6 +92,7 @@ REFUSED = {
     "empty.vasp": ("", "is empty"),
     "record.json": ('{"a": 1}', "cannot be read as a file of structures"),
     "claims.extxyz": (frame(["Si"], ["0 0 0"]).replace("1", "99999999", 1), "line 1 says 99999999 atoms, and the file ends"),
+    "underscores.xyz": ("99999991_0\n\nO 0 0 0\n", "line 1 says 999999910 atoms, and the file ends"),
     "columns.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:99999999"), "line 2: Properties names more columns"),
     "flat.extxyz": (frame(["Si"], ["0 0 0"], cell="1 0 0 1 0 0 0 0 1"), "volume"),
 }

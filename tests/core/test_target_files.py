@@ -358,9 +358,22 @@ def test_a_curve_in_a_random_dialect_is_the_same_target(dialect, n_atoms):
     made = target_from_text(content, "curve", zero=0.0 if fermi is None else fermi, **options)
     target = made.target
     assert target.kind == ("sites" if n_sites else "total") and target.n_atoms == (n_sites or n_atoms)
-    assert (target.low, target.high) == pytest.approx((energies[0] - (fermi or 0), energies[-1] - (fermi or 0)), abs=0.06)
+    ends = np.clip(energies[[0, -1]] - (fermi or 0), -20, 20)  # no model looks beyond
+    assert (target.low, target.high) == pytest.approx(tuple(ends), abs=0.06)
     there = energies - (fermi or 0.0)
     inside = (there > target.low + 0.06) & (there < target.high - 0.06)
     for curve, site in zip(target.curves, sites, strict=True):
         got = np.interp(there[inside], target.grid.points, curve * (1 if n_sites else n_atoms))
         np.testing.assert_allclose(got, site[inside], atol=0.02 * float(sites.max()))
+
+
+def test_a_sharp_target_looks_beside_others_as_it_is_compared():
+    sharp = target_from_text(json.dumps(complete_dos()), "dos.json").target
+    shown = sharp.beside()
+    assert (sharp.sigma, shown.sigma) == (0, 0.3) and shown.grid.spacing == pytest.approx(DEFAULT_GRID.spacing)
+    assert shown.dos.electrons == pytest.approx(sharp.dos.electrons, abs=0.2)
+    assert shown.compared(sharp.dos).mae < 0.005
+    broad = target_from_text("E,DOS\n" + PLAIN, "a.csv", n_atoms=1, sigma=0.4).target
+    assert broad.beside() is broad
+    with pytest.raises(ContentError, match="only 1.8 eV are known, too few for a broadening by 0.3 eV"):
+        target_from_text(rows(ENERGIES, CURVE), "a.csv", n_atoms=1, sigma=0.0, low=-1.0, high=0.8)

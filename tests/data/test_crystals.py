@@ -269,7 +269,7 @@ def test_mp_dos_record_with_a_negative_dos(labelled, tmp_path):
     bad_record = record(labelled, 1)
     bad_record["y"][0][3] = -1.0
     (tmp_path / "a.json").write_text(json.dumps(bad_record))
-    with pytest.raises(ValidationError, match=r"crystal 0 \(SiC\): dos is negative or not finite"):
+    with pytest.raises(ValidationError, match="a.json, record 0: the density of states is negative or not finite"):
         LabelledCrystalSetData.from_mp_dos(tmp_path / "a.json")
 
 

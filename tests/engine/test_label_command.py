@@ -10,8 +10,8 @@ from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import LabelJob, sha256_of
+from aiida_dosmatgen.core.labelled.splits import system_of
 from aiida_dosmatgen.engine.commands.label import run
-from aiida_dosmatgen.engine.training.splits import system_of
 
 pytestmark = pytest.mark.skipif(shutil.which("pw.x") is None, reason="Quantum ESPRESSO is not installed")
 

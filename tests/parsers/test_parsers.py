@@ -9,7 +9,7 @@ import pytest
 import torch
 from aiida.common.folders import SandboxFolder
 from aiida.common.links import LinkType
-from aiida.orm import CalcJobNode, FolderData, load_node
+from aiida.orm import CalcJobNode, Data, FolderData, load_node
 from aiida.plugins import ParserFactory
 
 from aiida_dosmatgen.calculations.train import TrainCalculation
@@ -27,6 +27,7 @@ from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.engine.checkpoint import build_model, save_model
 from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.commands import Clock, train
+from tests.calculations.test_jobs import upf
 
 SIZES = {"denoiser": {"width": 16, "layers": 1, "frequencies": 2}, "predictor": {"width": 16, "layers": 1, "members": 1}}
 SIZES["classifier"] = SIZES["denoiser"]
@@ -76,10 +77,12 @@ class Job:
         node = CalcJobNode(computer=process.inputs.code.computer, process_type=process.node.process_type)
         for name, value in process.options.items():
             node.set_option(name, value)
-        for link, value in process.inputs.items():
-            if link != "metadata":
-                value if value.is_stored else value.store()
-                node.base.links.add_incoming(value, LinkType.INPUT_CALC, link)
+        given = {link: value for link, value in process.inputs.items() if link != "metadata"}
+        for namespace in [link for link, value in given.items() if not isinstance(value, Data)]:
+            given |= {f"{namespace}__{name}": value for name, value in given.pop(namespace).items()}
+        for link, value in given.items():
+            value if value.is_stored else value.store()
+            node.base.links.add_incoming(value, LinkType.INPUT_CALC, link)
         node.store()
         if scheduler_status is not None:
             node.set_exit_status(scheduler_status)
@@ -187,6 +190,48 @@ def test_predict(start, model, crystals):
     outputs, node = job.parse()
     assert node.is_finished_ok
     assert outputs["crystals"].crystals.atom_columns["predicted_dos"].shape == (7, DEFAULT_GRID.n)
+
+
+def test_crystals(start, crystals):
+    origin = {"source": np.full(3, "here"), "id": np.array(["1", "2", "3"])}
+    job = start(
+        "crystals",
+        structures={"real": CrystalSetData(crystals.with_columns(crystal=origin)).store()},
+        pseudos={symbol: upf(symbol, 4).store() for symbol in ("Si", "C", "N")},
+        parameters={"substituted": 2, "distorted": 1.0},
+        reserved=["Si-C"],
+        seed=1,
+    )
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    made = outputs["crystals"].crystals
+    kinds = made.crystal_columns["kind"].tolist()
+    assert {"real", "element"} <= set(kinds) and {"scaled", "distorted"} & set(kinds)
+    assert "CSi" not in made.formulas and "SiC" not in made.formulas  # reserved
+    assert made.crystal_columns["id"][kinds.index("real")] == "1"
+    assert outputs["crystals"].sha256 == outputs["results"].get_dict()["output_sha256"]
+
+
+def test_pseudolabel(start, model):
+    job = start(
+        "pseudolabel",
+        predictor=model("predictor"),
+        force_field=lennard_jones().store(),
+        parameters={"elements": ["Si", "C"], "count": 6, "max_atoms": 2, "relaxed": 0.5, "parameters": {"max_steps": 1}},
+        seed=1,
+    )
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    labelled = outputs["crystals"].store()
+    assert labelled.base.attributes.get("card")["predictor_sha256"] == job.process.inputs.predictor.sha256
+    columns = labelled.crystals.crystal_columns
+    assert set(columns["source"]) == {"prototypes"} and len(columns["id"]) > 1
+    assert all(name.endswith(f) for name, f in zip(columns["id"].tolist(), labelled.crystals.formulas, strict=True))
+    job.results(details={**outputs["results"].get_dict()["details"], "predictor_sha256": "0" * 64})
+    _, node = job.parse()
+    assert node.exit_status == 303 and "the predictor of the job has sha256 0000" in node.exit_message
 
 
 @pytest.fixture

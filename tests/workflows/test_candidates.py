@@ -44,6 +44,9 @@ def test_protocols_make_valid_inputs(build, process, protocol):
     assert builder.sample.parameters.get_dict()["steps"] >= 1
 
 
+BOTH = {"criteria": {"geometries": ["relaxed", "unrelaxed"]}}
+
+
 def test_protocols_get_more_careful():
     fast, balanced, stringent = (CandidatesWorkChain.get_protocol_inputs(p) for p in ("fast", "balanced", "stringent"))
     assert fast["n_candidates"] < balanced["n_candidates"] < stringent["n_candidates"]
@@ -166,19 +169,19 @@ def screened(chain, both, target, monkeypatch, n_jobs=1):
 
 
 def test_candidates_are_ranked_in_their_closer_geometry(build, process, both, target, monkeypatch):
-    chain = process(build())
+    chain = process(build(overrides=BOTH))
     assert screened(chain, both, target, monkeypatch) == {0: "unrelaxed", 1: "relaxed"}
     both = chain.outputs["predicted"].crystals
     assert both.crystal_columns["geometry"].tolist() == ["relaxed", "relaxed", "unrelaxed", "unrelaxed"]
 
 
 def test_several_jobs_find_the_same(build, process, both, target, monkeypatch):
-    chain = process(build(n_candidates=2, n_jobs=2))
+    chain = process(build(overrides=BOTH, n_candidates=2, n_jobs=2))
     assert screened(chain, both, target, monkeypatch, n_jobs=2) == {0: "unrelaxed", 1: "relaxed"}
 
 
 def test_relaxed_candidates_alone(build, process, both, target, monkeypatch):
-    chain = process(build(overrides={"criteria": {"geometries": ["relaxed"]}}))
+    chain = process(build())
     assert screened(chain, both, target, monkeypatch) == {0: "relaxed", 1: "relaxed"}
     assert "geometry" not in chain.outputs["predicted"].crystals.crystal_columns
 
@@ -196,7 +199,7 @@ def test_free_candidates_are_not_compared_unrelaxed(build, process, both, target
 
 
 def test_geometries_that_do_not_belong_together_end_the_chain(build, process, both, crystals):
-    chain = process(build())
+    chain = process(build(overrides=BOTH))
     chain.ctx.relax = job("relax", 0, crystals=CrystalSetData(both["relax"]))
     chain.ctx.sample = job("sample", 0, crystals=CrystalSetData(crystals))
     exit_code = chain.run_predict()

@@ -28,7 +28,8 @@ def score_dos(dos: CrystalSetData, target: DosTargetData) -> Dict | ExitCode:
     :return: ``mae``, ``mae_window`` (±3 eV; None if that was not compared) and ``mae_total`` in states/eV/atom, ``wasserstein``
         in eV, ``r2``; what was compared: ``low``, ``high`` (also as ``compared_below``) and ``sigma`` in eV; ``gap`` in eV (0
         for a metal, None if unknown), ``zero``, ``n_electrons`` and ``projected``; ``meaning`` of ``target`` and ``dos``, if
-        that is not the same.
+        that is not the same. Of a target with wishes also ``wishes``, ``missed`` and ``distance``
+        (:meth:`.DosTarget.distances`), measured on the column ``dos`` with its channels.
     """
     crystal, wanted = dos.crystals, target.target
     if len(crystal) != 1 or "dos" not in crystal.atom_columns:
@@ -39,10 +40,10 @@ def score_dos(dos: CrystalSetData, target: DosTargetData) -> Dict | ExitCode:
     if problem:
         return ExitCode(ELECTRONS_MISSING, problem)
     curves = scored_curves(crystal, wanted)
-    distances = wanted.distances(curves)
+    distances = wanted.distances(curves, resolved=curves_of(crystal) if wanted.wishes else None)
     values = {name: column[0] for name, column in crystal.crystal_columns.items()}
     counted = {name: values[name] for name in ("n_electrons", "projected_electrons", "projected") if name in values}
-    differ = curves.meaning != wanted.dos.meaning
+    differ = curves.meaning != wanted.dos.meaning and not wanted.only_wishes
     return Dict(
         storable(
             {

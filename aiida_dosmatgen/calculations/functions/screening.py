@@ -12,6 +12,7 @@ from ...core.errors import ContentError
 from ...core.screening import ScreenCriteria
 from ...core.screening import screen as screen_crystals
 from ...core.screening.selection import SelectionWeights, select
+from ...core.target.judging import with_distance
 from ...data.base import storable
 from ...data.crystals import CrystalSetData
 from ...data.target import DosTargetData
@@ -62,6 +63,7 @@ def screen(
                     "predicted_distance_total",
                     "wasserstein",
                     "score",
+                    *(("distance", "missed") if any("missed" in row for row in ranking) else ()),
                 )
             },
         }
@@ -123,7 +125,7 @@ def rank(
     if target is not None and curves and set(curves) == set(by_candidate):
         wanted = target.target
         window, distances = over_common_window({i: scored_curves(c, wanted) for i, c in curves.items()}, wanted)
-        by_candidate = {i: {**score, **distances.get(i, {})} for i, score in by_candidate.items()}
+        by_candidate = {i: with_distance({**score, **distances.get(i, {})}) for i, score in by_candidate.items()}
     reasons = {int(candidate): reason for candidate, reason in reasons_of(validated).items()}
     rows = report.get_dict()["ranking"]
     if selection is not None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from aiida.orm import BandsData, Dict, Int, ProjectionData
+from aiida.orm import BandsData, Dict, Int, List, ProjectionData
 
 from ...core.errors import ContentError
 from ...core.target import DosTarget
+from ...core.target.wish_text import wishes_of
 from ...data.conversion import StructureData
 from ...data.crystals import CrystalSetData
 from ...data.pdos import target_of
@@ -49,3 +50,14 @@ def combine_targets(sites: Dict, n_atoms: Int | None = None, **targets: DosTarge
         names=names,
     )
     return DosTargetData(target, label_source=f"the targets {', '.join(names)}")
+
+
+@content_function
+def add_wishes(target: DosTargetData, wishes: List) -> DosTargetData:
+    """Return a target with further wishes.
+
+    :param wishes: texts such as ``gap >= 1.5``, or their JSON values (:mod:`~aiida_dosmatgen.core.target.wishes`).
+    """
+    joined = target.target.wishing(wishes_of(wishes.get_list()))
+    source = target.base.attributes.get("label_source", None) or "a target"
+    return DosTargetData(joined, label_source=f"{source}; {'; '.join(map(str, joined.wishes))}")

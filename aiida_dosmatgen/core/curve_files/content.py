@@ -54,7 +54,9 @@ def unpacked(content: bytes, name: str) -> bytes:
                 raise ContentError(f"{name} is packed and damaged ({exception}); copy it again") from None
             break
     if len(content) > MOST_BYTES:
-        raise ContentError(f"{name} has more than {MOST_BYTES // 1_000_000} MB, too many for densities of states")
+        raise ContentError(
+            f"{name} has more than {MOST_BYTES // 1_000_000} MB, too many for densities of states; of VASP give the DOSCAR"
+        )
     if not content.strip():
         raise ContentError(f"{name} is empty")
     return content

@@ -35,7 +35,9 @@ def put_in_order(found: Found, name: str) -> None:
         return
     if (steps < 0).any():
         falls = int((steps < 0).sum())
-        shuffled = falls > _SHUFFLED * energies.size  # points in no order at all, as from a figure; not curves below each other
+        shuffled = (
+            energies.size >= 10 and falls > _SHUFFLED * energies.size
+        )  # points in no order at all, as from a figure; not curves below each other
         if not shuffled and (falls > 0.05 * energies.size or np.ptp(energies) < -10 * steps.min()):
             where = int(np.argmax(steps < 0)) + 1
             raise ContentError(

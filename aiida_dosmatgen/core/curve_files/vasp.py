@@ -34,6 +34,7 @@ def refuse_xml(text: str, name: str) -> Found:
 
 def read_vasprun(text: str, name: str) -> Found:
     """Read the density of states of a vasprun.xml; band edges come from its eigenvalues."""
+    from pymatgen.core.structure import StructureError
     from pymatgen.io.vasp.outputs import Vasprun
 
     from .records import found_in_dos
@@ -45,7 +46,7 @@ def read_vasprun(text: str, name: str) -> Found:
         try:
             run = Vasprun(str(path), parse_potcar_file=False, parse_projected_eigen=False)
             record = run.complete_dos.as_dict()
-        except PARSER_ERRORS as exception:
+        except (*PARSER_ERRORS, StructureError) as exception:
             reason = " ".join(str(exception).split())[:120] or type(exception).__name__
             raise ContentError(
                 f"{name} has no density of states that pymatgen can read ({type(exception).__name__}: {reason}); "

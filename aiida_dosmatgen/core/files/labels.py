@@ -97,7 +97,7 @@ def _column(frames: Sequence[ase.Atoms], what: str, notes: list[str]) -> list[An
     values: list[Any] = []
     names: set[str] = set()
     for frame in frames:
-        name, value = _labelled(frame, what)
+        name, value = label_of_frame(frame, what)
         values.append(value)
         names |= set() if value is None else {name}
     without = [i for i, value in enumerate(values) if value is None]
@@ -112,7 +112,7 @@ def _column(frames: Sequence[ase.Atoms], what: str, notes: list[str]) -> list[An
     return values
 
 
-def _labelled(frame: ase.Atoms, what: str) -> tuple[str, Any]:
+def label_of_frame(frame: ase.Atoms, what: str) -> tuple[str, Any]:
     """Return what a frame has of energy, forces or stress, and what it is called there."""
     where = frame.arrays if what == "forces" else frame.info
     wanted = re.compile(_REFERENCE + {"energy": "energy", "forces": "forces?", "stress": "stress"}[what], re.IGNORECASE)

@@ -115,11 +115,13 @@ def _json(path: Path) -> list[Structure]:
 
 
 def _by_pymatgen(path: Path, name: str, read: Callable[[Path], list[Structure]]) -> CrystalSet:
+    from pymatgen.core.structure import StructureError
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             structures = read(path)
-    except PARSER_ERRORS as exception:
+    except (*PARSER_ERRORS, StructureError) as exception:
         raise ContentError(f"{name} cannot be read as a file of structures: {_reason(exception)}") from None
     for structure in structures:
         for i, site in enumerate(structure):
@@ -178,10 +180,12 @@ def _check_claims(path: Path, name: str) -> None:
                 raise ContentError(f"{name}, line {number}: Properties names more columns than any file has")
             if left:
                 left -= 1
-            elif re.fullmatch(rb"\s*\d{1,15}\s*", line):
-                left, claim, where = int(line) + 1, int(line), number
             elif line.strip():
-                return  # of another form
+                try:  # as ASE does, which takes 1_000 for a thousand
+                    claim, where = int(line), number
+                except ValueError:
+                    return  # of another form
+                left = max(claim + 1, 0)
     if left and claim:
         raise ContentError(f"{name} is truncated: line {where} says {claim} atoms, and the file ends {left} lines too early")
 

@@ -10,10 +10,10 @@ from pydantic import Field, TypeAdapter, ValidationError
 from ..errors import ContentError
 from ..strict import explain
 from .base import Job, Runtime, Written
-from .crystals import CrystalsJob
+from .crystals import CrystalsJob, CrystalsParameters
 from .label import LabelJob, LabelSettings, Splits
 from .predict import PredictJob
-from .pseudolabel import PseudolabelJob
+from .pseudolabel import PseudolabelJob, PseudolabelParameters
 from .relax import ForceField, ReferencesJob, RelaxJob, RelaxParameters
 from .results import Results, sha256_of
 from .sample import SampleJob, SampleParameters, SizeRange
@@ -23,12 +23,14 @@ __all__ = [
     "AnyJob",
     "Architecture",
     "CrystalsJob",
+    "CrystalsParameters",
     "ForceField",
     "Job",
     "LabelJob",
     "LabelSettings",
     "PredictJob",
     "PseudolabelJob",
+    "PseudolabelParameters",
     "ReferencesJob",
     "RelaxJob",
     "RelaxParameters",

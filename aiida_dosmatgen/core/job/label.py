@@ -43,10 +43,12 @@ class Splits(Strict):
 
     :param system_fraction: of the systems of several elements.
     :param prototype_fraction: of the prototypes.
+    :param final_fraction: of the systems of several elements, for a split by which nothing is ever chosen.
     """
 
     system_fraction: float = Field(0.12, ge=0, lt=1)
     prototype_fraction: float = Field(0.06, ge=0, lt=1)
+    final_fraction: float = Field(0.0, ge=0, lt=1)
     seed: int = Field(0, ge=0)
 
 

@@ -17,7 +17,8 @@ class RankWeights(Strict):
     """What a candidate's score is made of; the lowest score is the best.
 
     score = distance · d + formation_energy · max(0, E_f) + relaxation · (0 if converged, else 1), with d the mean absolute
-    error of the predicted per-site curves in states/eV/atom and E_f the formation energy in eV/atom. Without a target,
+    error of the predicted per-site curves in states/eV/atom, or with wishes what ``core/target/judging.py`` makes of both,
+    and E_f the formation energy in eV/atom. Without a target,
     score = E_f + relaxation · (0 if converged, else 1), in eV/atom; a candidate of unknown E_f comes last.
 
     :param distance: weight of the predicted distance to the target.
@@ -48,7 +49,8 @@ class ScreenCriteria(Strict):
         then the one that is closer to the target counts.
     :param max_relaxation_energy: largest accepted energy of an unrelaxed candidate above its relaxed geometry, in eV/atom by
         the force field; above it only the relaxed geometry counts. None accepts any.
-    :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom.
+    :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom; of a target
+        with wishes the number by which it is ranked, d above.
     :param max_uncertainty: largest accepted expected error of the predicted DOS in states/eV/atom.
     :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
         is kept.

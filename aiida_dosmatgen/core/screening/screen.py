@@ -14,12 +14,15 @@ from ..crystals import CrystalSet
 from ..curve_columns import curves_of
 from ..errors import ContentError
 from ..target import DosTarget
+from ..target.judging import rank_key
 from ..thermo import formation_energy
 from .criteria import RankWeights, ScreenCriteria
 from .filters import above_hull, invalid, unconverged, unstable
 from .geometries import RELAXED, UNRELAXED
 from .hull import energy_above_hull
 from .matching import duplicates, known_as
+
+_OF_WISHES = ("distance", "wishes", "missed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,9 @@ class Screened:
         relaxed one, eV/atom), ``hull_distance`` (eV/atom, relaxed; None without known phases), ``predicted_distance``
         (states/eV/atom, per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV),
         ``uncertainty`` (expected error of the predicted DOS, states/eV/atom), ``known`` (row of the known crystal that it
-        equals, or None), ``status`` (of its relaxation), ``score``. The distances are None if there is no target.
+        equals, or None), ``status`` (of its relaxation), ``score``. The distances are None if there is no target, or one of
+        wishes alone. With wishes also ``distance``, ``wishes`` and ``missed`` (:func:`..target.judging.judged`), as far as
+        predicted curves tell.
     :param funnel: how many are left after each criterion, in order, the first entry being all candidates.
     :param rejected: for each reason the candidates that fell to it; each candidate is in one list or in the ranking.
     :param meaning: what the curves of ``target`` and ``predicted`` hold, if that is not the same; then part of the distances is
@@ -104,12 +109,12 @@ def screen(
         limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
         for i in left:  # of two that are equally near the relaxed one, which comes first
             geometry[i] = min(
-                (j for j in geometries[i] if j in found), key=lambda j: (uncertainties[j] > limit, found[j]["mae"])
+                (j for j in geometries[i] if j in found), key=lambda j: (uncertainties[j] > limit, rank_key(found[j]))
             )
             distances[i] = found[geometry[i]]
     if criteria.max_predicted_distance is not None:
         limit = criteria.max_predicted_distance
-        apply("close", {i: "predicted distance too large" for i in left if not distances[i]["mae"] <= limit})
+        apply("close", {i: "predicted distance too large" for i in left if not rank_key(distances[i]) <= limit})
     if criteria.max_uncertainty is not None:
         limit = criteria.max_uncertainty
         apply("certain", {i: "prediction too uncertain" for i in left if not uncertainties[geometry[i]] <= limit})
@@ -132,9 +137,10 @@ def screen(
             "formation_energy": _number(energies[i]),
             "relaxation_energy": 0.0 if geometry[i] == i else _number(relaxation_energies[i]),
             "hull_distance": _number(hull[i]),
-            "predicted_distance": _number(distances.get(i, {}).get("mae", math.nan)),
-            "predicted_distance_total": _number(distances.get(i, {}).get("mae_total", math.nan)),
-            "wasserstein": _number(distances.get(i, {}).get("wasserstein", math.nan)),
+            "predicted_distance": _number(distances.get(i, {}).get("mae")),
+            "predicted_distance_total": _number(distances.get(i, {}).get("mae_total")),
+            "wasserstein": _number(distances.get(i, {}).get("wasserstein")),
+            **{name: distances[i][name] for name in _OF_WISHES if name in distances.get(i, {})},
             "uncertainty": _number(float(uncertainties[geometry[i]])),
             "known": same.get(i),
             "status": str(status[i]),
@@ -216,8 +222,8 @@ def _score(distances: Mapping[str, Any] | None, energy: float, status: str, weig
     if distances is None:
         return (float(energy) if np.isfinite(energy) else math.inf) + weights.relaxation * late
     above = max(0.0, float(energy)) if np.isfinite(energy) else 0.0
-    return weights.distance * distances["mae"] + weights.formation_energy * above + weights.relaxation * late
+    return weights.distance * rank_key(distances) + weights.formation_energy * above + weights.relaxation * late
 
 
-def _number(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _number(value: float | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import pymatgen.electronic_structure.dos
 
 _SHARP = 0.3  # of the models' broadening; a curve with features narrower than that is as good as not broadened
+_NARROWEST = 2.0  # eV; two standard deviations of a broadening at each end are not known any more, and something has to be left
 _FEWEST, _MOST = 0.5, 36.0  # electrons per atom; hydrogen has one, and no pseudopotential has more
 _VALENCE = -6.0  # eV; a curve that begins below should hold the valence electrons
 
@@ -106,6 +107,10 @@ def target_from(
             curves, values=put(curves.energies, curves.values, points), energies=points.points, **about
         )
         target = _of_kind(read, curves, n_atoms, per_atom, site_indices)
+        if target.sigma is not None and target.sigma < DEFAULT_SIGMA and target.high - target.low < _NARROWEST:
+            raise ContentError(
+                f"only {target.high - target.low:.1f} eV are known, too few for a broadening by {DEFAULT_SIGMA:g} eV"
+            )
         if target.kind == "total" and site_indices is None:
             warnings += _wrong_number(read, target, n_atoms)
     except ContentError as exception:

@@ -14,16 +14,22 @@ from ..curves import Curves, Distance, best_sites, compare
 from ..dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
 from ..files.archive import load_arrays, save_arrays
+from .judging import judged, with_distance
 from .points import checked, energies_for, resampled
+from .wish_curve import made_curve, spoken_of
+from .wish_text import wishes_of
+from .wishes import Wish
 
 _FORMAT = "dosmatgen-target"
-_VERSION = 3  # 1 had no chosen sites; 1 and 2 had one limit, and neither a broadening nor what the curves mean
+_VERSION = 4  # 1 had no chosen sites; 1 and 2 had one limit, and neither a broadening nor what the curves mean; 3 no wishes
+_WITHOUT_WISHES = 3  # what has none is written as before, so that equal content keeps an equal hash
+_OF_A_CURVE = ("mae", "mae_window", "mae_total", "wasserstein", "r2")
 _ABOUT = ("sigma", "low", "high", "zero", "gap", "n_electrons", "projected", "meaning")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
 class DosTarget:
-    """Curves for all sites or for chosen ones, or one total curve, in states/eV/atom.
+    """Curves for all sites or for chosen ones, or one total curve, in states/eV/atom; and wishes, or wishes alone.
 
     Chosen sites are kept in increasing order; if they are all the atoms there are, ``sites`` is None.
 
@@ -37,6 +43,9 @@ class DosTarget:
     :param low: energy in eV from which values are known; by default all are.
     :param sigma: broadening of values in eV, None if unknown.
     :param zero: what energy zero of values is, and so on with ``gap`` and ``meaning``; see :class:`.Curves`.
+    :param wishes: what is asked for of the whole crystal besides the curves (``wishes.py``).
+    :param only_wishes: whether the curve was made from the wishes (:meth:`from_wishes`): candidates are sampled by it, and it
+        counts for nothing in a comparison.
     :raises ContentError: for NaN, negative or all-zero curves, wrong lengths, and sites that are none or given twice.
     """
 
@@ -44,6 +53,8 @@ class DosTarget:
     kind: Literal["sites", "total"]
     n_atoms: int | None
     sites: tuple[int, ...] | None
+    wishes: tuple[Wish, ...] = ()
+    only_wishes: bool = False
 
     def __init__(
         self,
@@ -59,6 +70,8 @@ class DosTarget:
         zero: Literal["vbm", "fermi"] | None = None,
         gap: float | None = None,
         meaning: Literal["partition", "projections"] = "projections",
+        wishes: Iterable[Wish | str] = (),
+        only_wishes: bool = False,
     ) -> None:
         if kind not in ("sites", "total"):
             raise ContentError(f"a target is of kind 'sites' or 'total', not {kind!r}")
@@ -96,7 +109,11 @@ class DosTarget:
         resolved = kind == "sites"
         if dos.values.min() < 0 or dos.resolved != resolved:
             dos = dataclasses.replace(dos, values=np.clip(dos.values, 0, None), resolved=resolved)
-        for name, value in (("dos", dos), ("kind", kind), ("n_atoms", n_atoms), ("sites", sites)):
+        wishes = wishes_of(given) if (given := tuple(wishes)) else ()
+        if only_wishes and not (wishes and kind == "total"):
+            raise ContentError("a curve that was made from wishes is a total curve, and has its wishes")
+        about_wishes = (("wishes", wishes), ("only_wishes", only_wishes))
+        for name, value in (("dos", dos), ("kind", kind), ("n_atoms", n_atoms), ("sites", sites), *about_wishes):
             object.__setattr__(self, name, value)
 
     @property
@@ -147,6 +164,39 @@ class DosTarget:
         """The DOS per atom, averaged over the given curves, shape (grid.n,)."""
         return self.curves.mean(0)
 
+    # --- wishes ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_wishes(
+        cls, wishes: Iterable[Wish | str], n_atoms: int | None = None, grid: EnergyGrid = DEFAULT_GRID
+    ) -> DosTarget:
+        """Return the target that wishes make without a curve of their own.
+
+        Candidates are sampled by a curve that grants them (``wish_curve.py``), and ranked by the wishes themselves.
+
+        :param n_atoms: atoms of a candidate; None leaves it open.
+        :param grid: the energies of the curve.
+        """
+        given = wishes_of(tuple(wishes))
+        return cls(made_curve(given, grid), "total", n_atoms, wishes=given, only_wishes=True)
+
+    def wishing(self, wishes: Iterable[Wish | str]) -> DosTarget:
+        """Return the target with further wishes; a curve that was made from wishes is made again from all of them."""
+        joined = (*self.wishes, *wishes_of(tuple(wishes)))
+        if self.only_wishes:
+            return DosTarget.from_wishes(joined, self.n_atoms, self.grid)
+        return dataclasses.replace(self, wishes=joined)
+
+    def spoken(self, energies: np.ndarray) -> np.ndarray:
+        """Tell at which energies the curves say something, shape (n,): where they are known, or wishes speak.
+
+        :param energies: eV, shape (n,).
+        """
+        known = (energies >= self.low) & (energies <= self.high)
+        return known & spoken_of(self.wishes, energies) if self.only_wishes else known
+
+    # --- sites ----------------------------------------------------------------------------------------------------
+
     def at(self, sites: Sequence[int], n_atoms: int | None = None) -> DosTarget:
         """Return the target for chosen sites, the other ones free. One curve, total or not, goes to each of the sites.
 
@@ -154,9 +204,11 @@ class DosTarget:
         :raises ContentError: for a wrong number of sites, and sites that are none or given twice.
         """
         sites, dos = _indices(sites), self.dos
+        if self.only_wishes:
+            raise ContentError("wishes are for the whole crystal; a target without a curve cannot be for chosen sites")
         if len(dos) == 1:
             dos = dataclasses.replace(dos, values=np.repeat(dos.values, len(sites), axis=0), resolved=True)
-        return DosTarget(dos, "sites", n_atoms, sites=sites)
+        return DosTarget(dos, "sites", n_atoms, sites=sites, wishes=self.wishes)
 
     @classmethod
     def combine(
@@ -204,7 +256,8 @@ class DosTarget:
             projected=None,
             meaning="partition" if all(dos.meaning == "partition" for dos in several) else "projections",
         )
-        return cls(joined, "sites", n_atoms, sites=tuple(owner))
+        wishes = dict.fromkeys(one for target in placed for one in target.wishes)
+        return cls(joined, "sites", n_atoms, sites=tuple(owner), wishes=wishes)
 
     def on(self, grid: EnergyGrid) -> DosTarget:
         """Return the target on other energies; where they go beyond this target's, nothing is known."""
@@ -219,6 +272,12 @@ class DosTarget:
         if dos.sigma is None or dos.sigma < sigma:
             dos = dos.broadened(sigma)
         return dataclasses.replace(self, dos=dos.on(grid.points))
+
+    def beside(self, sigma: float = DEFAULT_SIGMA) -> DosTarget:
+        """Return the target as it looks beside curves of a broadening: a sharper one is broadened, on energies for that."""
+        if self.sigma is None or self.sigma >= sigma - 1e-3:
+            return self
+        return self.for_model(energies_for(self.low, self.high, sigma), sigma)
 
     # --- distances ------------------------------------------------------------------------------------------------
 
@@ -256,18 +315,35 @@ class DosTarget:
         return compare(dos, self.dos, (len(dos), len(self.dos)), window, chosen=self.sites is not None)
 
     def distances(
-        self, dos: Curves | np.ndarray, complete_below: float = math.inf, window: tuple[float, float] | None = None
+        self,
+        dos: Curves | np.ndarray,
+        complete_below: float = math.inf,
+        window: tuple[float, float] | None = None,
+        resolved: Curves | None = None,
     ) -> dict[str, Any]:
-        """Return :meth:`compared` by the names that scores and rankings have.
+        """Return :meth:`compared` by the names that scores and rankings have, and what became of the wishes.
 
         :param dos: of each atom of a crystal: curves, or their values on the grid of the target, shape (n_atoms, n).
         :param complete_below: up to where such values are known, in eV.
+        :param window: further limits (low, high) in eV of the comparison with the curve; wishes have their own.
+        :param resolved: what the wishes are measured on, if that is not ``dos``: with channels, and a partition of the total.
         :return: ``mae`` of the per-site curves under the best assignment of atoms to sites (of the totals if there are none to
             compare), ``mae_window`` the same within ±3 eV (None if the window has none of them), ``mae_total`` of the totals,
             in states/eV/atom; ``wasserstein`` of the totals in eV; their ``r2``; the window ``low``, ``high`` and the
-            broadening ``sigma`` of the comparison in eV.
+            broadening ``sigma`` of the comparison in eV. With wishes also what :func:`.judging.judged` returns, and
+            ``distance``, by which crystals are ranked (:func:`.judging.distance_of`). With wishes alone there is no difference
+            from a curve, and the former are None.
         """
-        return named(self.compared(self._curves_of(dos, complete_below), window))
+        curves = self._curves_of(dos, complete_below)
+        if not self.wishes:
+            return named(self.compared(curves, window))
+        found = judged(self.wishes, curves if resolved is None else resolved)
+        if self.only_wishes:
+            nothing = dict.fromkeys(_OF_A_CURVE)
+            values = {**nothing, "low": curves.low, "high": curves.high, "sigma": curves.sigma}
+        else:
+            values = named(self.compared(curves, window))
+        return with_distance({**values, **found})
 
     def _curves_of(self, dos: Curves | np.ndarray, complete_below: float) -> Curves:
         if isinstance(dos, Curves):
@@ -284,13 +360,18 @@ class DosTarget:
             {
                 **header,
                 "format": _FORMAT,
-                "version": _VERSION,
+                "version": _VERSION if self.wishes else _WITHOUT_WISHES,
                 "kind": self.kind,
                 "n_atoms": self.n_atoms,
                 "grid": dataclasses.asdict(self.grid),
                 "sites": None if self.sites is None else list(self.sites),
                 "channels": list(self.dos.channels),
                 **{name: getattr(self.dos, name) for name in _ABOUT},
+                **(
+                    {"wishes": [one.model_dump() for one in self.wishes], "only_wishes": self.only_wishes}
+                    if self.wishes
+                    else {}
+                ),
             },
             {"values": self.dos.values},
         )
@@ -311,7 +392,8 @@ class DosTarget:
                 complete = math.inf if header["complete_below"] is None else header["complete_below"]
                 return cls(arrays[name], header["kind"], header["n_atoms"], complete, grid, sites)
             dos = Curves(arrays[name], grid.points, channels=tuple(header["channels"]), **{key: header[key] for key in _ABOUT})
-            return cls(dos, header["kind"], header["n_atoms"], sites=sites)
+            wishes = {"wishes": header.get("wishes", ()), "only_wishes": header.get("only_wishes", False)}
+            return cls(dos, header["kind"], header["n_atoms"], sites=sites, **wishes)
         except (KeyError, TypeError) as exception:
             raise ContentError(f"{path} has a header that is not a target's: {exception}") from None
 

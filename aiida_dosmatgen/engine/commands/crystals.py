@@ -12,7 +12,7 @@ from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import CrystalsJob, Results
 from ..labelling.order import balanced, relative_cost
-from ..labelling.sources import distorted, elements, outside, real_crystals, substituted
+from ..labelling.sources import distorted, elements, outside, real_crystals, substituted, system_of
 from . import Clock, results
 
 
@@ -27,9 +27,9 @@ def run(job: CrystalsJob, folder: Path) -> Results:
     :raises ContentError: if a file cannot be read, or nothing is left.
     """
     clock = Clock(job.runtime.max_seconds)
-    pseudos = read_folder(folder / job.pseudo_directory)
-    symbols = [symbol for symbol in SYMBOLS if symbol in pseudos and symbol in (job.elements or pseudos)]
-    reserved = set() if job.reserved is None else set((folder / job.reserved).read_text(encoding="utf-8").split())
+    valences = _valences(job, folder)
+    symbols = [symbol for symbol in SYMBOLS if symbol in valences and symbol in (job.elements or valences)]
+    reserved = {system_of(system.split("-")) for system in _reserved(job, folder)}
 
     def kept(crystals: Iterable[CrystalSet]) -> list[CrystalSet]:
         return list(outside(crystals, reserved, set(symbols), job.max_atoms))
@@ -47,10 +47,22 @@ def run(job: CrystalsJob, folder: Path) -> Results:
     for crystal in crystals:
         atoms = [SYMBOLS[z] for z in crystal.numbers]
         mesh = job.recipe.bands_mesh(crystal.lattices[0], len(atoms))
-        valence = sum(pseudos[symbol].valence for symbol in atoms)
+        valence = sum(valences[symbol] for symbol in atoms)
         costs.append(relative_cost(crystal, valence, mesh, job.recipe.magnetic(atoms)))
     crystals = crystals[balanced(crystals, np.array(costs))]
     crystals.save(folder / job.output)
     kinds = Counter(crystals.crystal_columns["kind"].tolist())
     details = {"kinds": kinds, "elements": len(set(crystals.numbers.tolist())), "reserved_systems": len(reserved)}
     return results(job, folder, clock, output=job.output, done=len(crystals), of=len(crystals), details=details)
+
+
+def _valences(job: CrystalsJob, folder: Path) -> dict[str, float]:
+    if job.pseudo_directory is None:
+        return dict(job.valences or {})
+    return {symbol: upf.valence for symbol, upf in read_folder(folder / job.pseudo_directory).items()}
+
+
+def _reserved(job: CrystalsJob, folder: Path) -> list[str]:
+    if isinstance(job.reserved, str):
+        return (folder / job.reserved).read_text(encoding="utf-8").split()
+    return job.reserved or []

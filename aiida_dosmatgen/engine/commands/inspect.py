@@ -19,8 +19,8 @@ from ...core.errors import ContentError
 from ...core.files.checkpoint_header import read_header
 from ...core.files.structures import read_structures
 from ...core.job import sha256_of
+from ...core.labelled.shards import MANIFEST
 from ...core.target import DosTarget
-from ..labelling.shards import MANIFEST
 from .sources import column_of, curves_named, format_of, header_of, is_set, is_target, load_set, of_target
 
 _MOST = 20  # entries that are written out in text
@@ -58,7 +58,9 @@ def describe(reference: str) -> dict[str, Any]:
 
 def _describe(path: Path) -> tuple[str, dict[str, Any]]:
     if is_target(path):
-        return "target", of_curves(of_target(DosTarget.load(path), path.name))
+        target = DosTarget.load(path)
+        wishes = {"wishes": [str(one) for one in target.wishes]} if target.wishes else {}
+        return "target", {**of_curves(of_target(target, path.name)), **wishes}
     if is_set(path):
         crystals = load_set(path)
         content = of_crystals(crystals)

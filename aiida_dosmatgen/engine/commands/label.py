@@ -12,10 +12,11 @@ from ...core.dft.upf import read_folder
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelJob, Results, sha256_of
+from ...core.labelled.leak import leak
+from ...core.labelled.shards import add_shard
+from ...core.labelled.splits import assign, summary
 from ..labelling.pwscf import estimated_cost, gather, label, record_path
 from ..labelling.records import Records, compute_all
-from ..labelling.shards import add_shard
-from ..training.splits import assign, leak, summary
 from . import Clock, Progress, results
 
 
@@ -46,7 +47,7 @@ def run(job: LabelJob, folder: Path) -> Results:
             break
     labelled, counts = gather(crystals, job.settings, folder / job.directory)
     if job.split is not None and len(labelled):
-        split = assign(labelled, job.split.system_fraction, job.split.prototype_fraction, job.split.seed)
+        split = assign(labelled, **job.split.model_dump())
         labelled = labelled.with_columns(crystal={"split": split})
     labelled.save(folder / job.output)
     computed = len(crystals) - counts.get("not computed", 0) - finished_before
@@ -86,7 +87,9 @@ def _by_recipe(job: LabelJob, recipe: Recipe, folder: Path) -> Results:
     labelled.save(folder / job.output)
     if job.shards is not None:
         files = {upf.path.name: upf.sha256 for upf in pseudos.values()}
-        add_shard(folder / job.shards, labelled, {"recipe": json.loads(recipe.text()), "pseudopotentials": files})
+        made_by = {"recipe": json.loads(recipe.text()), "pseudopotentials": files}
+        failures = {reason: count for reason, count in counts.items() if reason not in ("ok", "not computed")}
+        add_shard(folder / job.shards, labelled, made_by, [crystals], job.split, failures)
     done = len(crystals) - counts.get("not computed", 0)
     rate = {"structures": done - before, "wall_seconds": round(clock.seconds, 1), "workers": job.workers}
     details = {"statuses": counts, "computed_in_this_run": rate}

@@ -96,6 +96,11 @@ def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, r
         for name in ("prototype", "predicted_formation_energy", "predicted_dos_uncertainty")
     }
     columns["complete_below"] = np.full(len(predicted), header.grid.emax)
+    names = zip(columns["prototype"].tolist(), predicted.formulas, strict=True)
+    columns |= {
+        "source": np.full(len(predicted), "prototypes"),
+        "id": np.array([f"{prototype}:{formula}" for prototype, formula in names], dtype=np.str_),
+    }
     bare = predicted.replace(crystal_columns=columns, atom_columns={"dos": predicted.atom_columns["predicted_dos"]})
     return with_energies(bare, header.grid, header.sigma, header.meaning)
 

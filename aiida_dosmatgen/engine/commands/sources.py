@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import zipfile
@@ -12,13 +13,13 @@ import numpy as np
 from ...core.crystals import CrystalSet
 from ...core.curve_columns import curves_of
 from ...core.curve_files import ReadCurves, read_curves
-from ...core.curves import Curves
+from ...core.curve_files.found import Unknown
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.files.archive import load_arrays
 from ...core.files.mpdos import read_records
+from ...core.labelled.shards import MANIFEST, load_shards
 from ...core.target import DosTarget
-from ..labelling.shards import MANIFEST, load_shards
 
 COLUMNS = ("dos", "predicted_dos")
 
@@ -130,25 +131,18 @@ def of_crystal(crystals: CrystalSet, row: int, name: str) -> ReadCurves:
 
 def of_target(target: DosTarget, name: str) -> ReadCurves:
     """Return the curves of a target."""
-    held = target.curves
-    curves = (
-        held
-        if isinstance(held, Curves)
-        else Curves(
-            held[:, None, None],
-            target.grid.points,
-            0.0,
-            target.grid.emin,
-            min(target.complete_below, target.grid.emax),
-            resolved=target.kind == "sites",
-        )
-    )
-    unknown = frozenset[str]() if isinstance(held, Curves) else frozenset({"zero", "sigma", "scale"})
+    curves = target.dos if target.sigma is not None else dataclasses.replace(target.dos, sigma=0.0)
+    unknown: set[Unknown] = set()
+    if curves.zero is None:
+        unknown.add("zero")
+    if target.sigma is None:
+        unknown.add("sigma")
     return ReadCurves(
         curves,
-        f"{name}: target, {f'{len(curves)} sites' if curves.resolved else 'total per atom'}",
+        f"{name}: target, {f'{len(curves)} sites' if curves.resolved else 'total per atom'}"
+        + (", a curve made of wishes" if target.only_wishes else ""),
         "target",
-        unknown=unknown,  # type: ignore[arg-type]
+        unknown=frozenset(unknown),
         n_atoms=target.n_atoms,
         per_atom=target.kind == "total",
         sites=target.sites,
@@ -156,8 +150,6 @@ def of_target(target: DosTarget, name: str) -> ReadCurves:
 
 
 def _shifted(read: ReadCurves, zero: float | None) -> ReadCurves:
-    import dataclasses
-
     if zero is None:
         return read
     return dataclasses.replace(read, curves=read.curves.shifted(zero), unknown=read.unknown - {"zero"})

@@ -38,9 +38,9 @@ def run(job: TrainJob, folder: Path) -> Results:
 
 
 def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Results:
+    from ...core.labelled.splits import without_test
     from ..training.dataset import hash_of, load_labelled
     from ..training.forcefield import train_force_field
-    from ..training.splits import without_test
 
     if job.pseudolabelled is not None:
         raise ContentError("pseudolabelled: only a denoiser learns from predicted curves; a force field does not")

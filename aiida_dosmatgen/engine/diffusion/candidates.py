@@ -134,23 +134,30 @@ def condition_on(target: DosTarget | None, model: Denoiser, n_crystals: int, n_a
     """Return the condition of a batch: the same target for each of its crystals, on the grid of the model.
 
     Nothing outside of the energies at which the target is known gets in. A sharper target is broadened as the curves that the
-    model learnt, a broader one is shown as it is.
+    model learnt, a broader one is shown as it is. Where wishes say nothing, their curve is the mean of the training set.
     """
     like_ = model.node_head.weight
     condition = Condition.none(n_crystals, n_atoms, model.grid.n, like_)
     if target is None:
         return condition
     target = target.for_model(model.grid, model.sigma)
+    spoken = target.spoken(model.grid.points)
+    if not spoken.any():  # wishes that are not of the curve alone
+        return condition
     values = torch.as_tensor(np.ascontiguousarray(target.curves), dtype=like_.dtype, device=like_.device)
     edges = torch.full_like(condition.complete_below, target.complete_below)
     low = torch.full_like(edges, target.low if target.low > model.grid.emin else -math.inf)
     if target.kind == "total":
+        said = torch.as_tensor(spoken, device=like_.device)
+        if target.only_wishes:
+            values = torch.where(said, values, model.conditioning.total.mean.to(values))
         return dataclasses.replace(
             condition,
             total=values.expand(n_crystals, -1),
             total_given=torch.ones_like(condition.total_given),
             complete_below=edges,
             low=low,
+            said=said.expand(n_crystals, -1),
         )
     atoms = torch.tensor(target.atoms, device=like_.device)
     return dataclasses.replace(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.dos import DEFAULT_GRID, EnergyGrid
+from ...core.target.wishes import Bounds
 from ..batch import DenseBatch
 from .conditioning import Condition, curve_statistics, known, total_curve
 from .noise import EARLIEST, like, stratified_times
@@ -118,6 +119,7 @@ class Classifier(NoisedCrystalModel):
         """
         curves = curves.to(torch.promote_types(curves.dtype, torch.float32))
         complete = known(self.points.to(curves), wanted.low.to(curves), wanted.complete_below.to(curves)).to(curves.dtype)
+        said = complete * wanted.said
 
         def norms(difference: Tensor, std: Tensor, given: Tensor, counted: Tensor) -> Tensor:
             # what is not given may be anything, even NaN, and must not reach the gradient
@@ -125,8 +127,27 @@ class Classifier(NoisedCrystalModel):
             return torch.sqrt((standardised.square() * counted).sum(-1) * self.grid.spacing + _ROUNDING) * given
 
         sites = norms(curves - wanted.site.to(curves), self.site_std, wanted.site_given & mask, complete[:, None])
-        total = norms(total_curve(curves, mask) - wanted.total.to(curves), self.total_std, wanted.total_given, complete)
+        total = norms(total_curve(curves, mask) - wanted.total.to(curves), self.total_std, wanted.total_given, said)
         return sites.sum(-1) + total
+
+    def distance_from_bounds(self, curves: Tensor, bounds: Bounds, mask: Tensor, weights: Tensor) -> Tensor:
+        """Return how far predicted totals are from fulfilling inequalities.
+
+        For each a·f ≤ b it is the norm, as of :meth:`distance`, of the smallest change of the curve that fulfils it,
+        max(0, a·f − b) / (∫ a² s² dE)^½, with a a density over the energies.
+
+        :param curves: states/eV, shape (B, N, n).
+        :param bounds: m inequalities for the states/eV/atom of the crystal.
+        :param mask: True for atoms, shape (B, N).
+        :param weights: of the inequalities, shape (m,).
+        :return: eV^½, the weighted sum, shape (B,), at least in single precision.
+        """
+        curves = curves.to(torch.promote_types(curves.dtype, torch.float32))
+        rows, low, high = (torch.as_tensor(part, dtype=curves.dtype, device=curves.device) for part in vars(bounds).values())
+        values = total_curve(curves, mask) @ rows.T
+        beyond = torch.relu(low - values) + torch.relu(values - high)
+        least = torch.sqrt((rows * self.total_std.to(curves)).square().sum(-1) / self.grid.spacing + _ROUNDING)
+        return (beyond / least) @ weights.to(curves)
 
     # --- training ---------------------------------------------------------------------------------------------------
 

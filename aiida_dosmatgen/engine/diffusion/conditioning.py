@@ -35,6 +35,7 @@ class Condition:
     :param total_given: shape (B,).
     :param complete_below: energy in eV up to which the curves are known; may be infinite, shape (B,).
     :param low: energy in eV from which they are known; by default all are, shape (B,).
+    :param said: where in between the total says something, shape (B, n); by default everywhere.
     """
 
     site: Tensor
@@ -43,10 +44,13 @@ class Condition:
     total_given: Tensor
     complete_below: Tensor
     low: Tensor = None  # type: ignore[assignment]
+    said: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.low is None:
             object.__setattr__(self, "low", torch.full_like(self.complete_below, -math.inf))
+        if self.said is None:
+            object.__setattr__(self, "said", torch.ones_like(self.total, dtype=torch.bool))
 
     @classmethod
     def none(cls, n_crystals: int, n_atoms: int, n_points: int, like: Tensor) -> "Condition":

@@ -141,7 +141,8 @@ def _batch(
         condition = condition_on(target, model, len(members), n_atoms)
         generators = [generator_of(seed, i, purpose) for i in members]
         with torch.autocast(model.device.type, torch.bfloat16) if low else contextlib.nullcontext():
-            guidance = make(model, classifier, condition, mask, parameters)
+            wishes, alone = ((), False) if target is None else (target.wishes, target.only_wishes)
+            guidance = make(model, classifier, condition, mask, parameters, wishes, alone)
             state = solve(
                 model,
                 guidance,

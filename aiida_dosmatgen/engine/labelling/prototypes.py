@@ -14,10 +14,8 @@ from ase.spacegroup import crystal as spacegroup_crystal
 
 from ...core.crystals import CrystalSet
 from ...core.elements import atomic_number
+from ...core.labelled.splits import VACANCY
 from .distortions import displace, distort_within_subgroup, remove_atom, strain
-
-VACANCY = " vacancy"
-"""What follows the name of a prototype if an atom is missing."""
 
 
 class Prototype(NamedTuple):

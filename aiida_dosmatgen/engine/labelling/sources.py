@@ -1,7 +1,7 @@
 """Crystals to label, and whence they come: files of real crystals, the elements, substitutions into prototypes, distortions.
 
 Each crystal has the columns ``source`` and ``id``, which name its origin, ``kind`` (``real``, ``element``, ``substituted``,
-``scaled`` or ``distorted``) and ``spacegroup``.
+``scaled`` or ``distorted``), ``spacegroup``, and ``prototype``: of what it was made from, if it was distorted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from ...core.crystals import CrystalSet
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.ground_states import ground_state
+from ...core.labelled.prototypes import prototype_of, prototypes_of
+from ...core.labelled.shards import names_of
 from .distortions import distort_within_subgroup
 from .espresso import RunFailure
 from .label import symmetrised
-from .shards import names_of
 
 VOLUMES = (0.9, 1.15)
 """Range of the volumes of scaled crystals, relative to the ones they were made from."""
@@ -41,10 +42,14 @@ def system_of(symbols: Iterable[str]) -> str:
 
 
 def real_crystals(path: Path) -> Iterator[CrystalSet]:
-    """Read the frames of an extxyz file, gzipped or not, whose comments have ``source`` and ``id``; cells become primitive.
+    """Read crystals that name their ``source`` and ``id``; cells become primitive.
 
+    :param path: an extxyz file, gzipped or not, whose comments have both, or an ``npz`` file with both as columns.
     :raises ContentError: naming the frame that lacks one of them, or whose symmetry cannot be told.
     """
+    if path.suffix == ".npz":
+        yield from _of_set(path)
+        return
     from ase.io import iread
     from monty.io import zopen
 
@@ -63,6 +68,18 @@ def real_crystals(path: Path) -> Iterator[CrystalSet]:
                 yield _named(atoms, str(atoms.info["source"]), str(atoms.info["id"]), "real")
             except RunFailure as exception:
                 raise ContentError(f"{path}, frame {number}: {exception}") from None
+
+
+def _of_set(path: Path) -> Iterator[CrystalSet]:
+    for number, crystal in enumerate(CrystalSet.load(path)):
+        missing = [name for name in ("source", "id") if name not in crystal.crystal_columns]
+        if missing:
+            raise ContentError(f"{path}: the crystals have no column {missing[0]!r}; a label names its origin")
+        source, entry = (str(crystal.crystal_columns[name][0]).strip() for name in ("source", "id"))
+        try:
+            yield _named(crystal.to_ase()[0], source, entry, "real")
+        except RunFailure as exception:
+            raise ContentError(f"{path}, crystal {number}: {exception}") from None
 
 
 def elements(symbols: Iterable[str]) -> Iterator[CrystalSet]:
@@ -128,7 +145,8 @@ def distorted(crystals: Iterable[CrystalSet], share: float, seed: int) -> Iterat
         else:
             displacement = rng.uniform(*DISPLACEMENTS)
             distort_within_subgroup(atoms, displacement, _STRAIN, rng)
-            yield _named(atoms, source, f"{entry} displaced {displacement:.2f}", "distorted")
+            prototype = prototypes_of(crystal)[0]
+            yield _named(atoms, source, f"{entry} displaced {displacement:.2f}", "distorted", prototype)
 
 
 def outside(crystals: Iterable[CrystalSet], reserved: set[str], symbols: set[str], max_atoms: int) -> Iterator[CrystalSet]:
@@ -139,11 +157,17 @@ def outside(crystals: Iterable[CrystalSet], reserved: set[str], symbols: set[str
             yield crystal
 
 
-def _named(atoms: Atoms, source: str, entry: str, kind: str) -> CrystalSet:
+def _named(atoms: Atoms, source: str, entry: str, kind: str, prototype: str | None = None) -> CrystalSet:
     crystal = symmetrised(CrystalSet.from_ase([atoms]))
     parts = (crystal.lattices[0].tolist(), crystal.fractional.tolist(), crystal.numbers.tolist())
     dataset = spglib.get_symmetry_dataset(parts, symprec=1e-3)
-    columns = {"source": source, "id": entry, "kind": kind, "spacegroup": 1 if dataset is None else dataset.number}
+    columns = {
+        "source": source,
+        "id": entry,
+        "kind": kind,
+        "spacegroup": 1 if dataset is None else dataset.number,
+        "prototype": prototype_of(crystal) if prototype is None else prototype,
+    }
     return crystal.with_columns(crystal={name: np.array([value]) for name, value in columns.items()})
 
 

@@ -21,9 +21,9 @@ from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.files.mpdos import read_records
 from ...core.job import sha256_of
+from ...core.labelled.shards import load_shards
 from ...core.thermo import elemental_references, formation_energy
 from ..batch import type_indices
-from ..labelling.shards import load_shards
 from ..niggli import niggli
 
 

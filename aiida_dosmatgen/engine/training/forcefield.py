@@ -19,9 +19,9 @@ from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
 from ...core.files.replacing import replacing
 from ...core.job import TrainParameters
+from ...core.labelled.splits import split_by_system
 from ...core.thermo import elemental_references, formation_energy
 from .mace import NAME, Clock, best_epoch, checkpoints, lacked_memory, last_line, nothing_left, read_history, trainer, watch
-from .splits import split_by_system
 
 logger = logging.getLogger(__name__)
 

@@ -19,6 +19,7 @@ from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from ...core.errors import ContentError
 from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from ...core.job import TrainJob, TrainParameters
+from ...core.labelled.splits import split_by_system, without_test
 from ..batch import to_dense
 from ..checkpoint import build_model, load_model, save_model
 from ..diffusion.conditioning import Dropout
@@ -29,7 +30,6 @@ from .denoiser import DenoiserObjective
 from .loop import Objective, Schedule, Trainer
 from .predictor import PredictorObjective
 from .pseudolabels import joined
-from .splits import split_by_system, without_test
 
 _ARCHITECTURE = {
     "denoiser": {"width", "layers", "frequencies"},

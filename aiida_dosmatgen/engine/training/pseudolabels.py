@@ -13,8 +13,8 @@ import numpy as np
 
 from ...core.contacts import closest_contacts
 from ...core.crystals import CrystalSet
+from ...core.labelled.splits import assign, systems_of
 from ...core.screening import ScreenCriteria
-from .splits import assign, systems_of
 
 LABELLED_SHARE = 0.2
 """Labelled crystals are repeated until they are about this share of what is trained on."""

@@ -5,8 +5,8 @@ import pytest
 import spglib
 
 from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.labelled.splits import VACANCY
 from aiida_dosmatgen.engine.labelling.prototypes import PROTOTYPES, build, closest_contact, elemental, generate
-from aiida_dosmatgen.engine.training.splits import VACANCY
 
 FILLING = ["Si", "C", "O", "N"]
 

@@ -51,7 +51,7 @@ def test_a_set_is_made_of_all_sources_without_reserved_systems_and_foreign_eleme
     assert main(["crystals", str(folder / "job.json")]) == 0
     crystals = CrystalSet.load(folder / "crystals.npz")
     columns = {name: column.tolist() for name, column in crystals.crystal_columns.items()}
-    assert set(columns) == {"source", "id", "kind", "spacegroup"}
+    assert set(columns) == {"source", "id", "kind", "spacegroup", "prototype"}
     systems = {system_of(SYMBOLS[z] for z in crystal.numbers) for crystal in crystals}
     assert not systems & {"Cu-O", "N-Si", "As-Ga"}
     by_kind = {
@@ -89,6 +89,7 @@ def test_distortions_depend_on_the_seed_and_the_name_alone():
         ratio = made.volumes[0] / len(made.numbers) / (crystal.volumes[0] / len(crystal.numbers))
         assert 0.85 < ratio < 1.2
         assert str(made.crystal_columns["id"][0]).startswith(str(crystal.crystal_columns["id"][0]))
+        assert made.crystal_columns["prototype"] == crystal.crystal_columns["prototype"]
     assert list(distorted(known_crystals, 0.0, seed=5)) == []
 
 

@@ -12,6 +12,7 @@ import aiida_dosmatgen
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader
+from aiida_dosmatgen.core.labelled.splits import split_by_system, without_test
 from aiida_dosmatgen.engine.batch import to_dense
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.niggli import niggli
@@ -20,7 +21,6 @@ from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding
 from aiida_dosmatgen.engine.training.dataset import LabelledDataset, load_labelled, with_formation_energies
 from aiida_dosmatgen.engine.training.predictor import PredictorObjective
-from aiida_dosmatgen.engine.training.splits import split_by_system, without_test
 
 from ..labelled import ELEMENTS, beyond, labelled
 

@@ -10,10 +10,10 @@ import pytest
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import ForceField, TrainJob, sha256_of
+from aiida_dosmatgen.core.labelled.splits import split_by_system
 from aiida_dosmatgen.engine.commands import train
 from aiida_dosmatgen.engine.relaxation import forcefields
 from aiida_dosmatgen.engine.training.forcefield import WORK_FOLDER, train_force_field
-from aiida_dosmatgen.engine.training.splits import split_by_system
 
 from ..labelled import labelled
 

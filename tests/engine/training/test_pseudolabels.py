@@ -9,6 +9,7 @@ import torch
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import PseudolabelJob, sha256_of
+from aiida_dosmatgen.core.labelled.splits import assign, systems_of
 from aiida_dosmatgen.engine.checkpoint import load_model, save_model
 from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.commands import pseudolabel
@@ -17,7 +18,6 @@ from aiida_dosmatgen.engine.prediction.predict import predict
 from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.training.dataset import load_labelled
 from aiida_dosmatgen.engine.training.pseudolabels import most_certain, thinned
-from aiida_dosmatgen.engine.training.splits import assign, systems_of
 
 from ..labelled import ELEMENTS, labelled
 from ..prediction.test_predictors import HEADER

@@ -14,15 +14,15 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.checkpoint_header import read_header
 from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
+from aiida_dosmatgen.core.labelled.shards import load_shards
+from aiida_dosmatgen.core.labelled.splits import split_by_system, systems_of
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.commands import Clock, predict, train
-from aiida_dosmatgen.engine.labelling.shards import load_shards
 from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding
 from aiida_dosmatgen.engine.training.loop import STATE_FILE, Schedule
 from aiida_dosmatgen.engine.training.predictor import PredictorObjective
 from aiida_dosmatgen.engine.training.pseudolabels import LABELLED_SHARE, joined
-from aiida_dosmatgen.engine.training.splits import split_by_system, systems_of
 
 from ..labelled import beyond, labelled
 

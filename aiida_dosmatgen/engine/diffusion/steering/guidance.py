@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -9,6 +11,8 @@ from torch import Tensor
 
 from ....core.errors import ContentError
 from ....core.job import SampleParameters
+from ....core.target.wish_curve import spoken_of
+from ....core.target.wishes import Bounds, Wish
 from ..classifier import Classifier
 from ..conditioning import Condition
 from ..denoiser import Denoiser, Encoded, Output, State
@@ -34,12 +38,16 @@ def make(
     condition: Condition,
     mask: Tensor,
     parameters: SampleParameters,
+    wishes: Sequence[Wish] = (),
+    only_wishes: bool = False,
 ) -> Guidance:
     """Return the guidance that the parameters of a job ask for.
 
     :param classifier: needed by ``guidance`` ``classifier`` alone.
     :param condition: of the B crystals of a batch.
     :param mask: True for atoms, shape (B, N).
+    :param wishes: what the target asks for besides its curve. A classifier follows them where they are linear in the curve.
+    :param only_wishes: whether the curve was made from them; then the classifier follows it where other wishes speak.
     :raises ContentError: if classifier guidance lacks its classifier or a target, or the classifier does not fit the model.
     """
     if parameters.guidance != "classifier":
@@ -54,7 +62,24 @@ def make(
         raise ContentError(
             "parameters.guidance: 'classifier' follows the distance to a target, but there is none; give one, or take 'none'"
         )
-    return ClassifierGuided(model, classifier, condition, mask, parameters.guidance_scale, parameters.guidance_interval)
+    bounds = [(one, found) for one in wishes if (found := one.bounds(classifier.grid.points)) is not None]
+    if only_wishes:
+        followed = [one for one, _ in bounds]
+        said = spoken_of((one for one in wishes if one not in followed), classifier.grid.points)
+        condition = dataclasses.replace(
+            condition,
+            said=torch.as_tensor(said, device=mask.device).expand_as(condition.said),
+            total_given=condition.total_given & bool(said.any()),
+        )
+    return ClassifierGuided(
+        model,
+        classifier,
+        condition,
+        mask,
+        parameters.guidance_scale,
+        parameters.guidance_interval,
+        [(found, one.weight) for one, found in bounds],
+    )
 
 
 def _strength(scale: float, interval: tuple[float, float], t: Tensor) -> Tensor:
@@ -128,6 +153,8 @@ class ClassifierGuided:
     :param mask: True for atoms, shape (B, N).
     :param scale: w ≥ 0.
     :param interval: first and last time at which w counts.
+    :param bounds: inequalities that count besides the curves in d, each with its weight
+        (:meth:`..classifier.Classifier.distance_from_bounds`).
     :raises ContentError: if the classifier lacks an element of the model, or has curves on another grid.
     """
 
@@ -139,8 +166,10 @@ class ClassifierGuided:
         mask: Tensor,
         scale: float,
         interval: tuple[float, float] = ALWAYS,
+        bounds: Sequence[tuple[Bounds, float]] = (),
     ) -> None:
         self.model, self.mask, self.scale, self.interval = model, mask, scale, interval
+        self.bounds = bounds
         self.classifier = classifier.eval().requires_grad_(False)
         self.unconditional = model.encode(condition.dropped(), mask)
         with torch.inference_mode(False):  # tensors made in inference mode cannot take part in a gradient
@@ -177,7 +206,11 @@ class ClassifierGuided:
             wide = probabilities.new_zeros(*probabilities.shape[:-1], len(classifier.elements))
             probabilities = wide.index_copy(-1, self.columns, probabilities)
         curves = classifier.curves(probabilities, fractional, self._translated(lattice, t), t, self.own_mask)
-        return classifier.distance(curves, self.condition, self.own_mask)
+        distance = classifier.distance(curves, self.condition, self.own_mask)
+        for bounds, weight in self.bounds:
+            weights = torch.full((len(bounds.rows),), weight, device=curves.device)
+            distance = distance + classifier.distance_from_bounds(curves, bounds, self.own_mask, weights)
+        return distance
 
     def gradient(self, state: State, t: Tensor) -> State:
         """Return ∇d: with respect to the probabilities of the elements, the coordinates and the lattice components."""

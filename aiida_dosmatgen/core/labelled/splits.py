@@ -3,24 +3,30 @@
 Crystals of one chemical system resemble each other, and so do those of one prototype, so that crystals held out one by one
 would flatter a model. Whether a system or a prototype is held out is decided by a hash of its name: it stays where it is when
 the set grows, and in every set with the same seed.
+
+``test-final`` are chemical systems of their own, by which nothing is ever chosen: no epoch, no width of a network, no setting.
+They are looked at once, for the figures that are reported.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from ...core.crystals import CrystalSet
-from ...core.dos import DEFAULT_GRID
-from ...core.elements import SYMBOLS
-from ...core.errors import ContentError
-from ..labelling.prototypes import VACANCY
+from ..crystals import CrystalSet
+from ..elements import SYMBOLS
+from ..errors import ContentError
+from .prototypes import UNKNOWN
 
-SPLIT_NAMES = ("train", "test-system", "test-prototype")
+SPLIT_NAMES = ("train", "test-system", "test-prototype", "test-final")
+"""What is learnt from; two by which models and settings are judged while they are made; one by which nothing is chosen."""
 
-_NEVER_HELD_OUT = ("elemental", "generated")
+VACANCY = " vacancy"
+"""What follows the name of a prototype if an atom is missing."""
+
+_NEVER_HELD_OUT = ("elemental", "generated", UNKNOWN)
 
 
 def system_of(numbers: Iterable[int] | np.ndarray) -> str:
@@ -38,28 +44,37 @@ def base_prototype(name: str) -> str:
     return name.removesuffix(VACANCY)
 
 
-def assign(crystals: CrystalSet, system_fraction: float, prototype_fraction: float, seed: int) -> np.ndarray:
-    """Return the split of each crystal: ``train``, ``test-system`` or ``test-prototype``, shape (N,).
+def assign(
+    crystals: CrystalSet, system_fraction: float, prototype_fraction: float, seed: int, final_fraction: float = 0.0
+) -> np.ndarray:
+    """Return the split of each crystal, one of :data:`SPLIT_NAMES`, shape (N,).
 
-    Systems of one element, and the prototypes ``elemental`` and ``generated``, are never held out. What is of a held-out
-    system and a held-out prototype counts as ``test-system``. Without the column ``prototype`` no prototype is held out.
+    Systems of one element, and the prototypes ``elemental``, ``generated`` and ``unknown``, are never held out. What is of a
+    held-out system and a held-out prototype counts as ``test-system``. Without the column ``prototype`` no prototype is held
+    out.
 
     :param system_fraction: of the compound systems to hold out.
     :param prototype_fraction: of the prototypes to hold out.
+    :param final_fraction: of the compound systems by which nothing is ever chosen; taken before all others.
     :raises ContentError: for fractions outside [0, 1].
     """
-    for name, fraction in (("system_fraction", system_fraction), ("prototype_fraction", prototype_fraction)):
+    fractions = {"system_fraction": system_fraction, "prototype_fraction": prototype_fraction, "final_fraction": final_fraction}
+    for name, fraction in fractions.items():
         if not 0 <= fraction <= 1:
             raise ContentError(f"{name} is {fraction:g}; give a number from 0 to 1")
     systems = systems_of(crystals)
     names = crystals.crystal_columns.get("prototype", np.full(len(crystals), "generated")).tolist()
     prototypes = [base_prototype(str(name)) for name in names]
-    held_systems = {s for s in set(systems) if "-" in s and _number(f"{seed} system {s}") < system_fraction}
+    compounds = {system for system in systems if "-" in system}
+    final_systems = {s for s in compounds if _number(f"{seed} final {s}") < final_fraction}
+    held_systems = {s for s in compounds if _number(f"{seed} system {s}") < system_fraction}
     held_prototypes = {
         p for p in set(prototypes) if p not in _NEVER_HELD_OUT and _number(f"{seed} prototype {p}") < prototype_fraction
     }
 
     def split(system: str, prototype: str) -> str:
+        if system in final_systems:
+            return "test-final"
         if system in held_systems:
             return "test-system"
         return "test-prototype" if prototype in held_prototypes and "-" in system else "train"
@@ -91,6 +106,29 @@ def without_test(crystals: CrystalSet) -> tuple[CrystalSet, int]:
     return crystals[kept], len(crystals) - len(kept)
 
 
+def chosen(crystals: CrystalSet, splits: Sequence[str] = (), kinds: Sequence[str] = ()) -> CrystalSet:
+    """Return the crystals of some splits and kinds; ``chosen(crystals, ["test-final"], ["real"])`` are real crystals alone.
+
+    :param splits: values of the column ``split``; none takes all.
+    :param kinds: values of the column ``kind``, of ``real``, ``element``, ``substituted``, ``scaled`` and ``distorted``; none
+        takes all.
+    :raises ContentError: if a column is missing, a split is unknown, or nothing is left.
+    """
+    kept = np.ones(len(crystals), dtype=bool)
+    for name, values in (("split", splits), ("kind", kinds)):
+        if not values:
+            continue
+        if name not in crystals.crystal_columns:
+            raise ContentError(f"the crystals have no column {name!r}; split them first, or take them from shards")
+        kept &= np.isin(crystals.crystal_columns[name], list(values))
+    unknown = sorted(set(splits) - set(SPLIT_NAMES))
+    if unknown:
+        raise ContentError(f"there is no split {unknown[0]!r}; splits are {', '.join(SPLIT_NAMES)}")
+    if not kept.any():
+        raise ContentError(f"no crystal is of {' or '.join((*splits, *kinds))}")
+    return crystals[np.flatnonzero(kept)]
+
+
 def split_by_system(crystals: CrystalSet, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Hold out compounds by their chemical system, so that no system is on both sides.
 
@@ -110,9 +148,6 @@ def split_by_system(crystals: CrystalSet, fraction: float, seed: int) -> tuple[n
     return np.flatnonzero(~out), np.flatnonzero(out)
 
 
-# --- what leaks -------------------------------------------------------------------------------------------------------------
-
-
 def summary(crystals: CrystalSet) -> dict[str, dict]:
     """Return how many crystals, systems and prototypes each split of the column ``split`` has."""
     splits, systems = crystals.crystal_columns["split"], np.array(systems_of(crystals))
@@ -124,64 +159,3 @@ def summary(crystals: CrystalSet) -> dict[str, dict]:
         if prototypes is not None:
             result[name]["n_prototypes"] = len({base_prototype(str(p)) for p in prototypes[chosen]})
     return result
-
-
-def leak(crystals: CrystalSet) -> dict[str, dict]:
-    """Measure how near the crystals kept for tests are to those trained on.
-
-    Structures are compared by pymatgen's ``StructureMatcher`` with its defaults, that is by scaled primitive cells.
-    ``same_structure`` counts test crystals with an equal of the same composition in training, ``same_structure_other_elements``
-    those with an equal after some exchange of elements, the same composition included. ``nearest_curve`` is the distance
-    √(mean square) in states/eV/atom of the mean per-atom DOS to the nearest one in training.
-
-    :param crystals: with the columns ``split`` and ``dos``.
-    :return: for each test split that is not empty its measures.
-    """
-    splits, systems = crystals.crystal_columns["split"], np.array(systems_of(crystals))
-    training = np.flatnonzero(splits == "train")
-    known = set(systems[training].tolist())
-    curves = _mean_curves(crystals)
-    result: dict[str, dict] = {}
-    for name in SPLIT_NAMES[1:]:
-        test = np.flatnonzero(splits == name)
-        if not len(test) or not len(training):
-            continue
-        same, anonymous = _matches(crystals, test, training)
-        nearest = np.array([np.sqrt(((curves[training] - curves[i]) ** 2).mean(-1).min()) for i in test])
-        result[name] = {
-            "n_crystals": len(test),
-            "system_in_training": int(sum(s in known for s in systems[test])),
-            "same_structure": same,
-            "same_structure_other_elements": anonymous,
-            "nearest_curve": {"median": float(np.median(nearest)), "percentile_5": float(np.percentile(nearest, 5))},
-        }
-    return result
-
-
-def _mean_curves(crystals: CrystalSet) -> np.ndarray:
-    """Return the mean DOS of each crystal's atoms where its bands are complete, zero beyond, shape (N, n)."""
-    dos = np.asarray(crystals.atom_columns["dos"], dtype=np.float64)
-    sums = np.add.reduceat(dos, crystals.offsets[:-1], axis=0) / crystals.n_atoms[:, None]
-    if "complete_below" in crystals.crystal_columns and dos.shape[1] == DEFAULT_GRID.n:
-        sums[DEFAULT_GRID.points > crystals.crystal_columns["complete_below"][:, None]] = 0
-        if "low" in crystals.crystal_columns:
-            sums[DEFAULT_GRID.points < crystals.crystal_columns["low"][:, None]] = 0
-    return sums
-
-
-def _matches(crystals: CrystalSet, test: np.ndarray, training: np.ndarray) -> tuple[int, int]:
-    """Count the test crystals that have an equal in training: of the same composition, and of any elements."""
-    from pymatgen.analysis.structure_matcher import StructureMatcher
-
-    # primitive cells, once for each crystal instead of once for each pair
-    structures = [s.get_primitive_structure() for s in crystals.to_pymatgen()]
-    matcher = StructureMatcher(primitive_cell=False)
-
-    def count(key: Callable, equal: Callable) -> int:
-        buckets: dict[object, list[int]] = {}
-        for i in training:
-            buckets.setdefault(key(structures[i]), []).append(i)
-        return sum(any(equal(structures[i], structures[j]) for j in buckets.get(key(structures[i]), ())) for i in test)
-
-    same = count(lambda s: s.composition.reduced_formula, matcher.fit)
-    return same, count(lambda s: (s.composition.anonymized_formula, len(s)), matcher.fit_anonymous)
