@@ -12,12 +12,12 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from aiida_dosmatgen.engine.labelling.shards import load_shards, names_of, read_manifest
 
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.curves import compare
 from aiida_dosmatgen.core.dft.recipe import Recipe
 from aiida_dosmatgen.core.dft.upf import read_folder
+from aiida_dosmatgen.core.labelled.shards import load_shards, names_of, read_manifest
 from aiida_dosmatgen.engine.labelling.records import Records
 
 SHARDS = Path(__file__).parents[1] / "datasets" / "pseudodojo-pbe"

@@ -19,7 +19,7 @@ from aiida_dosmatgen.cmdline.main import main
 EXECUTABLE = Path(sys.executable).with_name("aiida-dosmatgen")
 GROUPS = {
     "setup": {"localhost", "computer", "doctor"},
-    "target": {"import", "from-mp", "sketch", "show", "list"},
+    "target": {"import", "from-mp", "sketch", "wish", "show", "list"},
     "checkpoint": {"import", "list", "show"},
     "forcefield": {"import", "list", "show", "trust"},
     "dataset": {"import", "list", "show", "split"},
