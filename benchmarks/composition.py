@@ -80,7 +80,7 @@ def main() -> None:
     found = found[np.argsort(found.crystal_columns["candidate"])]
     wanted = found.crystal_columns["target"]
     predicted = predict(predictor, header, found.replace(crystal_columns={}, atom_columns={}))
-    distance = distances(predicted, predicted.atom_columns["predicted_dos"], wanted, targets)
+    distance = distances(predicted, wanted, targets)
     distance = np.where(np.isfinite(distance), distance, np.nanmax(distance)).reshape(len(crystals), -1)
     result = {
         "composition": float(composition_right(found, wanted, crystals).mean()),

@@ -127,6 +127,7 @@ def by_work_chain(crystals: CrystalSet, recipe: Recipe, workers: int, codes: dic
 
     from aiida_dosmatgen.data.crystals import CrystalSetData
     from aiida_dosmatgen.workflows.label import LabelWorkChain
+    from aiida_dosmatgen.workflows.timing import rate_of
 
     builder = LabelWorkChain.get_builder_from_protocol(
         codes["pw"],
@@ -147,7 +148,7 @@ def by_work_chain(crystals: CrystalSet, recipe: Recipe, workers: int, codes: dic
     report = node.outputs.report.get_dict()
     labelled = node.outputs.crystals.crystals
     return labelled, {**rate(len(crystals), seconds), "workers": workers, "failed": report["failed"],
-                      "computed_in_this_run": report["computed_in_this_run"]}  # fmt: skip
+                      "computed_in_this_run": rate_of(node, workers)}  # fmt: skip
 
 
 def differences(one: CrystalSet, other: CrystalSet) -> dict:

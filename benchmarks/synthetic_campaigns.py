@@ -352,36 +352,33 @@ def campaign(
     inputs = {"crystals": made["predicted"], "references": references, "criteria": criteria, "target": target}
     graph.function("screen", inputs, {"crystals": made["screened"], "report": report}, (inner, "screen"))
 
-    scores, links, failures = {}, {}, {}
+    scores, failures = {}, {}
     for i in range(n_validated + n_failed):
         failed = i >= n_validated
         found = _validation(
             graph, top, name, target, made["screened"], crystals[i], candidates[i], distances[i], failed, wanted
         )
-        links[candidates[i]] = {"structure": graph.uuid(found["structure"]), "validation": graph.uuid(found["validation"])}
         if failed:
             failures[candidates[i]] = _FAILURE
         else:
             scores[candidates[i]] = found
     rows = [
-        {**row, "status": "validated", "dft": scores[row["candidate"]]["content"], **links[row["candidate"]]}
+        {**row, "status": "validated", "dft": scores[row["candidate"]]["content"]}
         for row in ranking
         if row["candidate"] in scores
     ]
     rows.sort(key=lambda row: rank_key(row["dft"]))
-    rows += [{**row, "status": "not validated"} for row in ranking if row["candidate"] not in links]
+    rows += [{**row, "status": "not validated"} for row in ranking if row["candidate"] not in {*scores, *failures}]
     rows += [
-        {**row, "status": "failed", "reason": failures[row["candidate"]], **links[row["candidate"]]}
-        for row in ranking
-        if row["candidate"] in failures
+        {**row, "status": "failed", "reason": failures[row["candidate"]]} for row in ranking if row["candidate"] in failures
     ]
     rows = [{**row, "rank": i} for i, row in enumerate(rows, 1)]
     one = graph.dict(ranking=rows)
-    inputs = {"report": report, "failures": graph.dict(**{str(key): reason for key, reason in failures.items()})}
+    inputs = {"report": report, **{f"failure_{key}": graph.dict(reason=reason) for key, reason in failures.items()}}
     inputs |= {f"candidate_{candidate}": found["score"] for candidate, found in scores.items()}
     graph.function("rank", inputs, {"result": one}, (top, f"rank_{name}"))
     ranked = graph.dict(targets={name: rows}, failed={})
-    graph.function("collect_rankings", {name: one}, {"result": ranked}, (top, "collect_rankings"))
+    graph.function("collect_rankings", {f"ranking_{name}": one}, {"result": ranked}, (top, "collect_rankings"))
     for label, place in {"ranking": ranked, f"reports__{name}": report, f"candidates__{name}": made["screened"]}.items():
         graph._links.append((top, place, label, _RETURN))
     return graph.uuid(top)
@@ -469,6 +466,7 @@ def _validation(
     graph._links.append((inner, dos, "dos", _RETURN))
     mae = float(near * rng.uniform(0.7, 1.6))
     content = {"mae": mae, "mae_window": 1.2 * mae, "mae_total": 0.8 * mae, "wasserstein": 5 * mae, "compared_below": 6.0}
+    content["gap"] = max(0.0, round(float(rng.uniform(-1, 3)), 3))
     content |= {"n_electrons": 4.0 * n, "projected_electrons": 4.0 * n, "n_atoms": n, "formula": crystal.formulas[0]}
     if wanted is not None:
         content |= _wished(wanted, computed, "dos")
@@ -507,7 +505,7 @@ def _structure(crystal: CrystalSet) -> dict[str, Any]:
 def target(graph: Graph, label_source: str = "synthetic.csv", sites: int | None = None, wanted: DosTarget | None = None) -> int:
     """Collect a target, a given one, a total curve or one of sites, and return its place."""
     values = curves(graph.rng, sites or 1)
-    made = DosTarget(values, "total" if sites is None else "sites", None if sites is None else sites, 8.0)
+    made = DosTarget(values, "total" if sites is None else "sites", None if sites is None else sites, 8.0, low=-9.0)
     made = made if wanted is None else wanted
     attributes = {"kind": made.kind, "n_sites": len(values), "sites": None, "n_atoms": made.n_atoms, "complete_below": 8.0}
     return graph.file(DosTargetData, made, {**attributes, "label_source": label_source})

@@ -21,6 +21,7 @@ from aiida.manage import get_manager
 from aiida_dosmatgen import setup
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.tools.ranking import ranking_of
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 
 TARGET = Path(__file__).parents[1] / "examples" / "targets" / "zincblende_SiC.csv"
@@ -89,13 +90,19 @@ def start_here(parts: dict[str, Any], steps: int = 25) -> orm.WorkChainNode:
 # --- what it is doing ---------------------------------------------------------------------------------------------------
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) -> None:
+def wait_for(
+    condition: Callable[[], Any], what: str, seconds: float = SECONDS, campaign: orm.WorkChainNode | None = None
+) -> None:
     """Wait for a condition.
 
+    :param campaign: after whose end the condition cannot come true any more.
     :raises TimeoutError: with the end of the daemon's log.
+    :raises AssertionError: with what a campaign has done, if it has ended before.
     """
     deadline = time.monotonic() + seconds
     while not condition():
+        if campaign is not None and campaign.is_terminated and not condition():
+            raise AssertionError(f"{what} did not happen before the campaign ended:\n{what_failed(campaign)}")
         if time.monotonic() > deadline:
             log = Path(get_daemon_client().daemon_log_file).read_text(encoding="utf-8")[-4000:]
             raise TimeoutError(f"{what} did not happen; end of the daemon's log:\n{log}")
@@ -105,8 +112,7 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = SECONDS) 
 def wait_for_running(campaign: orm.WorkChainNode, label: str) -> None:
     """Wait until a job of a kind is in the hands of the computer."""
     filters = {"attributes.process_label": label, "attributes.process_state": "waiting"}
-    wait_for(lambda: campaign.is_terminated or count(orm.CalcJobNode, **filters), f"a run of {label}")
-    assert not campaign.is_terminated, what_failed(campaign)
+    wait_for(lambda: count(orm.CalcJobNode, **filters), f"a run of {label}", campaign=campaign)
 
 
 def wait_for_rest(campaign: orm.WorkChainNode) -> None:
@@ -156,12 +162,12 @@ def candidates_of(campaign: orm.WorkChainNode) -> orm.WorkChainNode:
 
 def rows_of(campaign: orm.WorkChainNode) -> list[dict]:
     """Return the rows of a campaign's ranking."""
-    return campaign.outputs.ranking.get_dict()["targets"][TARGET_NAME]
+    return ranking_of(campaign)[TARGET_NAME]
 
 
 def what_failed(campaign: orm.WorkChainNode) -> str:
     """Say of each failed process of a campaign what it had, and what was logged."""
-    lines = []
+    lines = [f"{campaign.process_label}<{campaign.pk}> {campaign.process_state} [{campaign.exit_status}]"]
     for node in (campaign, *campaign.called_descendants):
         if not node.is_finished_ok:
             outputs = ", ".join(sorted(node.base.links.get_outgoing().all_link_labels()))

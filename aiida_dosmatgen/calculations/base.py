@@ -19,6 +19,7 @@ RESULTS_FILE = "results.json"
 STDOUT_FILE = "dosmatgen.out"
 STDERR_FILE = "dosmatgen.err"
 
+_PREVIOUS = "previous"  # the work directory of the run before, as this one sees it
 _SHARE_OF_WALLTIME = 0.95
 
 Files: TypeAlias = list[tuple[Data, str]]
@@ -63,7 +64,7 @@ class DosmatgenCalculation(CalcJob):
         spec.exit_code(
             301,
             "ERROR_NO_RESULTS",
-            message="The job ended without a whole results.json: killed or crashed. {message}",
+            message="The job ended without a whole results.json: it was killed. {message}",
             invalidates_cache=True,
         )
         spec.exit_code(
@@ -76,6 +77,12 @@ class DosmatgenCalculation(CalcJob):
             303,
             "ERROR_UNREADABLE_OUTPUT",
             message="The output cannot be used: {message}",
+            invalidates_cache=True,
+        )
+        spec.exit_code(
+            304,
+            "ERROR_CRASHED",
+            message="The executable crashed: {message}",
             invalidates_cache=True,
         )
         spec.exit_code(
@@ -106,6 +113,10 @@ class DosmatgenCalculation(CalcJob):
         """Return the job file, and the nodes whose files it needs, each with the name the job file calls it."""
         raise NotImplementedError
 
+    def command_line(self) -> list[str]:
+        """Return further arguments of the executable."""
+        return []
+
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the job file, and list what is copied and retrieved."""
         job, files = self.job()
@@ -113,12 +124,15 @@ class DosmatgenCalculation(CalcJob):
             handle.write(job.model_dump_json(indent=1))
         code = CodeInfo()
         code.code_uuid = self.inputs.code.uuid
-        code.cmdline_params = [self.KIND, self.options.input_filename]
+        code.cmdline_params = [self.KIND, self.options.input_filename, *self.command_line()]
         code.stdout_name = self.options.output_filename
         code.stderr_name = STDERR_FILE
         info = CalcInfo()
         info.codes_info = [code]
         info.local_copy_list = [(node.uuid, node.base.repository.list_object_names()[0], name) for node, name in files]
+        if "parent_folder" in self.inputs:
+            parent = self.inputs.parent_folder
+            info.remote_symlink_list = [(parent.computer.uuid, parent.get_remote_path(), _PREVIOUS)]
         outputs = [getattr(job, field) for field in ("output", "history") if hasattr(job, field)]
         info.retrieve_list = [*outputs, RESULTS_FILE, self.options.output_filename, STDERR_FILE]
         return info
@@ -131,7 +145,7 @@ class DosmatgenCalculation(CalcJob):
             device=self.options.device,
             threads=self.options.get("threads", None),
             max_seconds=_SHARE_OF_WALLTIME * walltime if walltime else None,
-            continue_from=self.inputs.parent_folder.get_remote_path() if "parent_folder" in self.inputs else None,
+            continue_from=_PREVIOUS if "parent_folder" in self.inputs else None,
         )
 
 

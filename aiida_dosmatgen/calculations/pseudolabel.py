@@ -10,9 +10,11 @@ from ..core.job import PseudolabelJob, PseudolabelParameters
 from ..data.checkpoint import CheckpointData
 from ..data.forcefield import FILENAME, ForceFieldData
 from ..data.labelled import LabelledCrystalSetData
+from ..data.trust import validate_trust
 from .base import DosmatgenCalculation, Files
 from .ports import port_from_field, port_from_model
 from .predict import validate_predictor
+from .relax import trust_options
 
 
 class PseudolabelCalculation(DosmatgenCalculation):
@@ -25,7 +27,12 @@ class PseudolabelCalculation(DosmatgenCalculation):
         """Define inputs, outputs and exit codes."""
         super().define(spec)
         spec.input("predictor", valid_type=CheckpointData, validator=validate_predictor, help="The predictor.")
-        spec.input("force_field", valid_type=ForceFieldData, help="With which a share of the crystals is relaxed first.")
+        spec.input(
+            "force_field",
+            valid_type=ForceFieldData,
+            validator=validate_trust,
+            help="With which a share of the crystals is relaxed first.",
+        )
         spec.input("parameters", **port_from_model(PseudolabelParameters, required=True))
         spec.input("seed", **port_from_field(PseudolabelJob, "seed", Int))
         spec.output(
@@ -55,3 +62,7 @@ class PseudolabelCalculation(DosmatgenCalculation):
         )
         files: Files = [(self.inputs.predictor, CheckpointData.DEFAULT_FILENAME)]
         return job, [*files, *([(force_field, FILENAME)] if force_field.kind == "mace-file" else [])]
+
+    def command_line(self) -> list[str]:
+        """Return further arguments of the executable: the trust that the validator of the force field asked for."""
+        return trust_options(self.inputs.force_field)

@@ -11,7 +11,7 @@ from ..data.crystals import CrystalSetData
 from ..data.forcefield import FILENAME
 from .base import DosmatgenCalculation, Files
 from .ports import port_from_field
-from .relax import define_relaxation
+from .relax import define_relaxation, trust_options
 
 
 class ReferencesCalculation(DosmatgenCalculation):
@@ -42,3 +42,7 @@ class ReferencesCalculation(DosmatgenCalculation):
             runtime=self.runtime(),
         )
         return job, [(force_field, FILENAME)] if force_field.kind == "mace-file" else []
+
+    def command_line(self) -> list[str]:
+        """Return further arguments of the executable: the trust that the validator of the force field asked for."""
+        return trust_options(self.inputs.force_field)

@@ -18,6 +18,11 @@ def define_relaxation(spec: Any) -> None:
     spec.input("parameters", **port_from_model(RelaxParameters))
 
 
+def trust_options(force_field: ForceFieldData) -> list[str]:
+    """Return what tells the executable that a model file is trusted in this profile."""
+    return ["--trust", str(force_field.sha256)] if force_field.kind == "mace-file" and force_field.is_trusted else []
+
+
 class RelaxCalculation(DosmatgenCalculation):
     """Relax crystals with a force field."""
 
@@ -52,3 +57,7 @@ class RelaxCalculation(DosmatgenCalculation):
         if force_field.kind == "mace-file":
             files.append((force_field, FILENAME))
         return job, files
+
+    def command_line(self) -> list[str]:
+        """Return further arguments of the executable: the trust that the validator of the force field asked for."""
+        return trust_options(self.inputs.force_field)

@@ -27,7 +27,9 @@ def forcefield() -> None:
 @click.option("--label", help="What the force field is called; by default the name of the file or model.")
 @click.option("--trusted-sha256", help="The hash of a model file that you trust; loading such a file runs the code in it.")
 def import_(source: str, label: str | None, trusted_sha256: str | None) -> None:
-    """Store a force field: a MACE model file, mace:NAME for a foundation model, or module:callable for an ASE calculator.
+    """Store a force field: a MACE model file, mace:NAME for a foundation model, or the name of an ASE calculator.
+
+    Calculators are ase.calculators.emt:EMT and a few others that start no programs, and entry points of dosmatgen.calculators.
 
     A model file is stored and hashed, and never loaded here; jobs load it once its hash is trusted. A named model must be known
     where the jobs run.
@@ -44,7 +46,7 @@ def import_(source: str, label: str | None, trusted_sha256: str | None) -> None:
     if not Path(source).expanduser().is_file() and not source.startswith("mace:"):
         if ":" not in source:
             raise ContentError(
-                f"{source!r} is no file; give a MACE model file, mace:NAME, or module:callable of an ASE calculator"
+                f"{source!r} is no file; give a MACE model file, mace:NAME, or an ASE calculator as ase.calculators.emt:EMT"
             )
         say_stored(nodes.stored_once(ForceFieldData.from_calculator(source), "name", label), source.rpartition(":")[2])
         return

@@ -23,8 +23,9 @@ def setup() -> None:
 
 
 @setup.command("localhost")
-@click.option("--profile", default="dosmatgen", show_default=True, help="The AiiDA profile to make or to complete.")
-def localhost(profile: str) -> None:
+@click.option("--profile", help="The AiiDA profile to make or to complete; by default that of -p, or dosmatgen.")
+@click.pass_context
+def localhost(context: click.Context, profile: str | None) -> None:
     """Set up everything on this machine: profile, computer, codes, pseudopotentials, models, daemon.
 
     It adds what is missing, and can be repeated.
@@ -33,9 +34,10 @@ def localhost(profile: str) -> None:
     Example:
       aiida-dosmatgen setup localhost
     """
-    from ..setup.localhost import set_up
+    from ..setup.localhost import PROFILE, set_up
 
-    for what, value in set_up(profile):
+    chosen = context.find_root().params.get("profile")
+    for what, value in set_up(profile or (chosen.name if chosen else PROFILE)):
         click.echo(f"  {what:<18} {value}")
 
 

@@ -41,6 +41,7 @@ def watch(process: Any, once: bool = False, wait: bool = True, interval: float =
     from rich.live import Live
 
     from ..tools import daemon
+    from ..tools.hints import hints
     from ..tools.patience import patiently
     from ..tools.progress import wait as wait_for
 
@@ -65,6 +66,8 @@ def watch(process: Any, once: bool = False, wait: bool = True, interval: float =
             click.echo(f"It continues to run. To look again: aiida-dosmatgen status {process.pk}")
             return 0
         console.print(view(process))
+    for line in patiently(lambda: hints(process)):
+        click.echo(line, err=True)
     if not process.is_terminated:
         problem = daemon.problem()
         if problem:

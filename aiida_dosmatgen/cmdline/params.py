@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-import yaml
 from aiida.cmdline.params import types
 from aiida.cmdline.utils.decorators import with_dbenv
 from click.shell_completion import CompletionItem
 
 from ..core.errors import ContentError
+from ..workflows.protocols import yaml_text as yaml
 
 
 class NodeOrFile(types.DataParamType):
@@ -146,7 +146,7 @@ class Setting(click.ParamType):
         if not found or not all(key.split(".")):
             self.fail(f"{value!r} is not KEY=VALUE, as steps=20", param, ctx)
         try:
-            return key.split("."), yaml.safe_load(text)
+            return key.split("."), yaml.load(text)
         except yaml.YAMLError:
             self.fail(f"the value of {key} is not YAML: {text!r}", param, ctx)
 
@@ -176,7 +176,7 @@ def yaml_mapping(path: Path | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exception:
         raise ContentError(f"{path} cannot be read as YAML: {exception}") from None
     if content is not None and not isinstance(content, dict):

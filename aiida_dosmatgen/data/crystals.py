@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..core.crystals import CrystalSet
-from ..core.elements import SYMBOLS
+from ..core.elements import SYMBOLS, formula_of
 from ..core.files.archive import load_arrays
 from ..core.files.structures import read_frames
 from .base import ContentFileData, as_validation_error, attribute, saved
@@ -27,7 +27,10 @@ class CrystalSetData(ContentFileData):
 
     class AttributesModel(ContentFileData.AttributesModel):
         n_crystals: int = attribute("n_crystals", "number of crystals")
-        n_atoms: int = attribute("n_atoms", "number of atoms of all crystals together")
+        # nodes before version 0.3 have none of these three
+        total_atoms: int | None = attribute("total_atoms", "number of atoms of all crystals together", None)
+        sizes: list[int] | None = attribute("sizes", "numbers of atoms that a crystal has, each once", None)
+        formulas: list[str] | None = attribute("formulas", "reduced formulas that occur, as pymatgen writes them", None)
         elements: list[str] = attribute("elements", "chemical symbols that occur")
         columns: dict[str, list[str]] = attribute("columns", "names of the values for each crystal and for each atom")
 
@@ -48,7 +51,9 @@ class CrystalSetData(ContentFileData):
         """Return the attributes of a set of crystals."""
         return {
             "n_crystals": len(crystals),
-            "n_atoms": int(crystals.n_atoms.sum()),
+            "total_atoms": int(crystals.n_atoms.sum()),
+            "sizes": sorted(set(crystals.n_atoms.tolist())),
+            "formulas": _formulas(crystals),
             "elements": sorted({SYMBOLS[z] for z in set(crystals.numbers.tolist()) if 0 < z < len(SYMBOLS)}),
             "columns": {"crystal": sorted(crystals.crystal_columns), "atom": sorted(crystals.atom_columns)},
         }
@@ -77,6 +82,12 @@ class CrystalSetData(ContentFileData):
                 named = {name: np.array([str(frame.info[name]) for frame in frames]) for name in ("source", "id")}
                 plain = plain.with_columns(crystal=named)
             return cls(plain, **kwargs)
+
+
+def _formulas(crystals: CrystalSet) -> list[str]:
+    """Return the reduced formulas of the crystals whose elements are known, each once."""
+    compositions = set(crystals.compositions)
+    return sorted({formula_of(counts) for counts in compositions if all(0 < z < len(SYMBOLS) for z, _ in counts)})
 
 
 def file_header(path: Path) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,10 +10,11 @@ from aiida.orm import Data
 
 from ..core.elements import atomic_number
 from ..core.errors import ContentError
+from ..core.forcefields import problem_of_calculator
 from ..core.job import ForceField, sha256_of
 from .base import as_validation_error, attribute, storable
 from .model_file import check_model_file
-from .trust import is_trusted, trust
+from .trust import problem_of, trust
 
 FILENAME = "forcefield.model"
 
@@ -22,10 +22,11 @@ Kind = Literal["mace-file", "foundation", "calculator"]
 
 
 class ForceFieldData(Data):
-    """A MACE model file, the name of a MACE foundation model, or an ASE calculator ``module:callable``.
+    """A MACE model file, the name of a MACE foundation model, or an ASE calculator.
 
     A model file is a pickle: it is stored and hashed here but never loaded, and no job loads it unless it ships with the
-    package, was trained here, or somebody said that its hash is trusted (:meth:`trust`). Make a node with :meth:`from_file`,
+    package, was trained here, or the user of this profile said that its hash is trusted (:meth:`trust`). Calculators are those
+    of :data:`~aiida_dosmatgen.core.forcefields.ASE_CALCULATORS` and entry points. Make a node with :meth:`from_file`,
     :meth:`from_foundation` or :meth:`from_calculator`.
 
     :param kind: ``mace-file``, ``foundation`` or ``calculator``.
@@ -79,10 +80,9 @@ class ForceFieldData(Data):
             raise ValidationError(f"a force field of kind {kind!r} should not hold the files {objects}")
         if not isinstance(name, str) or not name.strip():
             raise ValidationError("the force field has no name")
-        if kind == "calculator" and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*|[A-Za-z_][\w.-]*", name):
-            raise ValidationError(
-                f"{name!r} is neither 'module:callable', e.g. 'ase.calculators.emt:EMT', nor the name of an entry point"
-            )
+        problem = problem_of_calculator(name) if kind == "calculator" else None
+        if problem:
+            raise ValidationError(problem)
 
     def _validate(self) -> bool:
         super()._validate()
@@ -106,7 +106,7 @@ class ForceFieldData(Data):
 
     @classmethod
     def from_calculator(cls, calculator: str, **arguments: Any) -> ForceFieldData:
-        """Name an ASE calculator as ``module:callable``, or by an entry point of ``dosmatgen.calculators``.
+        """Name an ASE calculator: one of ``ASE_CALCULATORS``, or an entry point of ``dosmatgen.calculators``.
 
         :param arguments: what it is called with on the compute node.
         """
@@ -142,8 +142,8 @@ class ForceFieldData(Data):
 
     @property
     def is_trusted(self) -> bool:
-        """Whether a job may load it: a name always, a file that ships with the package, or one whose hash is trusted."""
-        return self.kind != "mace-file" or is_trusted(self)
+        """Whether a job may use it: a foundation model, a calculator that may be named, a file that is shipped or trusted."""
+        return problem_of(self) is None
 
     def job_section(self) -> ForceField:
         """Return the force field as a job file names it; a model file is expected under ``FILENAME``."""

@@ -1,50 +1,41 @@
-"""Which model files a job may load: loading one runs the code in it.
+"""Which force fields a job may load: loading a model file runs the code in it.
 
-A file is trusted that ships with the package, that was trained here, or of which somebody said so in this profile.
+A file is trusted that ships with the package, that was trained here, or of which the user of this profile said so. That is kept
+beside the nodes of the profile, in its global variables, which no archive brings along.
 """
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from aiida.common.exceptions import ValidationError
 from aiida.manage import get_manager
-from aiida.orm import QueryBuilder
+
+from ..core.forcefields import problem_of_calculator, shipped_sha256
 
 if TYPE_CHECKING:
     from .forcefield import ForceFieldData
 
-_TRUSTED = "dosmatgen_trusted_in"  # extra: the profiles in which somebody said so; an archive brings those of others along
+_KEY = "dosmatgen|trusted|{sha256}"
 
 
 def trust(force_field: ForceFieldData, sha256: str) -> None:
-    """Note on a node that its model file may be loaded in this profile.
+    """Note that a model file may be loaded in this profile, whichever node holds it.
 
     :param sha256: the hash of the file that is trusted.
     :raises ValidationError: if the node's file has another one.
     """
     if force_field.sha256 is None or sha256 != force_field.sha256:
         raise ValidationError(f"the file of the force field {force_field.name} hashes to {force_field.sha256}, not to {sha256}")
-    said = force_field.base.extras.get(_TRUSTED, [])
-    force_field.base.extras.set(_TRUSTED, sorted({*said, _profile()}))
+    storage = get_manager().get_profile_storage()
+    storage.set_global_variable(_KEY.format(sha256=sha256), "1", description="a model file that jobs may load")
 
 
-def is_trusted(force_field: ForceFieldData) -> bool:
-    """Whether the model file of a node ships with the package, or somebody trusts its hash in this profile."""
-    if force_field.sha256 == shipped_sha256() or _profile() in force_field.base.extras.get(_TRUSTED, []):
-        return True
-    query = QueryBuilder().append(
-        type(force_field),
-        filters={"attributes.sha256": force_field.sha256, f"extras.{_TRUSTED}": {"contains": [_profile()]}},
-    )
-    return query.count() > 0
-
-
-def validate_trust(force_field: ForceFieldData | None, _: Any) -> str | None:
-    """Refuse a model file that is not trusted."""
-    if force_field is None or force_field.is_trusted:
+def problem_of(force_field: ForceFieldData) -> str | None:
+    """Say in one line why no job may use a force field, or None."""
+    if force_field.kind == "calculator":
+        return problem_of_calculator(force_field.name)
+    if force_field.kind == "foundation" or _is_trusted(str(force_field.sha256)):
         return None
     how = (
         f"forcefield trust {force_field.pk}"
@@ -57,12 +48,16 @@ def validate_trust(force_field: ForceFieldData | None, _: Any) -> str | None:
     )
 
 
-def shipped_sha256() -> str:
-    """Return the hash of the force field that ships with the package."""
-    card = files("aiida_dosmatgen") / "models" / "forcefield_card.json"
-    return str(json.loads(card.read_text(encoding="utf-8"))["output_sha256"])
+def validate_trust(force_field: ForceFieldData | None, _: Any) -> str | None:
+    """Refuse a force field that runs code which nobody trusts."""
+    return None if force_field is None else problem_of(force_field)
 
 
-def _profile() -> str:
-    profile = get_manager().get_profile()
-    return "" if profile is None else profile.uuid
+def _is_trusted(sha256: str) -> bool:
+    if sha256 == shipped_sha256():
+        return True
+    try:
+        get_manager().get_profile_storage().get_global_variable(_KEY.format(sha256=sha256))
+    except KeyError:
+        return False
+    return True

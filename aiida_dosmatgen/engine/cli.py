@@ -1,7 +1,7 @@
 """``dosmatgen``: the executable that batch jobs call. It works without AiiDA, in the folder of its job file.
 
 Exit status: 0 finished; 2 bad input, one line on stderr; 3 stopped by its time budget, finished parts are saved;
-4 stopped by a full or failing disk, finished parts are saved.
+4 stopped by a full or failing disk, finished parts are saved; 1 crashed, or out of memory, with a traceback on stderr.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import errno
 import importlib
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--continue-from", metavar="FOLDER", help="continue an interrupted run of the same job, from its restart files"
         )
+        help_ = "hash of a model file, or a command of the job file, that may run; may be repeated"
+        sub.add_argument("--trust", action="append", default=[], metavar="SHA256|COMMAND", help=help_)
         if kind == "sample":
             sub.add_argument("--range", type=_range, metavar="A:B", help="candidates A to B-1, instead of the job file's")
     text = "make strained prototype crystals, the raw material of a training set"
@@ -93,8 +96,25 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line, and return its exit status."""
-    given = parser().parse_args(arguments)
+    """Run the command line, and return its exit status; the last line on stderr says how it ended, if not well."""
+    try:
+        return _main(parser().parse_args(arguments))
+    except Exception as exception:  # a mistake of this program: said so, else it looks like a run that was killed
+        traceback.print_exc()
+        how = "interrupted: out of memory" if _is_out_of_memory(exception) else "crashed"
+        print(f"dosmatgen: {how}: {type(exception).__name__}: {' '.join(str(exception).split())}", file=sys.stderr)
+        return 1
+
+
+def _is_out_of_memory(exception: Exception) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(exception, MemoryError)
+    from .memory import is_out_of_memory
+
+    return is_out_of_memory(exception)
+
+
+def _main(given: argparse.Namespace) -> int:
     try:
         if given.command == "prototypes":
             from .commands.prototypes import write
@@ -148,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run_job(given: argparse.Namespace) -> int:
     begin = time.monotonic()
     from ..core.job import load_job
+    from . import trust
 
     job = load_job(given.job)
     if job.kind != given.command:
@@ -161,6 +182,7 @@ def _run_job(given: argparse.Namespace) -> int:
     if getattr(given, "range", None):
         update |= {"start": given.range[0], "stop": given.range[1]}
     job = _revalidate(job, update)
+    trust.check(job, given.trust)
     from .workfolder import cached_results, exclusive_lock, fingerprint, restore
 
     folder = given.job.resolve().parent

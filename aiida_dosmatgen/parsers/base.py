@@ -19,6 +19,9 @@ from ..core.job import Results, sha256_of
 from ..data.base import storable
 
 _REFUSAL = re.compile(r"dosmatgen(?: \w+)?: error: (.*)")  # its own line, or argparse's; its other lines are notes
+_CRASH, _NO_MEMORY = "dosmatgen: crashed: ", "dosmatgen: interrupted: out of memory"
+_TRACEBACK, _EXCEPTION = "Traceback (most recent call last)", re.compile(r"[\w.]+(?:Error|Exception)\b")
+_SIGNAL = re.compile(r"segmentation fault|illegal instruction|bus error|floating point exception|\baborted\b", re.IGNORECASE)
 _LONGEST_LINE = 400
 
 _ENDED_BY_SCHEDULER = {
@@ -89,6 +92,12 @@ class DosmatgenParser(Parser):
             if re.search(pattern, said, re.IGNORECASE):
                 return ExitCode(code.status, code.message, invalidates_cache=True)
         line = self._last_line()
+        crashed = line.startswith(_CRASH) or (_TRACEBACK in self._text(STDERR_FILE) and _EXCEPTION.match(line))
+        if line.startswith((_NO_MEMORY, "MemoryError")):
+            code = CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY
+            return ExitCode(code.status, code.message, invalidates_cache=True)
+        if crashed or _SIGNAL.search(said):
+            return self.exit_codes.ERROR_CRASHED.format(message=line.removeprefix(_CRASH) or said.strip()[:_LONGEST_LINE])
         if refusal := _REFUSAL.fullmatch(line):
             return self.exit_codes.ERROR_BAD_INPUT.format(message=refusal[1])
         return self.exit_codes.ERROR_NO_RESULTS.format(

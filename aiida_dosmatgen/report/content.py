@@ -161,6 +161,7 @@ def _table_row(place: int, target: DosTarget, crystal: RankedCrystal) -> dict[st
         "mae": dft.get("mae"),
         "mae_window": dft.get("mae_window"),
         "wasserstein": dft.get("wasserstein"),
+        "gap": dft.get("gap"),
         "score": row.get("score"),
         "met": _met(crystal),
         "missed": dft.get("missed", row.get("missed")),

@@ -24,12 +24,15 @@ def packed(curve: np.ndarray) -> list:
 
 
 def packed_target(target: DosTarget) -> dict:
-    """Return a target's energies in eV and its curves in states/eV/atom, the total and those of the sites."""
+    """Return a target's energies in eV and its curves in states/eV/atom, the total and those of the sites.
+
+    ``known`` are the energies in eV between which a curve is drawn, here and in :func:`packed_crystal`.
+    """
     return {
         "emin": target.grid.emin,
         "emax": target.grid.emax,
         "n": target.grid.n,
-        "limit": target.grid.emax if target.only_wishes else min(target.complete_below, target.grid.emax),
+        "known": _known(target, *((-np.inf, np.inf) if target.only_wishes else (target.low, target.high))),
         "spoken": _intervals(target) if target.only_wishes else None,
         "windows": [window for one in target.wishes for window in one.windows],
         "total": packed(target.total),
@@ -50,12 +53,13 @@ def packed_crystal(target: DosTarget, crystal: RankedCrystal) -> dict:
 
     Curves of the single sites are given for validated crystals only, that have an atom for each curve of the target.
     """
+    windows = {"predicted": crystal.predicted_window, "dft": (crystal.low, crystal.complete_below)}
     found: dict = {"limit": min(crystal.complete_below, target.grid.emax)}
     for name, dos in (("predicted", crystal.predicted), ("dft", crystal.dft)):
         if dos is None:
             continue
         curves = compared(target, crystal, dos)
-        found[name] = {"total": packed(curves.mean(0)), "sites": []}
+        found[name] = {"known": _known(target, *windows[name]), "total": packed(curves.mean(0)), "sites": []}
         if crystal.validated and target.kind == "sites" and len(curves) == len(target.curves):
             found[name]["sites"] = [packed(curve) for curve in curves]
     return found
@@ -76,6 +80,11 @@ def sparkline(target: DosTarget, crystal: RankedCrystal) -> dict:
     top = 1.05 * max(wanted.max(), got.max())
     line, area = (_path(curve / top) for curve in (got, wanted))
     return {"line": line, "area": f"{area}V{_HEIGHT}H0Z", "width": _WIDTH, "height": _HEIGHT}
+
+
+def _known(target: DosTarget, low: float, high: float) -> list[float]:
+    """Return the energies between which a curve on the energies of a target is known, as JSON can hold them."""
+    return [max(low, target.grid.emin), min(high, target.grid.emax)]
 
 
 def _path(shares: np.ndarray) -> str:

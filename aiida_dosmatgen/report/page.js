@@ -35,14 +35,14 @@
   const curvesOf = (crystal, site) => {
     const target = targets[crystal.target];
     const energies = energiesOf(target);
-    const cut = (packed, limit) => Array.from(unpack(packed), (value, i) => (energies[i] <= limit ? value : null));
+    const cut = (packed, [low, high]) => Array.from(unpack(packed), (value, i) => (energies[i] >= low && energies[i] <= high ? value : null));
     const pick = (curves) => (site === "total" ? curves.total : curves.sites[Number(site)]);
-    const { predicted, dft, limit } = crystal.curves;
-    const found = { energies: Array.from(energies), target: cut(pick(target), target.limit) };
+    const { predicted, dft } = crystal.curves;
+    const found = { energies: Array.from(energies), target: cut(pick(target), target.known) };
     const spoken = (energy) => target.spoken.some(([low, high]) => low - 1e-9 <= energy && energy <= high + 1e-9);
     if (target.spoken) found.target = found.target.map((value, i) => (spoken(energies[i]) ? value : null));
-    if (predicted && pick(predicted)) found.predicted = cut(pick(predicted), target.emax);
-    if (dft && pick(dft)) found.dft = cut(pick(dft), limit);
+    if (predicted && pick(predicted)) found.predicted = cut(pick(predicted), predicted.known);
+    if (dft && pick(dft)) found.dft = cut(pick(dft), dft.known);
     return found;
   };
 
@@ -51,7 +51,7 @@
     const crystal = crystals[current];
     const target = targets[crystal.target];
     const curves = curvesOf(crystal, $("site").value || "total");
-    const limit = Math.min(target.limit, crystal.curves.limit);
+    const limit = Math.min(target.known[1], crystal.curves.limit);
     const narrow = !printing && $("plot").clientWidth < 500;
     const line = (y, name, style, more) => ({
       x: curves.energies, y, name, mode: "lines", line: style, hovertemplate: "%{y:.4f}", connectgaps: false, ...more,

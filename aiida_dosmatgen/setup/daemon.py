@@ -5,14 +5,17 @@ from __future__ import annotations
 from aiida.engine.daemon.client import DaemonException, get_daemon_client
 
 from ..core.errors import ContentError
-from ..tools.daemon import forget_a_killed_broker, has_lost_its_tasks, is_running
+from ..tools.daemon import forget_a_killed_broker, has_lost_its_tasks, is_running, without_broker
 
 
 def ensure_daemon(workers: int = 1) -> None:
     """Start the daemon, unless it is running.
 
-    :raises ContentError: if it does not start.
+    :raises ContentError: if it does not start, or the profile has no broker.
     """
+    problem = without_broker()
+    if problem:
+        raise ContentError(problem)
     client = get_daemon_client()
     try:
         if is_running():

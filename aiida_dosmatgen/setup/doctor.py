@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from aiida_pseudo.groups.family import PseudoPotentialFamily
 from .. import __version__
 from ..core.errors import ContentError
 from ..tools import daemon
+from ..workflows.protocols.utils import CODE_OPTIONS
 from .codes import CODES
 from .connection import Shell, connection
 from .models import MODELS
@@ -98,14 +100,6 @@ def _profile() -> Profile:
 
 def look_at_daemon() -> Iterator[Finding]:
     """Look whether the daemon is at work."""
-    profile = _profile()
-    if profile.process_control_backend is None:
-        yield Finding(
-            "daemon",
-            "the profile has no broker, so that nothing can be submitted",
-            f"verdi profile configure-broker {profile.name}",
-        )
-        return
     problem = daemon.problem()
     if problem:
         what, _, how = problem.rpartition(": ")
@@ -129,7 +123,9 @@ def look_at_computers(labels: list[str]) -> Iterator[Finding]:
     for label in labels:
         if label not in computers:
             yield Finding(
-                f"computer {label}", "there is none of this name", "aiida-dosmatgen setup computer, or setup localhost"
+                f"computer {label}",
+                "there is none of this name",
+                "aiida-dosmatgen setup localhost, or aiida-dosmatgen setup computer for a cluster",
             )
     if not computers and not labels:
         how = "aiida-dosmatgen setup localhost, or aiida-dosmatgen setup computer for a cluster"
@@ -192,7 +188,7 @@ def _code(code: InstalledCode, shell: Shell) -> Finding:
     if status != 0:
         return Finding(part, f"{path} is not there", f"install it, then {again}")
     if code.label != "dosmatgen":
-        return Finding(part, found)
+        return Finding(part, f"{found}{_options_of(code)}")
     status, version = shell.run(f"{prepared}\n'{path}' --version")
     if status != 0:
         return Finding(part, f"{path} does not run: {version}", f"install aiida-dosmatgen[engine] there, then {again}")
@@ -206,7 +202,14 @@ def _code(code: InstalledCode, shell: Shell) -> Finding:
     if status != 0:
         return Finding(part, f"{version}, but its Python has no torch: {torch}", "pip install 'aiida-dosmatgen[engine]' there")
     number, gpu = torch.split()
-    return Finding(part, f"{version}, torch {number}, {'sees a GPU' if gpu == 'True' else 'no GPU seen from here'}")
+    gpus = "sees a GPU" if gpu == "True" else "no GPU seen from here"
+    return Finding(part, f"{version}, torch {number}, {gpus}{_options_of(code)}")
+
+
+def _options_of(code: InstalledCode) -> str:
+    """Say which options the jobs of a code have unless they are told otherwise; they are part of the inputs."""
+    options = code.base.extras.get(CODE_OPTIONS, {})
+    return f"; jobs have {json.dumps(options)}" if options else ""
 
 
 def _again(computer: Computer) -> str:

@@ -54,6 +54,10 @@ def set_up(profile: str = PROFILE) -> Iterator[tuple[str, str]]:
     yield "models", " ".join(f"{label}<{node.pk}>" for label, node in ensure_models().items())
     ensure_daemon()
     yield "daemon", "running"
+    default = get_config().default_profile_name
+    if default != loaded.name:
+        how = f"aiida-dosmatgen -p {loaded.name} …, or verdi profile set-default {loaded.name}"
+        yield "default profile", f"{default}, in which commands run; for this one: {how}"
 
 
 def ensure_profile(name: str = PROFILE) -> Profile:
@@ -87,12 +91,19 @@ def ensure_profile(name: str = PROFILE) -> Profile:
 def ensure_computer(work_directory: Path) -> Computer:
     """Return the computer ``localhost``: jobs are plain processes of this machine, polled every second.
 
+    One that an archive of another machine has brought along, or whose work directory cannot be used, keeps its jobs under
+    another label.
+
     :raises ContentError: without ``ps``: AiiDA would take every job for finished as soon as it is submitted.
     """
     if shutil.which("ps") is None:
         raise ContentError("ps is not installed, by which AiiDA sees its jobs; install it (Debian: procps)")
     try:
         computer = Computer.collection.get(label=COMPUTER)
+        foreign = not computer.is_configured and computer.get_workdir() != str(work_directory)
+        if foreign or not _can_be_used(Path(computer.get_workdir())):
+            computer.label = f"{COMPUTER}-{computer.uuid[:8]}"
+            raise NotExistent
     except NotExistent:
         computer = Computer(
             label=COMPUTER,
@@ -107,6 +118,15 @@ def ensure_computer(work_directory: Path) -> Computer:
         computer.set_default_mpiprocs_per_machine(1)
         computer.configure(safe_interval=0, use_login_shell=False)
     return computer
+
+
+def _can_be_used(directory: Path) -> bool:
+    """Tell whether jobs can have their directories in one: it is there or can be made, and can be written to."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(directory, os.W_OK | os.X_OK)
 
 
 def ensure_codes(computer: Computer) -> dict[str, InstalledCode]:

@@ -6,11 +6,12 @@ import getpass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from ..core.errors import ContentError
 from ..core.strict import Strict, explain
+from ..workflows.protocols import yaml_text as yaml
+from ..workflows.protocols.utils import unknown_code
 from .codes import CODES
 
 
@@ -53,10 +54,9 @@ class ComputerSettings(Strict):
     @field_validator("codes")
     @classmethod
     def _known(cls, codes: dict[str, CodeSettings]) -> dict[str, CodeSettings]:
-        codes = {name: code for name, code in codes.items() if name != "dos"}  # files of before name it; it no longer runs
-        unknown = sorted(set(codes) - set(CODES))
-        if unknown:
-            raise ValueError(f"unknown code {unknown[0]!r}; there are {', '.join(CODES)}")
+        problem = unknown_code(codes)
+        if problem:
+            raise ValueError(problem)
         return codes
 
     @field_validator("work_dir")
@@ -73,7 +73,7 @@ class ComputerSettings(Strict):
         :raises ContentError: saying in one line what is wrong with it.
         """
         try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            content = yaml.load(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as exception:
             raise ContentError(f"{path} cannot be read: {exception}") from None
         except yaml.YAMLError as exception:

@@ -35,6 +35,7 @@ class RankedCrystal:
     :param complete_below: energy in eV up to which the bands behind ``dft`` are complete.
     :param energy: of the force field, in eV per atom; None if unknown.
     :param low: energy in eV from which ``dft`` is known.
+    :param predicted_window: energies in eV from and up to which ``predicted`` is known.
     """
 
     target: str
@@ -45,6 +46,7 @@ class RankedCrystal:
     complete_below: float
     energy: float | None
     low: float = -np.inf
+    predicted_window: tuple[float, float] = (-np.inf, np.inf)
 
     @property
     def validated(self) -> bool:
@@ -150,10 +152,12 @@ def _ranked(
     crystals = []
     for row in rows:
         crystal, dft, low, complete_below = survivors[place[row["candidate"]]], None, -np.inf, np.inf
-        predicted = crystal.atom_columns.get("predicted_dos")
-        if predicted is not None:
-            there = np.isfinite(predicted).all()
-            predicted = curves_of(crystal, column="predicted_dos").on(wanted.dos.energies).sites if there else None
+        predicted, window = crystal.atom_columns.get("predicted_dos"), (-np.inf, np.inf)
+        if predicted is not None and np.isfinite(predicted).all():
+            foreseen = curves_of(crystal, column="predicted_dos")
+            predicted, window = foreseen.on(wanted.dos.energies).sites, (foreseen.low, foreseen.high)
+        else:
+            predicted = None
         energy = float(crystal.crystal_columns["energy"][0]) / len(crystal.numbers) if "energy" in columns else np.nan
         if row.get("validation") in computed:
             crystal = computed[row["validation"]]  # pw.x may have relaxed it
@@ -169,6 +173,7 @@ def _ranked(
                 predicted=predicted,
                 dft=dft,
                 low=low,
+                predicted_window=window,
                 complete_below=complete_below,
                 energy=energy if np.isfinite(energy) else None,
             )

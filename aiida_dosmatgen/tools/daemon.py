@@ -76,8 +76,19 @@ def forget_a_killed_broker() -> None:
         (Path(get_config().filepaths(profile)["broker_service"]["dir"]) / "broker.sockets").unlink(missing_ok=True)
 
 
+def without_broker() -> str | None:
+    """Say that the profile has no broker, so that nothing can be submitted, and what to type; None if it has one."""
+    profile = get_manager().get_profile()
+    if profile is None or profile.process_control_backend is not None:
+        return None
+    how = f"verdi profile configure-broker core.zeromq -n -f {profile.name}"
+    return f"The profile {profile.name} has no broker, so that nothing can be submitted; add one: {how}"
+
+
 def problem() -> str | None:
     """Say why nothing will happen to what was submitted, and what to type; None if the daemon is at work."""
+    if missing := without_broker():
+        return missing
     try:
         if not is_running():
             return "The daemon is not running; start it: verdi daemon start"

@@ -41,6 +41,7 @@ _DFT_VALUES = {
     "mae_window": ("states/eV/atom", "the same within 3 eV of the highest occupied level"),
     "mae_total": ("states/eV/atom", "the same of the total curves"),
     "wasserstein": ("eV", "Wasserstein distance of the DFT density of states from the target"),
+    "gap": ("eV", "band gap by DFT on the mesh of the calculation, 0 for a metal"),
 }
 
 

@@ -14,9 +14,9 @@ COLUMNS = (
     *("target", "rank", "candidate", "geometry", "formula", "n_atoms", "status", "score", "predicted_distance"),
     *("predicted_distance_total", "wasserstein", "uncertainty", "formation_energy", "relaxation_energy", "hull_distance"),
     *("known", "distance", "missed", "dft_distance", "dft_missed", "dft_mae", "dft_mae_window", "dft_mae_total"),
-    *("dft_wasserstein", "selected", "reason", "structure", "validation"),
+    *("dft_wasserstein", "dft_gap", "selected", "reason", "structure", "validation"),
 )
-_DFT = ("distance", "missed", "mae", "mae_window", "mae_total", "wasserstein")
+_DFT = ("distance", "missed", "mae", "mae_window", "mae_total", "wasserstein", "gap")
 
 
 def dataframe_of(campaign: orm.WorkChainNode) -> pandas.DataFrame:
@@ -29,6 +29,7 @@ def dataframe_of(campaign: orm.WorkChainNode) -> pandas.DataFrame:
     - by the force field ``formation_energy`` and ``hull_distance`` of the relaxed geometry, and ``relaxation_energy`` of this
       geometry above it, in eV/atom; ``known``, the known crystal it equals;
     - by DFT ``dft_mae``, ``dft_mae_window`` (±3 eV) and ``dft_mae_total`` in states/eV/atom, ``dft_wasserstein`` in eV;
+      ``dft_gap`` in eV, 0 for a metal;
     - of a target with wishes ``distance``, by which candidates are ranked (states/eV/atom), and ``missed``, by how many
       tolerances its wishes are missed, predicted and by DFT (``dft_distance``, ``dft_missed``);
     - ``selected`` (why DFT computed it), ``reason`` (why that failed), and the uuids ``structure`` and ``validation``.

@@ -38,7 +38,8 @@ def plot_dos(
     axes.fill_between(energies, wanted.total, where=shown, color="0.85", label=label)
     if crystal.predicted is not None:
         curve = compared(wanted, crystal, crystal.predicted).mean(0)
-        axes.plot(energies, curve, "--", color="C1", lw=1.2, label="predicted")
+        there = (energies >= crystal.predicted_window[0]) & (energies <= crystal.predicted_window[1])
+        axes.plot(energies[there], curve[there], "--", color="C1", lw=1.2, label="predicted")
     if crystal.dft is not None:
         whole = (energies >= crystal.low) & (energies <= crystal.complete_below)
         axes.plot(energies[whole], compared(wanted, crystal, crystal.dft).mean(0)[whole], color="C0", lw=1.5, label="DFT")

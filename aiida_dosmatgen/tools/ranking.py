@@ -12,6 +12,7 @@ from aiida.common.links import LinkType
 
 from ..core.former_names import current_row
 from ..core.target.judging import in_short, in_words, rank_key
+from ..data.conversion import StructureData
 from .lineage import Lineage, UsedModel, UsedTemplate
 from .text import pairs, table
 
@@ -25,11 +26,13 @@ _HEADINGS = (
     "DFT",
     "DFT ±3 eV",
     "shift eV",
+    "gap eV",
     "remark",
 )
 EXPLANATION = (
     "predicted, DFT: mean absolute difference from the target in states/eV/atom, by the predictor and by DFT\n"
-    "geometry: relaxed or unrelaxed; E_form: formation energy of the relaxed one; shift: Wasserstein distance by DFT"
+    "geometry: relaxed or unrelaxed; E_form: formation energy of the relaxed one; shift: Wasserstein distance by DFT\n"
+    "gap: band gap by DFT, 0 for a metal"
 )
 
 
@@ -44,11 +47,45 @@ def ranking_of(campaign: orm.WorkChainNode) -> dict[str, list[dict[str, Any]]]:
 def ranking_content(campaign: orm.WorkChainNode) -> dict[str, Any]:
     """Return what the ranking of a campaign holds: the rows of ``targets``, and which ``failed``.
 
+    Rows of computed candidates have ``validation`` and ``structure``, the uuids of the work chain and of the crystal as it was
+    computed, from the links of the campaign; rankings before version 0.3 hold them.
+
     :raises ValueError: if the campaign has no ranking (yet).
     """
-    content = ranking_node(campaign).get_dict()
-    content["targets"] = {name: [current_row(row) for row in rows] for name, rows in content["targets"].items()}
+    content, links = ranking_node(campaign).get_dict(), _validations(campaign)
+    content["targets"] = {
+        name: [{**current_row(row), **links.get(f"validate_{name}_{row['candidate']}", {})} for row in rows]
+        for name, rows in content["targets"].items()
+    }
     return content
+
+
+def _validations(campaign: orm.WorkChainNode) -> dict[str, dict[str, str]]:
+    """Return the uuids of the validations that a campaign called, and of their crystals, by the labels of the calls.
+
+    Of a validation that AiiDA failed with and that was begun again the last counts.
+    """
+    query = orm.QueryBuilder().append(orm.WorkChainNode, filters={"uuid": campaign.uuid}, tag="campaign")
+    called = {"type": LinkType.CALL_WORK.value, "label": {"like": "validate\\_%"}}
+    query.append(
+        orm.WorkChainNode, with_incoming="campaign", edge_filters=called, project="uuid", edge_project="label", tag="validation"
+    )
+    taken = {"type": LinkType.INPUT_WORK.value, "label": "structure"}
+    query.append(StructureData, with_outgoing="validation", edge_filters=taken, project="uuid", tag="structure")
+    query.order_by({"validation": "id"})
+    found: dict[str, dict[str, str]] = {}
+    for one in query.iterdict():
+        validation = one["validation"]["uuid"]
+        found[one["campaign--validation"]["label"]] = {"validation": validation, "structure": one["structure"]["uuid"]}
+    if not found:
+        return {}
+    made = orm.QueryBuilder()
+    chains = {"uuid": {"in": [links["validation"] for links in found.values()]}}
+    made.append(orm.WorkChainNode, filters=chains, project="uuid", tag="validation")
+    returned = {"type": LinkType.RETURN.value, "label": "structure"}
+    made.append(StructureData, with_incoming="validation", edge_filters=returned, project="uuid")
+    final = dict(made.all())
+    return {label: {**links, "structure": final.get(links["validation"], links["structure"])} for label, links in found.items()}
 
 
 def ranking_node(campaign: orm.WorkChainNode) -> orm.Dict:
@@ -141,6 +178,7 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         _number(dft.get("mae"), 4),
         _number(dft.get("mae_window"), 4),
         _number(dft.get("wasserstein"), 3),
+        _number(dft.get("gap"), 2),
         remark,
     ]
 

@@ -178,7 +178,7 @@ def _stage(chain: Process | None, validations: list[Process], below: list[Proces
         callers = {chain.pk} | {p.pk for p in below if p.caller == chain.pk}
         running = jobs([p for p in below if p.caller in callers])
         return ", ".join(running) or "between two steps"
-    if not chain.ended_well:
+    if not chain.ended_well or survivors == 0:
         return "no candidates"
     if any(not p.ended for p in validations):
         return "validating"

@@ -18,24 +18,12 @@ from ..calculations.references import ReferencesCalculation
 from ..calculations.relax import RelaxCalculation
 from ..calculations.sample import SampleCalculation
 from ..calculations.train import TrainCalculation
-from .failures import failure
 from .outline import while_
+from .retries import RetryMixin, aiida_failed, interrupted_codes
 
 _JOB = DosmatgenCalculation.exit_codes
-INTERRUPTED = {
-    code.status
-    for code in (
-        _JOB.ERROR_NO_RESULTS,
-        _JOB.ERROR_HASH_MISMATCH,
-        CalcJob.exit_codes.ERROR_NO_RETRIEVED_FOLDER,
-        CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY,
-        CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_WALLTIME,
-        CalcJob.exit_codes.ERROR_SCHEDULER_NODE_FAILURE,
-    )
-}
-"""Ends that say nothing against the job itself: its process was killed, or its files were cut on their way."""
-
-_IN_A_ROW = 5  # interrupted runs of which none got further: then something is wrong with the job after all
+INTERRUPTED = interrupted_codes(DosmatgenCalculation)
+_RUN = "run"
 _SMALLER_BATCH = 16  # the first that is tried if the scheduler ended a job for its memory
 
 
@@ -47,7 +35,7 @@ def progress(node: orm.CalcJobNode) -> int:
     return max((int(done) for done in re.findall(r"^(\d+)/\d+ ", text, re.MULTILINE)), default=-1)
 
 
-class DosmatgenBaseWorkChain(BaseRestartWorkChain):
+class DosmatgenBaseWorkChain(RetryMixin, BaseRestartWorkChain):
     """Run a job of ``dosmatgen``; if it stopped early or was interrupted, submit it again with its restart files."""
 
     _process_class: type[DosmatgenCalculation] | None = None
@@ -78,21 +66,19 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
         assert self._process_class is not None
         self.ctx.inputs = self.exposed_inputs(self._process_class, self._process_class.KIND)
         self.ctx.done = self.ctx.seen = -1
-        self.ctx.interrupted = 0
 
     def inspect_process(self) -> ExitCode | None:
         """Repeat a job that an exception of AiiDA ended, which a plain restart work chain gives up; else call the handlers."""
         node = self.ctx.children[self.ctx.iteration - 1]
-        if not node.is_excepted or self._interrupted_too_often(node):
+        if not aiida_failed(node) or not self._may_repeat(node):
             return super().inspect_process()
-        self.report(f"{failure(node)}; continuing from its restart files")
         self._continue_from(node)
         return None
 
     @process_handler(priority=500, exit_codes=[_JOB.ERROR_STOPPED_EARLY])
     def continue_stopped(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Continue a run that the time limit stopped, as long as each run gets further than the one before."""
-        self.ctx.interrupted = 0
+        self.progressed(_RUN)
         results = node.outputs.results.get_dict()
         before, self.ctx.done = self.ctx.done, results["done"]
         reason = None
@@ -110,9 +96,7 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
     @process_handler(priority=400)
     def repeat_interrupted(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
         """Repeat what was killed or damaged from outside: scancel, node failure, time or memory limits of the scheduler."""
-        if node.exit_status not in INTERRUPTED:
-            return None
-        if self._interrupted_too_often(node):
+        if node.exit_status not in INTERRUPTED or not self._may_repeat(node):
             return None
         if node.exit_status == CalcJob.exit_codes.ERROR_SCHEDULER_OUT_OF_MEMORY.status:
             options = self.ctx.inputs.metadata.options
@@ -127,15 +111,11 @@ class DosmatgenBaseWorkChain(BaseRestartWorkChain):
             self.out(entry.link_label, entry.node)
         return super()._attach_outputs(node)
 
-    def _interrupted_too_often(self, node: orm.CalcJobNode) -> bool:
-        """Count an interrupted run, and say whether there were too many in a row that got no further."""
-        done = progress(node)
-        self.ctx.interrupted = 1 if done > self.ctx.seen else self.ctx.interrupted + 1
-        self.ctx.seen = max(self.ctx.seen, done)
-        if self.ctx.interrupted < _IN_A_ROW:
-            return False
-        self.report(f"{self.ctx.interrupted} runs in a row were interrupted and got no further; giving up")
-        return True
+    def _may_repeat(self, node: orm.CalcJobNode) -> bool:
+        """Count an interrupted run, and say whether there may be another."""
+        done, seen = progress(node), self.ctx.seen
+        self.ctx.seen = max(seen, done)
+        return self.repeat(_RUN, node, further=done > seen)
 
     def _continue_from(self, node: orm.CalcJobNode) -> None:
         if "remote_folder" in node.outputs:

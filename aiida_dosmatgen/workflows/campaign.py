@@ -21,13 +21,15 @@ from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
 from .candidates import CandidatesWorkChain
-from .failures import failure
+from .failures import failure_of, noted
 from .functions import collect_rankings
-from .interruptions import excepted_process
 from .outline import while_
-from .protocols.utils import StrictProtocolMixin, checked
+from .protocols.utils import StrictProtocolMixin, checked, unknown_code
+from .retries import ended_from_outside
 from .validate import ValidateWorkChain
 from .windows import SlidingWindowWorkChain
+
+_NO_SURVIVORS = "no candidate passed the screening; see the report, and loosen the criteria or sample more"
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
@@ -93,7 +95,6 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         spec.exit_code(301, "ERROR_NO_CANDIDATES", message="no target has candidates: {reason}")
         spec.exit_code(302, "ERROR_RANKING_FAILED", message="the ranking could not be made: {reason}")
         spec.exit_code(303, "ERROR_SELECTION_FAILED", message="target {name}: nothing could be chosen for DFT: {reason}")
-        spec.exit_code(410, "ERROR_NOTHING_VALIDATED", message="there are candidates, but no validation succeeded: {reason}")
 
     @classmethod
     def _override_schema(cls) -> dict:
@@ -129,7 +130,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Return a builder with the inputs of a protocol.
 
         :param codes: nodes or labels by the names ``dosmatgen``, ``pw`` and ``projwfc``; the last two may be left out if
-            nothing is validated (``top_k`` 0). Others are not looked at: dos.x is no longer run.
+            nothing is validated (``top_k`` 0).
         :param targets: by names of your choice (letters, digits, single underscores).
         :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
         :param options: goes into ``metadata.options`` of the jobs of ``dosmatgen``.
@@ -142,6 +143,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         top_k = inputs["top_k"] if top_k is None else top_k
+        problem = unknown_code(codes)
+        if problem:
+            raise ValueError(f"codes: {problem}")
         missing = [name for name in ("dosmatgen", *(("pw", "projwfc") if top_k else ())) if name not in codes]
         if missing:
             raise ValueError(f"codes lacks {missing[0]!r}; it has {', '.join(sorted(codes)) or 'none'}")
@@ -149,20 +153,20 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             raise ValueError("there are no targets; give at least one")
         candidates = CandidatesWorkChain.get_builder_from_protocol(
             codes["dosmatgen"],
-            next(iter(targets.values())),
-            checkpoint,
-            predictor,
-            force_field,
-            protocol,
-            inputs["candidates"],
-            options,
-            seed,
-            n_candidates,
-            template,
-            classifier,
-            phases,
-            known,
-            n_jobs,
+            target=next(iter(targets.values())),
+            checkpoint=checkpoint,
+            predictor=predictor,
+            force_field=force_field,
+            protocol=protocol,
+            overrides=inputs["candidates"],
+            options=options,
+            seed=seed,
+            n_candidates=n_candidates,
+            template=template,
+            classifier=classifier,
+            phases=phases,
+            known=known,
+            n_jobs=n_jobs,
         )
         builder = cls.get_builder()
         builder.targets = dict(targets)
@@ -193,11 +197,14 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         self.ctx.order = list(self.ctx.names)  # in which targets are begun; interrupted ones come again at its end
         self.ctx.next_target = 0
         self.ctx.candidates = AttributeDict()
-        self.ctx.outcomes = {name: {"failed": None, "validations": {}} for name in self.ctx.names}
+        self.ctx.failed = {}  # the node with the reason of each target without candidates
+        self.ctx.empty = []  # targets of which no candidate passed the screening: a result, not an error
         self.ctx.queue = []
         self.ctx.selections = {}
         self.ctx.next_validation = 0
-        self.ctx.failures = {name: {} for name in self.ctx.names}
+        self.ctx.validating = {}  # which target and candidate a child validates
+        self.ctx.validated = {name: {} for name in self.ctx.names}  # the work chain of each candidate
+        self.ctx.failures = {name: {} for name in self.ctx.names}  # the node with the reason of each candidate
 
     def targets_left(self) -> bool:
         """Say whether there are targets without candidates."""
@@ -221,14 +228,19 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     def inspect_candidates(self) -> ExitCode | None:
         """Queue the best of a target for validation, in turn, so that no target waits for another."""
         for name, node in self.collect().items():
-            if self._excepted(node) and self.retry(name, node):
+            if ended_from_outside(node) and self.repeat(name, node):
                 self.ctx.order.append(name)
                 continue
             if "report" in node.outputs:
                 self.out(f"reports.{name}", node.outputs.report)
             if not node.is_finished_ok:
-                self.ctx.outcomes[name]["failed"] = failure(node)
-                self.report(f"no candidates for the target {name}: {failure(node)}")
+                self.ctx.failed[name] = failure_of(node, self.inputs.targets[name])
+                self.report(f"no candidates for the target {name}: {self.ctx.failed[name]['reason']}")
+                continue
+            if node.outputs.crystals.base.attributes.get("n_crystals") == 0:
+                self.ctx.empty.append(name)
+                self.ctx.failed[name] = noted(node.outputs.report, _NO_SURVIVORS)
+                self.report(f"target {name}: {_NO_SURVIVORS}")
                 continue
             self.ctx.candidates[name] = node
             differ = node.outputs.report.get_dict().get("meaning")
@@ -273,7 +285,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             metadata={"call_link_label": f"extract_{name}_{candidate}"},
         )
         if not node.is_finished_ok:
-            self.ctx.failures[name][str(candidate)] = node.exit_message
+            self.ctx.failures[name][str(candidate)] = noted(self.ctx.candidates[name].outputs.crystals, node.exit_message)
             return
         inputs = AttributeDict(self.exposed_inputs(ValidateWorkChain, "validate"))
         inputs.structure, inputs.target = structure, self.inputs.targets[name]
@@ -282,61 +294,47 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         self.report(
             f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula_of(structure)}) of {name}"
         )
-        self.ctx.outcomes[name]["validations"][str(candidate)] = {"structure": structure.uuid, "validation": validation.uuid}
-        self.add_child(f"{name}_{candidate}", validation)
+        key = f"{name}_{candidate}"
+        self.ctx.validating[key] = [name, candidate]
+        self.add_child(key, validation)
 
     def inspect_validations(self) -> None:
-        """Note why validations failed, and where the final structures of the others are."""
+        """Note which validations have a score, and why the others failed."""
         for key, node in self.collect().items():
-            name, candidate = key.rsplit("_", 1)
-            if self._excepted(node) and self.retry(key, node):
-                self.ctx.queue.append([len(self.ctx.queue), name, int(candidate)])
-                continue
-            if not node.is_finished_ok or "score" not in node.outputs:
-                reason = (node.exit_message if node.is_finished else None) or failure(node)
-                self.ctx.failures[name][candidate] = reason
-                self.report(f"candidate {candidate} of {name} failed: {reason}")
-                continue
-            self.ctx.outcomes[name]["validations"][candidate]["structure"] = node.outputs.structure.uuid
+            name, candidate = self.ctx.validating[key]
+            if ended_from_outside(node) and self.repeat(key, node):
+                self.ctx.queue.append([len(self.ctx.queue), name, candidate])
+            elif node.is_finished_ok:
+                self.ctx.validated[name][str(candidate)] = node
+            else:
+                reason = failure_of(node, node.inputs.structure)
+                self.ctx.failures[name][str(candidate)] = reason
+                self.report(f"candidate {candidate} of {name} failed: {reason['reason']}")
 
     def finish(self) -> ExitCode | None:
         """Put the candidates of each target in their final order, whatever has failed."""
-        rankings, validated = {}, 0
-        for name in self.ctx.names:
-            if self.ctx.outcomes[name]["failed"]:
-                continue
+        rankings = {}
+        for name, candidates in self.ctx.candidates.items():
             scores = self._validated(name, "score", "candidate")
-            validated += len(scores)
             ranking, node = rank.run_get_node(
-                report=self.ctx.candidates[name].outputs.report,
-                failures=orm.Dict(self.ctx.failures[name]),
+                report=candidates.outputs.report,
                 **({"selection": self.ctx.selections[name]} if name in self.ctx.selections else {}),
                 **({"target": self.inputs.targets[name], **scores, **self._validated(name, "dos", "dos")} if scores else {}),
+                **{f"failure_{candidate}": reason for candidate, reason in self.ctx.failures[name].items()},
                 metadata={"call_link_label": f"rank_{name}"},
             )
             if not node.is_finished_ok:
                 return self.exit_codes.ERROR_RANKING_FAILED.format(reason=node.exit_message)
-            rankings[name] = ranking
-        self.out("ranking", collect_rankings(outcomes=orm.Dict(self.ctx.outcomes), **rankings))
-        if not rankings:
-            reasons = "; ".join(f"{name}: {self.ctx.outcomes[name]['failed']}" for name in self.ctx.names)
+            rankings[f"ranking_{name}"] = ranking
+        failures = {f"failure_{name}": reason for name, reason in self.ctx.failed.items()}
+        self.out("ranking", collect_rankings(**rankings, **failures))
+        if not rankings and set(self.ctx.failed) != set(self.ctx.empty):
+            reasons = "; ".join(f"{name}: {reason['reason']}" for name, reason in self.ctx.failed.items())
             return self.exit_codes.ERROR_NO_CANDIDATES.format(reason=reasons)
-        if self.ctx.queue and not validated:
-            reasons = "; ".join(reason for by_candidate in self.ctx.failures.values() for reason in by_candidate.values())
-            return self.exit_codes.ERROR_NOTHING_VALIDATED.format(reason=reasons)
         return None
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    def _excepted(node: orm.WorkChainNode) -> bool:
-        """Say whether a work chain ended with an exception of AiiDA; excepted jobs were repeated further down."""
-        return isinstance(excepted_process(node), orm.WorkChainNode)
-
     def _validated(self, name: str, output: str, prefix: str) -> dict[str, orm.Data]:
         """Return an output of the validations of a target's candidates, as ``<prefix>_<candidate>``."""
-        return {
-            f"{prefix}_{candidate}": orm.load_node(links["validation"]).outputs[output]
-            for candidate, links in self.ctx.outcomes[name]["validations"].items()
-            if candidate not in self.ctx.failures[name]
-        }
+        return {f"{prefix}_{candidate}": node.outputs[output] for candidate, node in self.ctx.validated[name].items()}

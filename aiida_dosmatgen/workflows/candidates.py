@@ -28,9 +28,11 @@ from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
 from ..data.trust import validate_trust
 from .base import PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
-from .failures import failure
+from .failures import FailureMixin, failure
+from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .references import reference_parameters, stored_references
+from .retries import RetryMixin, ended_from_outside
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
@@ -43,7 +45,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
     )
 
 
-class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
+class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
     """Sample crystals for a target, relax them with a force field, predict their DOS, and screen.
 
     The DOS of a candidate is predicted for its relaxed geometry; if the ``geometries`` of the criteria name both, also for the
@@ -127,13 +129,10 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint", "parent_folder"))
         spec.inputs.validator = validate_inputs
         spec.outline(
-            cls.run_references,
-            cls.run_sample,
-            cls.inspect_sample,
-            cls.run_relax,
-            cls.inspect_relax,
-            cls.run_predict,
-            cls.inspect_predict,
+            while_(cls.are_references_left)(cls.run_references, cls.inspect_references),
+            while_(cls.is_sample_left)(cls.run_sample, cls.inspect_sample),
+            while_(cls.is_relax_left)(cls.run_relax, cls.inspect_relax),
+            while_(cls.is_predict_left)(cls.run_predict, cls.inspect_predict),
             cls.run_screen,
         )
         spec.output("crystals", valid_type=CrystalSetData, help="The survivors of the screening, best first.")
@@ -143,6 +142,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         spec.output(
             "predicted", valid_type=CrystalSetData, required=False, help="All candidates in their geometries, with predictions."
         )
+        cls.define_failure(spec)
         for status, step in ((301, "sample"), (302, "relax"), (303, "predict")):
             spec.exit_code(
                 status,
@@ -151,11 +151,6 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             )
         spec.exit_code(305, "ERROR_REFERENCES_FAILED", message="the energies of the elements could not be computed: {reason}")
         spec.exit_code(304, "ERROR_SCREENING_FAILED", message="the screening failed: {reason}")
-        spec.exit_code(
-            410,
-            "ERROR_NO_SURVIVORS",
-            message="no candidate passed the screening; see the report, and loosen the criteria or sample more",
-        )
 
     @classmethod
     def get_builder_from_protocol(
@@ -218,6 +213,10 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
 
     # --- outline ----------------------------------------------------------------------------------------------------
 
+    def are_references_left(self) -> bool:
+        """Say whether the energies of the elements are not there yet."""
+        return "reference_energies" not in self.ctx
+
     def run_references(self) -> None:
         """Look for the energies of the elements, or start to compute them."""
         if "references" in self.inputs:
@@ -236,9 +235,22 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         inputs.metadata.options.pop("parser_name")  # of the relaxation; the job has its own
         self.to_context(references=self._submit(ReferencesBaseWorkChain, "references", "references", inputs))
 
+    def inspect_references(self) -> ExitCode | None:
+        """Take the energies of the elements that were computed."""
+        if "reference_energies" in self.ctx or self._to_repeat(["references"]):
+            return None
+        if not self.ctx.references.is_finished_ok:
+            return self._fail(self.exit_codes.ERROR_REFERENCES_FAILED.format(reason=failure(self.ctx.references)))
+        self.ctx.reference_energies = self.ctx.references.outputs.references
+        return None
+
+    def is_sample_left(self) -> bool:
+        """Say whether jobs of the sampling are left to submit."""
+        return bool(self._left("sample"))
+
     def run_sample(self) -> None:
         """Sample all candidates."""
-        for name, (start, stop) in self._shares().items():
+        for name, (start, stop) in self._left("sample").items():
             inputs = self.exposed_inputs(SampleCalculation, "sample")
             inputs.update(
                 checkpoint=self.inputs.checkpoint,
@@ -249,36 +261,42 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             self._submit_job(SampleBaseWorkChain, "sample", name, inputs)
 
     def inspect_sample(self) -> ExitCode | None:
-        """Continue with the candidates there are, and the energies of the elements."""
-        if "references" in self.ctx:
-            if not self.ctx.references.is_finished_ok:
-                return self.exit_codes.ERROR_REFERENCES_FAILED.format(reason=failure(self.ctx.references))
-            self.ctx.reference_energies = self.ctx.references.outputs.references
+        """Continue with the candidates there are."""
         return self._inspect("sample", "sampled", self.exit_codes.ERROR_SAMPLE_FAILED)
+
+    def is_relax_left(self) -> bool:
+        """Say whether relaxations are left to submit."""
+        return bool(self._left("relax")) or ("phases" in self.inputs and self._wanted("phases"))
 
     def run_relax(self) -> None:
         """Relax all candidates, and the known phases."""
-        for name in self._shares():
+        for name in self._left("relax"):
             inputs = self.exposed_inputs(RelaxCalculation, "relax")
             inputs.update(crystals=self.ctx[f"sample{name}"].outputs.crystals, force_field=self.inputs.force_field)
             self._submit_job(RelaxBaseWorkChain, "relax", name, inputs)
-        if "phases" in self.inputs:
+        if "phases" in self.inputs and self._wanted("phases"):
             phases = self._relax_others()
             phases.update(crystals=self.inputs.phases, force_field=self.inputs.force_field)
             self.to_context(phases=self._submit(RelaxBaseWorkChain, "relax", "relax_phases", phases))
 
     def inspect_relax(self) -> ExitCode | None:
         """Continue with the crystals there are."""
+        if self._to_repeat(["phases", *self._labels("relax")]):
+            return None
         if "phases" in self.ctx and not (self.ctx.phases.is_finished_ok or has_partial_results(self.ctx.phases)):
-            return self.exit_codes.ERROR_RELAX_FAILED.format(reason=f"known phases: {failure(self.ctx.phases)}")
+            return self._fail(self.exit_codes.ERROR_RELAX_FAILED.format(reason=f"known phases: {failure(self.ctx.phases)}"))
         return self._inspect("relax", "relaxed", self.exit_codes.ERROR_RELAX_FAILED)
+
+    def is_predict_left(self) -> bool:
+        """Say whether predictions are left to submit."""
+        return bool(self._left("predict"))
 
     def run_predict(self) -> ExitCode | None:
         """Predict the DOS of all candidates: relaxed, and also unrelaxed if the criteria compare that geometry."""
         both = (
             "target" in self.inputs and UNRELAXED in ScreenCriteria.model_validate(self.inputs.criteria.get_dict()).geometries
         )
-        for name in self._shares():
+        for name in self._left("predict"):
             crystals = self.ctx[f"relax{name}"].outputs.crystals
             if both:
                 crystals, node = join_geometries.run_get_node(
@@ -287,7 +305,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
                     metadata={"call_link_label": f"join_geometries{name}"},
                 )
                 if not node.is_finished_ok:
-                    return self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message)
+                    return self._fail(self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message))
             inputs = self.exposed_inputs(PredictCalculation, "predict")
             inputs.update(crystals=crystals, checkpoint=self.inputs.predictor)
             self._submit_job(PredictBaseWorkChain, "predict", name, inputs)
@@ -309,14 +327,35 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             metadata={"call_link_label": "screen"},
         )
         if not node.is_finished_ok:
-            return self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message or "see verdi process report")
+            reason = node.exit_message or "see verdi process report"
+            return self._fail(self.exit_codes.ERROR_SCREENING_FAILED.format(reason=reason))
         self.out("report", result["report"])
         self.out("crystals", result["crystals"])
         survivors = result["crystals"].base.attributes.get("n_crystals")
         self.report(f"{survivors} of {self.inputs.n_candidates.value} candidates passed the screening")
-        return self.exit_codes.ERROR_NO_SURVIVORS if survivors == 0 else None
+        return None
 
     # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _fail(self, exit_code: ExitCode) -> ExitCode:
+        return self.fail(exit_code, self.inputs.target if "target" in self.inputs else self.inputs.checkpoint)
+
+    def _wanted(self, label: str) -> bool:
+        """Say whether a job is to be submitted: it never was, or AiiDA failed with the one before."""
+        return label not in self.ctx or label in self.ctx.get("again", [])
+
+    def _labels(self, step: str) -> list[str]:
+        return [f"{step}{name}" for name in self._shares()]
+
+    def _left(self, step: str) -> dict[str, tuple[int, int]]:
+        """Return the ranges of candidates, as :meth:`_shares` has them, whose job of a step is to be submitted."""
+        return {name: share for name, share in self._shares().items() if self._wanted(f"{step}{name}")}
+
+    def _to_repeat(self, labels: list[str]) -> bool:
+        """Note with which of the jobs AiiDA failed, so that they are submitted again, and say whether there are any."""
+        ended = {label: self.ctx[label] for label in labels if label in self.ctx}
+        self.ctx.again = [label for label, node in ended.items() if ended_from_outside(node) and self.repeat(label, node)]
+        return bool(self.ctx.again)
 
     def _target(self) -> dict[str, DosTargetData]:
         return {"target": self.inputs.target} if "target" in self.inputs else {}
@@ -353,6 +392,8 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
         return node
 
     def _inspect(self, step: str, output: str, exit_code: ExitCode) -> ExitCode | None:
+        if self._to_repeat(self._labels(step)):
+            return None
         reasons = {}
         for name in self._shares():
             node = self.ctx[f"{step}{name}"]
@@ -365,7 +406,7 @@ class CandidatesWorkChain(StrictProtocolMixin, WorkChain):
             else:
                 reasons[name] = failure(node)
         if len(reasons) == len(self._shares()):
-            return exit_code.format(reason="; ".join(dict.fromkeys(reasons.values())))
+            return self._fail(exit_code.format(reason="; ".join(dict.fromkeys(reasons.values()))))
         for name, (start, stop) in self._shares().items():
             if name in reasons:
                 self.report(f"candidates {start} to {stop - 1} are lost: {reasons[name]}")

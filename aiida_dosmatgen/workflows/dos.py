@@ -19,15 +19,13 @@ from ..core.dft.recipe import ATTEMPTS, FALLBACKS, Recipe, bands_namelists, n_ba
 from ..core.errors import ContentError
 from ..data.conversion import StructureData, crystal_of
 from ..data.crystals import CrystalSetData
-from .error_handlers import almost_symmetric, bands_left, not_converged
-from .failures import failure
-from .interruptions import was_interrupted
+from .error_handlers import almost_symmetric, bands_left, crashed, not_converged
+from .failures import FailureMixin, failure
 from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import headers, missing_pseudo, pseudos_of, validate_pseudos
+from .retries import RetryMixin, was_interrupted
 from .workdirs import empty_workdirs, from_cache
-
-_IN_A_ROW = 4  # runs that were interrupted at the same step: then something is wrong with the job after all
 
 _OURS = ("handle_electronic_convergence_not_reached", "sanity_check_insufficient_bands")
 _OURS_OF_BANDS = (*_OURS, "handle_diagonalization_errors")
@@ -49,7 +47,7 @@ def validate_recipe(node: orm.Dict | None, _: Any) -> str | None:
     return problem_with(Recipe, node.get_dict(), "recipe") if node is not None else None
 
 
-class DosWorkChain(StrictProtocolMixin, WorkChain):
+class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
     """Compute the density of states of a crystal by a recipe: self-consistent field, bands on a denser mesh, projections.
 
     The same as ``dosmatgen label`` with AiiDA: equal recipes give equal curves. A self-consistent field that does not converge
@@ -97,6 +95,7 @@ class DosWorkChain(StrictProtocolMixin, WorkChain):
         spec.expose_inputs(ProjwfcCalculation, namespace="projwfc", exclude=("parent_folder", "parameters"))
         spec.outline(cls.setup, while_(cls.is_left)(cls.run_step, cls.inspect_step), cls.results)
         spec.output("dos", valid_type=CrystalSetData, help="The crystal with its density of states: see count_states.")
+        cls.define_failure(spec)
         spec.exit_code(201, "ERROR_NO_PSEUDOPOTENTIAL", message="{reason}")
         spec.exit_code(202, "ERROR_STRUCTURE_REFUSED", message="{reason}")
         spec.exit_code(301, "ERROR_SCF_FAILED", message="the self-consistent run failed: {reason}")
@@ -159,19 +158,18 @@ class DosWorkChain(StrictProtocolMixin, WorkChain):
         symbols = sorted({kind.symbol for kind in structure.kinds})
         problem = missing_pseudo(symbols, self.inputs.pseudos)
         if problem:
-            return self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem)
+            return self._fail(self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem))
         prepared, node = prepare_dos.run_get_node(
             structure=structure, recipe=self.inputs.recipe, metadata={"call_link_label": "prepare_dos"}
         )
         if not node.is_finished_ok:
-            return self.exit_codes.ERROR_STRUCTURE_REFUSED.format(reason=node.exit_message)
+            return self._fail(self.exit_codes.ERROR_STRUCTURE_REFUSED.format(reason=node.exit_message))
         if recipe.unpolarised(symbols):
             self.report(f"{' '.join(recipe.unpolarised(symbols))}: computed without spin, as the moments of the recipe say")
         self.ctx.structure = prepared.get("structure", structure)
         self.ctx.kpoints = {step: prepared[f"{step}_kpoints"] for step in ("scf", "bands")}
         self.ctx.symmetry = True
         self.ctx.cache = True
-        self.ctx.interrupted = 0
         self.ctx.dos = None
         self._begin()
         return None
@@ -194,7 +192,7 @@ class DosWorkChain(StrictProtocolMixin, WorkChain):
         step, node = self.ctx.step, self.ctx[self.ctx.step]
         if not node.is_finished_ok:
             return self._inspect_failure(step, node)
-        self.ctx.interrupted = 0
+        self.progressed(step)
         self.ctx.step = {"scf": "bands", "bands": "projwfc", "projwfc": None}[step]
         return self._count() if step == "projwfc" else None
 
@@ -299,7 +297,7 @@ class DosWorkChain(StrictProtocolMixin, WorkChain):
                 self.report(f"{reason}; {said}")
                 return None
         if step == "scf" and not_converged(node):
-            return self.exit_codes.ERROR_NOT_CONVERGED.format(ways=len(FALLBACKS), reason=reason)
+            return self._fail(self.exit_codes.ERROR_NOT_CONVERGED.format(ways=len(FALLBACKS), reason=reason))
         exit_codes = {"scf": "ERROR_SCF_FAILED", "bands": "ERROR_BANDS_FAILED", "projwfc": "ERROR_PROJWFC_FAILED"}
         return self._give_up(self.exit_codes[exit_codes[step]].format(reason=reason))
 
@@ -317,15 +315,14 @@ class DosWorkChain(StrictProtocolMixin, WorkChain):
         return f"trying with {FALLBACKS[self.ctx.fallback]}"
 
     def _again(self, step: str, node: orm.ProcessNode) -> str | None:
-        if not was_interrupted(node):
+        if not was_interrupted(node) or not self.repeat(step, node):
             return None
-        self.ctx.interrupted += 1
-        if step == "bands" and self.ctx.interrupted > 1:
-            self.ctx.solver = "cg"  # pw.x 6.7 has a rare crash in Davidson's scheme
-        return "it was interrupted, running it again" if self.ctx.interrupted < _IN_A_ROW else None
+        if step == "bands" and self.interruptions(step) > 1:
+            self.ctx.solver = "cg"  # pw.x 6.7 has a rare crash in Davidson's scheme, which may look like a kill
+        return f"run {self.interruptions(step) + 1}"
 
     def _by_cg(self, step: str, node: orm.ProcessNode) -> str | None:
-        if step != "bands" or self.ctx.solver == "cg" or not bands_left(node):
+        if step != "bands" or self.ctx.solver == "cg" or not (bands_left(node) or crashed(node)):
             return None
         self.ctx.solver = "cg"
         return "computing the bands by conjugate gradients"
@@ -340,7 +337,10 @@ class DosWorkChain(StrictProtocolMixin, WorkChain):
     def _give_up(self, exit_code: ExitCode) -> ExitCode | None:
         """End, with the curve of fewer bands if there is one."""
         if self.ctx.dos is None:
-            return exit_code
+            return self._fail(exit_code)
         self.report(f"{exit_code.message}; the curve is that of the run before")
         self.ctx.step = None
         return None
+
+    def _fail(self, exit_code: ExitCode) -> ExitCode:
+        return self.fail(exit_code, self.inputs.structure)

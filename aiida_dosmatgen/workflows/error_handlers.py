@@ -13,7 +13,10 @@ from ..data.base import pk_of
 
 _ERROR = re.compile(r"^ %{40,}\n(.*?)^ %{40,}$", re.MULTILINE | re.DOTALL)
 
-_DONE = "JOB DONE"
+_SIGNALS = re.compile(
+    r"segmentation fault|illegal instruction|bus error|floating point exception|SIG(?:SEGV|ABRT|ILL|BUS|FPE)|\baborted\b",
+    re.IGNORECASE,
+)
 
 
 def error_message(job: orm.CalcJobNode) -> str | None:
@@ -22,9 +25,12 @@ def error_message(job: orm.CalcJobNode) -> str | None:
     return " ".join(found[0].split()) if found else None
 
 
-def printed_done(job: orm.CalcJobNode) -> bool:
-    """Tell whether an executable printed that it is done."""
-    return _DONE in _output(job)
+def crashed(node: orm.ProcessNode) -> bool:
+    """Tell whether the executable of a job, or of the last job of a work chain, ended by a signal of its own making."""
+    job = last_job(node)
+    if job is None or job.is_finished_ok:
+        return False
+    return _SIGNALS.search(_file(job, job.get_option("scheduler_stderr"))) is not None
 
 
 def not_converged(node: orm.ProcessNode) -> bool:
@@ -59,7 +65,10 @@ def last_job(node: orm.ProcessNode | None) -> orm.CalcJobNode | None:
 
 def _output(job: orm.CalcJobNode) -> str:
     """Return what the executable printed, empty if that was not retrieved."""
-    name = job.get_option("output_filename")
+    return _file(job, job.get_option("output_filename"))
+
+
+def _file(job: orm.CalcJobNode, name: str | None) -> str:
     if not name or "retrieved" not in job.outputs:
         return ""
     files = job.outputs.retrieved.base.repository

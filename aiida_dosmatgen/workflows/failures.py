@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiida import orm
+from aiida.engine import ExitCode, WorkChain
 
 from .error_handlers import error_message
+from .functions import note_failure
 
 
 def failure(node: orm.ProcessNode) -> str:
@@ -31,3 +35,32 @@ def _own_failure(node: orm.ProcessNode) -> str:
 
 def _line(text: str | None) -> str:
     return " ".join((text or "no message").split())
+
+
+class FailureMixin(WorkChain):
+    """The reason of a failure is an output, so that later steps can take it as data."""
+
+    @classmethod
+    def define_failure(cls, spec: Any) -> None:
+        """Define the output."""
+        spec.output("failure", valid_type=orm.Dict, required=False, help="The `reason`, where the work chain failed.")
+
+    def fail(self, exit_code: ExitCode, subject: orm.Node) -> ExitCode:
+        """Return an exit code, with its message as the output ``failure``.
+
+        :param subject: a stored node that the work chain is about.
+        """
+        self.out("failure", noted(subject, exit_code.message))
+        return exit_code
+
+
+def failure_of(node: orm.ProcessNode, subject: orm.Node) -> orm.Dict:
+    """Return the output ``failure`` of a process, or make it of one that could not: it excepted or was killed."""
+    if "failure" in node.outputs:
+        return node.outputs.failure
+    return noted(subject, (node.exit_message if node.is_finished else None) or failure(node))
+
+
+def noted(subject: orm.Node, reason: str | None) -> orm.Dict:
+    """Return the reason of a failure as a node that :func:`.note_failure` made of what failed."""
+    return note_failure(subject=subject, reason=orm.Str(_line(reason)), metadata={"call_link_label": "note_failure"})

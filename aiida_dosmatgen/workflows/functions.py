@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from aiida.orm import Dict, Int
+from aiida.orm import Data, Dict, Int, Str
 
 from ..calculations.functions import content_function
+from ..calculations.functions.content import reasons_of
 from ..core.errors import ContentError
 from ..data.conversion import StructureData, structure_of
 from ..data.crystals import CrystalSetData
@@ -25,15 +24,23 @@ def crystal_at(crystals: CrystalSetData, row: Int) -> StructureData:
 
 
 @content_function
-def label_report(crystals: CrystalSetData, failures: Dict, rate: Dict, labelled: LabelledCrystalSetData | None = None) -> Dict:
-    """Say how many crystals of a set have labels, why the others have none, and how fast it went.
+def note_failure(subject: Data, reason: Str) -> Dict:
+    """Return why a process failed, as data that later steps can take.
 
-    :param failures: {row: reason} of runs that failed.
-    :param rate: of :func:`~aiida_dosmatgen.workflows.timing.computed_in_this_run`.
-    :param labelled: the crystals that have labels; its card holds further reasons.
-    :return: ``given``, ``labelled``, ``failed`` {row: reason}, and ``computed_in_this_run``.
+    :param subject: what the process was about: the crystal, the target.
     """
-    reasons = dict(failures.get_dict())
+    return Dict({"reason": reason.value})
+
+
+@content_function
+def label_report(crystals: CrystalSetData, labelled: LabelledCrystalSetData | None = None, **failures: Dict) -> Dict:
+    """Say how many crystals of a set have labels, and why the others have none.
+
+    :param labelled: the crystals that have labels; its card holds further reasons.
+    :param failures: of :func:`note_failure`, as ``failure_<row>``.
+    :return: ``given``, ``labelled`` and ``failed`` {row: reason}.
+    """
+    reasons = reasons_of(failures)
     if labelled is not None:
         reasons |= labelled.base.attributes.get("card").get("failed", {})
     return Dict(
@@ -41,26 +48,27 @@ def label_report(crystals: CrystalSetData, failures: Dict, rate: Dict, labelled:
             "given": crystals.base.attributes.get("n_crystals"),
             "labelled": 0 if labelled is None else labelled.base.attributes.get("n_crystals"),
             "failed": reasons,
-            "computed_in_this_run": rate.get_dict(),
         }
     )
 
 
 @content_function
-def collect_rankings(outcomes: Dict, **rankings: Dict) -> Dict:
+def collect_rankings(**inputs: Dict) -> Dict:
     """Put the rankings of all targets of a campaign into one.
 
-    :param outcomes: for each target: ``failed`` (why it has no ranking, or None) and ``validations``
-        {candidate: {``structure``: uuid, ``validation``: uuid}}.
-    :param rankings: of :func:`~aiida_dosmatgen.calculations.functions.rank`, by target.
-    :return: ``targets``: for each the list of rows, best first, and ``failed``: {target: reason}.
+    :param inputs: for each target its ``ranking_<target>`` of :func:`~aiida_dosmatgen.calculations.functions.rank`, or its
+        ``failure_<target>`` of :func:`note_failure`.
+    :return: ``targets``: for each the list of rows, best first; ``windows``: for each the energies ``low`` and ``high`` (eV)
+        between which its rows were compared by DFT, or None; and ``failed``: {target: reason}. Which validation and structure
+        a row has is in the links of the campaign.
     """
-    targets: dict[str, list[dict[str, Any]]] = {}
-    failed: dict[str, str] = {}
-    for name, outcome in sorted(outcomes.get_dict().items()):
-        rows = rankings[name].get_dict()["ranking"] if name in rankings else []
-        links = outcome.get("validations", {})
-        targets[name] = [{**row, **links.get(str(row["candidate"]), {})} for row in rows]
-        if outcome.get("failed"):
-            failed[name] = outcome["failed"]
-    return Dict({"targets": targets, "failed": failed})
+    rankings = {key.removeprefix("ranking_"): node.get_dict() for key, node in inputs.items() if key.startswith("ranking_")}
+    failed = reasons_of(inputs)
+    names = sorted({*rankings, *failed})
+    return Dict(
+        {
+            "targets": {name: rankings.get(name, {}).get("ranking", []) for name in names},
+            "windows": {name: rankings.get(name, {}).get("window") for name in names},
+            "failed": failed,
+        }
+    )

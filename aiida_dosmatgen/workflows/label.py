@@ -6,24 +6,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder
-from aiida.orm.nodes.data.base import to_aiida_type
 
 from ..calculations.functions import assemble_labelled
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
+from .around_dos import AroundDosMixin
 from .dos import DosWorkChain
-from .failures import failure
+from .failures import failure_of, noted
 from .functions import crystal_at, label_report
 from .outline import while_
-from .protocols.utils import StrictProtocolMixin
-from .timing import computed_in_this_run
-from .validate import dos_overrides
+from .retries import ended_from_outside
+from .timing import rate_of
 from .windows import SlidingWindowWorkChain, at_least_one
 
 
-class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
+class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
     """Label crystals: one :class:`.DosWorkChain` for each.
 
     The same as ``dosmatgen label`` with AiiDA: equal recipes give equal labels. At most ``max_concurrent`` crystals are
@@ -46,14 +44,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             validator=at_least_one("max_concurrent"),
             help="How many crystals are computed at a time.",
         )
-        spec.input(
-            "clean_workdir",
-            valid_type=orm.Bool,
-            serializer=to_aiida_type,
-            default=lambda: orm.Bool(True),
-            help="Whether the work directories are emptied.",
-        )
-        spec.expose_inputs(DosWorkChain, namespace="dos", exclude=("structure", "clean_workdir"))
+        cls.define_dos(spec)
         spec.outline(
             cls.setup,
             cls.open_window,
@@ -65,7 +56,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             cls.assemble,
         )
         spec.output("crystals", valid_type=LabelledCrystalSetData, required=False, help="The crystals that have labels.")
-        spec.output("report", valid_type=orm.Dict, required=False, help="Counts, reasons of those without labels, speed.")
+        spec.output("report", valid_type=orm.Dict, required=False, help="Counts, and reasons of those without labels.")
         spec.exit_code(310, "ERROR_NO_LABELS", message="no crystal could be labelled: {reason}")
 
     @classmethod
@@ -79,23 +70,14 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         options: Mapping | None = None,
         max_concurrent: int | None = None,
     ) -> ProcessBuilder:
-        """Return a builder with the inputs of a protocol.
+        """Return a builder with the inputs of a protocol; arguments as of :meth:`.DosWorkChain.get_builder_from_protocol`.
 
-        :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
-            ``pseudo_family`` chooses the pseudopotentials, ``recipe`` changes how labels are computed.
-        :param options: goes into ``metadata.options`` of every job.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
-        inputs = cls.get_protocol_inputs(protocol, overrides)
         elements = crystals.base.attributes.get("elements")
-        dos = DosWorkChain.get_builder_from_protocol(
-            pw_code, projwfc_code, None, protocol or cls.get_default_protocol(), dos_overrides(inputs), options, elements
-        )
-        builder = cls.get_builder()
+        builder, inputs = cls.builder_with_dos(pw_code, projwfc_code, protocol, overrides, options, elements)
         builder.crystals = crystals
-        builder.dos = {k: v for k, v in dos._inputs(prune=True).items() if k != "clean_workdir"}
         builder.max_concurrent = max_concurrent or inputs["max_concurrent"]
-        builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
         return builder
 
     # --- outline ----------------------------------------------------------------------------------------------------
@@ -105,7 +87,7 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         self.ctx.next = 0
         self.ctx.again = []  # rows that were interrupted
         self.ctx.chains = {}  # the uuid of each row's last work chain
-        self.ctx.failures = {}
+        self.ctx.failures = {}  # the node with the reason of each row
         self.ctx.finished = []
 
     @property
@@ -131,34 +113,29 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     def inspect(self) -> None:
         """Note which crystals are done."""
         for key, node in self.collect().items():
-            # interrupted jobs were repeated there; here it is the work chain itself
-            from_outside = node.is_excepted or node.exit_status == self.exit_codes.ERROR_MISSING_OUTPUT.status
-            row = key.removeprefix("dos_")
-            if from_outside and self.retry(key, node):
-                self.ctx.again.append(int(row))
+            row = int(key.removeprefix("dos_"))
+            if ended_from_outside(node) and self.repeat(key, node):
+                self.ctx.again.append(row)
             elif node.is_finished_ok:
-                self.ctx.finished.append(int(row))
+                self.ctx.finished.append(row)
             else:
-                self.ctx.failures[row] = failure(node)
+                self.ctx.failures[str(row)] = failure_of(node, node.inputs.structure)
             self.report(f"{len(self.ctx.finished)} of {self._total} crystals computed, {len(self.ctx.failures)} failed")
 
     def assemble(self) -> ExitCode | None:
         """Collect the labels, and the reasons of the crystals that have none."""
-        failures = orm.Dict(self.ctx.failures)
+        failures = {f"failure_{row}": node for row, node in self.ctx.failures.items()}
         chains = {int(row): orm.load_node(uuid) for row, uuid in self.ctx.chains.items()}
         labelled, node = assemble_labelled.run_get_node(
             crystals=self.inputs.crystals,
             recipe=self.inputs.dos.recipe,
-            failures=failures,
+            **failures,
             **{f"dos_{row}": chains[row].outputs.dos for row in sorted(self.ctx.finished)},
             metadata={"call_link_label": "assemble_labelled"},
         )
         sets = {"labelled": labelled} if node.is_finished_ok else {}
-        jobs = {
-            row: [job for job in chain.called_descendants if isinstance(job, orm.CalcJobNode)] for row, chain in chains.items()
-        }
-        rate = orm.Dict(computed_in_this_run(jobs, self.inputs.max_concurrent))
-        self.out("report", label_report(crystals=self.inputs.crystals, failures=failures, rate=rate, **sets))
+        self.out("report", label_report(crystals=self.inputs.crystals, **failures, **sets))
+        self.report(f"computed in this run: {rate_of(self.node, self.inputs.max_concurrent)}")
         if not node.is_finished_ok:
             return self.exit_codes.ERROR_NO_LABELS.format(reason=node.exit_message)
         self.out("crystals", labelled)
@@ -172,11 +149,8 @@ class LabelWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             crystals=self.inputs.crystals, row=orm.Int(row), metadata={"call_link_label": f"crystal_at_{row}"}
         )
         if not node.is_finished_ok:
-            self.ctx.failures[str(row)] = node.exit_message
+            self.ctx.failures[str(row)] = noted(self.inputs.crystals, node.exit_message)
             return
-        inputs = AttributeDict(self.exposed_inputs(DosWorkChain, "dos"))
-        inputs.structure, inputs.clean_workdir = structure, self.inputs.clean_workdir
-        inputs.metadata.call_link_label = f"dos_{row}"
-        chain = self.submit(DosWorkChain, **inputs)
+        chain = self.submit(DosWorkChain, **self.dos_inputs(structure, f"dos_{row}"))
         self.ctx.chains[str(row)] = chain.uuid
         self.add_child(f"dos_{row}", chain)

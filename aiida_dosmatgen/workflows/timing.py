@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiida.orm import CalcJobNode
+from aiida.common.links import LinkType
+from aiida.orm import CalcJobNode, WorkChainNode
+
+
+def rate_of(label: WorkChainNode, workers: int) -> dict[str, Any]:
+    """Return the rate of a work chain that labels crystals: :func:`computed_in_this_run` of what it called."""
+    calls = label.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all()
+    jobs: dict[int, list[CalcJobNode]] = {}
+    for call in calls:
+        row = int(call.link_label.removeprefix("dos_"))
+        jobs.setdefault(row, []).extend(job for job in call.node.called_descendants if isinstance(job, CalcJobNode))
+    return computed_in_this_run(jobs, workers)
 
 
 def computed_in_this_run(jobs: Mapping[int, Sequence[CalcJobNode]], workers: int) -> dict[str, Any]:

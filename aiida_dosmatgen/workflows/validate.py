@@ -17,19 +17,19 @@ from ..core.dft.recipe import Recipe, scf_namelists
 from ..data.conversion import StructureData
 from ..data.crystals import CrystalSetData
 from ..data.target import DosTargetData
+from .around_dos import AroundDosMixin
 from .dos import DosWorkChain, validate_structure
-from .failures import failure
-from .interruptions import was_interrupted
+from .failures import FailureMixin, failure
 from .outline import while_
-from .protocols.utils import StrictProtocolMixin, job_metadata, load
+from .protocols.utils import job_metadata, load
 from .pseudos import headers, missing_pseudo
+from .retries import RetryMixin, ended_from_outside, was_interrupted
 from .workdirs import empty_workdirs
 
-_IN_A_ROW = 4  # runs that were interrupted at the same step: then something is wrong with the job after all
 _ENERGY_PER_ATOM = 1e-5  # Ry, by which a relaxation may still lower the energy
 
 
-class ValidateWorkChain(StrictProtocolMixin, WorkChain):
+class ValidateWorkChain(AroundDosMixin, RetryMixin, FailureMixin, WorkChain):
     """Compute the density of states of a structure with Quantum ESPRESSO, relaxed by it before if asked for, and score it.
 
     The inputs ``dos`` and ``relax`` are the same for every structure; what depends on the structure is filled in. The
@@ -45,14 +45,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         super().define(spec)
         spec.input("structure", valid_type=StructureData, validator=validate_structure, help="The crystal.")
         spec.input("target", valid_type=DosTargetData, help="What its density of states is scored against.")
-        spec.input(
-            "clean_workdir",
-            valid_type=orm.Bool,
-            serializer=to_aiida_type,
-            default=lambda: orm.Bool(True),
-            help="Whether the work directories are emptied at the end; one validation leaves 50 to 200 MB.",
-        )
-        spec.expose_inputs(DosWorkChain, namespace="dos", exclude=("structure", "clean_workdir"))
+        cls.define_dos(spec)
         spec.expose_inputs(
             PwRelaxWorkChain,
             namespace="relax",
@@ -68,6 +61,7 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         spec.output("structure", valid_type=StructureData, required=False, help="The structure whose DOS was computed.")
         spec.output("dos", valid_type=CrystalSetData, required=False, help="The crystal with its density of states.")
         spec.output("score", valid_type=orm.Dict, required=False, help="Distances to the target.")
+        cls.define_failure(spec)
         spec.exit_code(201, "ERROR_NO_PSEUDOPOTENTIAL", message="{reason}")
         spec.exit_code(301, "ERROR_RELAX_FAILED", message="the relaxation by pw.x failed: {reason}")
         spec.exit_code(302, "ERROR_DOS_FAILED", message="the density of states could not be computed: {reason}")
@@ -89,25 +83,19 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
+        Other arguments are those of :meth:`.DosWorkChain.get_builder_from_protocol`.
+
         :param structure: may be left out, as may ``target``, to be filled in later: nothing else depends on them.
-        :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
-            ``pseudo_family`` chooses the pseudopotentials, ``recipe`` changes how the density of states is computed.
-        :param options: goes into ``metadata.options`` of every job.
         :param relax: whether pw.x relaxes the structure before.
-        :param elements: for which elements pseudopotentials are included; by default the structure's, or all of the family.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
-        inputs = cls.get_protocol_inputs(protocol, overrides)
-        dos = DosWorkChain.get_builder_from_protocol(
-            pw_code, projwfc_code, structure, protocol, dos_overrides(inputs), options, elements
-        )
-        builder = cls.get_builder()
+        if elements is None and structure is not None:
+            elements = [kind.symbol for kind in structure.kinds]
+        builder, inputs = cls.builder_with_dos(pw_code, projwfc_code, protocol, overrides, options, elements)
         if structure is not None:
             builder.structure = structure
         if target is not None:
             builder.target = target
-        builder.dos = {k: v for k, v in dos._inputs(prune=True).items() if k not in ("structure", "clean_workdir")}
-        builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
         if relax:
             builder.relax = _relax_inputs(inputs["relax"], load(pw_code), options)
         else:
@@ -119,9 +107,8 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
     def setup(self) -> ExitCode | None:
         """Look whether there are pseudopotentials."""
         self.ctx.structure = self.inputs.structure
-        self.ctx.interrupted = 0
         problem = missing_pseudo((kind.symbol for kind in self.inputs.structure.kinds), self.inputs.dos.pseudos)
-        return self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem) if problem else None
+        return self._fail(self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem)) if problem else None
 
     def should_relax(self) -> bool:
         """Say whether a relaxation is requested, and not done yet."""
@@ -140,12 +127,11 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
     def inspect_relax(self) -> ExitCode | None:
         """Go on with the relaxed structure."""
         if not self.ctx.relax.is_finished_ok:
-            if self._interrupted(self.ctx.relax):
+            if was_interrupted(self.ctx.relax) and self.repeat("relax", self.ctx.relax):
                 return None
-            return self.exit_codes.ERROR_RELAX_FAILED.format(reason=failure(self.ctx.relax))
+            return self._fail(self.exit_codes.ERROR_RELAX_FAILED.format(reason=failure(self.ctx.relax)))
         self.ctx.structure = self.ctx.relax.outputs.output_structure
         self.ctx.relaxed = True
-        self.ctx.interrupted = 0
         return None
 
     def should_run_dos(self) -> bool:
@@ -154,20 +140,16 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
 
     def run_dos(self) -> ToContext:
         """Compute the density of states."""
-        inputs = AttributeDict(self.exposed_inputs(DosWorkChain, "dos"))
-        inputs.structure, inputs.clean_workdir = self.ctx.structure, self.inputs.clean_workdir
-        inputs.metadata.call_link_label = "dos"
-        node = self.submit(DosWorkChain, **inputs)
+        node = self.submit(DosWorkChain, **self.dos_inputs(self.ctx.structure, "dos"))
         self.report(f"launching DosWorkChain<{node.pk}>")
         return ToContext(dos=node)
 
     def inspect_dos(self) -> ExitCode | None:
         """End if there is no density of states. Interrupted jobs were repeated there; here it is the work chain itself."""
         node = self.ctx.dos
-        from_outside = node.is_excepted or node.exit_status == self.exit_codes.ERROR_MISSING_OUTPUT.status
-        if node.is_finished_ok or (from_outside and self._interrupted(node)):
+        if node.is_finished_ok or (ended_from_outside(node) and self.repeat("dos", node)):
             return None
-        return self.exit_codes.ERROR_DOS_FAILED.format(reason=failure(node))
+        return self._fail(self.exit_codes.ERROR_DOS_FAILED.format(reason=failure(node)))
 
     def score(self) -> ExitCode | None:
         """Compare the density of states with the target."""
@@ -176,10 +158,16 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
         self.out("structure", self.ctx.structure)
         self.out("dos", dos)
         if node.exit_status == ELECTRONS_MISSING:
-            return self.exit_codes.ERROR_DOS_REFUSED.format(reason=node.exit_message)
+            return self._fail(self.exit_codes.ERROR_DOS_REFUSED.format(reason=node.exit_message))
         if not node.is_finished_ok:
-            return self.exit_codes.ERROR_SCORE_FAILED.format(reason=failure(node))
+            return self._fail(self.exit_codes.ERROR_SCORE_FAILED.format(reason=failure(node)))
         self.out("score", score)
+        differ = score.get_dict().get("meaning")
+        if differ:
+            self.report(
+                f"the curves of the target are a {differ['target']}, those of DFT a {differ['dos']}; they were compared all "
+                "the same, and the distances hold what projectors do not see"
+            )
         return None
 
     def on_terminated(self) -> None:
@@ -190,14 +178,8 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    def _interrupted(self, node: orm.ProcessNode) -> bool:
-        """Say whether a process was stopped from outside, and is worth another try."""
-        if not was_interrupted(node):
-            return False
-        self.ctx.interrupted += 1
-        again = self.ctx.interrupted < _IN_A_ROW
-        self.report(f"{failure(node)}; it was interrupted, {'running it again' if again else 'too often: giving up'}")
-        return again
+    def _fail(self, exit_code: ExitCode) -> ExitCode:
+        return self.fail(exit_code, self.inputs.structure)
 
     def _fill(self, pw: AttributeDict) -> None:
         """Fill in what depends on the structure and on the recipe, where the parameters leave it open."""
@@ -212,11 +194,6 @@ class ValidateWorkChain(StrictProtocolMixin, WorkChain):
             if isinstance(value, Mapping):  # by symbol; pw.x takes it by kind
                 namelists["SYSTEM"][key] = {name: value[s] for name, s in kinds.items() if s in value}
         pw.parameters = orm.Dict(recursive_merge(namelists, pw.parameters.get_dict()))
-
-
-def dos_overrides(inputs: Mapping) -> dict:
-    """Return the overrides of the protocol of :class:`.DosWorkChain` among the inputs of a work chain that calls it."""
-    return recursive_merge(dict(inputs["dos"]), {key: inputs[key] for key in ("pseudo_family", "recipe") if key in inputs})
 
 
 def _relax_inputs(given: Mapping, code: orm.AbstractCode, options: Mapping | None) -> dict:

@@ -10,9 +10,7 @@ from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ProcessState, WorkChain
 
-from .failures import failure
-
-_TRIES = 3
+from .retries import RetryMixin
 
 
 def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
@@ -24,7 +22,7 @@ def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
     return validate
 
 
-class SlidingWindowWorkChain(WorkChain):
+class SlidingWindowWorkChain(RetryMixin, WorkChain):
     """A work chain with at most ``max_concurrent`` children at a time, whose outline continues when any of them has ended.
 
     An outline adds children one by one, so that a daemon that dies in between submits at most one of them again::
@@ -56,7 +54,6 @@ class SlidingWindowWorkChain(WorkChain):
     def open_window(self) -> None:
         """Begin with no child."""
         self.ctx.running = AttributeDict()
-        self.ctx.interrupted = {}
 
     def has_capacity(self) -> bool:
         """Say whether another child may be started."""
@@ -79,16 +76,6 @@ class SlidingWindowWorkChain(WorkChain):
         for key in ended:
             del self.ctx.running[key]
         return ended
-
-    def retry(self, key: str, node: orm.ProcessNode) -> bool:
-        """Say whether a child that was interrupted may be started again, and count it.
-
-        :param key: its name in the window.
-        """
-        self.ctx.interrupted[key] = self.ctx.interrupted.get(key, 0) + 1
-        again = self.ctx.interrupted[key] < _TRIES
-        self.report(f"{failure(node)}; it was interrupted, {'running it again' if again else 'too often: giving up'}")
-        return again
 
     # --- waiting ----------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from sampling_report.tables import rounded
 from sampling_report.targets import targets_of
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.core.screening.geometries import RELAXED, UNRELAXED
@@ -147,12 +148,8 @@ class Report:
                 wanted = [wish.evaluated for wish in mode.wishes]
                 found[name] = surrogate.evaluated(self.surrogate, self.candidates[name], self.crystals, wanted)
                 bases[name] = surrogate.evaluated(self.surrogate, self.candidates[mode.baseline], self.crystals, wanted)
-            own = surrogate.distances(
-                self.crystals,
-                self.surrogate.predicted(self.crystals).atom_columns["predicted_dos"],
-                np.arange(len(self.crystals)),
-                self.targets,
-            )
+            predicted = self.surrogate.predicted(self.crystals)
+            own = surrogate.distances(predicted, np.arange(len(predicted)), self.targets)
         self.worst = float(np.nanmax(np.concatenate([j.distances for j in (*found.values(), *bases.values())])))
         rows = {name: surrogate.row(found[name], bases[name], self.worst, self.seed) for name in asked}
         self.result["modes"] = {
@@ -347,12 +344,10 @@ class Report:
 
     def _nearest_training_crystals(self) -> float | None:
         """Return the mean distance, by DFT, of the training crystal of the same size that is nearest to each target."""
-        dos, offsets = self.data.train.atom_columns["dos"], self.data.train.offsets
-        limits = self.data.train.crystal_columns["complete_below"]
         found = []
         for target in self.targets[: self.given.dft]:
             rows = np.flatnonzero(self.data.train.n_atoms == len(target.curves))
-            near = [target.distances(dos[offsets[i] : offsets[i + 1]], float(limits[i]))["mae"] for i in rows]
+            near = [target.distances(curves_of(self.data.train, i))["mae"] for i in rows]
             found += [min(near)] if near else []
         return _number(np.mean(found)) if found else None
 

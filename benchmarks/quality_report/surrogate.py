@@ -15,6 +15,7 @@ from pymatgen.core import Structure
 
 from aiida_dosmatgen.core.contacts import closest_contacts, valid_crystals
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.elements import COVALENT_RADII
 from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.target import DosTarget
@@ -83,7 +84,7 @@ class Surrogate:
         :param wanted: the number of the target of each crystal.
         """
         predicted = self.predicted(crystals)
-        return distances(predicted, predicted.atom_columns["predicted_dos"], wanted, targets)
+        return distances(predicted, wanted, targets)
 
 
 def _predict_chunk(path: Path, crystals: CrystalSet) -> CrystalSet:
@@ -92,13 +93,12 @@ def _predict_chunk(path: Path, crystals: CrystalSet) -> CrystalSet:
     return predict(model, header, crystals)
 
 
-def distances(crystals: CrystalSet, dos: np.ndarray, wanted: np.ndarray, targets: list[DosTarget]) -> np.ndarray:
-    """Return how far each crystal's curves are from its target, in states/eV/atom (:meth:`DosTarget.distances`), shape (N,)."""
-    found, offsets = np.full(len(crystals), np.nan), crystals.offsets
+def distances(crystals: CrystalSet, wanted: np.ndarray, targets: list[DosTarget]) -> np.ndarray:
+    """Return how far each crystal's predicted curves are from its target, in states/eV/atom, shape (N,); NaN without any."""
+    found, offsets, dos = np.full(len(crystals), np.nan), crystals.offsets, crystals.atom_columns["predicted_dos"]
     for i, target in enumerate(wanted):
-        curves = dos[offsets[i] : offsets[i + 1]]
-        if np.isfinite(curves).all():
-            found[i] = targets[target].distances(curves)["mae"]
+        if np.isfinite(dos[offsets[i] : offsets[i + 1]]).all():
+            found[i] = targets[target].distances(curves_of(crystals, i, "predicted_dos"))["mae"]
     return found
 
 

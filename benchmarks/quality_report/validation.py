@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.core.target import DosTarget
@@ -92,7 +93,7 @@ def _row(
     if status != "ok":
         return row
     dos, complete = labelled.atom_columns["dos"], float(labelled.crystal_columns["complete_below"][0])
-    scores = target.distances(dos, complete)
+    scores = target.distances(curves_of(labelled))
     predicted = best.crystal.atom_columns["predicted_dos"]
     return row | {
         "distance": scores["mae"],

@@ -9,6 +9,7 @@ import numpy as np
 
 from aiida_dosmatgen.core.contacts import closest_contacts
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.prediction.predict import predict
@@ -51,9 +52,8 @@ class Surrogate:
         wanted, dos, offsets = crystals.crystal_columns["target"], crystals.atom_columns["predicted_dos"], crystals.offsets
         found = np.full(len(crystals), np.nan)
         for i, target in enumerate(wanted):
-            curves = dos[offsets[i] : offsets[i + 1]]
-            if np.isfinite(curves).all():
-                found[i] = self.targets[target].distances(curves)["mae"]
+            if np.isfinite(dos[offsets[i] : offsets[i + 1]]).all():
+                found[i] = self.targets[target].distances(curves_of(crystals, i, "predicted_dos"))["mae"]
         right = np.array([own == self.compositions[i] for own, i in zip(crystals.compositions, wanted, strict=True)])
         return Evaluated(wanted, found, right, closest_contacts(crystals) > VALID_CONTACT)
 

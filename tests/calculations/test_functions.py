@@ -332,7 +332,7 @@ def test_rank_puts_dft_first_and_failures_last():
     rows = [{"rank": i + 1, "candidate": c, "predicted_distance": 0.1 * i} for i, c in enumerate([5, 3, 8, 1])]
     ranking = rank(
         report=Dict({"ranking": rows}),
-        failures=Dict({"5": "the self-consistent field did not converge"}),
+        failure_5=Dict({"reason": "the self-consistent field did not converge"}),
         candidate_3=Dict({"mae": 0.4}),
         candidate_1=Dict({"mae": 0.2}),
     ).get_dict()["ranking"]

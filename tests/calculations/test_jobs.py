@@ -101,7 +101,8 @@ def test_files_and_command_line(make_job, inputs, kind):
     files, outputs = EXPECTED[kind]
     assert sorted(name for _, _, name in info.local_copy_list) == files
     assert info.retrieve_list == [*outputs, "results.json", "dosmatgen.out", "dosmatgen.err"]
-    assert info.codes_info[0].cmdline_params == [kind, "job.json"]
+    trusted = ["--trust", inputs[kind]["force_field"].sha256] if "force_field" in inputs[kind] else []
+    assert info.codes_info[0].cmdline_params == [kind, "job.json", *trusted]
     assert job.kind == kind
     assert sorted(job.input_files()) == files
 

@@ -190,13 +190,13 @@ def labelled(crystal, force=1.0):
 
 def test_labels_of_many_crystals_keep_columns_and_reasons(aiida_profile, crystal):
     four = CrystalSet.concatenate([crystal] * 4).with_columns(crystal={"id": np.array(["a", "b", "c", "d"])})
-    recipe, failures = Dict({"cutoff": 30.0}), Dict({"1": "did not converge"})
+    recipe, failure = Dict({"cutoff": 30.0}), Dict({"reason": "did not converge"})
     other = CrystalSet([2], [14, 14], crystal.fractional, crystal.lattices)
     chosen = {"dos_0": labelled(crystal), "dos_2": labelled(crystal, force=100.0), "dos_3": labelled(other)}
     node = assemble_labelled(
         crystals=CrystalSetData(four),
         recipe=recipe,
-        failures=failures,
+        failure_1=failure,
         **{name: CrystalSetData(one) for name, one in chosen.items()},
     )
     assert node.base.attributes.get("n_crystals") == 1
@@ -218,7 +218,7 @@ def test_names_that_mean_nothing_are_refused(aiida_profile, crystal):
     for name in ("dos_5", "colour_0", "dos_one"):
         _, node = assemble_labelled.run_get_node(crystals=CrystalSetData(crystal), **{name: CrystalSetData(labelled(crystal))})
         assert node.exit_status == BAD_CONTENT and f"{name!r} is not dos_" in node.exit_message
-    _, node = assemble_labelled.run_get_node(crystals=CrystalSetData(crystal), failures=Dict({"0": "crashed"}))
+    _, node = assemble_labelled.run_get_node(crystals=CrystalSetData(crystal), failure_0=Dict({"reason": "crashed"}))
     assert node.exit_message == "no crystal has labels; the first reason: crashed"
 
 

@@ -52,6 +52,7 @@ def test_a_cluster_is_set_up_once_and_brought_up_to_date(run, answers):
         ({"codes": {"dosmatgen": {"filepath_executable": "/bin/false"}}}, "/bin/false on cluster does not run"),
         ({"codes": {"dosmatgen": {"filepath_executable": "/bin/ls"}}}, "install the same version there"),
         ({"codes": {"vasp": {"filepath_executable": "vasp"}}}, "codes: unknown code 'vasp'; there are dosmatgen, pw"),
+        ({"codes": {"dos": {"filepath_executable": "dos.x"}}}, "codes: there is no code 'dos' any more: dos.x is not run"),
         ({"work_dir": "jobs"}, "work_dir: 'jobs' is not an absolute path"),
         ({"colour": "red"}, "colour: unknown key"),
     ],

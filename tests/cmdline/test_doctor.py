@@ -1,12 +1,16 @@
 """``aiida-dosmatgen setup doctor``: it finds what is broken, each part on its own, and says how to fix it."""
 
 import re
+import shlex
 from pathlib import Path
 
 import pytest
 from aiida import orm
+from aiida.cmdline.commands.cmd_verdi import verdi
+from click.testing import CliRunner
 
 from aiida_dosmatgen import __version__, setup
+from aiida_dosmatgen.cmdline.main import main
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.setup import doctor
 
@@ -39,7 +43,7 @@ def test_a_whole_profile_lacks_its_daemon_only(aiida_profile_clean, tmp_path, ru
     output = run("setup", "doctor", status=1)  # the profile of the tests has no broker
     lines = output.splitlines()
     assert [line for line in lines if line.startswith("FAIL")] == [line for line in lines if line.startswith("FAIL  daemon: ")]
-    assert "      fix it: verdi profile configure-broker" in output and lines[-1] == "1 part to fix."
+    assert "      fix it: verdi profile configure-broker core.zeromq -n -f " in output and lines[-1] == "1 part to fix."
     assert "ok    computer localhost: core.local, core.direct" in output
     assert re.search(rf"ok    code dosmatgen@localhost: dosmatgen {re.escape(__version__)}, torch \d", output)
     assert re.search(r"ok    code pw@localhost: /.*/pw\.x", output)
@@ -95,6 +99,34 @@ def test_a_work_directory_that_cannot_be_written_to(aiida_profile_clean):
     computer = setup.ensure_computer(Path("/proc/jobs"))
     orm.InstalledCode(label="dosmatgen", computer=computer, filepath_executable="/bin/true").store()
     assert "/proc/jobs on localhost cannot be written to" in ill(doctor.look_at_computers([]))["computer localhost"].found
+
+
+def commands_in(fix):
+    """Return the commands of an advice, as a shell splits them."""
+    found = re.findall(r"(?:verdi|aiida-dosmatgen|pip) .*?(?=$|, then|, or|; or|, verdi| there| \()", fix)
+    return [shlex.split(command) for command in found]
+
+
+def test_what_is_advised_can_be_typed(localhost, tmp_path, monkeypatch, checkpoint_file):
+    """Each command of each advice, with its options; --help keeps it from doing anything."""
+    (tmp_path / "pw").unlink()
+    script(tmp_path / "dosmatgen", "echo dosmatgen 0.0.1")
+    other = orm.Computer("bare", "localhost", "", "core.ssh_async", "core.direct", "/tmp").store()
+    orm.InstalledCode(label="dosmatgen", computer=other, filepath_executable="/bin/true").store()
+    damaged = CheckpointData(checkpoint_file()).store()
+    damaged.label = "dosmatgen-denoiser"
+    monkeypatch.setattr(doctor, "_sha256", lambda node: "0" * 64)
+    fixes = [finding.fix for finding in doctor.examine() if not finding.ok]
+    fixes += [finding.fix for finding in doctor.look_at_computers(["mars"])]
+    fixes += ["verdi daemon start", "verdi daemon restart", "verdi daemon stop, verdi process repair, verdi daemon start"]
+    commands = [command for fix in fixes for command in commands_in(fix)]
+    assert len(commands) >= len(fixes) - 1 and {command[0] for command in commands} == {"verdi", "aiida-dosmatgen", "pip"}
+    for program, *arguments in commands:
+        if program == "pip":
+            assert arguments[0] == "install"
+            continue
+        result = CliRunner().invoke({"verdi": verdi, "aiida-dosmatgen": main}[program], [*arguments, "--help"])
+        assert result.exit_code == 0 and "Usage:" in result.output, f"{program} {arguments}: {result.output}"
 
 
 def test_a_damaged_model_is_noticed(aiida_profile_clean, checkpoint_file):

@@ -18,6 +18,12 @@ def test_a_checkpoint(aiida_profile_clean, run, checkpoint_file):
     path = checkpoint_file("predictor", "p.safetensors")
     first = run("checkpoint", "import", path, "--label", "mine")
     assert run("checkpoint", "import", path) == first  # stored once, and keeps its label
+    second = run("checkpoint", "import", path, "--label", "yours")  # the first keeps its label, too
+    assert second != first and run("checkpoint", "import", path, "--label", "yours") == second
+    assert (
+        yaml.safe_load(run("checkpoint", "show", "yours"))["sha256"]
+        == yaml.safe_load(run("checkpoint", "show", "mine"))["sha256"]
+    )
     assert "mine" in run("checkpoint", "list") and "predictor" in run("checkpoint", "list")
     card = yaml.safe_load(run("checkpoint", "show", "mine"))
     assert card["kind"] == "predictor" and card["training"]["n_crystals"] == 3 and card["elements"] == ["B", "C", "N", "Si"]

@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from pydantic import Field
 
 from aiida_dosmatgen.cmdline.options import option_from_field
+from aiida_dosmatgen.cmdline.params import Setting
 from aiida_dosmatgen.core.strict import Strict
 
 
@@ -24,6 +25,15 @@ class Settings(Strict):
     share: float = Field(0.5, gt=0, le=1)
     kind: Literal["good", "bad"] = "good"
     quick: bool = False
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1e-9", 1e-9), ("-2.5E3", -2500.0), ("{a: 1e-4}", {"a": 1e-4}), ("1e", "1e"), ("e5", "e5"), ("7", 7), ("true", True)],
+)
+def test_settings_are_numbers_where_people_mean_them(text, value):
+    keys, read = Setting().convert(f"a.b={text}", None, None)
+    assert keys == ["a", "b"] and read == value and type(read) is type(value)
 
 
 @pytest.fixture

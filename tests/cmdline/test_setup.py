@@ -77,6 +77,44 @@ def test_an_interrupted_computer_is_completed(aiida_profile_clean, tmp_path):
     assert setup.ensure_computer(tmp_path).is_configured
 
 
+def test_the_computer_of_a_colleagues_archive_is_not_used(aiida_profile_clean, tmp_path):
+    """Imported computers are not configured here, and have the colleague's work directory."""
+    theirs = orm.Computer("localhost", "localhost", "", "core.local", "core.direct", "/home/colleague/jobs").store()
+    theirs.set_prepend_text("module load something")
+    mine = setup.ensure_computer(tmp_path)
+    assert mine.uuid != theirs.uuid and mine.get_workdir() == str(tmp_path) and not mine.get_prepend_text()
+    assert theirs.label == f"localhost-{theirs.uuid[:8]}"
+    assert setup.ensure_computer(tmp_path).uuid == mine.uuid
+
+
+def test_a_computer_whose_directory_is_out_of_reach_is_replaced(aiida_profile_clean, tmp_path):
+    broken = setup.ensure_computer(Path("/proc/jobs"))
+    again = setup.ensure_computer(tmp_path)
+    assert again.uuid != broken.uuid and again.get_workdir() == str(tmp_path)
+
+
+def test_no_daemon_is_started_without_a_broker(aiida_profile_clean):
+    with pytest.raises(ContentError, match="has no broker.*verdi profile configure-broker core.zeromq -n -f"):
+        setup.ensure_daemon()
+
+
+def test_the_chosen_profile_is_set_up_and_the_default_is_said(tmp_path, monkeypatch):
+    """Up to the codes: there is no pw.x in this path."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ps").symlink_to(shutil.which("ps"))
+    made = in_a_process(tmp_path, "ensure_profile('first'); ensure_profile('second')")
+    assert made.returncode == 0, made.stderr
+    for arguments, name in (
+        (["-p", "second", "setup", "localhost"], "second"),
+        (["setup", "localhost", "--profile", "first"], "first"),
+    ):
+        result = in_a_process(tmp_path, f"main({arguments})", path=str(programs))
+        assert f"  profile            {name} in" in result.stdout, result.stderr
+    config = json.loads((tmp_path / ".aiida" / "config.json").read_text())
+    assert set(config["profiles"]) == {"first", "second"}
+
+
 def test_codes_are_made_once_and_run_serially(computer):
     codes = setup.ensure_codes(computer)
     assert set(codes) == {"dosmatgen", "pw", "projwfc"}

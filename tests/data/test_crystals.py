@@ -22,7 +22,8 @@ def test_stored_and_loaded(labelled):
     node = load_node(CrystalSetData(labelled).store().pk)
     assert node.crystals == labelled
     get = node.base.attributes.get
-    assert (get("n_crystals"), get("n_atoms"), get("elements")) == (3, 7, ["B", "C", "N", "Si"])
+    assert (get("n_crystals"), get("total_atoms"), get("elements")) == (3, 7, ["B", "C", "N", "Si"])
+    assert (get("sizes"), get("formulas")) == ([2, 3], ["BN2", "Si", "SiC"])
     assert get("columns") == {"crystal": ["complete_below", "energy", "stress"], "atom": ["dos", "forces"]}
 
 
@@ -34,6 +35,31 @@ def test_fields_can_be_queried(crystals):
         project="uuid",
     )
     assert node.uuid in query.all(flat=True)
+
+
+def test_sets_are_found_by_elements_formula_and_number_of_atoms(crystals):
+    silicon, all_three = CrystalSetData(crystals[:1]).store(), CrystalSetData(crystals).store()
+    fields = CrystalSetData.fields
+
+    def found(filters):
+        return set(QueryBuilder().append(CrystalSetData, filters=filters, project="uuid").all(flat=True))
+
+    assert found(fields.formulas.contains(["SiC"])) >= {all_three.uuid} and silicon.uuid not in found(
+        fields.formulas.contains(["SiC"])
+    )
+    assert found({"attributes.sizes": {"contains": [2]}}) >= {silicon.uuid, all_three.uuid}
+    assert silicon.uuid not in found({"attributes.sizes": {"contains": [3]}})
+    assert silicon.uuid not in found({"attributes.elements": {"contains": ["Si", "C"]}})
+
+
+def test_a_set_of_before_these_attributes_is_read(crystals):
+    node = CrystalSetData(crystals)
+    for name in ("total_atoms", "sizes", "formulas"):
+        node.base.attributes.delete(name)
+    node.base.attributes.set("n_atoms", 7)
+    again = load_node(node.store().pk)
+    assert again.crystals == crystals
+    assert again.serialize()["attributes"]["n_crystals"] == 3
 
 
 def test_npz_is_taken_over_byte_by_byte(crystals, tmp_path):

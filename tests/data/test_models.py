@@ -123,8 +123,8 @@ def test_force_field_files_that_are_none(model_file, tmp_path, crystals):
     "make, words",
     [
         (lambda: ForceFieldData.from_foundation(" "), "no name"),
-        (lambda: ForceFieldData.from_calculator("an EMT"), "is neither 'module:callable'"),
-        (lambda: ForceFieldData.from_calculator("os:system('rm')"), "is neither 'module:callable'"),
+        (lambda: ForceFieldData.from_calculator("an EMT"), "is neither the name of an entry point"),
+        (lambda: ForceFieldData.from_calculator("os:system('rm')"), "is neither the name of an entry point"),
         (lambda: ForceFieldData("chgnet", "small"), "not 'chgnet'"),
         (lambda: ForceFieldData("mace-file", "small"), "has a file"),
         (lambda: ForceFieldData("foundation", "small", elements=["Xx"]), "'Xx' is not a chemical element"),

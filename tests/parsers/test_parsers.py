@@ -336,7 +336,6 @@ def test_a_command_line_it_does_not_know_is_a_refusal(sample_job):
     [
         ("", "Its standard error is empty."),
         ("1/3 candidates\n", "The last line of its standard error: 1/3 candidates"),
-        ("Traceback (most recent call last):\n  …\nMemoryError: 3 GiB\n\n", "standard error: MemoryError: 3 GiB"),
         ("dosmatgen: interrupted\n", "standard error: dosmatgen: interrupted"),
         ("dosmatgen: another run works in /scratch/1; waiting for its end\n", "waiting for its end"),
         ("dosmatgen: the restart files in /scratch/1 cannot be used (gone); computing again\n", "computing again"),
@@ -346,8 +345,40 @@ def test_killed_before_the_end(sample_job, stderr, words):
     (sample_job.folder / "dosmatgen.err").write_text(stderr)
     _, node = sample_job.parse()
     assert node.exit_status == 301
-    assert node.exit_message.startswith("The job ended without a whole results.json: killed or crashed.")
+    assert node.exit_message.startswith("The job ended without a whole results.json: it was killed.")
     assert node.exit_message.endswith(words)
+
+
+TRACEBACK = "Traceback (most recent call last):\n  …\n"
+
+
+@pytest.mark.parametrize(
+    "stderr, scheduler, status, words",
+    [
+        (f"{TRACEBACK}KeyError: 'x'\ndosmatgen: crashed: KeyError: 'x'\n", "", 304, "The executable crashed: KeyError: 'x'"),
+        (f"{TRACEBACK}ModuleNotFoundError: No module named 'numpy'\n", "", 304, "crashed: ModuleNotFoundError: No module"),
+        ("1/3 candidates\n", "job.sh: line 9: 7 Segmentation fault (core dumped) dosmatgen\n", 304, "crashed: 1/3 candidates"),
+        ("", "job.sh: line 9: 7 Illegal instruction dosmatgen\n", 304, "crashed: job.sh: line 9: 7 Illegal instruction"),
+        (f"{TRACEBACK}MemoryError: 3 GiB\ndosmatgen: interrupted: out of memory: MemoryError: 3 GiB\n", "", 110, ""),
+        (f"{TRACEBACK}MemoryError: 3 GiB\n", "", 110, ""),
+        (f"ignored: {TRACEBACK}OSError: x\n1/3 candidates\n", "job.sh: line 9: 7 Killed dosmatgen\n", 301, "1/3 candidates"),
+    ],
+)
+def test_a_crash_is_told_from_a_kill(sample_job, stderr, scheduler, status, words):
+    (sample_job.folder / "dosmatgen.err").write_text(stderr)
+    (sample_job.folder / "_scheduler-stderr.txt").write_text(scheduler)
+    _, node = sample_job.parse()
+    assert node.exit_status == status and words in node.exit_message
+
+
+def test_the_executable_says_that_it_crashed(sample_job, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a mistake\nin two lines")
+
+    monkeypatch.setattr("aiida_dosmatgen.engine.commands.sample.run", broken)
+    assert sample_job.run() == 1
+    _, node = sample_job.parse()
+    assert (node.exit_status, node.exit_message) == (304, "The executable crashed: RuntimeError: a mistake in two lines")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from selenium.webdriver.common.keys import Keys
 
 from aiida_dosmatgen import report
 from aiida_dosmatgen.tools.campaign import compared, results_of
+from aiida_dosmatgen.tools.ranking import ranking_content
 
 pytestmark = pytest.mark.browser
 
@@ -74,15 +75,16 @@ def test_the_drawn_curves_are_those_of_the_nodes(page, path, campaign):
     drawn = page.run("return document.getElementById('plot').data.map((trace) => ({name: trace.name, y: trace.y}))")
     energies = target.grid.points
     expected = {
-        "target": (target.total, target.complete_below),
-        "predicted": (compared(target, crystal, crystal.predicted).mean(0), np.inf),
-        "DFT": (compared(target, crystal, crystal.dft).mean(0), crystal.complete_below),
+        "target": (target.total, target.low, target.high),
+        "predicted": (compared(target, crystal, crystal.predicted).mean(0), -np.inf, np.inf),
+        "DFT": (compared(target, crystal, crystal.dft).mean(0), crystal.low, crystal.complete_below),
     }
     assert [trace["name"] for trace in drawn] == list(expected)
+    assert target.low > energies[0]  # nothing is drawn where nothing is known
     for trace in drawn:
-        curve, limit = expected[trace["name"]]
+        curve, low, high = expected[trace["name"]]
         values = np.array([np.nan if value is None else value for value in trace["y"]])
-        assert np.array_equal(np.isnan(values), energies > limit)
+        assert np.array_equal(np.isnan(values), (energies < low) | (energies > high))
         assert np.nanmax(np.abs(values - curve)) <= curve.max() / 65535
 
 
@@ -178,7 +180,7 @@ def test_curves_of_the_sites(page, make_campaign, synthetic, tmp_path):
     page.open(report.write(campaign, tmp_path / "sites.html"), fragment=f"#crystal-{place}")
     page.find("#site option[value='1']").click()
     drawn = page.run("return document.getElementById('plot').data.map((trace) => trace.y)")
-    inside = target.grid.points <= target.complete_below
+    inside = (target.grid.points >= target.low) & (target.grid.points <= target.high)
     assert np.allclose(np.array(drawn[0], float)[inside], target.curves[1][inside], atol=target.curves.max() / 65535)
     dft = compared(target, results.crystals[place], results.crystals[place].dft)[1]
     shown = target.grid.points <= results.crystals[place].complete_below
@@ -324,7 +326,7 @@ def test_a_large_campaign_is_small(page, make_campaign, tmp_path):
 
 def test_a_campaign_of_several_targets_of_which_one_failed(page, synthetic, shared_nodes, make_campaign, tmp_path):
     campaign = make_campaign(n_candidates=20, n_ranked=10, n_validated=2)
-    content = campaign.outputs.ranking.get_dict()
+    content = ranking_content(campaign)
     content["targets"]["other"], content["failed"]["other"] = [], "no candidate passed the screening"
     graph = synthetic.Graph(shared_nodes, 5)
     other = synthetic.target(graph, "other.csv")

@@ -66,7 +66,8 @@ def campaign(profile, tmp_path_factory, postgres, rabbitmq):
         node = orm.load_node(uuid)
 
         # of both validations
-        campaigns.wait_for(lambda: len(campaigns.jobs(node, "PwCalculation")) >= campaigns.TOP_K, "runs of pw.x")
+        enough = lambda: len(campaigns.jobs(node, "PwCalculation")) >= campaigns.TOP_K  # noqa: E731
+        campaigns.wait_for(enough, "runs of pw.x", campaign=node)
         campaigns.wait_for_running(node, "PwCalculation")
         campaigns.wait_for_rest(node)
         campaigns.kill_daemon()

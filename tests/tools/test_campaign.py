@@ -12,6 +12,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from matplotlib import pyplot
 
+from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.tools.ancestry import ancestors, tree
 from aiida_dosmatgen.tools.campaign import compared, results_of
 from aiida_dosmatgen.tools.frame import COLUMNS
@@ -41,7 +42,29 @@ def test_to_dataframe(campaign):
         campaign.tools.best()["candidate"],
         campaign.tools.best()["dft"]["mae"],
     )
+    gaps = [row["dft"]["gap"] for row in rows if row["status"] == "validated"]
+    assert frame["dft_gap"].dropna().tolist() == gaps and len(gaps) == 3
     assert frame.loc[frame["status"] == "failed", "reason"].str.contains("bands").all()
+
+
+def test_rows_name_validations_and_structures_by_the_links_of_the_campaign(campaign):
+    stored = campaign.outputs.ranking.get_dict()["targets"]["target"]
+    assert not any("validation" in row for row in stored)
+    calls = {link.link_label: link.node for link in campaign.base.links.get_outgoing(link_type=LinkType.CALL_WORK)}
+    for row in campaign.tools.ranking()["target"]:
+        validation = calls.get(f"validate_target_{row['candidate']}")
+        assert (row["status"] in ("validated", "failed")) is (validation is not None)
+        if validation is not None:
+            structure = validation.outputs.structure if "structure" in validation.outputs else validation.inputs.structure
+            assert (row["validation"], row["structure"]) == (validation.uuid, structure.uuid)
+
+
+def test_a_ranking_of_before_that_has_uuids_is_read(aiida_profile):
+    row = {"candidate": 3, "status": "validated", "rank": 1, "form": "as sampled", "validation": "v", "structure": "s"}
+    before = orm.WorkChainNode(process_type="aiida.workflows:dosmatgen.campaign").store()
+    orm.Dict({"targets": {"a": [row]}, "failed": {}}).store().base.links.add_incoming(before, LinkType.RETURN, "ranking")
+    (read,) = before.tools.ranking()["a"]
+    assert (read["validation"], read["structure"], read["geometry"]) == ("v", "s", "unrelaxed")
 
 
 def test_plot_dos_draws_the_three_curves(campaign):
@@ -124,6 +147,19 @@ def test_best_by_element(recipes, make_campaign):
         having = [row for row in rows if element in re.findall("[A-Z][a-z]?", row["formula"])]
         best = min(having, key=lambda row: row["dft"]["mae"])
         assert (mae, formula, uuid) == (pytest.approx(best["dft"]["mae"]), best["formula"], best["validation"])
+
+
+def test_validated_crystals_with_a_gap(recipes, make_campaign):
+    campaigns = [make_campaign(seed=seed, n_candidates=10, n_validated=5, n_failed=1) for seed in (1, 2)]
+    rows = [row for one in campaigns for row in one.tools.ranking()["target"] if row["status"] == "validated"]
+    expected = sorted((row["dft"]["gap"], row["formula"], row["structure"]) for row in rows if row["dft"]["gap"] >= 1)
+    assert 0 < len(expected) < len(rows)
+    assert sorted(map(tuple, recipes["with_a_gap"](1.0))) == expected
+
+
+def test_sets_of_crystals_by_what_is_in_them(recipes, aiida_profile, crystals):
+    stored = CrystalSetData(crystals).store()
+    assert [stored.pk, "", 3] in recipes["sets_with"]("SiC", 2) and recipes["sets_with"]("SiC", 99) == []
 
 
 def test_what_was_wasted_and_why(recipes, make_campaign):

@@ -58,6 +58,7 @@ def test_optimade_entries_are_valid_and_hold_the_results(campaign, tmp_path):
         assert structure.composition.formula == Structure.from_sites(crystal.crystal.to_pymatgen()[0]).composition.formula
         own = {name for name in attributes if name.startswith("_")}
         assert own == set(described)
+        assert attributes["_dosmatgen_dft_gap"] == (crystal.row.get("dft") or {}).get("gap")
         assert attributes["_dosmatgen_dft_mae"] == (crystal.row.get("dft") or {}).get("mae")
         if crystal.validated:
             dft = compared(target, crystal, crystal.dft)

@@ -6,11 +6,12 @@ import pytest
 from aiida import orm
 from aiida.common.datastructures import CalcJobState
 from aiida.common.links import LinkType
-from aiida.schedulers.datastructures import JobState
+from aiida.schedulers.datastructures import JobInfo, JobState
 
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.tools.daemon import forgotten
+from aiida_dosmatgen.tools.hints import hints
 from aiida_dosmatgen.tools.progress import progress
 from aiida_dosmatgen.tools.remaining import seconds_left
 from aiida_dosmatgen.tools.status import Process, processes_below, status
@@ -213,3 +214,31 @@ def test_validations_are_judged_by_those_before(campaign, codes, crystals):
     assert seconds_left(campaign, done + ended + running) == pytest.approx(60 * HOUR, rel=0.01)
     more = [below("ValidateWorkChain", f"validate_gap_2_{i}", 100 * HOUR, ended=True) for i in range(3)]
     assert seconds_left(campaign, done + ended + more) == 0
+
+
+def test_what_waits_is_paused_or_failed_is_explained(campaign):
+    reasons = {"Resources": 2, "Priority": 1}
+    for reason, count in reasons.items():
+        for _ in range(count):
+            job = process(orm.CalcJobNode, "PwCalculation", caller=campaign, call=f"{reason}{_}", state="waiting")
+            job.set_scheduler_state(JobState.QUEUED)
+            info = JobInfo()
+            info.annotation = reason
+            job.set_last_job_info(info)
+    paused = process(orm.CalcJobNode, "SampleCalculation", caller=campaign, state="waiting")
+    paused.pause()
+    paused.set_process_status("Pausing after failed transport task: upload_calculation failed 5 times consecutively")
+    assert hints(campaign) == [
+        f"SampleCalculation<{paused.pk}> is paused ({paused.process_status}); to continue: verdi process play {paused.pk}",
+        "2 jobs wait in the queue (pw.x): Resources",
+        "1 job waits in the queue (pw.x): Priority",
+    ]
+    files = orm.FolderData()
+    files.base.repository.put_object_from_bytes(b"1/3\n\n2/3\n3/3\ndosmatgen: crashed: KeyError: 1\n", "dosmatgen.err")
+    failed = process(orm.CalcJobNode, "RelaxCalculation", caller=campaign, exit_status=304, outputs={"retrieved": files})
+    campaign.set_process_state("finished")
+    campaign.set_exit_status(301)
+    lines = ["  2/3", "  3/3", "  dosmatgen: crashed: KeyError: 1"]
+    assert hints(campaign) == [f"RelaxCalculation<{failed.pk}> wrote last:", *lines]
+    campaign.set_exit_status(0)
+    assert hints(campaign) == []

@@ -14,6 +14,7 @@ from aiida.manage.manager import get_manager
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.base import INTERRUPTED, SampleBaseWorkChain
+from aiida_dosmatgen.workflows.retries import LIMIT
 
 SHIPPED = Path(__file__).parents[2] / "aiida_dosmatgen" / "models" / "denoiser.safetensors"
 N_CANDIDATES = 24
@@ -69,7 +70,10 @@ def test_a_killed_job_is_continued_and_gives_the_same(job, tmp_path):
     assert outputs["crystals"].crystals == undisturbed["crystals"].crystals
     assert outputs["crystals"].uuid == second.outputs.crystals.uuid
     runtime = json.loads(second.base.repository.get_object_content("job.json"))["runtime"]
-    assert runtime["continue_from"] == first.outputs.remote_folder.get_remote_path()
+    assert runtime["continue_from"] == "previous"
+    calcinfo = json.loads(second.base.repository.get_object_content(".aiida/calcinfo.json"))
+    before = first.outputs.remote_folder
+    assert calcinfo["remote_symlink_list"] == [[before.computer.uuid, before.get_remote_path(), "previous"]]
 
 
 def test_a_job_without_time_for_anything_is_given_up_with_what_it_has(job):
@@ -136,7 +140,7 @@ def test_interruptions_in_a_row_are_limited(chain):
 def test_interruptions_do_not_count_as_long_as_runs_get_further(chain):
     for done in range(1, 9):
         assert chain.repeat_interrupted(ended(301, stderr=f"{done - 1}/24 candidates\n{done}/24 candidates, 3 s each\n"))
-    for _ in range(3):
+    for _ in range(LIMIT - 2):
         assert chain.repeat_interrupted(ended(301, stderr="8/24 candidates\n"))
     assert chain.repeat_interrupted(ended(301, stderr="8/24 candidates\n")) is None
 
@@ -154,12 +158,12 @@ def excepted(words):
 
 
 def test_a_job_that_aiida_failed_with_is_repeated(chain):
-    chain.ctx.children = [excepted("aiormq.exceptions.ChannelInvalidStateError: no active transport") for _ in range(5)]
-    for iteration in range(1, 5):
+    chain.ctx.children = [excepted("aiormq.exceptions.ChannelInvalidStateError: no active transport") for _ in range(LIMIT)]
+    for iteration in range(1, LIMIT):
         chain.ctx.iteration = iteration
         assert chain.inspect_process() is None and not chain.ctx.is_finished
         assert chain.ctx.inputs.parent_folder.uuid == chain.ctx.children[iteration - 1].outputs.remote_folder.uuid
-    chain.ctx.iteration = 5
+    chain.ctx.iteration = LIMIT
     assert chain.inspect_process().status == SampleBaseWorkChain.exit_codes.ERROR_SUB_PROCESS_EXCEPTED.status
 
 
@@ -181,7 +185,12 @@ def test_less_memory_is_used_after_the_scheduler_ended_a_job_for_it(chain):
     assert chain.ctx.inputs.metadata.options.batch_size == 16
 
 
-@pytest.mark.parametrize("status", [201, 303, 131])
+def test_a_job_with_which_not_aiida_but_its_input_failed_is_not_repeated(chain):
+    chain.ctx.children = [excepted("ValueError: the input is wrong")]
+    assert chain.inspect_process().status == SampleBaseWorkChain.exit_codes.ERROR_SUB_PROCESS_EXCEPTED.status
+
+
+@pytest.mark.parametrize("status", [201, 303, 304, 131])
 def test_what_is_wrong_with_the_job_itself_is_not_repeated(chain, status):
     assert status not in INTERRUPTED
     assert chain.repeat_interrupted(ended(status)) is None

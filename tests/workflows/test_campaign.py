@@ -1,14 +1,19 @@
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
+from ase.build import bulk
 
+from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.screening import ScreenCriteria
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
-from aiida_dosmatgen.workflows.interruptions import excepted_process
+from aiida_dosmatgen.workflows.failures import noted
+from aiida_dosmatgen.workflows.functions import collect_rankings
+from aiida_dosmatgen.workflows.retries import LIMIT, aiida_failed, ended_from_outside, was_interrupted
 
 from .conftest import FAMILY
 
@@ -73,6 +78,8 @@ def test_without_validation_no_quantum_espresso_is_needed(build, codes, process)
         ({"overrides": {"validate": {"dos": {"pww": {}}}}}, "unknown key 'validate.dos.pww'.*'pw'"),
         ({"targets": {}}, "there are no targets"),
         ({"codes": {}}, "codes lacks 'dosmatgen'"),
+        ({"codes": {"dosmatgen": "a", "dos": "b"}}, "codes: there is no code 'dos' any more: dos.x is not run.* leave it out"),
+        ({"codes": {"dosmatgen": "a", "vasp": "b"}}, "codes: unknown code 'vasp'; there are dosmatgen, pw, projwfc"),
         ({"top_k": -1}, "top_k is -1"),
         ({"max_concurrent": 0}, "max_concurrent is 0"),
         ({"seed": -1}, "seed is -1"),
@@ -128,13 +135,23 @@ def test_why_validations_failed_is_noted_by_target_and_candidate(build, process,
     chain = process(build(targets={"a_b": target_node}))
     chain.setup()
     chain.open_window()
-    node = orm.WorkChainNode().store()
+    structure = orm.StructureData(ase=bulk("Si")).store()
+    node = orm.WorkChainNode()
+    node.base.links.add_incoming(structure, LinkType.INPUT_WORK, "structure")
+    node.store()
     node.set_process_state("finished")
     node.set_exit_status(302)
     node.set_exit_message("the bands could not be computed")
+    chain.ctx.validating = {"a_b_12": ["a_b", 12], "a_b_13": ["a_b", 13]}
     chain.add_child("a_b_12", node)
+    killed = orm.WorkChainNode()
+    killed.base.links.add_incoming(structure, LinkType.INPUT_WORK, "structure")
+    killed.store().set_process_state("killed")
+    chain.add_child("a_b_13", killed)
     chain.inspect_validations()
-    assert chain.ctx.failures == {"a_b": {"12": "the bands could not be computed"}}
+    reasons = {candidate: reason["reason"] for candidate, reason in chain.ctx.failures["a_b"].items()}
+    assert reasons == {"12": "the bands could not be computed", "13": "process was killed"}
+    assert all(reason.creator.process_label == "note_failure" for reason in chain.ctx.failures["a_b"].values())
 
 
 def test_a_chain_that_aiida_failed_with_is_begun_again(build, process, target_node):
@@ -148,52 +165,107 @@ def test_a_chain_that_aiida_failed_with_is_begun_again(build, process, target_no
     chain.setup()
     chain.open_window()
     chain.ctx.next_target = 2
-    for order in (["a", "b", "a"], ["a", "b", "a", "a"]):
+    for order in [["a", "b", *["a"] * times] for times in range(1, LIMIT)]:
         chain.add_child("a", broken())
         assert chain.inspect_candidates() is None
-        assert chain.ctx.order == order and chain.may_start_target() and chain.ctx.outcomes["a"]["failed"] is None
+        assert chain.ctx.order == order and chain.may_start_target() and not chain.ctx.failed
     chain.add_child("a", broken())
     chain.inspect_candidates()
-    assert chain.ctx.order == order and "excepted: aio_pika.exceptions.ConnectionClosed" in chain.ctx.outcomes["a"]["failed"]
+    assert chain.ctx.order == order and "excepted: aio_pika.exceptions.ConnectionClosed" in chain.ctx.failed["a"]["reason"]
 
     chain.ctx.queue, chain.ctx.next_validation = [[0, "b", 4]], 1
+    chain.ctx.validating = {"b_4": ["b", 4]}
     chain.add_child("b_4", broken())
     chain.inspect_validations()
     assert chain.ctx.queue[1:] == [[1, "b", 4]] and chain.may_start_validation() and chain.ctx.failures["b"] == {}
 
 
-def test_which_of_the_processes_of_a_failed_chain_aiida_failed_with(aiida_profile):
+def test_what_was_interrupted_and_what_was_not(aiida_profile):
+    """A chain of aiida-quantumespresso is repeated for what it failed with last."""
+
     def chain(*ends):
         parent = orm.WorkChainNode().store()
         parent.set_process_state("finished")
         parent.set_exit_status(305)
-        children = []
-        for k, (kind, state, status) in enumerate(ends):
-            child = kind()
+        for k, (kind, state, said) in enumerate(ends):
+            child = kind(process_type="aiida.calculations:quantumespresso.pw") if kind is orm.CalcJobNode else kind()
             link = LinkType.CALL_CALC if kind is orm.CalcJobNode else LinkType.CALL_WORK
             child.base.links.add_incoming(parent, link, f"child_{k}")
             child.store()
             child.set_process_state(state)
-            if status is not None:
-                child.set_exit_status(status)
-            children.append(child)
-        return parent, children
+            child.set_exception(said) if state == "excepted" else child.set_exit_status(said)
+        return parent
 
-    broken, fine = (orm.WorkChainNode, "excepted", None), (orm.WorkChainNode, "finished", 0)
-    broken_job, failed_job = (orm.CalcJobNode, "excepted", None), (orm.CalcJobNode, "finished", 310)
-    parent, children = chain(broken, fine)  # a later one that went well does not hide it
-    assert excepted_process(parent).uuid == children[0].uuid
-    assert excepted_process(chain(fine)[0]) is None
-    parent, children = chain(failed_job, broken_job)
-    assert excepted_process(parent).uuid == children[1].uuid
-    assert excepted_process(chain(broken_job, failed_job)[0]) is None  # it was repeated, and failed by itself
+    broker, mistake = "aio_pika.exceptions.ConnectionClosed", "ValueError: there is a vacancy"
+    fine, broken = (orm.WorkChainNode, "finished", 0), (orm.WorkChainNode, "excepted", broker)
+    wrong = (orm.WorkChainNode, "excepted", mistake)
+    job = orm.CalcJobNode
+    assert was_interrupted(chain(broken, fine))  # a later one that went well does not hide it
+    assert not was_interrupted(chain(fine)) and not was_interrupted(chain(wrong))
+    assert was_interrupted(chain((job, "finished", 410), (job, "excepted", broker)))
+    assert not was_interrupted(chain((job, "excepted", broker), (job, "finished", 410)))  # the first was repeated
+    assert was_interrupted(chain((job, "finished", 312))) and was_interrupted(chain((job, "finished", 140)))
+    assert not was_interrupted(chain((job, "finished", 350)))
+    assert not was_interrupted(chain((job, "killed", None)))
+
+
+@pytest.mark.parametrize(
+    ("exception", "failed"),
+    [
+        ("aiormq.exceptions.ChannelInvalidStateError: no active transport", True),
+        ("kiwipy.communications.TimeoutError", True),
+        ("ConnectionResetError: [Errno 104] Connection reset by peer", True),
+        ("psycopg.OperationalError: the server closed\n\nThe above …\n\nsqlalchemy.exc.OperationalError: the server", True),
+        ("aiida.common.exceptions.ModificationNotAllowed: cannot add a link to a sealed node", True),
+        ('ValueError: node<123> already has an outgoing LinkType.CREATE link with label "remote_folder"', True),
+        ("ValueError: kinds SiA and SiB have no pseudopotential", False),
+        ("aiida.common.exceptions.ValidationError: ConnectionError in the label", False),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'x'", False),
+        ("KeyError: 'output_band'", False),
+    ],
+)
+def test_with_which_exceptions_aiida_failed(aiida_profile, exception, failed):
+    node = orm.WorkChainNode().store()
+    node.set_process_state("excepted")
+    node.set_exception(exception)
+    assert aiida_failed(node) is failed and ended_from_outside(node) is failed
 
 
 def test_a_campaign_in_which_nothing_was_found_still_says_why(build, process):
     chain = process(build())
     chain.setup()
-    chain.ctx.outcomes["a"]["failed"] = "the sampler crashed"
+    chain.ctx.failed["a"] = noted(chain.inputs.targets["a"], "the sampler crashed")
     exit_code = chain.finish()
     assert exit_code.status == CampaignWorkChain.exit_codes.ERROR_NO_CANDIDATES.status
     assert exit_code.message == "no target has candidates: a: the sampler crashed"
-    assert chain.outputs["ranking"].get_dict() == {"targets": {"a": []}, "failed": {"a": "the sampler crashed"}}
+    assert chain.outputs["ranking"].get_dict() == {
+        "targets": {"a": []},
+        "windows": {"a": None},
+        "failed": {"a": "the sampler crashed"},
+    }
+
+
+def test_a_campaign_of_which_no_candidate_passed_the_screening_has_finished(build, process, target_node):
+    chain = process(build(targets={"a": target_node, "b": target_node}))
+    chain.setup()
+    chain.open_window()
+    for name in "ab":
+        node = orm.WorkChainNode().store()
+        outputs = {"crystals": CrystalSetData(CrystalSet([], [], np.zeros((0, 3)), np.zeros((0, 3, 3)))), "report": orm.Dict()}
+        for label, output in outputs.items():
+            output.store().base.links.add_incoming(node, LinkType.RETURN, label)
+        node.set_process_state("finished")
+        node.set_exit_status(0)
+        chain.add_child(name, node)
+    assert chain.inspect_candidates() is None and not chain.validations_left()
+    assert chain.finish() is None
+    failed = chain.outputs["ranking"].get_dict()["failed"]
+    assert all(reason.startswith("no candidate passed the screening") for reason in failed.values()) and len(failed) == 2
+
+
+def test_the_ranking_of_all_targets_keeps_the_window_of_each(aiida_profile):
+    row = {"candidate": 3, "status": "validated", "rank": 1}
+    ranked = orm.Dict({"ranking": [row], "window": {"low": -8.0, "high": 5.5}})
+    content = collect_rankings(ranking_a=ranked, failure_b=orm.Dict({"reason": "no crystal"})).get_dict()
+    assert content["windows"] == {"a": {"low": -8.0, "high": 5.5}, "b": None}
+    assert content["targets"] == {"a": [row], "b": []} and content["failed"] == {"b": "no crystal"}

@@ -328,8 +328,41 @@ def test_elements_are_relaxed_where_candidates_stay_unrelaxed(build, process, mo
 def test_without_energies_of_the_elements_there_is_nothing_to_rank_by(build, process):
     chain = process(build())
     chain.ctx.references = job("ReferencesBaseWorkChain", 301, "killed")
-    exit_code = chain.inspect_sample()
+    exit_code = chain.inspect_references()
     assert exit_code.status == 305 and "killed" in exit_code.message
+    assert chain.outputs["failure"]["reason"] == exit_code.message
+
+
+def test_jobs_that_aiida_failed_with_are_submitted_again(build, process, crystals, monkeypatch):
+    """Their work chain excepted, or lost its outputs when the daemon was killed; one that crashed is not repeated."""
+    submitted = []
+
+    def submit(self, cls, metadata, **inputs):
+        submitted.append(metadata["call_link_label"])
+        return job(cls.__name__, 0)
+
+    monkeypatch.setattr(CandidatesWorkChain, "submit", submit)
+    chain = process(build(n_candidates=9, n_jobs=3))
+    chain.ctx.reference_energies = orm.Dict()
+    assert chain.is_sample_left()
+    chain.run_sample()
+    assert submitted == ["sample_0", "sample_1", "sample_2"]
+    whole = CrystalSetData(crystals.with_columns(crystal={"candidate": np.array([4, 5, 6])}))
+    lost = orm.WorkChainNode().store()
+    whole.store().base.links.add_incoming(lost, link_type=LinkType.RETURN, link_label="crystals")
+    lost.set_process_state("finished")
+    lost.set_exit_status(11)
+    excepted = orm.WorkChainNode().store()
+    excepted.set_process_state("excepted")
+    excepted.set_exception("aio_pika.exceptions.ConnectionClosed")
+    chain.ctx.update(sample_0=lost, sample_1=job("SampleBaseWorkChain", 0, crystals=whole), sample_2=excepted)
+    assert chain.inspect_sample() is None and chain.is_sample_left() and "sampled" not in chain.outputs
+    chain.run_sample()
+    assert submitted[3:] == ["sample_0", "sample_2"]
+    excepted.set_exception("ValueError: the structure has vacancies")
+    chain.ctx.update(sample_0=chain.ctx.sample_1, sample_2=excepted)
+    assert chain.inspect_sample() is None and not chain.is_sample_left()
+    assert list(chain._shares()) == ["_0", "_1"]
 
 
 def test_jobs_share_the_candidates(build, process):

@@ -19,6 +19,7 @@ from aiida_dosmatgen.engine.labelling.label import label_crystal
 from aiida_dosmatgen.setup import ensure_debian_family
 from aiida_dosmatgen.workflows import dos as dos_module
 from aiida_dosmatgen.workflows.dos import DosWorkChain
+from aiida_dosmatgen.workflows.retries import LIMIT
 
 from .conftest import FAMILY, QUICK, SERIAL, runs
 
@@ -143,7 +144,17 @@ def test_a_killed_run_is_run_again(compute, killed):
 def test_what_is_always_killed_is_given_up_with_the_reason(compute, killed):
     node = compute(silicon(), codes={"pw": killed("pw", times=1000)})
     assert node.exit_status == DosWorkChain.exit_codes.ERROR_SCF_FAILED.status
-    assert len(runs(node, "scf")) == 4
+    assert len(runs(node, "scf")) == LIMIT
+    assert node.outputs.failure["reason"] == node.exit_message
+
+
+def test_what_crashes_is_not_repeated(compute, real_codes, tmp_path):
+    script = tmp_path / "pw-crashes"
+    script.write_text("#!/bin/bash\nsleep 60 < /dev/null &\nkill -SEGV $!\nwait $!\n")
+    script.chmod(0o755)
+    node = compute(silicon(), codes={"pw": real_codes.make("pw", f"crashes-{tmp_path.name}", script)})
+    assert node.exit_status == DosWorkChain.exit_codes.ERROR_SCF_FAILED.status
+    assert len(runs(node, "scf")) == 1
 
 
 def test_what_the_cache_has_lost_is_computed_again(compute):

@@ -13,6 +13,7 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.setup import ensure_debian_family
+from aiida_dosmatgen.workflows.retries import LIMIT
 from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
 from .conftest import FAMILY, QUICK, SERIAL
@@ -115,14 +116,15 @@ def test_a_work_chain_that_aiida_failed_with_is_run_again(build, process):
 
     chain = process(build())
     chain.setup()
-    for _ in range(3):
+    for _ in range(LIMIT - 1):
         chain.ctx.dos = ended("excepted")
         assert chain.inspect_dos() is None and chain.should_run_dos()
     chain.ctx.dos = ended("excepted")
     exit_code = chain.inspect_dos()
     assert exit_code.status == ValidateWorkChain.exit_codes.ERROR_DOS_FAILED.status
     assert "excepted: aio_pika.exceptions.ConnectionClosed" in exit_code.message
-    chain.ctx.interrupted = 0
+    assert chain.outputs["failure"]["reason"] == exit_code.message
+    chain.ctx.interruptions = {}
     chain.ctx.dos = ended("finished", 302)
     assert chain.inspect_dos().status == ValidateWorkChain.exit_codes.ERROR_DOS_FAILED.status
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import pydantic
@@ -55,3 +55,9 @@ def checked(model: type[pydantic.BaseModel], node: Dict, name: str) -> Any:
         return model.model_validate(node.get_dict())
     except pydantic.ValidationError as exception:
         raise ContentError(f"{name}: {explain(exception)}") from None
+
+
+def reasons_of(nodes: Mapping[str, Any]) -> dict[str, str]:
+    """Return the reasons of failures that are given as ``failure_<name>``, by their names; others are left out."""
+    prefix = "failure_"
+    return {key.removeprefix(prefix): node.get_dict()["reason"] for key, node in nodes.items() if key.startswith(prefix)}

@@ -11,12 +11,12 @@ from ...core.errors import ContentError
 from ...data.base import storable
 from ...data.crystals import CrystalSetData
 from ...data.labelled import LabelledCrystalSetData
-from .content import content_function
+from .content import content_function, reasons_of
 
 
 @content_function
 def assemble_labelled(
-    crystals: CrystalSetData, recipe: Dict | None = None, failures: Dict | None = None, **dos: CrystalSetData
+    crystals: CrystalSetData, recipe: Dict | None = None, **computed: CrystalSetData | Dict
 ) -> LabelledCrystalSetData:
     """Collect the labels of many crystals into one set.
 
@@ -24,18 +24,21 @@ def assemble_labelled(
 
     :param crystals: the crystals that were computed.
     :param recipe: how; kept in the card.
-    :param failures: {row: reason} of crystals that have no label; kept in the card.
-    :param dos: for each labelled crystal, by its row i, ``dos_i`` of :func:`.count_states`. Labels of forces that nobody meets
-        are left out with the reason.
+    :param computed: for each labelled crystal, by its row i, ``dos_i`` of :func:`.count_states`; for each other one
+        ``failure_i``, a Dict with its ``reason``, which the card keeps. Labels of forces that nobody meets are left out with
+        the reason.
     """
     given = crystals.crystals
     rows: dict[int, CrystalSet] = {}
-    for name, node in dos.items():
+    reasons = reasons_of(computed)
+    for name, node in computed.items():
+        if name.startswith("failure_"):
+            continue
         number = name.removeprefix("dos_")
         if not name.startswith("dos_") or not number.isdigit() or int(number) >= len(given):
             raise ContentError(f"{name!r} is not dos_ with the row of a crystal, e.g. 'dos_0'")
         rows[int(number)] = node.crystals
-    done, reasons = [], {} if failures is None else dict(failures.get_dict())
+    done = []
     for row in sorted(rows):
         try:
             labelled = _labelled(given[row], rows[row])

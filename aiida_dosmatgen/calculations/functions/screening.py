@@ -17,7 +17,7 @@ from ...data.base import storable
 from ...data.crystals import CrystalSetData
 from ...data.target import DosTargetData
 from ..ranking import over_common_window, ranked
-from .content import checked, content_function
+from .content import checked, content_function, reasons_of
 from .scoring import scored_curves
 
 
@@ -99,7 +99,6 @@ def select_candidates(crystals: CrystalSetData, report: Dict, count: Int, weight
 @content_function
 def rank(
     report: Dict,
-    failures: Dict | None = None,
     selection: Dict | None = None,
     target: DosTargetData | None = None,
     **validated: Any,
@@ -107,12 +106,11 @@ def rank(
     """Put candidates in their final order: by DFT distance where there is one, then as the screening ranked them.
 
     :param report: of :func:`screen`.
-    :param failures: {candidate: reason} of those whose validation failed; they come last.
     :param selection: of :func:`select_candidates`.
     :param target: what they are compared with once more, over the energies that are known of all of them: else one whose
         bands end earlier would seem nearer. Without it their own distances count, each over a window of its own.
     :param validated: the scores of :func:`.score_dos`, as ``candidate_<number>``, and what they were made of, as
-        ``dos_<number>``.
+        ``dos_<number>``; for those whose validation failed ``failure_<number>``, a Dict with its ``reason``: they come last.
     :return: ``window``: ``low`` and ``high`` (eV) of the comparison, None where each has its own, and ``ranking``: the rows of
         the report with ``rank``, ``status`` (``validated``, ``not validated``, ``failed``), and ``dft`` (the score) or
         ``reason``, and ``selected`` (why it was computed by DFT).
@@ -128,7 +126,7 @@ def rank(
         wanted = target.target
         window, distances = over_common_window({i: scored_curves(c, wanted) for i, c in curves.items()}, wanted)
         by_candidate = {i: with_distance({**score, **distances.get(i, {})}) for i, score in by_candidate.items()}
-    reasons = {} if failures is None else {int(k): v for k, v in failures.get_dict().items()}
+    reasons = {int(candidate): reason for candidate, reason in reasons_of(validated).items()}
     rows = report.get_dict()["ranking"]
     if selection is not None:
         chosen = {one["candidate"]: one["reason"] for one in selection.get_dict()["selected"]}

@@ -4,10 +4,9 @@ Beyond them a label is not wrong, but says nothing about crystals that anybody m
 """
 
 import numpy as np
+from ase.units import GPa
 
 from ..crystals import CrystalSet
-
-GPA = 160.21766208  # GPa in 1 eV/Å³
 
 MAX_STRESS = 500.0  # GPa
 MAX_FORCE = 30.0  # eV/Å
@@ -21,7 +20,7 @@ def outlier(labelled: CrystalSet) -> str | None:
         ``n_electrons`` and ``projected_electrons``.
     """
     columns = labelled.crystal_columns
-    if "stress" in columns and GPA * np.abs(columns["stress"]).max() > MAX_STRESS:
+    if "stress" in columns and np.abs(columns["stress"]).max() / GPa > MAX_STRESS:
         return f"outlier: a stress above {MAX_STRESS:g} GPa"
     if np.linalg.norm(labelled.atom_columns["forces"], axis=1).max() > MAX_FORCE:
         return f"outlier: a force above {MAX_FORCE:g} eV/Å"

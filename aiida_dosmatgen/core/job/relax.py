@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ..constraints.constraints import Symbols
+from ..forcefields import problem_of_calculator
 from ..strict import Strict
 from .base import Job, Written
 
@@ -18,8 +19,9 @@ class ForceField(Strict):
     :param sha256: what the file must hash to; a file that does not, or one without a hash, is refused before it is loaded,
         because loading it runs the code in it.
     :param foundation: name of a MACE foundation model, e.g. ``medium-mpa-0``.
-    :param calculator: what returns an ASE calculator when called with ``arguments``: ``module:callable``, or the name of an
-        entry point in the group ``dosmatgen.calculators``.
+    :param calculator: what returns an ASE calculator when called with ``arguments``: one of
+        :data:`~aiida_dosmatgen.core.forcefields.ASE_CALCULATORS`, or the name of an entry point in the group
+        ``dosmatgen.calculators``.
     """
 
     file: str | None = None
@@ -32,6 +34,9 @@ class ForceField(Strict):
     def _one_source(self) -> ForceField:
         if sum(source is not None for source in (self.file, self.foundation, self.calculator)) != 1:
             raise ValueError("give exactly one of file, foundation, calculator")
+        problem = None if self.calculator is None else problem_of_calculator(self.calculator)
+        if problem:
+            raise ValueError(f"calculator: {problem}")
         return self
 
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import difflib
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
 from aiida import orm
 from aiida.engine.processes.ports import PortNamespace
 from aiida_quantumespresso.workflows.protocols.utils import ProtocolMixin, recursive_merge
 from pydantic import BaseModel, ValidationError
 
 from ...core.strict import explain
+from . import yaml_text as yaml
 
 ANY = object()
 """Marks a place at which any key goes."""
+
+CODES = ("dosmatgen", "pw", "projwfc")
+"""The names of a campaign's codes."""
 
 CODE_OPTIONS = "dosmatgen_options"
 """The extra of a code in which ``aiida-dosmatgen setup computer`` keeps the options that its jobs have by default."""
@@ -41,7 +44,7 @@ class StrictProtocolMixin(ProtocolMixin):
         """
         given = overrides if isinstance(overrides, Mapping) else {}
         if isinstance(overrides, str | pathlib.Path):
-            given = yaml.safe_load(pathlib.Path(overrides).read_text(encoding="utf-8")) or {}
+            given = yaml.load(pathlib.Path(overrides).read_text(encoding="utf-8")) or {}
         available = cls.get_available_protocols()
         if protocol is not None and protocol not in available and cls._check_if_alias(protocol) is None:
             raise ValueError(f"there is no protocol {protocol!r}; {cls.__name__} has {', '.join(available)}")
@@ -118,6 +121,16 @@ def job_metadata(metadata: Mapping, options: Mapping | None, code: orm.AbstractC
 def with_defaults(code: orm.AbstractCode, options: Mapping | None) -> dict:
     """Return the options that the jobs of a code have by default, with the given ones merged in."""
     return recursive_merge(dict(code.base.extras.get(CODE_OPTIONS, {})), dict(options or {}))
+
+
+def unknown_code(names: Iterable[str]) -> str | None:
+    """Say in one line which of the names of codes stand for none, or None."""
+    unknown = sorted(set(names) - set(CODES))
+    if not unknown:
+        return None
+    if "dos" in unknown:
+        return "there is no code 'dos' any more: dos.x is not run, pw.x and projwfc.x give the density of states; leave it out"
+    return f"unknown code {unknown[0]!r}; there are {', '.join(CODES)}"
 
 
 def load(code: orm.AbstractCode | str) -> orm.AbstractCode:

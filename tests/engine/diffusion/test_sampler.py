@@ -72,6 +72,14 @@ def test_batch_size_and_range_do_not_matter(model, target, options):
     assert_same(whole[10:20], part)
 
 
+@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: o["sampler"])
+def test_a_second_run_gives_the_same_bits(model, target, options):
+    first, second = (run(model, target, range(12), batch_size=5, **options) for _ in range(2))
+    assert first.n_atoms.tolist() == second.n_atoms.tolist()
+    for name in ("numbers", "fractional", "lattices"):
+        assert getattr(first, name).tobytes() == getattr(second, name).tobytes(), name
+
+
 def test_atoms_on_each_other_are_drawn_again(model, target):
     """Most candidates of an untrained network have contacts below 1.0: each attempt is one more chance; the best is kept."""
     once, thrice = (run(model, target, range(32), steps=5, min_contact=1.0, attempts=n) for n in (1, 3))

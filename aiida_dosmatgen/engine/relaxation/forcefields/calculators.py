@@ -11,13 +11,11 @@ import numpy as np
 from ....core.crystals import CrystalSet
 from ....core.elements import SYMBOLS
 from ....core.errors import ContentError
+from ....core.forcefields import ENTRY_POINTS, problem_of_calculator
 from ....core.job import ForceField
 from .evaluation import Evaluation
 
 logger = logging.getLogger(__name__)
-
-ENTRY_POINTS = "dosmatgen.calculators"
-"""Group of entry points under which packages offer ASE calculators by name."""
 
 
 class CalculatorEvaluator:
@@ -69,21 +67,21 @@ class CalculatorEvaluator:
 
 
 def load_calculator(force_field: ForceField) -> CalculatorEvaluator:
-    """Make an ASE calculator, from its entry point or from the place of its class.
+    """Make an ASE calculator, from its entry point or from its class, which is checked before anything is called.
 
-    :raises ContentError: if there is none of that name, or it gives no energies, forces and stresses.
+    :raises ContentError: if there is none of that name, it may not be used, or it gives no energies, forces and stresses.
     """
     name = force_field.calculator or ""
     if force_field.sha256 is not None:
         raise ContentError("force_field.sha256: a calculator has no file to check; leave it out")
     named = {entry.name: entry for entry in entry_points(group=ENTRY_POINTS)}
+    problem = problem_of_calculator(name)
+    if problem is None and ":" not in name and name not in named:
+        known = f"installed are {', '.join(sorted(named))}" if named else "none is installed"
+        problem = f"there is no entry point {name!r} of {ENTRY_POINTS}; {known}"
+    if problem:
+        raise ContentError(f"force_field.calculator: {problem}")
     module, _, attribute = name.partition(":")
-    if name not in named and not (module and attribute):
-        known = f"; installed are {', '.join(sorted(named))}" if named else ""
-        raise ContentError(
-            f"force_field.calculator: {name!r} is neither an entry point of {ENTRY_POINTS}{known}, nor of the form "
-            "module:callable, e.g. ase.calculators.emt:EMT"
-        )
     try:
         maker = named[name].load() if name in named else getattr(importlib.import_module(module), attribute)
         calculator = maker(**force_field.arguments)
