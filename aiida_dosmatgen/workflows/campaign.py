@@ -95,6 +95,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         spec.exit_code(301, "ERROR_NO_CANDIDATES", message="no target has candidates: {reason}")
         spec.exit_code(302, "ERROR_RANKING_FAILED", message="the ranking could not be made: {reason}")
         spec.exit_code(303, "ERROR_SELECTION_FAILED", message="target {name}: nothing could be chosen for DFT: {reason}")
+        spec.exit_code(304, "ERROR_NOTHING_VALIDATED", message="there are candidates, but no validation succeeded: {reason}")
 
     @classmethod
     def _override_schema(cls) -> dict:
@@ -331,6 +332,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         if not rankings and set(self.ctx.failed) != set(self.ctx.empty):
             reasons = "; ".join(f"{name}: {reason['reason']}" for name, reason in self.ctx.failed.items())
             return self.exit_codes.ERROR_NO_CANDIDATES.format(reason=reasons)
+        if self.ctx.queue and not any(self.ctx.validated.values()):
+            said = sorted({reason["reason"] for failed in self.ctx.failures.values() for reason in failed.values()})
+            return self.exit_codes.ERROR_NOTHING_VALIDATED.format(reason="; ".join(said))
         return None
 
     # --- helpers ----------------------------------------------------------------------------------------------------

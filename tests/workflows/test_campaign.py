@@ -152,6 +152,10 @@ def test_why_validations_failed_is_noted_by_target_and_candidate(build, process,
     reasons = {candidate: reason["reason"] for candidate, reason in chain.ctx.failures["a_b"].items()}
     assert reasons == {"12": "the bands could not be computed", "13": "process was killed"}
     assert all(reason.creator.process_label == "note_failure" for reason in chain.ctx.failures["a_b"].values())
+    chain.ctx.queue = [[0, "a_b", 12], [1, "a_b", 13]]
+    exit_code = chain.finish()
+    assert exit_code.status == CampaignWorkChain.exit_codes.ERROR_NOTHING_VALIDATED.status
+    assert exit_code.message.endswith("no validation succeeded: process was killed; the bands could not be computed")
 
 
 def test_a_chain_that_aiida_failed_with_is_begun_again(build, process, target_node):
