@@ -5,11 +5,11 @@ from __future__ import annotations
 from aiida.engine.daemon.client import DaemonException, get_daemon_client
 
 from ..core.errors import ContentError
-from ..tools.daemon import forget_a_killed_broker, has_lost_its_tasks, is_running, without_broker
+from ..tools.daemon import forget_a_killed_broker, has_lost_its_tasks, is_outdated, is_running, without_broker
 
 
 def ensure_daemon(workers: int = 1) -> None:
-    """Start the daemon, unless it is running.
+    """Start the daemon, unless it is running the code that is installed now; one that runs older code is restarted.
 
     :raises ContentError: if it does not start, or the profile has no broker.
     """
@@ -19,7 +19,7 @@ def ensure_daemon(workers: int = 1) -> None:
     client = get_daemon_client()
     try:
         if is_running():
-            if not has_lost_its_tasks():
+            if not has_lost_its_tasks() and not is_outdated():
                 return
             client.stop_daemon(wait=True)
     except DaemonException as exception:

@@ -15,6 +15,8 @@ from aiida.engine.daemon.client import (
 )
 from aiida.manage import get_config, get_manager
 
+PACKAGE = Path(__file__).parents[1]
+
 PATIENCE = 600.0
 """Seconds after which a job that no worker looks at is forgotten; AiiDA's own pauses after failed connections are shorter."""
 
@@ -30,6 +32,15 @@ def is_running(timeout: int = 10) -> bool:
     except (DaemonNotRunningException, DaemonStalePidException):
         return False
     return True
+
+
+def is_outdated(folder: Path = PACKAGE) -> bool:
+    """Say whether code has changed since the running daemon was started: its workers go on with that of before.
+
+    :param folder: of the code.
+    """
+    written = Path(get_daemon_client().daemon_pid_file)  # when it was started
+    return written.exists() and written.stat().st_mtime < max(path.stat().st_mtime for path in folder.rglob("*.py"))
 
 
 def has_lost_its_tasks() -> bool:

@@ -9,6 +9,7 @@ from aiida import orm
 from aiida.engine import submit
 
 from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.tools.daemon import is_outdated
 from aiida_dosmatgen.tools.lineage import lineage
 from aiida_dosmatgen.workflows.candidates import CandidatesWorkChain
 
@@ -230,6 +231,12 @@ def test_validated_crystals_hold_their_electrons(campaign):
     for row in rows_of(campaign):
         if row["status"] == "validated":
             assert row["dft"]["projected_electrons"] == pytest.approx(row["dft"]["n_electrons"], rel=0.1)
+
+
+def test_a_daemon_knows_whether_its_code_has_changed(disturbed, tmp_path):
+    assert not is_outdated()
+    (tmp_path / "new.py").touch()
+    assert is_outdated(tmp_path)
 
 
 # --- what follows it, all at once -------------------------------------------------------------------------------------------
