@@ -120,7 +120,7 @@ models: $(VENV)/.installed ## train the shipped models again on the shipped data
 	    mv results.json ../../models/$${job}_card.json; done
 	cd $(DATASET) && mv classifier.safetensors predictor.safetensors forcefield.model ../../models/
 	cd $(DATASET) && sed -i "s/\"sha256\": \"[0-9a-f]*\"/\"sha256\": \"$$(sha256sum < ../../models/forcefield.model | cut -c1-64)\"/" pseudolabel.json
-	cd $(DATASET) && dosmatgen pseudolabel pseudolabel.json --threads 1 && dosmatgen train denoiser.json --threads 2
+	cd $(DATASET) && dosmatgen pseudolabel pseudolabel.json --threads 1 --trust $$(sha256sum < ../../models/forcefield.model | cut -c1-64) && dosmatgen train denoiser.json --threads 2
 	cd $(DATASET) && mv results.json ../../models/denoiser_card.json && mv denoiser.safetensors ../../models/
 
 labels: $(VENV)/.installed system-packages ## compute the labels of the shipped data set again (hours)

@@ -45,6 +45,7 @@ def test_atoms_right_do_not_depend_on_their_order(composition):
     assert composition.atoms_right(crystal(6, 6, 14), crystal(14, 14, 6)) == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 def test_its_last_line(tmp_path):
     command = [sys.executable, "benchmarks/composition.py", "--targets", "3", "--candidates", "2", "--max-atoms", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)

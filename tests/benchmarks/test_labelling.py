@@ -28,6 +28,7 @@ def labelling(monkeypatch):
     sys.modules.pop("labelling", None)
 
 
+@pytest.mark.slow
 def test_the_chosen_are_cheap_of_many_kinds_and_the_same_again(labelling):
     crystals, settings = CrystalSet.load(labelling.DATASET), LabelSettings()
     chosen = labelling.choose(crystals, settings, 8, 5.0, seed=1)
@@ -69,6 +70,7 @@ def short_folder():
         yield Path(folder)
 
 
+@pytest.mark.slow
 def test_command_labels_with_both_and_leaves_nothing_behind(tmp_path, short_folder, crystals):
     crystals[0].save(tmp_path / "silicon.npz")
     arguments = [

@@ -134,6 +134,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", disk], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_costs_nothing_that_is_finished(folder, whole, small_disk):
     for name in ("model.safetensors", "target.npz", "job.json"):
         shutil.copy(folder / name, small_disk)

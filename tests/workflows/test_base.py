@@ -76,6 +76,7 @@ def test_a_killed_job_is_continued_and_gives_the_same(job, tmp_path):
     assert calcinfo["remote_symlink_list"] == [[before.computer.uuid, before.get_remote_path(), "previous"]]
 
 
+@pytest.mark.slow
 def test_a_job_without_time_for_anything_is_given_up_with_what_it_has(job):
     inputs = job(max_wallclock_seconds=1)
     inputs["candidates"] = [0, 100_000]

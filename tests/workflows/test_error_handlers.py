@@ -60,6 +60,7 @@ def candidates(aiida_profile):
     return chain
 
 
+@pytest.mark.slow
 def test_a_campaign_goes_on_after_an_incurable_crystal_and_says_why(real_codes, candidates, models, codes):
     """Two atoms of the second crystal lie at one place, at which pw.x stops."""
     builder = CampaignOfGivenCandidates.get_builder_from_protocol(

@@ -64,6 +64,7 @@ evaluator.evaluate(crystals)
 """
 
 
+@pytest.mark.slow
 def test_a_batch_that_does_not_fit_into_memory_is_halved(mace_file, tmp_path):
     """In a process that may take 200 MB more than it has, where the whole batch needs several times that."""
     crystals = generate(["C", "Si"], 1600, 3)

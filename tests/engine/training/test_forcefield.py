@@ -70,6 +70,7 @@ class TestTenEpochs:
         assert np.abs(error / held_out.n_atoms).mean() == pytest.approx(energy, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_time_runs_out(tmp_path, crystals):
     crystals[:30].save(tmp_path / "data.npz")
     results = train.run(job(500, runtime={"max_seconds": 1.0}), tmp_path)

@@ -42,7 +42,7 @@ def folder(tmp_path):
 
 
 def test_a_set_to_train_on(folder):
-    assert main(["pseudolabel", str(folder / "job.json")]) == 0
+    assert main(["pseudolabel", str(folder / "job.json"), "--trust", sha256_of(folder / "field.model")]) == 0
     found = load_labelled(folder / "pseudolabelled.npz")
     results = json.loads((folder / "results.json").read_text())
     assert results["finished"] and results["details"]["n_crystals"] == len(found) > 10

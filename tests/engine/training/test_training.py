@@ -91,6 +91,7 @@ def test_a_predictor_learns_and_says_where_it_comes_from(folder, crystals):
     assert header.metrics["formation_energy_calibration"] == pytest.approx(float(factors["energy_calibration"]))
 
 
+@pytest.mark.slow
 def test_the_tight_binding_of_a_predictor_is_fitted_first(folder):
     """Stopped in the fit and in the training of the networks; either continues where it was."""
     (whole := folder / "whole").mkdir()
@@ -306,6 +307,7 @@ def test_out_of_memory_halves_the_batch_and_trains_the_same(folder, monkeypatch,
     np.testing.assert_allclose(json.loads((folder / "history.json").read_text())["loss"], losses, rtol=0.1)
 
 
+@pytest.mark.slow
 def test_predictions_are_the_same_in_smaller_batches(folder, crystals, monkeypatch, caplog):
     train.run(job("predictor", 1), folder)
     predictions = PredictJob(checkpoint="checkpoint.safetensors", crystals="data.npz")
