@@ -40,7 +40,7 @@ _AIIDA_FAILED = re.compile(
     r"^(?:aio_pika|aiormq|pamqp|kiwipy|plumpy|zmq|sqlalchemy|psycopg2?|sqlite3|asyncio|concurrent\.futures|paramiko|asyncssh|"
     r"aiida\.brokers|aiida\.common\.exceptions\.(?:ClosedStorage|LockedProfileError|LockingProfileError|ModificationNotAllowed)|"
     r"(?:Connection\w*|BrokenPipe|Timeout)Error\b|RuntimeError: (?:Event loop|cannot schedule new futures)|"
-    r"ValueError: .*already has an (?:incoming|outgoing))",
+    r"ValueError: .*already has an (?:incoming|outgoing)|KeyError: \"duplicate label )",
     re.MULTILINE,
 )
 """Exceptions of AiiDA's broker, database and connections, or of two workers that run one process; as nodes keep them."""

@@ -222,6 +222,7 @@ def test_what_was_interrupted_and_what_was_not(aiida_profile):
         ("psycopg.OperationalError: the server closed\n\nThe above …\n\nsqlalchemy.exc.OperationalError: the server", True),
         ("aiida.common.exceptions.ModificationNotAllowed: cannot add a link to a sealed node", True),
         ('ValueError: node<123> already has an outgoing LinkType.CREATE link with label "remote_folder"', True),
+        ("KeyError: \"duplicate label 'retrieved' in namespace ''\"", True),
         ("ValueError: kinds SiA and SiB have no pseudopotential", False),
         ("aiida.common.exceptions.ValidationError: ConnectionError in the label", False),
         ("FileNotFoundError: [Errno 2] No such file or directory: 'x'", False),
