@@ -39,7 +39,7 @@ def is_outdated(folder: Path = PACKAGE) -> bool:
 
     :param folder: of the code.
     """
-    written = Path(get_daemon_client().daemon_pid_file)  # when it was started
+    written = Path(get_daemon_client().circus_pid_file)  # when it was started
     return written.exists() and written.stat().st_mtime < max(path.stat().st_mtime for path in folder.rglob("*.py"))
 
 
