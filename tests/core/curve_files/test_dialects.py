@@ -21,7 +21,7 @@ def dialects(draw):
     energies = np.linspace(low, high, n)
     n_sites = draw(st.integers(0, 3))
     centres, heights = rng.uniform(low, high, (max(n_sites, 1), 4, 1)), rng.uniform(0.1, 3, (max(n_sites, 1), 4, 1))
-    sites = (heights * np.exp(-((energies - centres) ** 2))).sum(1) + 0.05
+    sites = (heights * np.exp(-((energies - centres) ** 2))).sum(1) + 0.7  # each holds enough electrons to be one
     unit = draw(st.sampled_from(list(UNITS)))
     spins, negative = draw(st.booleans()), draw(st.booleans())
     fermi = draw(st.none() | st.floats(low + 1, high - 1)) if n_sites else None
