@@ -60,7 +60,8 @@ def outputs_were_lost(node: orm.ProcessNode) -> bool:
     """Tell whether a work chain failed only because AiiDA lost sight of outputs that are there.
 
     If the daemon is killed after a base restart work chain has attached its outputs and before its end, the chain finds them
-    attached when it continues, does not register them again, and ends with exit status 11.
+    attached when it continues, does not register them again, and ends with exit status 11. So does a chain whose job is run by
+    two workers, if it looks before all links of the job are there.
     """
     lost = node.exit_status == Process.exit_codes.ERROR_MISSING_OUTPUT.status and isinstance(node, orm.WorkChainNode)
     return lost and bool(node.base.links.get_outgoing(link_type=LinkType.RETURN).first())
