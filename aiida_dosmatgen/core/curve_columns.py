@@ -5,7 +5,8 @@ The atom column ``dos`` has a site's states/eV, shape (…, n), or by spin and c
 ends of what is known, ``gap`` (eV; 0 for a metal, NaN where unknown), ``n_electrons``, ``projected``, and ``meaning``.
 Sets of before have ``complete_below`` instead of all of them, on −10 … 10 eV with σ = 0.3 eV.
 
-The atom column ``projections`` (…, n) has the plain sums of projections on the same energies. Predictions, ``predicted_dos``,
+Where models are trained on channels, the atom column ``resolved`` (2, 4, n) has them by spin and channel on the energies of the
+model, besides the sums in ``dos``. The atom column ``projections`` (…, n) has the plain sums of projections on the same energies. Predictions, ``predicted_dos``,
 have columns of their own: ``predicted_dos_low``, ``predicted_dos_high``, ``predicted_sigma``, ``predicted_meaning``.
 """
 
@@ -121,22 +122,33 @@ def with_energies(
     )
 
 
-def on_energies(crystals: CrystalSet, grid: EnergyGrid, sigma: float) -> CrystalSet:
+def has_channels(crystals: CrystalSet) -> bool:
+    """Say whether the curves of the sites are stored by spin and channel."""
+    return crystals.atom_columns["dos"].ndim == 4
+
+
+def on_energies(crystals: CrystalSet, grid: EnergyGrid, sigma: float, resolved: bool = False) -> CrystalSet:
     """Return crystals whose curves are on one grid with one broadening, spins and channels summed, as models learn them.
 
     Sharper curves are broadened. What is known of each is in ``low`` and ``high`` (eV), the latter also in the former column
     ``complete_below``.
 
-    :raises ContentError: in one line, if a curve is broader already, or is not known on the grid.
+    :param resolved: whether to keep spins and channels besides, in the column ``resolved``.
+    :raises ContentError: in one line, if a curve is broader already, is not known on the grid, or has no channels to keep.
     """
+    if resolved and not has_channels(crystals):
+        raise ContentError("the curves of the crystals have no channels s, p, d and f; label them by a recipe that keeps them")
     before = "dos_low" not in crystals.crystal_columns
     plain = crystals.atom_columns["dos"].ndim == 2 and crystals.atom_columns["dos"].shape[1] == grid.n
     if before and plain and (grid, sigma) == (DEFAULT_GRID, DEFAULT_SIGMA):
         return crystals
-    curves = []
+    curves, parts = [], []
     for i in range(len(crystals)):
         try:
-            curves.append(curves_of(crystals, i).summed().broadened(sigma).on(grid.points))
+            one = curves_of(crystals, i)
+            curves.append(one.summed().broadened(sigma).on(grid.points))
+            if resolved:
+                parts.append(one.broadened(sigma).on(grid.points).values.astype(np.float32))
         except ContentError as exception:
             raise ContentError(
                 f"crystal {i} ({crystals.formulas[i]}): {exception}; the model has curves from {grid.emin:g} to "
@@ -153,7 +165,8 @@ def on_energies(crystals: CrystalSet, grid: EnergyGrid, sigma: float) -> Crystal
         "meaning": np.array([one.meaning for one in curves]),
     }
     sites = np.concatenate([one.sites for one in curves]) if curves else np.zeros((0, grid.n))
-    return crystals.with_columns(crystal=columns, atom={"dos": sites.astype(np.float32)})
+    by_channel = {"resolved": np.concatenate(parts)} if parts else {}
+    return crystals.with_columns(crystal=columns, atom={"dos": sites.astype(np.float32), **by_channel})
 
 
 def meaning_of(crystals: CrystalSet) -> Meaning:

@@ -77,11 +77,20 @@ def _try_lock(path: Path) -> IO | None:
 def fingerprint(job: Job, folder: Path) -> str:
     """Return a hash of all that a job's results depend on: the job but for how it runs, its files, the version.
 
-    Files that do not exist count as missing; the job itself reports them.
+    Files that do not exist count as missing; the job itself reports them. Of a folder of shards the manifest counts, which lists
+    their hashes.
     """
-    files = {name: sha256_of(folder / name) if (folder / name).is_file() else None for name in job.input_files()}
+    files = {name: _hash(folder / name) for name in job.input_files()}
     content = {"job": job.model_dump(mode="json", exclude={"runtime"}), "files": files, "version": __version__}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _hash(path: Path) -> str | None:
+    if path.is_dir():
+        from ..core.labelled.shards import MANIFEST  # takes a second to import
+
+        path = path / MANIFEST
+    return sha256_of(path) if path.is_file() else None
 
 
 def cached_results(path: Path, job_sha256: str) -> Results | None:

@@ -14,14 +14,14 @@ from torch.utils.data import Sampler
 from torch_geometric.data import Data, InMemoryDataset
 
 from ...core.crystals import CrystalSet
-from ...core.curve_columns import on_energies, with_energies
+from ...core.curve_columns import has_channels, on_energies, with_energies
 from ...core.curves import Meaning
 from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.files.mpdos import read_records
 from ...core.job import sha256_of
-from ...core.labelled.shards import load_shards
+from ...core.labelled.shards import MANIFEST, folder_of_shards, load_shards
 from ...core.thermo import elemental_references, formation_energy
 from ..batch import type_indices
 from ..niggli import niggli
@@ -102,21 +102,27 @@ class SizeBuckets(Sampler[list[int]]):
 
 
 def load_labelled(
-    path: str | Path, grid: EnergyGrid = DEFAULT_GRID, sigma: float = DEFAULT_SIGMA, meaning: Meaning | None = None
+    path: str | Path,
+    grid: EnergyGrid = DEFAULT_GRID,
+    sigma: float = DEFAULT_SIGMA,
+    meaning: Meaning | None = None,
+    resolved: bool = False,
 ) -> CrystalSet:
     """Read labelled crystals: an ``npz`` of a :class:`CrystalSet`, MP-DOS json records, or a folder of shards.
 
     Crystals whose ``status`` is not ``ok`` are left out. Cells are Niggli-reduced. Curves are put on the energies of a model,
-    spins and channels summed and sharper ones broadened.
+    spins and channels summed and sharper ones broadened. Of shards the column ``split`` says what is kept for tests.
 
     :param grid: of the model.
     :param sigma: of the model, in eV.
     :param meaning: of the model's curves: sums of projections are taken from the column ``projections``, if there is one.
+    :param resolved: whether to keep spins and channels besides, where the labels have them (:func:`.curve_columns.on_energies`).
     :raises ContentError: if nothing with a ``dos`` is there, or it cannot be brought to the model's energies and broadening.
     """
     path = Path(path)
-    if path.is_dir():
-        crystals = load_shards(path)
+    folder = folder_of_shards(path)
+    if folder is not None or path.is_dir():
+        crystals = load_shards(folder or path)
     elif path.suffix == ".json":
         crystals = read_records(path)
     else:
@@ -132,7 +138,7 @@ def load_labelled(
             crystal={"meaning": np.full(len(crystals), meaning)}, atom={"dos": crystals.atom_columns["projections"]}
         )
     if "dos" in crystals.atom_columns:
-        crystals = on_energies(crystals, grid, sigma)
+        crystals = on_energies(crystals, grid, sigma, resolved and has_channels(crystals))
     return niggli(check_labels(crystals).check())
 
 
@@ -180,12 +186,13 @@ def vocabulary(crystals: CrystalSet) -> list[str]:
 
 
 def hash_of(path: Path, what: str) -> str:
-    """Return the SHA-256 of a file.
+    """Return the SHA-256 of a file; of a folder of shards that of its manifest, which lists those of the shards.
 
     :param what: what the message calls it.
     :raises ContentError: if it cannot be read.
     """
+    folder = folder_of_shards(path)
     try:
-        return sha256_of(path)
+        return sha256_of(path if folder is None else folder / MANIFEST)
     except OSError:
         raise ContentError(f"the {what} {path} does not exist or cannot be read") from None

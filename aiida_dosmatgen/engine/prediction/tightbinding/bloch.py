@@ -32,6 +32,9 @@ class BlochSum:
         self.orbitals = self.per_orbital(present).nonzero()[:, 0]
         self.atoms = torch.div(self.orbitals, self.per_atom, rounding_mode="floor")
         """The atom of each orbital, shape (n,)."""
+        shells = torch.arange(3 * self.n_atoms).view(-1, 3)
+        self.shells = self.per_orbital(shells)[self.orbitals]
+        """Three times the atom of each orbital, plus its l, shape (n,)."""
         group = pairs.i * self.n_atoms + pairs.j
         self.order = torch.argsort(group, stable=True)
         counts = torch.bincount(group, minlength=self.n_atoms**2)

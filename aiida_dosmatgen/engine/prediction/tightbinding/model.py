@@ -218,27 +218,29 @@ class TightBinding(nn.Module):
     # --- for use ------------------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def curves(self, crystals: CrystalSet) -> np.ndarray:
+    def curves(self, crystals: CrystalSet, by_shell: bool = False) -> np.ndarray:
         """Return the density of states of each atom on the default grid, in states/eV, float32, shape (ΣN_i, n).
+
+        :param by_shell: whether to keep s, p and d apart, shape (ΣN_i, 3, n).
 
         Zero for all atoms of crystals with an element that is not known here, of what is no crystal, and of crystals that are
         too dense to be any.
         """
-        curves = np.zeros((len(crystals.numbers), DEFAULT_GRID.n), dtype=np.float32)
+        curves = np.zeros((len(crystals.numbers), *([3] if by_shell else []), DEFAULT_GRID.n), dtype=np.float32)
         types = type_indices(crystals.numbers, self.elements)
         offsets = crystals.offsets
         for index, crystal in enumerate(crystals):
             atoms = slice(offsets[index], offsets[index + 1])
             if crystal.defect() is None and (types[atoms] >= 0).all():
-                dos = self.curve(*(torch.from_numpy(x) for x in (types[atoms], crystal.fractional, crystal.lattices[0])))
+                dos = self.curve(*(torch.from_numpy(x) for x in (types[atoms], crystal.fractional, crystal.lattices[0])), by_shell)
                 if dos is not None and np.isfinite(dos).all():
                     curves[atoms] = dos
         return curves
 
     @torch.no_grad()
     @full_precision
-    def curve(self, types: Tensor, fractional: Tensor, lattice: Tensor) -> np.ndarray | None:
-        """Return what :meth:`curves` does of one crystal, shape (N, n); None if it cannot be treated."""
+    def curve(self, types: Tensor, fractional: Tensor, lattice: Tensor, by_shell: bool = False) -> np.ndarray | None:
+        """Return what :meth:`curves` does of one crystal, shape (N, n) or (N, 3, n); None if it cannot be treated."""
         fractional, lattice = fractional.double(), lattice.double()
         if torch.linalg.inv(lattice).norm(dim=0).max() * CUTOFF > 20:  # a cell so flat has thousands of images
             return None
@@ -263,7 +265,9 @@ class TightBinding(nn.Module):
             parts.append(Spectrum(levels, states, (energy - levels[..., None] * overlap) @ steps.T))
         spectrum = Spectrum(*(torch.cat(part) for part in zip(*parts, strict=True)))
         electrons = float(model.electrons[types].sum())
-        return spectrum.dos(electrons, torch.tensor(DEFAULT_GRID.points), DEFAULT_SIGMA, bloch.atoms, len(types)).numpy()
+        parts_of, n = (bloch.shells, 3 * len(types)) if by_shell else (bloch.atoms, len(types))
+        dos = spectrum.dos(electrons, torch.tensor(DEFAULT_GRID.points), DEFAULT_SIGMA, parts_of, n).numpy()
+        return dos.reshape(len(types), 3, -1) if by_shell else dos
 
 
 def _envelope(distance: Tensor) -> Tensor:
