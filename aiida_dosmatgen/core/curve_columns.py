@@ -5,9 +5,10 @@ The atom column ``dos`` has a site's states/eV, shape (…, n), or by spin and c
 ends of what is known, ``gap`` (eV; 0 for a metal, NaN where unknown), ``n_electrons``, ``projected``, and ``meaning``.
 Sets of before have ``complete_below`` instead of all of them, on −10 … 10 eV with σ = 0.3 eV.
 
-Where models are trained on channels, the atom column ``resolved`` (2, 4, n) has them by spin and channel on the energies of the
-model, besides the sums in ``dos``. The atom column ``projections`` (…, n) has the plain sums of projections on the same energies. Predictions, ``predicted_dos``,
-have columns of their own: ``predicted_dos_low``, ``predicted_dos_high``, ``predicted_sigma``, ``predicted_meaning``.
+The atom column ``projections`` (…, n) has the plain sums of projections on the same energies; ``resolved`` (2, 4, n) the curves
+by spin and channel on the energies of a model, where ``dos`` has their sums. Predictions, ``predicted_dos``, have columns of
+their own: ``predicted_dos_low``, ``predicted_dos_high``, ``predicted_sigma``, ``predicted_meaning``; those of models that know
+channels also ``predicted_channels`` (4, m), at m energies between the same ends, of which σ needs no more.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ def with_curves(crystal: CrystalSet, curves: Curves, dtype: type = np.float32) -
 def curves_of(crystals: CrystalSet, row: int = 0, column: str = "dos") -> Curves:
     """Return the density of states of one crystal of a set.
 
-    :param column: of the atoms, ``dos``, ``projections`` or ``predicted_dos``.
+    :param column: of the atoms, ``dos``, ``projections``, ``predicted_dos`` or ``predicted_channels``.
     :raises ContentError: if there is none, or it is not finite.
     """
     if column not in crystals.atom_columns:
@@ -65,7 +66,9 @@ def curves_of(crystals: CrystalSet, row: int = 0, column: str = "dos") -> Curves
     channels: tuple[str, ...] = CHANNELS
     if values.ndim == 2:
         values, channels = values[:, None, None], ("all",)
-    predicted = "predicted_" if column == "predicted_dos" else ""
+    elif values.ndim == 3:
+        values = values[:, None]
+    predicted = "predicted_" if column.startswith("predicted_") else ""
     ends = [f"{predicted}dos_low", f"{predicted}dos_high"]
     if ends[0] not in one:
         return _of_before(values, channels, math.inf if predicted else float(one.get("complete_below", math.inf)))

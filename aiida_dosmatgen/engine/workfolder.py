@@ -77,8 +77,8 @@ def _try_lock(path: Path) -> IO | None:
 def fingerprint(job: Job, folder: Path) -> str:
     """Return a hash of all that a job's results depend on: the job but for how it runs, its files, the version.
 
-    Files that do not exist count as missing; the job itself reports them. Of a folder of shards the manifest counts, which lists
-    their hashes.
+    Files that do not exist count as missing; the job itself reports them. Of a folder of shards the manifest counts, which
+    lists their hashes.
     """
     files = {name: _hash(folder / name) for name in job.input_files()}
     content = {"job": job.model_dump(mode="json", exclude={"runtime"}), "files": files, "version": __version__}

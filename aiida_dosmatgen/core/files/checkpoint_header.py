@@ -39,6 +39,7 @@ class TrainingHeader(_Part):
     :param dataset_sha256: hash of the data set's file.
     :param n_crystals: crystals trained on, held-out ones not counted.
     :param epochs: passes over the data until the weights that are kept.
+    :param largest: the number of atoms of the largest crystal that was trained on; None in checkpoints before 0.3.
     :param parent_sha256: hash of the checkpoint that training started from, or None.
     :param pseudolabelled_sha256: hash of the file of crystals with predicted curves that were trained on besides, or None.
     """
@@ -48,6 +49,7 @@ class TrainingHeader(_Part):
     seed: int
     epochs: int = Field(ge=0)
     parameters: dict[str, Any]
+    largest: int | None = None
     parent_sha256: str | None = None
     pseudolabelled_sha256: str | None = None
 

@@ -47,6 +47,8 @@ class SampleParameters(Strict):
     :param min_contact: two atoms lie on each other if their distance is below this, in units of the sum of their covalent
         radii; the screening's limit by default.
     :param precision: arithmetic of the network.
+    :param unseen: whether to go beyond the training set: to candidates of more atoms than its largest crystal, and to targets
+        that are broader than its curves. Both are refused otherwise.
     """
 
     n_atoms: int | list[int] | SizeRange | None = None
@@ -62,6 +64,7 @@ class SampleParameters(Strict):
     attempts: int = Field(3, ge=1)
     min_contact: float = Field(0.6, ge=0)
     precision: Literal["float32", "float64", "bfloat16"] = "float64"
+    unseen: bool = False
 
     @model_validator(mode="after")
     def _interval_in_order(self) -> SampleParameters:

@@ -207,7 +207,9 @@ def _distances(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, Any
     dos = crystals.atom_columns["predicted_dos"][offsets[i] : offsets[i + 1]]
     if not np.isfinite(dos).all():
         return None
-    return target.distances(curves_of(crystals, i, "predicted_dos"))
+    by_channel = target.wishes and "predicted_channels" in crystals.atom_columns
+    resolved = curves_of(crystals, i, "predicted_channels") if by_channel else None
+    return target.distances(curves_of(crystals, i, "predicted_dos"), resolved=resolved)
 
 
 def _meanings(crystals: CrystalSet, target: DosTarget, found: Mapping[int, Any]) -> dict[str, str] | None:

@@ -1,9 +1,12 @@
 """``dosmatgen predict``: the density of states and formation energy of crystals, by a predictor checkpoint."""
 
+import sys
 from pathlib import Path
 
 from ...core.crystals import CrystalSet
+from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
+from ...core.files.checkpoint_header import CheckpointHeader
 from ...core.job import PredictJob, Results, sha256_of
 from ..memory import halving
 from . import Clock, Progress, prepare, results
@@ -19,7 +22,10 @@ def restart_files(job: PredictJob) -> list[str]:
 def run(job: PredictJob, folder: Path) -> Results:
     """Predict the crystals of a job; those that cannot be predicted get NaN.
 
-    :raises ContentError: if the checkpoint is none of a predictor, or a file cannot be read.
+    Sizes are not refused: a prediction is of the surroundings of atoms, and a supercell has those of its cell.
+
+    :raises ContentError: if the checkpoint is none of a predictor, a file cannot be read, or each crystal has an element that
+        the checkpoint has not seen.
     """
     from ..checkpoint import load_model
     from ..prediction.predict import predict
@@ -30,6 +36,7 @@ def run(job: PredictJob, folder: Path) -> Results:
     if header.kind != "predictor":
         raise ContentError(f"checkpoint: {job.checkpoint} is a {header.kind}; predictions need a predictor")
     crystals = CrystalSet.load(folder / job.crystals)
+    unseen = _unseen(crystals, header)
     progress = Progress("crystals predicted", len(crystals))
     predicted, _ = halving(
         lambda size: predict(model, header, crystals, size, progress), job.runtime.batch_size or _BATCH_SIZE, device, "crystals"
@@ -37,5 +44,21 @@ def run(job: PredictJob, folder: Path) -> Results:
     predicted.save(folder / job.output)
     return results(
         job, folder, clock, output=job.output, done=len(crystals), of=len(crystals), device=device,
-        details={"checkpoint_sha256": sha256_of(folder / job.checkpoint)},
+        details={"checkpoint_sha256": sha256_of(folder / job.checkpoint), **({"unseen_elements": unseen} if unseen else {})},
     )  # fmt: skip
+
+
+def _unseen(crystals: CrystalSet, header: CheckpointHeader) -> list[str]:
+    """Return the elements that the checkpoint has not seen, and say it; their crystals get no prediction."""
+    from ..batch import type_indices
+
+    foreign = type_indices(crystals.numbers, header.elements) < 0
+    if not foreign.any():
+        return []
+    symbols = [SYMBOLS[z] if 0 < z < len(SYMBOLS) else str(z) for z in sorted(set(crystals.numbers[foreign].tolist()))]
+    hit = len(set(crystals.crystal_of_atom[foreign].tolist()))
+    message = f"{hit} of {len(crystals)} crystals have {' '.join(symbols)}, which the checkpoint has not seen"
+    if hit == len(crystals):
+        raise ContentError(f"crystals: {message}; it knows {' '.join(header.elements)}. Train it on crystals that have them")
+    print(f"dosmatgen: {message}; they get no prediction", file=sys.stderr)
+    return symbols

@@ -14,11 +14,12 @@ from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
 from ...core.job import SampleParameters, SizeRange
 from ...core.target import DosTarget
+from .classifier import Classifier
 from .conditioning import Condition
 from .denoiser import Denoiser
 from .solver import generator_of
 
-__all__ = ["batches", "condition_on", "size_probabilities", "sizes"]
+__all__ = ["batches", "condition_on", "refuse_unseen", "size_probabilities", "sizes"]
 
 
 def sizes(
@@ -63,6 +64,29 @@ def sizes(
             raise ContentError(reason)
         found.append(n)
     return found
+
+
+def refuse_unseen(n_atoms: Sequence[int], target: DosTarget | None, model: Denoiser, classifier: Classifier | None) -> None:
+    """Refuse what lies beyond the training sets of the models: nothing says what they do there.
+
+    :param n_atoms: of the candidates.
+    :raises ContentError: if a candidate has more atoms than any training crystal, or the target is broader than the curves.
+    """
+    most = max(n_atoms, default=0)
+    for name, largest in (
+        ("checkpoint", model.sizes.max_atoms),
+        ("classifier", None if classifier is None else classifier.largest),
+    ):
+        if largest is not None and most > largest:
+            raise ContentError(
+                f"parameters.n_atoms: the {name} has seen crystals of up to {largest} atoms, not of {most}; ask for fewer, or "
+                "set parameters.unseen to try"
+            )
+    if target is not None and target.sigma is not None and target.sigma > model.sigma + 1e-3:
+        raise ContentError(
+            f"target: it is broadened by {target.sigma:g} eV, more than the {model.sigma:g} eV of the curves that the checkpoint "
+            "learnt; give a sharper one, or set parameters.unseen to try"
+        )
 
 
 def _refuses(n: int, target: DosTarget | None, parameters: SampleParameters, template_size: int | None) -> str | None:

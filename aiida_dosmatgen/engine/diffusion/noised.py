@@ -56,6 +56,9 @@ class NoisedCrystalModel(nn.Module):
     sigma: float = DEFAULT_SIGMA
     """Broadening in eV of the curves that it learnt."""
 
+    largest: int | None = None
+    """Atoms of the largest crystal that it learnt from; None where its checkpoint does not say it."""
+
     def __init__(self, elements: Sequence[str], grid: EnergyGrid) -> None:
         super().__init__()
         self.elements = tuple(elements)
@@ -80,7 +83,7 @@ class NoisedCrystalModel(nn.Module):
         """Make the untrained model that a checkpoint's header describes."""
         sizes = {name: value for name, value in header.architecture.items() if name in cls.ARCHITECTURE}
         model = cls(header.elements, header.grid, **sizes)
-        model.sigma = header.sigma
+        model.sigma, model.largest = header.sigma, header.training.largest
         return model
 
     @property

@@ -26,7 +26,7 @@ from ...core.job import SampleParameters
 from ...core.target import DosTarget
 from ..checkpoint import load_model
 from ..memory import is_out_of_memory, release
-from .candidates import batches, condition_on, sizes
+from .candidates import batches, condition_on, refuse_unseen, sizes
 from .classifier import Classifier
 from .denoiser import Denoiser, State
 from .solver import Noise, generator_of, solve
@@ -74,13 +74,15 @@ def sample(
             "there is a template, but nothing is taken from it; give start_time, or hold something as in the template, "
             "or leave the template out"
         )
-    if target is not None and target.sigma is not None and target.sigma > model.sigma + 1e-3:
+    n_atoms = sizes(model, target, parameters, seed, candidates, template)
+    if not parameters.unseen:
+        refuse_unseen(n_atoms, target, model, classifier)
+    elif target is not None and target.sigma is not None and target.sigma > model.sigma + 1e-3:
         logger.warning(
             "the target is broadened by %g eV, more than the curves that the checkpoint learnt (%g eV); it is taken as it is",
             target.sigma,
             model.sigma,
         )
-    n_atoms = sizes(model, target, parameters, seed, candidates, template)
     waiting = batches(candidates, n_atoms, batch_size, model.device)[::-1]
     for n, members in waiting:  # what is contradictory is refused before anything is computed
         _held(model, parameters, template, n, members)

@@ -11,7 +11,6 @@ from ...core.crystals import CrystalSet
 from ...core.files.checkpoint_header import CheckpointHeader
 from ..batch import type_indices
 from ..niggli import niggli
-from .calibration import MAE_OF_STD
 from .predictor import Predictor, mean_over_atoms
 
 _SMALLEST_HEIGHT = 0.7  # Å between lattice planes; flatter cells are no crystals and have thousands of images
@@ -25,7 +24,8 @@ def predict(
 
     For each atom ``predicted_dos`` (float32, states/eV) and ``predicted_dos_std``, the standard deviation of its error
     averaged over the grid; for each crystal ``predicted_dos_uncertainty``, the mean absolute error of its curves to expect
-    (states/eV/atom), ``predicted_formation_energy`` (eV/atom) and ``predicted_formation_energy_std``. Uncertainties are
+    (states/eV/atom), ``predicted_formation_energy`` (eV/atom) and ``predicted_formation_energy_std``. Models that know channels
+    add ``predicted_channels`` (float16, states/eV) of each atom, of which ``predicted_dos`` is the sum. Uncertainties are
     calibrated (:meth:`Predictor.uncertainty`). All are NaN for crystals that are defective or have an element that the model
     does not know, uncertainties also if the model has a single member. The columns ``predicted_dos_low``,
     ``predicted_dos_high``, ``predicted_sigma`` and ``predicted_meaning`` say what they are (:mod:`...core.curve_columns`).
@@ -37,7 +37,8 @@ def predict(
     offsets = crystals.offsets
     reduced = niggli(crystals)
     usable = [i for i in range(len(crystals)) if _usable(reduced[i], types[offsets[i] : offsets[i + 1]])]
-    curves_of = {i: model.tight_binding.curves(reduced[i]) for i in usable}
+    curves_of = {i: model.tight_binding_of(reduced[i]) for i in usable}
+    channels = np.full((len(crystals.numbers), *model.mean_channels.shape[1:]), np.nan, np.float16) if model.stride else None
     dos = np.full((len(crystals.numbers), header.grid.n), np.nan, dtype=np.float32)
     dos_std = np.full(len(crystals.numbers), np.nan)
     energy, energy_std, uncertainty = (np.full(len(crystals), np.nan) for _ in range(3))
@@ -47,7 +48,7 @@ def predict(
         n = int(crystals.n_atoms[chosen].max())
         padded_types = np.zeros((len(chosen), n), dtype=np.int64)
         fractional, mask = np.zeros((len(chosen), n, 3)), np.zeros((len(chosen), n), dtype=bool)
-        tight_binding = np.zeros((len(chosen), n, header.grid.n), dtype=np.float32)
+        tight_binding = np.zeros((len(chosen), n, *model.mean_tight_binding.shape[1:]), dtype=np.float32)
         for row, i in enumerate(chosen):
             atoms, count = slice(offsets[i], offsets[i + 1]), crystals.n_atoms[i]
             tight_binding[row, :count] = curves_of[i]
@@ -65,13 +66,16 @@ def predict(
             torch.from_numpy(tight_binding).to(reference),
         )
         atoms_std, crystals_std = model.uncertainty(prediction, atoms_present)
-        curves_mean, curves_std = prediction.dos.clamp_min(0).mean(0).cpu().numpy(), atoms_std.cpu().numpy()
+        curves_mean, curves_std = model.mean_dos(prediction).cpu().numpy(), atoms_std.cpu().numpy()
+        parts = None if prediction.channels is None else model.mean_channels_of(prediction).cpu().numpy()
         energy[chosen] = prediction.formation_energy.mean(0).cpu().numpy()
         energy_std[chosen] = crystals_std.cpu().numpy()
-        uncertainty[chosen] = MAE_OF_STD * mean_over_atoms(atoms_std, atoms_present).cpu().numpy()
+        uncertainty[chosen] = float(model.dos_mae) * mean_over_atoms(atoms_std, atoms_present).cpu().numpy()
         for row, i in enumerate(chosen):
             atoms, count = slice(offsets[i], offsets[i + 1]), crystals.n_atoms[i]
             dos[atoms], dos_std[atoms] = curves_mean[row, :count], curves_std[row, :count]
+            if channels is not None and parts is not None:
+                channels[atoms] = parts[row, :count]
         if progress is not None:
             progress(start + len(chosen))
     n = len(crystals)
@@ -85,7 +89,11 @@ def predict(
             "predicted_formation_energy_std": energy_std,
             "predicted_dos_uncertainty": uncertainty,
         },
-        atom={"predicted_dos": dos, "predicted_dos_std": dos_std},
+        atom={
+            "predicted_dos": dos,
+            "predicted_dos_std": dos_std,
+            **({} if channels is None else {"predicted_channels": channels}),
+        },
     )
 
 

@@ -10,18 +10,25 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import InMemoryDataset
 from torch_geometric.loader import DataLoader
 
+from ...core.crystals import CrystalSet
 from ...core.dos import EnergyGrid
 from ...core.files.checkpoint_header import CheckpointHeader
 from ..batch import to_dense
+from ..descriptors import descriptors
+from .calibration import MAE_OF_STD
+from .channels import N_CHANNELS, ChannelMember, refinement
 from .environment import EnvironmentLayer, PairMoments
-from .novelty import Novelty
-from .tightbinding import TightBinding
+from .novelty import ChemicalNovelty, Novelty, surroundings
+from .tightbinding import N_SHELLS, TightBinding
 
+_LIKENESS = (0, 1, 2, 3, 6)
+"""Descriptors that say what a neighbour is like: group, period, electronegativity, radius, Mendeleev's number."""
 _FIRST_SHARE = 0.9  # of the tight-binding deviation that is the first guess of a curve
 
 
@@ -32,11 +39,14 @@ class Prediction:
     :param dos: states/eV, shape (M, B, N, n); may dip below zero.
     :param formation_energy: eV/atom, shape (M, B).
     :param novelty: of the surroundings of each atom, 1 within the training set (:class:`.novelty.Novelty`), shape (B, N).
+    :param channels: s, p, d, f of a model that knows them, at its own energies (:attr:`Predictor.stride`), shape
+        (M, B, N, 4, m); may dip below zero.
     """
 
     dos: Tensor
     formation_energy: Tensor
     novelty: Tensor
+    channels: Tensor | None = None
 
 
 class _Member(nn.Module):
@@ -93,30 +103,52 @@ class Predictor(nn.Module):
     :param cutoff: Å.
     :param radial: radial Gaussians.
     :param dropout: of the features that the curves are made from, while training.
+    :param stride: for curves by channel (:mod:`.channels`), of whose energies every so-manieth is the network's own; 0 for
+        sums of the channels only, as models before 0.3 have them.
     """
 
     def __init__(
         self, elements: Sequence[str], n_energies: int, *, width: int, layers: int, members: int = 1,
-        channels: int = 16, cutoff: float = 6.0, radial: int = 16, dropout: float = 0.3,
+        channels: int = 16, cutoff: float = 6.0, radial: int = 16, dropout: float = 0.3, stride: int = 0,
     ) -> None:  # fmt: skip
         super().__init__()
         n_elements = len(elements)
-        self.tight_binding: TightBinding = TightBinding(elements).requires_grad_(False)  # fitted before and apart
+        self.elements, self.stride = tuple(elements), stride
+        # fitted before and apart
+        self.tight_binding: TightBinding = TightBinding(elements, from_atoms=bool(stride)).requires_grad_(False)
         self.moments = PairMoments(cutoff, radial)
-        sizes = (n_elements, n_energies, width, layers, channels, radial, dropout)
-        self.members = nn.ModuleList(_Member(*sizes) for _ in range(members))
+        sizes = (width, layers, channels, radial, dropout)
         self.mean_curves: Tensor
         self.mean_tight_binding: Tensor
         self.energy_scale: Tensor
         self.register_buffer("mean_curves", torch.zeros(n_elements, n_energies))
-        self.register_buffer("mean_tight_binding", torch.zeros(n_elements, n_energies))
+        if stride:
+            self.refine: Tensor
+            self.descriptors: Tensor
+            self.mean_channels: Tensor
+            self.register_buffer("refine", refinement(n_energies, stride), persistent=False)
+            self.register_buffer("descriptors", descriptors(elements))
+            points = len(self.refine)
+            self.members = nn.ModuleList(ChannelMember(n_elements, points, N_SHELLS, stride, *sizes) for _ in range(members))
+            self.register_buffer("mean_channels", torch.zeros(n_elements, N_CHANNELS, points))
+            self.register_buffer("mean_tight_binding", torch.zeros(n_elements, N_SHELLS, points))
+        else:
+            self.members = nn.ModuleList(_Member(n_elements, n_energies, *sizes) for _ in range(members))
+            self.register_buffer("mean_tight_binding", torch.zeros(n_elements, n_energies))
         self.register_buffer("energy_scale", torch.tensor([0.0, 1.0]))  # mean and deviation in eV/atom
-        self.novelty = Novelty(n_elements, radial)
+        self.novelty: Novelty | ChemicalNovelty = (
+            ChemicalNovelty(n_elements, radial // 2 * (1 + len(_LIKENESS))) if stride else Novelty(n_elements, radial)
+        )
         # by which the spread of the members is multiplied, see calibration.py; 1 until measured
         self.dos_calibration: Tensor
         self.energy_calibration: Tensor
         self.register_buffer("dos_calibration", torch.ones(()))
         self.register_buffer("energy_calibration", torch.ones(()))
+        self.dos_floor: Tensor
+        self.dos_mae: Tensor
+        # what bins deviate by where members agree, and mean absolute errors over standard deviations
+        self.register_buffer("dos_floor", torch.zeros(()), persistent=bool(stride))
+        self.register_buffer("dos_mae", torch.tensor(MAE_OF_STD), persistent=bool(stride))
 
     @classmethod
     def from_header(cls, header: CheckpointHeader) -> Predictor:
@@ -129,16 +161,20 @@ class Predictor(nn.Module):
         :param dataset: labelled crystals (:class:`..training.dataset.LabelledDataset`).
         """
         points = torch.tensor(grid.points, dtype=self.mean_curves.dtype)
-        total, count, model, n_model = (torch.zeros_like(self.mean_curves) for _ in range(4))
+        sums, model, n_model = _Means(self.mean_curves), torch.zeros_like(self.mean_tight_binding), self.mean_curves[:, 0] * 0
+        channels = _Means(self.mean_channels) if self.stride else None
         for crystal in dataset:
-            known = ((points >= crystal.low) & (points <= crystal.complete_below)).to(total).expand_as(crystal.dos)
-            total.index_add_(0, crystal.types, crystal.dos * known)
-            count.index_add_(0, crystal.types, known.contiguous())
-            treated = crystal.tight_binding.any(-1, keepdim=True).to(total).expand_as(crystal.dos).contiguous()
+            known = ((points >= crystal.low) & (points <= crystal.complete_below)).to(points)
+            sums.add(crystal.types, crystal.dos, known)
+            if channels is not None:
+                channels.add(crystal.types, crystal.channels, known[:: self.stride])
             model.index_add_(0, crystal.types, crystal.tight_binding)
-            n_model.index_add_(0, crystal.types, treated)
-        self.mean_tight_binding.copy_(model / n_model.clamp_min(1))
-        self.mean_curves.copy_(total / count.clamp_min(1))
+            n_model.index_add_(0, crystal.types, crystal.tight_binding.flatten(1).any(1).to(n_model))
+        shape = (-1, *[1] * (model.ndim - 1))
+        self.mean_tight_binding.copy_(model / n_model.clamp_min(1).view(shape))
+        self.mean_curves.copy_(sums.means())
+        if channels is not None:
+            self.mean_channels.copy_(channels.means())
         energies = torch.cat([crystal.formation_energy for crystal in dataset])
         energies = energies[torch.isfinite(energies)]
         if len(energies) > 1:
@@ -146,8 +182,8 @@ class Predictor(nn.Module):
         features, types = [], []
         for batch in DataLoader(dataset, batch_size=64):
             dense = to_dense(batch)
-            densities = _radial_densities(self.moments(dense.fractional, dense.lattices, dense.mask), dense.mask)
-            features.append(densities[dense.mask])
+            moments = self.moments(dense.fractional, dense.lattices, dense.mask)
+            features.append(self._features(moments, dense.mask, dense.types)[dense.mask])
             types.append(dense.types[dense.mask])
         self.novelty.fit(torch.cat(features), torch.cat(types))
 
@@ -158,18 +194,49 @@ class Predictor(nn.Module):
         :param fractional: shape (B, N, 3).
         :param lattices: rows in Å, shape (B, 3, 3).
         :param mask: True for atoms, shape (B, N).
-        :param tight_binding: :meth:`..TightBinding.curves` of each atom, zero where there is none, shape (B, N, n).
+        :param tight_binding: what :meth:`tight_binding_of` says of each atom, zero where there is none, shape (B, N, n), or
+            (B, N, 3, m) for a model with channels.
         """
         moments = self.moments(fractional, lattices, mask)
-        treated = tight_binding.any(-1, keepdim=True)
+        treated = tight_binding.flatten(2).any(-1).view(*mask.shape, *[1] * (tight_binding.ndim - 2))
         deviation = torch.where(treated, tight_binding - self.mean_tight_binding[types], 0.0)
-        curves, energies = zip(*(member(types, moments, mask, deviation) for member in self.members), strict=True)
-        shift, scale = self.energy_scale
-        return Prediction(
-            self.mean_curves[types] + torch.stack(curves),
-            shift + scale * torch.stack(energies),
-            self.novelty(_radial_densities(moments, mask), types),
+        given = (
+            (types, self.descriptors, moments, mask, self.mean_channels[types], deviation)
+            if self.stride
+            else (types, moments, mask, deviation)
         )
+        curves, energies = zip(*(member(*given) for member in self.members), strict=True)
+        shift, scale = self.energy_scale
+        energies = shift + scale * torch.stack(energies)
+        novelty = self.novelty(self._features(moments, mask, types), types)
+        if not self.stride:
+            return Prediction(self.mean_curves[types] + torch.stack(curves), energies, novelty)
+        channels = torch.stack(curves)
+        return Prediction(channels.sum(-2) @ self.refine, energies, novelty, channels)
+
+    def _features(self, moments: Tensor, mask: Tensor, types: Tensor) -> Tensor:
+        """Return what the novelty of an atom is told by."""
+        if self.stride:
+            return surroundings(moments, mask, self.descriptors[types][..., _LIKENESS])
+        return _radial_densities(moments, mask)
+
+    def tight_binding_of(self, crystals: CrystalSet) -> np.ndarray:
+        """Return the tight-binding curves that the networks start from, shape (ΣN_i, n), or (ΣN_i, 3, m) with channels."""
+        if self.stride:
+            return self.tight_binding.curves(crystals, by_shell=True)[..., :: self.stride]
+        return self.tight_binding.curves(crystals)
+
+    def mean_dos(self, prediction: Prediction) -> Tensor:
+        """Return the members' mean of the curve of each atom, which is nowhere negative, shape (B, N, n)."""
+        if prediction.channels is None:
+            return prediction.dos.clamp_min(0).mean(0)
+        return (self.mean_channels_of(prediction).sum(2) @ self.refine).clamp_min(0)
+
+    @staticmethod
+    def mean_channels_of(prediction: Prediction) -> Tensor:
+        """Return the members' mean of the channels of each atom, nowhere negative, shape (B, N, 4, m)."""
+        assert prediction.channels is not None
+        return prediction.channels.clamp_min(0).mean(0)
 
     def uncertainty(self, prediction: Prediction, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return standard deviations of the errors to expect of the members' mean, NaN if there is one member only.
@@ -182,12 +249,33 @@ class Predictor(nn.Module):
         if len(self.members) == 1:
             unknown = prediction.formation_energy[0] * torch.nan
             return unknown[:, None].expand(mask.shape), unknown
-        spread = prediction.dos.clamp_min(0).std(0, correction=0).mean(-1)
         novelty = (prediction.novelty * mask).sum(-1) / mask.sum(-1).clamp_min(1)
+        spread = prediction.dos.clamp_min(0).std(0, correction=0).mean(-1)
         return (
-            self.dos_calibration * prediction.novelty * spread,
+            self.dos_deviation(prediction).mean(-1) if self.stride else self.dos_calibration * prediction.novelty * spread,
             self.energy_calibration * novelty * prediction.formation_energy.std(0, correction=0),
         )
+
+    def dos_deviation(self, prediction: Prediction) -> Tensor:
+        """Return the standard deviation of the error to expect of each point of the curves, states/eV, shape (B, N, n)."""
+        spread = prediction.dos.clamp_min(0).std(0, correction=0)
+        if self.stride:
+            spread = torch.hypot(spread, self.dos_floor.expand_as(spread))
+        return self.dos_calibration * prediction.novelty[..., None] * spread
+
+
+class _Means:
+    """Means of the curves of each element over the points at which they are known."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.total, self.count = torch.zeros_like(like), torch.zeros_like(like)
+
+    def add(self, types: Tensor, curves: Tensor, known: Tensor) -> None:
+        self.total.index_add_(0, types, curves * known)
+        self.count.index_add_(0, types, known.expand_as(curves).contiguous())
+
+    def means(self) -> Tensor:
+        return self.total / self.count.clamp_min(1)
 
 
 def _radial_densities(moments: Tensor, mask: Tensor) -> Tensor:

@@ -32,9 +32,11 @@ class LabelledDataset(InMemoryDataset):
 
     A crystal has ``types`` (N,), ``fractional`` (N, 3), ``lattice`` (1, 3, 3; Å), ``dos`` (N, n; states/eV),
     ``complete_below`` (1,; eV, at most the end of the grid), ``low`` (1,; eV, −∞ where nothing is cut off),
-    ``formation_energy`` (1,; eV/atom, NaN where unknown) and ``tight_binding`` (N, n; states/eV, zero where there is none).
+    ``formation_energy`` (1,; eV/atom, NaN where unknown), ``tight_binding`` (N, n; states/eV, zero where there is none), and
+    ``channels`` (N, 4, m; states/eV) if the crystals have them.
 
-    :param crystals: with the columns ``dos`` and ``complete_below``, and ``formation_energy`` and ``tight_binding`` if there.
+    :param crystals: with the columns ``dos`` and ``complete_below``, and perhaps ``formation_energy``, ``tight_binding`` and
+        ``channels``.
     :param elements: symbols in the order of the type index.
     :raises ContentError: if a column is missing or not finite, or an element is not among ``elements``.
     """
@@ -52,6 +54,7 @@ class LabelledDataset(InMemoryDataset):
         low = np.where(low > DEFAULT_GRID.emin, low, -np.inf)
         energies = crystals.crystal_columns.get("formation_energy", np.full(len(crystals), np.nan))
         model = crystals.atom_columns.get("tight_binding", np.zeros_like(dos))
+        channels = crystals.atom_columns.get("channels")
         offsets = crystals.offsets
         self.data, self.slices = self.collate(
             [
@@ -65,6 +68,7 @@ class LabelledDataset(InMemoryDataset):
                     formation_energy=_tensor(energies[i : i + 1]),
                     tight_binding=_tensor(model[a:b]),
                     num_nodes=int(b - a),
+                    **({} if channels is None else {"channels": _tensor(channels[a:b])}),
                 )
                 for i, (a, b) in enumerate(itertools.pairwise(offsets))
             ]
@@ -116,7 +120,7 @@ def load_labelled(
     :param grid: of the model.
     :param sigma: of the model, in eV.
     :param meaning: of the model's curves: sums of projections are taken from the column ``projections``, if there is one.
-    :param resolved: whether to keep spins and channels besides, where the labels have them (:func:`.curve_columns.on_energies`).
+    :param resolved: whether to keep spins and channels besides, where the labels have them, in the column ``resolved``.
     :raises ContentError: if nothing with a ``dos`` is there, or it cannot be brought to the model's energies and broadening.
     """
     path = Path(path)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch_geometric.loader import DataLoader
 
@@ -19,14 +21,16 @@ from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from ...core.errors import ContentError
 from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from ...core.job import TrainJob, TrainParameters
-from ...core.labelled.splits import split_by_system, without_test
+from ...core.labelled.splits import split_by_system, systems_of, without_test
 from ..batch import to_dense
 from ..checkpoint import build_model, load_model, save_model
 from ..diffusion.conditioning import Dropout
+from ..prediction.predictor import Predictor
 from . import tightbinding
 from .classifier import ClassifierObjective
 from .dataset import LabelledDataset, hash_of, load_labelled, vocabulary, with_formation_energies
 from .denoiser import DenoiserObjective
+from .growing import fit_new, grown, larger, only_new
 from .loop import Objective, Schedule, Trainer
 from .predictor import PredictorObjective
 from .pseudolabels import joined
@@ -37,6 +41,9 @@ _ARCHITECTURE = {
     "predictor": {"width", "layers", "members"},
 }
 """The sizes that each kind of model has."""
+
+_STRIDE = 3
+"""Of the energies of the default grid, those that are the networks' own where the labels have channels: half of σ apart."""
 
 Progress = Callable[[int, str], None]
 """Called with the epochs done and a note."""
@@ -79,38 +86,43 @@ def train_network(
     if job.pseudolabelled is not None and parameters.model != "denoiser":
         raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
     start = None if job.parent is None else _header_of_parent(folder / job.parent)
-    labelled = (
-        load_labelled(folder / job.dataset)
-        if start is None
-        else load_labelled(folder / job.dataset, start.grid, start.sigma, start.meaning)
-    )
+    about = () if start is None else (start.grid, start.sigma, start.meaning)
+    labelled = load_labelled(folder / job.dataset, *about, resolved=parameters.model == "predictor")
     crystals, n_test = without_test(labelled)
     crystals = with_formation_energies(crystals)
     training, held_out = split_by_system(crystals, parameters.validation_fraction, job.seed)
+    choosing, judging = _roles(crystals, held_out, parameters, job.seed)
     parent_sha256 = None if job.parent is None else hash_of(folder / job.parent, "parent")
     pseudolabelled_sha256 = None if job.pseudolabelled is None else hash_of(folder / job.pseudolabelled, "pseudo-labelled set")
     header = _header(job, crystals, len(training), dataset_sha256, parent_sha256, pseudolabelled_sha256)
     model: Any
+    known, names = 0, set[str]()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(job.seed)
         if job.parent is None:
             model = build_model(header)
         else:
             model, parent = load_model(folder / job.parent)
-            header = _inherit(header, parent)
+            header, known = _inherit(header, parent), len(parent.elements)
+            if (header.elements, header.architecture) != (parent.elements, parent.architecture):
+                model, names = grown(model, header)
+    new = header.elements[known:]
     fingerprint = [header.model_dump_json(), __version__, torch.__version__]
-    passes = parameters.tight_binding_epochs if parameters.model == "predictor" and job.parent is None else 0
+    passes = parameters.tight_binding_epochs if parameters.model == "predictor" and new else 0
     fitted = 0
     if parameters.model == "predictor":
         if passes:
+            if known:
+                only_new(model.tight_binding, known)
+            chosen_by = choosing if parameters.keep == "best" else choosing[:0]
             fitted = tightbinding.fit(
-                model.tight_binding, crystals[training], crystals[held_out], passes,
+                model.tight_binding, crystals[training], crystals[chosen_by], passes,
                 seed=job.seed, folder=folder, fingerprint=json.dumps(["tight binding", *fingerprint]),
                 allows=allows, progress=progress("epochs of tight binding", passes),
             )  # fmt: skip
-        crystals = crystals.with_columns(atom={"tight_binding": model.tight_binding.curves(crystals)})
-    sets = [LabelledDataset(crystals[indices], header.elements) for indices in (training, held_out) if len(indices)]
-    objective: Any = _objective(parameters, model, sets[0], scale=job.parent is None)
+        crystals = _prepared(crystals, model)
+    sets = [LabelledDataset(crystals[indices], header.elements) for indices in (training, choosing) if len(indices)]
+    objective: Any = _objective(parameters, model, sets[0], known, names)
     if job.pseudolabelled is not None:
         predicted = without_test(load_labelled(folder / job.pseudolabelled, header.grid, header.sigma))[0]
         if meaning_of(predicted) != header.meaning:
@@ -141,7 +153,8 @@ def train_network(
     metrics: dict[str, Any] = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)}
     metrics |= {"n_held_out": len(held_out), "n_test": n_test}
     if parameters.model == "predictor":
-        unseen = DataLoader(sets[1], batch_size=64) if len(sets) > 1 else []
+        unseen = DataLoader(LabelledDataset(crystals[judging], header.elements), batch_size=64) if len(judging) else []
+        metrics |= {"n_calibrated_by": len(judging)}
         metrics |= objective.calibrate(outcome.model, (batch.to(device) for batch in unseen))
     header = header.model_copy(
         update={"metrics": metrics, "training": header.training.model_copy(update={"epochs": outcome.best_epoch})}
@@ -159,14 +172,52 @@ def train_network(
     return NetworkOutcome(fitted + outcome.epochs, passes + parameters.epochs, outcome.finished, details)
 
 
-def _objective(parameters: TrainParameters, model: Any, dataset: LabelledDataset, scale: bool) -> Objective:
-    """Return what is minimised; a new model takes its scalers from the data set, one with a parent keeps the parent's."""
+def _roles(crystals: CrystalSet, held_out: np.ndarray, parameters: TrainParameters, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide what is held out into the crystals that choose the epoch, and those that calibrate a predictor's uncertainty.
+
+    Where the last epoch is kept, nothing is chosen, and all held-out crystals do both: watch the training, and calibrate. Else
+    they are divided by chemical systems; if there is one system only, it does both.
+    """
+    if parameters.model != "predictor" or parameters.keep == "last" or not len(held_out):
+        return held_out, held_out
+    systems = np.array(systems_of(crystals[held_out]))
+    order = sorted(set(systems.tolist()), key=lambda system: hashlib.sha256(f"{seed} judges {system}".encode()).digest())
+    judges = np.isin(systems, order[::2])
+    return (held_out, held_out) if judges.all() else (held_out[~judges], held_out[judges])
+
+
+def _prepared(crystals: CrystalSet, model: Predictor) -> CrystalSet:
+    """Return crystals with the columns that a predictor's networks learn from, ``tight_binding`` and perhaps ``channels``.
+
+    :raises ContentError: if the model knows channels, and the crystals do not.
+    """
+    columns = {"tight_binding": model.tight_binding_of(crystals)}
+    if model.stride:
+        if "resolved" not in crystals.atom_columns:
+            raise ContentError("parent: the checkpoint knows channels s, p, d and f, but the labels of the data set have none")
+        columns["channels"] = crystals.atom_columns["resolved"].sum(1)[..., :: model.stride]
+    kept = {name: values for name, values in crystals.atom_columns.items() if name != "resolved"}
+    return crystals.replace(atom_columns={**kept, **columns})
+
+
+def _objective(parameters: TrainParameters, model: Any, dataset: LabelledDataset, known: int, names: set[str]) -> Objective:
+    """Return what is minimised; statistics are taken from the data set, but those of the ``known`` elements from a parent.
+
+    :param names: of the tensors that are larger than the parent's.
+    """
+
+    def fit(one: Any) -> None:
+        if parameters.model == "predictor":
+            one.set_scalers(dataset, DEFAULT_GRID)
+        else:
+            one.fit_statistics(to_dense(batch) for batch in DataLoader(dataset, batch_size=256))
+
+    if not known:
+        fit(model)
+    elif known < len(model.elements):
+        fit_new(model, names, known, fit)
     if parameters.model == "predictor":
-        if scale:
-            model.set_scalers(dataset, DEFAULT_GRID)
         return PredictorObjective(DEFAULT_GRID)
-    if scale:
-        model.fit_statistics(to_dense(batch) for batch in DataLoader(dataset, batch_size=256))
     if parameters.model == "classifier":
         return ClassifierObjective()
     return DenoiserObjective(Dropout(parameters.drop_crystal, parameters.drop_site, parameters.total_only))
@@ -183,6 +234,8 @@ def _header(
     kind = job.parameters.model
     assert kind != "forcefield"
     architecture = job.parameters.architecture.model_dump(include=_ARCHITECTURE[kind])
+    if kind == "predictor" and "resolved" in crystals.atom_columns:
+        architecture["stride"] = _STRIDE
     if kind == "denoiser":
         architecture |= {"max_atoms": int(crystals.n_atoms.max()), "n_curves": n_crystals}
     return CheckpointHeader(
@@ -198,6 +251,7 @@ def _header(
             seed=job.seed,
             epochs=0,
             parameters=job.parameters.model_dump(mode="json"),
+            largest=int(crystals.n_atoms.max()),
             parent_sha256=parent_sha256,
             pseudolabelled_sha256=pseudolabelled_sha256,
         ),
@@ -211,24 +265,12 @@ def _header_of_parent(path: Path) -> CheckpointHeader:
 
 
 def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHeader:
-    """Return the header of a model that starts from a parent: its sizes, its elements and its curves.
+    """Return the header of a model that starts from a parent: its sizes and curves, and the elements and sizes of both.
 
-    :raises ContentError: if the parent is of another kind, lacks an element, or is for smaller crystals.
+    :raises ContentError: if the parent is of another kind, or its curves mean something else.
     """
     if parent.kind != header.kind:
         raise ContentError(f"parent: the checkpoint is a {parent.kind}, but a {header.kind} is to be trained")
-    unknown = [symbol for symbol in header.elements if symbol not in parent.elements]
-    if unknown:
-        raise ContentError(
-            f"parent: the checkpoint knows {' '.join(parent.elements)}, but the data set contains {' '.join(unknown)}; "
-            "leave those crystals out, or train without a parent"
-        )
-    largest, known = header.architecture.get("max_atoms", 0), parent.architecture.get("max_atoms", math.inf)
-    if largest > known:
-        raise ContentError(
-            f"parent: the checkpoint knows crystals of up to {known} atoms, but the data set has one of {largest}; "
-            "leave such crystals out, or train without a parent"
-        )
     if header.meaning != parent.meaning:
         raise ContentError(
             f"parent: the checkpoint learnt {parent.meaning} of the sites, but the data set holds a {header.meaning}; "
@@ -236,6 +278,13 @@ def _inherit(header: CheckpointHeader, parent: CheckpointHeader) -> CheckpointHe
             if parent.meaning == "projections"
             else f"parent: the checkpoint learnt a {parent.meaning}, but the data set holds {header.meaning}; label it again"
         )
+    both = larger(parent, header.elements, header.training.largest)
+    sizes = [
+        n for n in (header.training.largest, parent.training.largest, parent.architecture.get("max_atoms")) if n is not None
+    ]
     return header.model_copy(
-        update={"architecture": parent.architecture, "elements": parent.elements, "grid": parent.grid, "sigma": parent.sigma}
+        update={
+            **{name: getattr(both, name) for name in ("architecture", "elements", "grid", "sigma")},
+            "training": header.training.model_copy(update={"largest": max(sizes)}),
+        }
     )

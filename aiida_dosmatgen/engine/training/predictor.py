@@ -14,15 +14,16 @@ from torch_geometric.utils import to_dense_batch
 
 from ...core.dos import EnergyGrid
 from ..batch import DenseBatch, to_dense
-from ..prediction.calibration import calibrate
-from ..prediction.predictor import Predictor, mean_over_atoms
+from ..prediction.calibration import calibrate, calibrate_bins
+from ..prediction.predictor import Prediction, Predictor, mean_over_atoms
 
 
 class PredictorObjective:
     """What a predictor is trained and evaluated by.
 
     The loss of each member is the mean |ΔDOS| over atoms and complete points plus ``energy_weight`` times the mean
-    |ΔE_f| in units of its deviation; members are summed, so that each sees its own error only.
+    |ΔE_f| in units of its deviation; members are summed, so that each sees its own error only. Of a model that knows channels,
+    half of the former is that of the sum, and half the sum of those of the channels.
 
     Members that saw the same crystals are wrong in the same way, and their spread says little. So each of several leaves out
     a part of the compounds, another part each (delete-d jackknife): where they differ is where a compound more or less counts.
@@ -46,14 +47,26 @@ class PredictorObjective:
         weights = self.compared(dense)
         prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, _tight_binding(batch))
         seen = self.seen(dense, len(model.mean_curves), len(model.members))
-        errors = ((prediction.dos - dense.dos).abs() * weights).sum((2, 3)) * seen
-        dos = errors.sum(1) / (weights.sum((1, 2)) * seen).sum(1).clamp_min(1)
+        errors, counted = self._errors(model, prediction, batch, dense, weights)
+        dos = (errors * seen).sum(1) / (counted * seen).sum(1).clamp_min(1)
         known = torch.isfinite(batch.formation_energy)
         wanted = torch.where(known, batch.formation_energy, torch.zeros_like(batch.formation_energy))
         seen = seen * known
         energy = ((prediction.formation_energy - wanted).abs() * seen).sum(1) / seen.sum(1).clamp_min(1)
         total = (dos + self.energy_weight * energy / model.energy_scale[1]).sum()
         return {"loss": total, "dos": dos.mean(), "energy": energy.mean()}
+
+    @staticmethod
+    def _errors(
+        model: Predictor, prediction: Prediction, batch: Batch, dense: DenseBatch, weights: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the sums of the deviations of each member for each crystal, (M, B), and the numbers of points, (B,)."""
+        if prediction.channels is None:
+            return ((prediction.dos - dense.dos).abs() * weights).sum((2, 3)), weights.sum((1, 2))
+        coarse = weights[..., :: model.stride]
+        difference = prediction.channels - to_dense_batch(batch.channels, batch.batch)[0]
+        deviation = 0.5 * (difference.sum(-2).abs() + difference.abs().sum(-2))
+        return (deviation * coarse).sum((2, 3)), coarse.sum((1, 2))
 
     def seen(self, batch: DenseBatch, n_elements: int, members: int) -> Tensor:
         """Say which member learns from which crystal: 0 or 1, shape (members, B).
@@ -83,7 +96,7 @@ class PredictorObjective:
             dense = to_dense(batch)
             weights = self.compared(dense)
             prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, _tight_binding(batch))
-            dos, energy = prediction.dos.clamp_min(0).mean(0), prediction.formation_energy.mean(0)
+            dos, energy = model.mean_dos(prediction), prediction.formation_energy.mean(0)
             error += float(((dos - dense.dos).abs() * weights).sum())
             baseline += float(((model.mean_curves[dense.types] - dense.dos).abs() * weights).sum())
             points += float(weights.sum())
@@ -106,33 +119,52 @@ class PredictorObjective:
     def calibrate(self, model: Predictor, batches: Iterable[Batch]) -> dict[str, Any]:
         """Set the factors of a trained model by crystals that it has not seen; without any they are 1.
 
-        :return: for ``dos`` and ``formation_energy`` the :meth:`.calibration.Calibration.metrics`, and ``calibrated``.
+        The crystals should not have chosen the epoch either. A model that knows channels is calibrated by the residuals of
+        single bins, an earlier one by the mean errors of the crystals.
+
+        :return: for ``dos`` and ``formation_energy`` the :meth:`.calibration.Calibration.metrics` or
+            :meth:`.calibration.BinCalibration.metrics`, and ``calibrated``.
         """
         model.dos_calibration.fill_(1.0)
         model.energy_calibration.fill_(1.0)
+        model.dos_floor.fill_(0.0)
         errors: list[tuple[float, float, float, float]] = []
         groups: list[str] = []
+        bins: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         for batch in batches:
             dense = to_dense(batch)
             weights = self.compared(dense)
             prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, _tight_binding(batch))
             dos_std, energy_std = model.uncertainty(prediction, dense.mask)
-            deviation = (prediction.dos.clamp_min(0).mean(0) - dense.dos).abs()
+            deviation = (model.mean_dos(prediction) - dense.dos).abs()
             columns = (
                 (deviation * weights).sum((1, 2)) / weights.sum((1, 2)),
                 mean_over_atoms(dos_std, dense.mask),
                 (prediction.formation_energy.mean(0) - batch.formation_energy).abs(),
                 energy_std,
             )
+            if model.stride and len(model.members) > 1:
+                counted = weights.bool()
+                novelty = prediction.novelty[..., None]
+                crystals = torch.arange(len(dense), device=weights.device)[:, None, None] + len(groups)
+                spread = model.dos_deviation(prediction) / novelty
+                bins.append(tuple(x.expand_as(weights)[counted].cpu() for x in (deviation, spread, novelty, crystals)))
             errors += torch.stack(columns, 1).tolist()
             groups += [str(formula.tolist()) for formula in reduced_formulas(dense, len(model.mean_curves))]
         columns_of = np.array(errors).reshape(-1, 4).T
         metrics: dict[str, Any] = {"calibrated": False}
+        if bins:
+            of_bins = calibrate_bins(*(torch.cat(part).numpy() for part in zip(*bins, strict=True)), np.array(groups))
+            if of_bins is not None:
+                model.dos_calibration.fill_(of_bins.factor)
+                model.dos_floor.fill_(of_bins.floor)
+                model.dos_mae.fill_(of_bins.mae)
+                metrics |= {"calibrated": True, **of_bins.metrics()}
         for name, factor, (error, spread) in (
             ("dos", model.dos_calibration, columns_of[:2]),
             ("formation_energy", model.energy_calibration, columns_of[2:]),
         ):
-            found = calibrate(error, spread, np.array(groups))
+            found = None if bins and name == "dos" else calibrate(error, spread, np.array(groups))
             if found is not None:
                 factor.fill_(found.factor)
                 metrics |= {"calibrated": True, **found.metrics(name)}

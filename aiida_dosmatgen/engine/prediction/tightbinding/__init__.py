@@ -1,5 +1,5 @@
 """Densities of states by tight binding with fitted parameters, the baseline that the networks correct."""
 
-from .model import TightBinding
+from .model import N_SHELLS, TightBinding
 
-__all__ = ["TightBinding"]
+__all__ = ["N_SHELLS", "TightBinding"]

@@ -1,20 +1,28 @@
 """Valence orbitals of each element, and where the fit of their parameters starts.
 
-Starting values follow trends only (electronegativity, covalent radius); what they are worth is up to the fit.
+Starting values follow trends only (electronegativity, covalent radius), or the levels of free atoms; what they are worth is up
+to the fit.
+
+Shells that form no bands are not among them: semicore p and d shells, and f shells, whose overlaps with neighbours are some
+thousandths. Their electrons fill their own states and move nothing else, and where the levels lie is for the networks to say
+(:mod:`..channels`). In the labels their channel is also the only one of its kind: the p states of K are 3p.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from ase.units import Ha
 from pymatgen.core.periodic_table import Element
 from torch import Tensor
 
 from ....core.elements import COVALENT_RADII, atomic_number
 
 _ALLEN = {2: 4.16, 10: 4.79, 18: 3.24}  # He, Ne, Ar, for which Pauling has none
+_OF_LEVEL, _SHIFT, _P_OVER_S = 1.2, -3.0, 0.6  # eV
 _NOBLE = (0, 2, 10, 18, 36, 54, 86)
 
 
@@ -56,9 +64,29 @@ def electronegativity(number: int) -> float:
     return _ALLEN[number] if number in _ALLEN else Element.from_Z(number).X
 
 
-def valence(elements: Sequence[str]) -> Valence:
+def atomic_levels(number: int, otherwise: Sequence[float]) -> tuple[float, float, float]:
+    """Return on-site energies s, p, d in eV from the levels of the free atom.
+
+    Levels in the local density approximation (NIST, by pymatgen), scaled and shifted to the ionisation energies that extended
+    Hückel theory is used with: within 2 eV for C, Si, O and Fe. A p shell that no free atom has lies above its s shell.
+
+    :param otherwise: the energies to take where the free atom has no such level, or none is known.
+    """
+    element = Element.from_Z(number)
+    with warnings.catch_warnings():  # pymatgen warns of what it does not know
+        warnings.simplefilter("ignore")
+        known = element.atomic_orbitals or {}
+    levels = [known.get(f"{n}{shell}") for n, shell in ((element.row, "s"), (element.row, "p"), (element.row - 1, "d"))]
+    s, p, d = (None if energy is None else _OF_LEVEL * Ha * energy + _SHIFT for energy in levels)
+    if s is None:
+        s = otherwise[0]
+    return s, _P_OVER_S * s if p is None else p, otherwise[2] if d is None else d
+
+
+def valence(elements: Sequence[str], from_atoms: bool = False) -> Valence:
     """Return the orbitals of some elements.
 
+    :param from_atoms: take the starting energies from the levels of free atoms where they are known, instead of from trends.
     :raises ContentError: for what is no chemical element.
     """
     rows = []
@@ -72,6 +100,9 @@ def valence(elements: Sequence[str]) -> Valence:
         else:
             decay = 2.55 / max(radius, 0.7) ** 0.5
             energies, exponents = (1.95 * level, level, 0.0), (decay, decay, 1.0)
+        if from_atoms:
+            levels = atomic_levels(number, energies)
+            energies = levels[0], levels[1] if shells > 1 else 0.0, levels[2] if shells > 2 else 0.0
         rows.append(([i < shells for i in range(3)], electrons, energies, exponents, radius))
     present, counts, levels, decays, radii = zip(*rows, strict=True)
     single = torch.float32

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from ....core.crystals import CrystalSet
 from ....core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from ...batch import type_indices
+from ...descriptors import N_DESCRIPTORS, descriptors
 from ...precision import full_precision
 from ..environment import pairs_within
 from .bloch import BlochSum, Pairs
@@ -38,6 +39,8 @@ CUTOFF = 6.5
 """Å; overlaps go to zero over the last 1.5 Å."""
 KPOINTS_DISTANCE = 0.35
 """1/Å, of the mesh that curves are computed on."""
+N_SHELLS = 3
+"""s, p, d of each atom."""
 
 _BONDS = {bond: index for index, bond in enumerate([
     (0, 0, 0), (0, 1, 0), (1, 1, 0), (1, 1, 1), (0, 2, 0), (1, 2, 0), (1, 2, 1), (2, 2, 0), (2, 2, 1), (2, 2, 2),
@@ -67,12 +70,14 @@ class TightBinding(nn.Module):
     two or three shells comes from Bloch's theorem.
 
     :param elements: chemical symbols, in the order of the type index.
+    :param from_atoms: start from the levels of free atoms, and with features of the elements made of what is known of them,
+        instead of from trends and random ones; for many elements with few crystals each.
     """
 
-    def __init__(self, elements: Sequence[str]) -> None:
+    def __init__(self, elements: Sequence[str], from_atoms: bool = False) -> None:
         super().__init__()
         self.elements = tuple(elements)
-        start, n = valence(elements), len(elements)
+        start, n = valence(elements, from_atoms), len(elements)
         self.present: Tensor
         self.electrons: Tensor
         self.start: Tensor
@@ -86,7 +91,7 @@ class TightBinding(nn.Module):
         # energies are in 10 eV here and there, so that one learning rate suits all parameters
         self.energy = nn.Parameter(torch.zeros(n, 3))
         self.exponent = nn.Parameter(start.exponents.log())
-        self.bond = nn.Parameter(torch.full((len(_BONDS),), 1.6))
+        self.bond = nn.Parameter(torch.full((len(_BONDS),), 2.0 if from_atoms else 1.6))
         self.bond_of_element = nn.Parameter(torch.zeros(n, 3, 3))
         self.slope_of_element = nn.Parameter(torch.zeros(n, 3, 3))
         self.electronegativity = nn.Parameter(-start.energies.sum(1) / start.present.sum(1) / 10)
@@ -94,7 +99,7 @@ class TightBinding(nn.Module):
         self.by_charge = nn.Parameter(torch.zeros(n, 3))
         self.by_coordination = nn.Parameter(torch.zeros(n, 3))
         self.by_potential = nn.Parameter(torch.zeros(n))
-        self.embedding = nn.Parameter(0.5 * torch.randn(n, _EMBEDDING))
+        self.embedding = nn.Parameter(0.5 * (_of_descriptors(elements) if from_atoms else torch.randn(n, _EMBEDDING)))
         self.correction = nn.Sequential(
             nn.Linear(_EMBEDDING * (1 + _RADIAL) + 3, _HIDDEN),
             nn.SiLU(),
@@ -221,18 +226,20 @@ class TightBinding(nn.Module):
     def curves(self, crystals: CrystalSet, by_shell: bool = False) -> np.ndarray:
         """Return the density of states of each atom on the default grid, in states/eV, float32, shape (ΣN_i, n).
 
-        :param by_shell: whether to keep s, p and d apart, shape (ΣN_i, 3, n).
-
         Zero for all atoms of crystals with an element that is not known here, of what is no crystal, and of crystals that are
         too dense to be any.
+
+        :param by_shell: whether to keep s, p and d apart, shape (ΣN_i, 3, n).
         """
-        curves = np.zeros((len(crystals.numbers), *([3] if by_shell else []), DEFAULT_GRID.n), dtype=np.float32)
+        curves = np.zeros((len(crystals.numbers), *([N_SHELLS] if by_shell else []), DEFAULT_GRID.n), dtype=np.float32)
         types = type_indices(crystals.numbers, self.elements)
         offsets = crystals.offsets
         for index, crystal in enumerate(crystals):
             atoms = slice(offsets[index], offsets[index + 1])
             if crystal.defect() is None and (types[atoms] >= 0).all():
-                dos = self.curve(*(torch.from_numpy(x) for x in (types[atoms], crystal.fractional, crystal.lattices[0])), by_shell)
+                dos = self.curve(
+                    *(torch.from_numpy(x) for x in (types[atoms], crystal.fractional, crystal.lattices[0])), by_shell
+                )
                 if dos is not None and np.isfinite(dos).all():
                     curves[atoms] = dos
         return curves
@@ -265,9 +272,14 @@ class TightBinding(nn.Module):
             parts.append(Spectrum(levels, states, (energy - levels[..., None] * overlap) @ steps.T))
         spectrum = Spectrum(*(torch.cat(part) for part in zip(*parts, strict=True)))
         electrons = float(model.electrons[types].sum())
-        parts_of, n = (bloch.shells, 3 * len(types)) if by_shell else (bloch.atoms, len(types))
+        parts_of, n = (bloch.shells, N_SHELLS * len(types)) if by_shell else (bloch.atoms, len(types))
         dos = spectrum.dos(electrons, torch.tensor(DEFAULT_GRID.points), DEFAULT_SIGMA, parts_of, n).numpy()
-        return dos.reshape(len(types), 3, -1) if by_shell else dos
+        return dos.reshape(len(types), N_SHELLS, -1) if by_shell else dos
+
+
+def _of_descriptors(elements: Sequence[str]) -> Tensor:
+    """Return random projections of the descriptors of elements: alike elements start with alike features."""
+    return descriptors(elements) @ torch.randn(N_DESCRIPTORS, _EMBEDDING) / math.sqrt(N_DESCRIPTORS)
 
 
 def _envelope(distance: Tensor) -> Tensor:
