@@ -84,7 +84,7 @@ def refuse_unseen(n_atoms: Sequence[int], target: DosTarget | None, model: Denoi
             )
     if target is not None and target.sigma is not None and target.sigma > model.sigma + 1e-3:
         raise ContentError(
-            f"target: it is broadened by {target.sigma:g} eV, more than the {model.sigma:g} eV of the curves that the checkpoint "
+            f"target: it is broadened by {target.sigma:g} eV, more than the {model.sigma:g} eV of what the checkpoint "
             "learnt; give a sharper one, or set parameters.unseen to try"
         )
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from aiida_dosmatgen.engine.prediction.calibration import calibrate
+from aiida_dosmatgen.engine.prediction.calibration import calibrate, calibrate_bins
 
 
 def test_the_factor_is_found_and_covers_what_it_says():
@@ -36,3 +36,20 @@ def test_crystals_without_an_error_do_not_count():
 @pytest.mark.parametrize("errors, spreads", [([], []), ([1.0], [math.nan]), ([1.0, 2.0], [0.0, 0.0])])
 def test_nothing_to_compare(errors, spreads):
     assert calibrate(np.array(errors), np.array(spreads), np.zeros(len(errors))) is None
+
+
+def test_stated_deviations_hold_for_bins_of_other_groups():
+    """Residuals that are normal with a deviation of 3·√(spread² + 0.2²)·novelty; the spread alone covers far fewer."""
+    rng = np.random.default_rng(0)
+    crystals = np.repeat(np.arange(60), 200)
+    groups = np.array([f"group {i % 20}" for i in range(60)])
+    spreads, novelty = rng.exponential(0.2, len(crystals)), rng.choice([1.0, 2.0], 60)[crystals]
+    residuals = np.abs(rng.normal(0, 3 * novelty * np.hypot(spreads, 0.2)))
+    found = calibrate_bins(residuals, spreads, novelty, crystals, groups)
+    assert found.factor == pytest.approx(3, rel=0.1)
+    assert found.floor == pytest.approx(0.2, rel=0.2)
+    assert found.within == (pytest.approx(0.683, abs=0.02), pytest.approx(0.954, abs=0.01))
+    assert found.within_before < 0.3
+    assert found.mae == pytest.approx(np.sqrt(2 / np.pi), rel=0.05)
+    assert found.rank_correlation > 0.9
+    assert calibrate_bins(residuals[:0], spreads[:0], novelty[:0], crystals[:0], groups[:0]) is None

@@ -255,15 +255,13 @@ def test_parents_that_do_not_fit(folder, crystals):
     few = crystals[[i for i, c in enumerate(crystals) if 32 not in c.numbers]]
     few.save(folder / "few.npz")
     train.run(job("predictor", 1, output="parent.safetensors").model_copy(update={"dataset": "few.npz"}), folder)
-    with pytest.raises(ContentError, match="knows C Si, but the data set contains Ge"):
-        train.run(job("predictor", 1, parent="parent.safetensors"), folder)
     with pytest.raises(ContentError, match="is a predictor, but a denoiser is to be trained"):
         train.run(job("denoiser", 1, parent="parent.safetensors"), folder)
     with pytest.raises(ContentError, match=r"parent .* does not exist"):
         train.run(job("predictor", 1, parent="missing.safetensors"), folder)
 
 
-def test_a_denoiser_keeps_the_sizes_that_it_knows(folder, crystals):
+def test_a_denoiser_keeps_the_sizes_that_it_knows_and_learns_others(folder, crystals):
     small = crystals[np.flatnonzero(crystals.n_atoms <= 2)]
     small.save(folder / "small.npz")
     parent, whole = job("denoiser", 1, output="parent.safetensors"), job("denoiser", 1)
@@ -274,8 +272,12 @@ def test_a_denoiser_keeps_the_sizes_that_it_knows(folder, crystals):
     child = read_header(folder / "checkpoint.safetensors")
     assert child.architecture == read_header(folder / "parent.safetensors").architecture
     train.run(parent.model_copy(update={"dataset": "small.npz"}), folder)
-    with pytest.raises(ContentError, match=f"up to 2 atoms, but the data set has one of {largest}"):
-        train.run(whole.model_copy(update={"parent": "parent.safetensors"}), folder)
+    small_one = read_header(folder / "parent.safetensors")
+    assert (small_one.architecture["max_atoms"], small_one.training.largest) == (2, 2)
+    train.run(whole.model_copy(update={"parent": "parent.safetensors"}), folder)
+    grown = read_header(folder / "checkpoint.safetensors")
+    assert (grown.architecture["max_atoms"], grown.training.largest) == (largest, largest)
+    assert load_model(folder / "checkpoint.safetensors")[0].sizes.frequencies.shape == (largest,)
 
 
 def test_out_of_memory_halves_the_batch_and_trains_the_same(folder, monkeypatch, caplog):
