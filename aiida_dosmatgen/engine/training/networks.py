@@ -86,8 +86,13 @@ def train_network(
     if job.pseudolabelled is not None and parameters.model != "denoiser":
         raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
     start = None if job.parent is None else _header_of_parent(folder / job.parent)
-    about = () if start is None else (start.grid, start.sigma, start.meaning)
-    labelled = load_labelled(folder / job.dataset, *about, resolved=parameters.model == "predictor")
+    labelled = load_labelled(
+        folder / job.dataset,
+        DEFAULT_GRID if start is None else start.grid,
+        DEFAULT_SIGMA if start is None else start.sigma,
+        None if start is None else start.meaning,
+        resolved=parameters.model == "predictor",
+    )
     crystals, n_test = without_test(labelled)
     crystals = with_formation_energies(crystals)
     training, held_out = split_by_system(crystals, parameters.validation_fraction, job.seed)
@@ -118,6 +123,7 @@ def train_network(
             fitted = tightbinding.fit(
                 model.tight_binding, crystals[training], crystals[chosen_by], passes,
                 seed=job.seed, folder=folder, fingerprint=json.dumps(["tight binding", *fingerprint]),
+                batch_size=4 if model.stride else 16,
                 allows=allows, progress=progress("epochs of tight binding", passes),
             )  # fmt: skip
         crystals = _prepared(crystals, model)

@@ -130,7 +130,7 @@ class PredictorObjective:
         model.dos_floor.fill_(0.0)
         errors: list[tuple[float, float, float, float]] = []
         groups: list[str] = []
-        bins: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+        bins: dict[str, list[Tensor]] = {}
         for batch in batches:
             dense = to_dense(batch)
             weights = self.compared(dense)
@@ -148,13 +148,17 @@ class PredictorObjective:
                 novelty = prediction.novelty[..., None]
                 crystals = torch.arange(len(dense), device=weights.device)[:, None, None] + len(groups)
                 spread = model.dos_deviation(prediction) / novelty
-                bins.append(tuple(x.expand_as(weights)[counted].cpu() for x in (deviation, spread, novelty, crystals)))
+                parts = {"residuals": deviation, "spreads": spread, "novelty": novelty, "crystals": crystals}
+                for name, part in parts.items():
+                    bins.setdefault(name, []).append(part.expand_as(weights)[counted].cpu())
             errors += torch.stack(columns, 1).tolist()
             groups += [str(formula.tolist()) for formula in reduced_formulas(dense, len(model.mean_curves))]
         columns_of = np.array(errors).reshape(-1, 4).T
         metrics: dict[str, Any] = {"calibrated": False}
         if bins:
-            of_bins = calibrate_bins(*(torch.cat(part).numpy() for part in zip(*bins, strict=True)), np.array(groups))
+            of_bins = calibrate_bins(
+                **{name: torch.cat(parts).numpy() for name, parts in bins.items()}, groups=np.array(groups)
+            )
             if of_bins is not None:
                 model.dos_calibration.fill_(of_bins.factor)
                 model.dos_floor.fill_(of_bins.floor)

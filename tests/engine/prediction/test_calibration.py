@@ -51,5 +51,5 @@ def test_stated_deviations_hold_for_bins_of_other_groups():
     assert found.within == (pytest.approx(0.683, abs=0.02), pytest.approx(0.954, abs=0.01))
     assert found.within_before < 0.3
     assert found.mae == pytest.approx(np.sqrt(2 / np.pi), rel=0.05)
-    assert found.rank_correlation > 0.9
+    assert found.rank_correlation > 0.7
     assert calibrate_bins(residuals[:0], spreads[:0], novelty[:0], crystals[:0], groups[:0]) is None

@@ -1,5 +1,7 @@
 """Curves by channel: they add up, they move as bands do, and a checkpoint that knows them learns, is calibrated and grows."""
 
+from pathlib import Path
+
 import ase.build
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from aiida_dosmatgen.core.curve_columns import curves_of, with_energies
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, gaussian_dos
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
-from aiida_dosmatgen.core.job import PredictJob, TrainJob
+from aiida_dosmatgen.core.job import PredictJob, Splits, TrainJob, sha256_of
+from aiida_dosmatgen.core.labelled.shards import add_shard, load_shards, read_manifest
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.commands import predict as command
 from aiida_dosmatgen.engine.commands import train
@@ -18,9 +21,11 @@ from aiida_dosmatgen.engine.prediction.channels import ChannelMember, refinement
 from aiida_dosmatgen.engine.prediction.novelty import ChemicalNovelty, surroundings
 from aiida_dosmatgen.engine.prediction.predict import predict
 from aiida_dosmatgen.engine.prediction.predictor import Predictor
+from aiida_dosmatgen.engine.workfolder import fingerprint
 
 from ..labelled import ELEMENTS, labelled
 
+SHARDS = Path(__file__).parents[3] / "datasets" / "pseudodojo-pbe"
 STRIDE = 3
 HEADER = CheckpointHeader(
     kind="predictor",
@@ -35,7 +40,7 @@ HEADER = CheckpointHeader(
 SHARES = np.array([0.2, 0.5, 0.3, 0.0])
 
 
-def resolved(count: int = 30) -> CrystalSet:
+def resolved(count: int = 60) -> CrystalSet:
     """Return labelled crystals whose curves have spins and channels."""
     crystals = labelled(count)
     dos = crystals.atom_columns["dos"]
@@ -127,7 +132,7 @@ def test_channels_add_up_and_do_not_depend_on_how_a_crystal_is_given(model):
 
 
 def test_training_says_what_it_saw_and_is_calibrated_by_bins(folder):
-    results = train.run(job(8, output="whole.safetensors"), folder)
+    results = train.run(job(6, output="whole.safetensors"), folder)
     header = read_header(folder / "whole.safetensors")
     assert header.architecture["stride"] == STRIDE
     assert header.training.largest == CrystalSet.load(folder / "data.npz").n_atoms.max()
@@ -167,6 +172,25 @@ def test_a_checkpoint_learns_further_elements_and_sizes(folder):
     torch.testing.assert_close(child.mean_channels[:2], parent.mean_channels)
     assert child.mean_channels[2].max() > 0.1
     assert child.novelty.counts[2] > 0
+
+
+def test_a_folder_of_shards_is_a_data_set(tmp_path):
+    """What its manifest keeps for tests is not trained on, and the manifest's hash is that of the set."""
+    manifest = read_manifest(SHARDS)
+    shards = CrystalSet.load(SHARDS / manifest["shards"][0]["file"])
+    few = shards[np.flatnonzero(shards.n_atoms <= 2)[:24]]
+    splits = Splits(system_fraction=0.3, prototype_fraction=0.0, seed=0)
+    add_shard(tmp_path / "shards", few, manifest["settings"], splits=splits)
+    held = (load_shards(tmp_path / "shards").crystal_columns["split"] != "train").sum()
+    results = train.run(job(1, dataset="shards"), tmp_path)
+    header = read_header(tmp_path / "checkpoint.safetensors")
+    assert header.training.dataset_sha256 == sha256_of(tmp_path / "shards" / "manifest.json")
+    assert results.details["metrics"]["n_test"] == held > 0
+    assert header.training.n_crystals + header.metrics["n_held_out"] == len(few) - held
+    assert header.architecture["stride"] == STRIDE
+    before = fingerprint(job(1, dataset="shards"), tmp_path)
+    add_shard(tmp_path / "shards", shards[np.flatnonzero(shards.n_atoms <= 2)[24:25]], manifest["settings"], splits=splits)
+    assert fingerprint(job(1, dataset="shards"), tmp_path) != before  # so that it is trained again
 
 
 def test_new_chemistry_in_a_known_geometry_is_new(model):
