@@ -237,8 +237,8 @@ class TightBinding(nn.Module):
         for index, crystal in enumerate(crystals):
             atoms = slice(offsets[index], offsets[index + 1])
             if crystal.defect() is None and (types[atoms] >= 0).all():
-                given = (types[atoms], crystal.fractional, crystal.lattices[0])
-                dos = self.curve(*(torch.from_numpy(x) for x in given), by_shell=by_shell)
+                places, lattice = torch.from_numpy(crystal.fractional), torch.from_numpy(crystal.lattices[0])
+                dos = self.curve(torch.from_numpy(types[atoms]), places, lattice, by_shell)
                 if dos is not None and np.isfinite(dos).all():
                     curves[atoms] = dos
         return curves
