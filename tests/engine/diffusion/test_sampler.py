@@ -152,6 +152,19 @@ def test_impossible_sizes_are_one_clear_line(model, target, parameters, kind, me
     assert "\n" not in str(error.value)
 
 
+def test_what_the_checkpoint_has_not_seen_is_refused_unless_asked_for(model, target):
+    total = DosTarget(target.total, "total")
+    broad = dataclasses.replace(total, dos=dataclasses.replace(total.dos, sigma=0.5))
+    for asked, wanted, message in (
+        (total, 7, "up to 6 atoms, not of 7"),
+        (broad, 4, r"broadened by 0.5 eV, more than the 0.3 eV"),
+    ):
+        with pytest.raises(ContentError, match=message) as error:
+            run(model, asked, range(1), steps=2, n_atoms=wanted)
+        assert "\n" not in str(error.value) and "parameters.unseen" in str(error.value)
+        assert run(model, asked, range(1), steps=2, n_atoms=wanted, unseen=True).n_atoms.tolist() == [wanted]
+
+
 def test_sizes_come_from_where_they_are_known(model, target):
     def of(kind, **parameters):
         return sizes(model, kind, SampleParameters(**parameters), 0, range(4))
