@@ -123,7 +123,6 @@ def train_network(
             fitted = tightbinding.fit(
                 model.tight_binding, crystals[training], crystals[chosen_by], passes,
                 seed=job.seed, folder=folder, fingerprint=json.dumps(["tight binding", *fingerprint]),
-                batch_size=4 if model.stride else 16,
                 allows=allows, progress=progress("epochs of tight binding", passes),
             )  # fmt: skip
         crystals = _prepared(crystals, model)

@@ -65,7 +65,6 @@ def fit(
     seed: int,
     folder: Path,
     fingerprint: str,
-    batch_size: int = 16,
     allows: Callable[[float], bool] = lambda seconds: True,
     progress: Callable[[int, str], None] = lambda done, note: None,
 ) -> int:
@@ -74,7 +73,6 @@ def fit(
     :param held_out: crystals to choose the best epoch by; may be empty.
     :param folder: of :data:`STATE_FILE`, which stays there: the fit is not done again when the training is continued.
     :param fingerprint: text that says which training this is.
-    :param batch_size: crystals for each step; small ones make more steps of an epoch, at the same cost.
     :param allows: says whether something that takes so many seconds still fits into the time.
     """
     trainer = Trainer(
@@ -82,7 +80,7 @@ def fit(
         TightBindingObjective(),
         LabelledDataset(training, model.elements),
         LabelledDataset(held_out, model.elements) if len(held_out) else None,
-        Schedule(epochs, batch_size=batch_size, learning_rate=0.01, ema=0.99),
+        Schedule(epochs, batch_size=16, learning_rate=0.01, ema=0.99),
         seed=seed,
         folder=folder,
         fingerprint=fingerprint,
