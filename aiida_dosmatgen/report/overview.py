@@ -109,8 +109,8 @@ def _sets(campaign: orm.WorkChainNode, nodes: Mapping[int, Ancestor]) -> list[tu
     if trained:
         query = orm.QueryBuilder().append(LabelledCrystalSetData, filters={"id": {"in": trained}}, tag="set")
         sets += [("the training set", node) for node in query.order_by({"set": {"uuid": "asc"}}).all(flat=True)]
-    given = campaign.base.links.get_incoming(CrystalSetData, LinkType.INPUT_WORK, "candidates__known").first()
-    if given is not None:
+    given = campaign.base.links.get_incoming(link_type=LinkType.INPUT_WORK, link_label_filter="candidates__known").first()
+    if given is not None and isinstance(given.node, CrystalSetData):
         sets.append(("the known crystals", given.node))
     return sets
 
