@@ -8,11 +8,11 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ProcessBuilder, WorkChain
-from aiida.orm.nodes.data.base import to_aiida_type
+from aiida.orm import to_aiida_type
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from .dos import DosWorkChain
-from .protocols.utils import StrictProtocolMixin
+from .protocols.utils import StrictProtocolMixin, inputs_of
 
 _PER_CRYSTAL = ("structure", "clean_workdir")
 
@@ -58,7 +58,7 @@ class AroundDosMixin(StrictProtocolMixin, WorkChain):
             elements=elements,
         )
         builder = cls.get_builder()
-        builder.dos = {key: value for key, value in dos._inputs(prune=True).items() if key not in _PER_CRYSTAL}
+        builder.dos = {key: value for key, value in inputs_of(dos).items() if key not in _PER_CRYSTAL}
         builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
         return builder, inputs
 

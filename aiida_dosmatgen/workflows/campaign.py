@@ -24,7 +24,7 @@ from .candidates import CandidatesWorkChain
 from .failures import failure_of, noted
 from .functions import collect_rankings
 from .outline import while_
-from .protocols.utils import StrictProtocolMixin, checked, unknown_code
+from .protocols.utils import StrictProtocolMixin, checked, inputs_of, unknown_code
 from .retries import ended_from_outside
 from .validate import ValidateWorkChain
 from .windows import SlidingWindowWorkChain
@@ -98,12 +98,12 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         spec.exit_code(304, "ERROR_NOTHING_VALIDATED", message="there are candidates, but no validation succeeded: {reason}")
 
     @classmethod
-    def _override_schema(cls) -> dict:
+    def override_schema(cls) -> dict:
         nested = {
-            "candidates": CandidatesWorkChain._override_schema(),
-            "validate": ValidateWorkChain._override_schema(),
+            "candidates": CandidatesWorkChain.override_schema(),
+            "validate": ValidateWorkChain.override_schema(),
         }
-        return recursive_merge(super()._override_schema(), nested)
+        return recursive_merge(super().override_schema(), nested)
 
     @classmethod
     def get_builder_from_protocol(
@@ -174,7 +174,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         builder.top_k = orm.Int(top_k)
         builder.selection = checked(SelectionWeights, inputs["selection"], "selection")
         builder.max_concurrent = inputs["max_concurrent"] if max_concurrent is None else max_concurrent
-        builder.candidates = {k: v for k, v in candidates._inputs(prune=True).items() if k != "target"}
+        builder.candidates = {k: v for k, v in inputs_of(candidates).items() if k != "target"}
         if top_k:
             validate = ValidateWorkChain.get_builder_from_protocol(
                 codes["pw"],
@@ -185,7 +185,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
                 relax=relax,
                 elements=checkpoint.base.attributes.get("elements"),
             )
-            builder.validate = validate._inputs(prune=True)
+            builder.validate = inputs_of(validate)
         else:
             builder.pop("validate", None)
         return builder

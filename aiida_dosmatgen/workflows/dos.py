@@ -8,13 +8,13 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm.nodes.data.base import to_aiida_type
+from aiida.orm import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_quantumespresso.calculations.projwfc import ProjwfcCalculation
 from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
 from ..calculations.functions import count_states, prepare_dos
+from ..calculations.base import what_aiida_refuses
 from ..core.dft.recipe import ATTEMPTS, FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
 from ..core.errors import ContentError
 from ..data.conversion import StructureData, crystal_of
@@ -91,7 +91,7 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
                 *("pw.structure", "pw.pseudos", "pw.parameters", "pw.parent_folder"),
             ),
         )
-        spec.inputs["pw"]["pw"].validator = validate_calc_job  # its own wants to see the parameters
+        spec.inputs["pw"]["pw"].validator = what_aiida_refuses  # its own wants to see the parameters
         spec.expose_inputs(ProjwfcCalculation, namespace="projwfc", exclude=("parent_folder", "parameters"))
         spec.outline(cls.setup, while_(cls.is_left)(cls.run_step, cls.inspect_step), cls.results)
         spec.output("dos", valid_type=CrystalSetData, help="The crystal with its density of states: see count_states.")

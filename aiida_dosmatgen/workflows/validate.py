@@ -8,7 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
-from aiida.orm.nodes.data.base import to_aiida_type
+from aiida.orm import to_aiida_type
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 from aiida_quantumespresso.workflows.pw.relax import PwRelaxWorkChain
 
