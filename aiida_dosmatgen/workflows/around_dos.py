@@ -41,11 +41,14 @@ class AroundDosMixin(StrictProtocolMixin, WorkChain):
         overrides: Mapping | None,
         options: Mapping | None,
         elements: list[str] | None,
+        **spin: Any,
     ) -> tuple[ProcessBuilder, dict]:
         """Return a builder with the inputs of the density of states, and all inputs of the protocol.
 
         Arguments as of :meth:`.DosWorkChain.get_builder_from_protocol`; ``pseudo_family`` and ``recipe`` may be given beside
         ``dos`` in the overrides.
+
+        :param spin: ``spin_type``, ``electronic_type``, ``initial_magnetic_moments``.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         given = {key: inputs[key] for key in ("pseudo_family", "recipe") if key in inputs}
@@ -56,6 +59,7 @@ class AroundDosMixin(StrictProtocolMixin, WorkChain):
             overrides=recursive_merge(dict(inputs["dos"]), given),
             options=options,
             elements=elements,
+            **spin,
         )
         builder = cls.get_builder()
         builder.dos = {key: value for key, value in inputs_of(dos).items() if key not in _PER_CRYSTAL}

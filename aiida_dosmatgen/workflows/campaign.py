@@ -127,6 +127,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         phases: CrystalSetData | None = None,
         known: CrystalSetData | None = None,
         n_jobs: int | None = None,
+        **spin: Any,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -140,6 +141,8 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         :param template: for the candidates of all targets, like ``classifier``, ``phases`` and ``known``; see
             :class:`.CandidatesWorkChain`.
         :param n_jobs: how many jobs of each kind share the candidates of a target.
+        :param spin: ``spin_type``, ``electronic_type`` and ``initial_magnetic_moments`` of the validations, as of
+            :meth:`.DosWorkChain.get_builder_from_protocol`.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -184,6 +187,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
                 options=dft_options,
                 relax=relax,
                 elements=checkpoint.base.attributes.get("elements"),
+                **spin,
             )
             builder.validate = inputs_of(validate)
         else:

@@ -11,10 +11,11 @@ from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
 from aiida.orm import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_quantumespresso.calculations.projwfc import ProjwfcCalculation
+from aiida_quantumespresso.common.types import ElectronicType, SpinType
 from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
-from ..calculations.functions import count_states, prepare_dos
 from ..calculations.base import what_aiida_refuses
+from ..calculations.functions import count_states, prepare_dos
 from ..core.dft.recipe import ATTEMPTS, FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
 from ..core.errors import ContentError
 from ..data.conversion import StructureData, crystal_of
@@ -22,6 +23,7 @@ from ..data.crystals import CrystalSetData
 from .error_handlers import almost_symmetric, bands_left, crashed, not_converged
 from .failures import FailureMixin, failure
 from .outline import while_
+from .protocols.spin import with_spin
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import headers, missing_pseudo, pseudos_of, validate_pseudos
 from .retries import RetryMixin, was_interrupted
@@ -116,6 +118,9 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
         overrides: Mapping | None = None,
         options: Mapping | None = None,
         elements: list[str] | None = None,
+        spin_type: SpinType | None = None,
+        electronic_type: ElectronicType | None = None,
+        initial_magnetic_moments: Mapping[str, float] | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -124,6 +129,8 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
             ``pseudo_family`` chooses the pseudopotentials.
         :param options: goes into ``metadata.options`` of every job.
         :param elements: for which elements pseudopotentials are included; by default the structure's, or all of the family.
+        :param spin_type: like ``electronic_type`` and ``initial_magnetic_moments`` as in aiida-quantumespresso, but by default
+            with spin where there are magnetic elements; see :func:`.protocols.spin.with_spin`.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -135,7 +142,8 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
             builder.structure = structure
         builder.pseudos = pseudos
         checked(Recipe, inputs["recipe"], "recipe")
-        recipe = Recipe.model_validate(inputs["recipe"]).fitted(headers(pseudos).values())
+        spin = (spin_type, electronic_type, initial_magnetic_moments)
+        recipe = Recipe.model_validate(with_spin(inputs["recipe"], pseudos, structure, *spin)).fitted(headers(pseudos).values())
         builder.recipe = orm.Dict(recipe.model_dump())
         builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
         for namespace, given, code in (
