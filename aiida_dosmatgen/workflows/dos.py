@@ -99,7 +99,6 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
         spec.output("dos", valid_type=CrystalSetData, help="The crystal with its density of states: see count_states.")
         cls.define_failure(spec)
         spec.exit_code(201, "ERROR_NO_PSEUDOPOTENTIAL", message="{reason}")
-        spec.exit_code(202, "ERROR_STRUCTURE_REFUSED", message="{reason}")
         spec.exit_code(301, "ERROR_SCF_FAILED", message="the self-consistent run failed: {reason}")
         spec.exit_code(302, "ERROR_BANDS_FAILED", message="the bands could not be computed: {reason}")
         spec.exit_code(303, "ERROR_PROJWFC_FAILED", message="pw.x finished, but the projections failed: {reason}")
@@ -167,11 +166,8 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
         problem = missing_pseudo(symbols, self.inputs.pseudos)
         if problem:
             return self._fail(self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem))
-        prepared, node = prepare_dos.run_get_node(
-            structure=structure, recipe=self.inputs.recipe, metadata={"call_link_label": "prepare_dos"}
-        )
-        if not node.is_finished_ok:
-            return self._fail(self.exit_codes.ERROR_STRUCTURE_REFUSED.format(reason=node.exit_message))
+        # the ports have refused what this would refuse
+        prepared = prepare_dos(structure=structure, recipe=self.inputs.recipe, metadata={"call_link_label": "prepare_dos"})
         if recipe.unpolarised(symbols):
             self.report(f"{' '.join(recipe.unpolarised(symbols))}: computed without spin, as the moments of the recipe say")
         self.ctx.structure = prepared.get("structure", structure)
