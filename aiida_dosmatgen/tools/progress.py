@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 
 from ..data.base import pk_of
 from .patience import patiently

@@ -8,9 +8,9 @@ from typing import Any
 
 from aiida import orm
 from aiida.engine import ExitCode, ProcessBuilder, WorkChain
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import ProcessNode
 
+from ..calculations.base import what_aiida_refuses
 from ..calculations.functions import join_crystals, join_geometries, screen
 from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.predict import PredictCalculation
@@ -123,7 +123,7 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
             SampleCalculation,
             namespace="sample",
             exclude=("checkpoint", "target", "seed", "candidates", "parent_folder"),
-            namespace_options={"validator": validate_calc_job},  # its own would miss the other inputs
+            namespace_options={"validator": what_aiida_refuses},  # its own would miss the other inputs
         )
         spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("crystals", "force_field", "parent_folder"))
         spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint", "parent_folder"))
