@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _SHARP = 0.3  # of the models' broadening; a curve with features narrower than that is as good as not broadened
 _NARROWEST = 2.0  # eV; two standard deviations of a broadening at each end are not known any more, and something has to be left
 _FEWEST, _MOST = 0.5, 36.0  # electrons per atom; hydrogen has one, and no pseudopotential has more
+_MANY = 20  # energies of a curve that may be judged
 _NEXT_TO_NONE = 1e-3  # of all states; a curve with fewer below zero, as one of phonons, has no occupied ones
 _VALENCE = -6.0  # eV; a curve that begins below should hold the valence electrons
 
@@ -171,11 +172,11 @@ def _limited(read: ReadCurves, low: float | None, high: float | None) -> Curves:
 
 
 def _check_zero(read: ReadCurves, curves: Curves, zero: float | str | None) -> None:
-    if (
-        "zero" in read.unknown
-        and zero is None
-        and not curves.electrons > _NEXT_TO_NONE * float(curves.total.sum() * curves.spacing)
-    ):
+    if "zero" not in read.unknown or zero is not None:
+        return
+    below = curves.total[curves.energies <= 1e-6]
+    few = curves.energies.size >= _MANY and below.sum() < _NEXT_TO_NONE * curves.total.sum()
+    if few or not (below > 0).any():
         raise ContentError(
             "there are no states below 0 eV, where the occupied ones should be; "
             "give the energy that is to be zero, as --zero 5.6, if it is a density of states of electrons in eV"
