@@ -43,7 +43,7 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 @click.option("--per-atom", is_flag=True, help="A total curve is divided by the number of atoms already.")
 @click.option("--low", type=float, metavar="EV", help="Energy from which the curve is to be trusted.")
 @click.option("--complete-below", "--high", type=float, metavar="EV", help="Energy up to which the curve is to be trusted.")
-@click.option("--zero", type=float, metavar="EV", help="Energy, as in the file, that is to be zero: the Fermi energy or VBM.")
+@click.option("--zero", type=float, metavar="EV", help="The VBM or Fermi energy as in the file, to be zero; in a gap, the VBM.")
 @click.option("--sigma", type=float, metavar="EV", help="Gaussian broadening of the curve; that of the models if not given.")
 @click.option(
     "--meaning",

@@ -206,24 +206,30 @@ def test_what_is_left_out_is_said_by_crystal(tmp_path):
     assert crystals.crystal_columns["complete_below"].tolist() == [5.0, 5.0, np.inf, 5.0]
 
 
-@pytest.mark.parametrize(
-    ("frames", "message"),
-    [
-        ([silicon(), silicon(dos=DOS[:300])], "crystal 1: its DOS has 300 values for each atom, that of crystal 0 400"),
-        ([silicon(), bulk("Si")], "crystal 1: no array 'dos'"),
-        ([silicon(complete_below="high")], "complete_below must be an energy in eV, not 'high'"),
-    ],
-)
-def test_labels_that_are_none(frames, message, tmp_path):
-    with pytest.raises(ContentError, match=message) as caught:
-        labels(tmp_path, *frames)
-    assert "\n" not in str(caught.value)
-
-
-def test_fractional_positions_where_cartesian_ones_belong(tmp_path):
-    atoms = silicon()
-    atoms.positions = atoms.get_scaled_positions()
-    with pytest.raises(
-        ContentError, match="crystal 1 .Si.: atoms are as near as 0.2. of their covalent radii; are the positions"
-    ):
-        labels(tmp_path, silicon(), atoms)
+def test_frames_without_labels_are_left_out_and_named(tmp_path):
+    misplaced, slab, charged = silicon(), silicon(), silicon(None, charge=1.0)
+    misplaced.positions = misplaced.get_scaled_positions()
+    slab.pbc = (True, True, False)
+    bad = [
+        silicon(dos=DOS[:300]),
+        bulk("Si"),
+        silicon(complete_below="high"),
+        silicon(dos=0 * DOS),
+        silicon(dos=-DOS),
+        misplaced,
+    ]
+    crystals, notes = labels(tmp_path, slab, silicon(), charged, silicon(), *bad[:4])
+    assert len(crystals) == 3 and "energy" not in crystals.crystal_columns
+    assert notes == [
+        "left out: crystal 0 (is not periodic in three dimensions (pbc TTF); "
+        "crystals are needed, periodic in three dimensions), "
+        "crystal 4 (its DOS has 300 values for each atom, that of others 400), crystal 5 (no array 'dos'), "
+        "crystal 6 (complete_below must be an energy in eV, not 'high'), crystal 7 (its DOS is zero everywhere) of 8",
+        "energies left out of all crystals, because some have none: crystal 2 of 8",
+        "forces left out of all crystals, because some have none: crystal 2 of 8",
+        "not taken: charge",
+    ]
+    _, notes = labels(tmp_path, silicon(), *bad[4:])
+    assert "crystal 1 (its DOS is negative or not finite), crystal 2 (atoms as near as 0.2" in notes[0]
+    with pytest.raises(ContentError, match="no labelled crystal among 2; crystal 0: its DOS is zero everywhere"):
+        labels(tmp_path, bad[3], bad[4])

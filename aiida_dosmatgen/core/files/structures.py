@@ -53,8 +53,12 @@ def read_structures(path: str | Path) -> CrystalSet:
     return read_frames(path).crystals
 
 
-def read_frames(path: str | Path) -> Frames:
-    """Read all structures of a file as :func:`read_structures` does, packed by gzip, bzip2 or xz or not."""
+def read_frames(path: str | Path, dropped: dict[int, str] | None = None) -> Frames:
+    """Read all structures of a file as :func:`read_structures` does, packed by gzip, bzip2 or xz or not.
+
+    :param dropped: takes the structures that ASE reads and that are no crystals, by their number from 0, with the reason, and
+        the others are returned; without it the first of them is an error.
+    """
     path = Path(path).expanduser()
     check_path(path)
     if path.is_dir() or path.is_fifo():
@@ -70,17 +74,17 @@ def read_frames(path: str | Path) -> Frames:
         raise ContentError(f"{path} is empty")
     wide = start.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16
     if not start.startswith(_PACKED) and not wide:
-        return _read(path, str(path), start)
+        return _read(path, str(path), start, dropped)
     content = read_bytes(path)
     if wide:
         content = text_of(content, str(path)).encode()
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / re.sub(r"\.(?:gz|bz2|xz)$", "", path.name, flags=re.IGNORECASE)
         bare.write_bytes(content)
-        return _read(bare, str(path), content[:_START])
+        return _read(bare, str(path), content[:_START], dropped)
 
 
-def _read(path: Path, name: str, content: bytes) -> Frames:
+def _read(path: Path, name: str, content: bytes, dropped: dict[int, str] | None) -> Frames:
     start = content.decode("utf-8", errors="replace")
     suffix = path.suffix.lower()
     if suffix in (".cif", ".mcif") or re.search(r"^\s*_cell_length_a\b", start, re.MULTILINE):
@@ -95,7 +99,7 @@ def _read(path: Path, name: str, content: bytes) -> Frames:
             raise ContentError(f"{name} names no elements (VASP 4); write their symbols into a line above the numbers of atoms")
     if path.name.upper().startswith(_DENSITIES):
         return Frames(_by_pymatgen(path, name, _density))
-    return _by_ase(path, name)
+    return _by_ase(path, name, dropped)
 
 
 # --- pymatgen -------------------------------------------------------------------------------------------------------------
@@ -193,7 +197,7 @@ def _by_pymatgen(path: Path, name: str, read: Callable[[Path], list[Structure]])
 # --- ASE ------------------------------------------------------------------------------------------------------------------
 
 
-def _by_ase(path: Path, name: str) -> Frames:
+def _by_ase(path: Path, name: str, dropped: dict[int, str] | None) -> Frames:
     import ase.io
     from ase.io.formats import UnknownFileTypeError
 
@@ -213,11 +217,19 @@ def _by_ase(path: Path, name: str) -> Frames:
                 f"{name}: {unknown[1]!r} is not a chemical element; write the symbol alone, such as Fe or H (for D too)"
             ) from None
         raise ContentError(f"{name} cannot be read as a file of structures: {_reason(exception)}") from None
-    for i, frame in enumerate(frames):
-        shares = next((frame.arrays[key] for key in ("occupancy", "occupancies") if key in frame.arrays), np.ones(len(frame)))
-        if not np.allclose(np.asarray(shares, float), 1.0):
-            raise ContentError(f"{name}, structure {i} has sites that are partly empty; give an ordered structure")
-    crystals = _crystals(CrystalSet.from_ase, frames, [tuple(frame.pbc) for frame in frames], name)
+    if dropped is None:
+        crystals = _of_frames(frames, name)
+    else:
+        good: list[tuple[ase.Atoms, CrystalSet]] = []
+        for i, frame in enumerate(frames):
+            try:
+                good.append((frame, _of_frames([frame], name)))
+            except ContentError as exception:
+                dropped[i] = re.sub(r"^(?:, structure 0|: crystal 0:?) ", "", str(exception).removeprefix(name))
+        if not good:
+            raise ContentError(f"{name} holds no crystals{f'; the first {dropped[0]}' if dropped else ''}")
+        frames = [frame for frame, _ in good]
+        crystals = CrystalSet.concatenate(crystal for _, crystal in good)
     results = [frame.calc.results if frame.calc is not None else {} for frame in frames]
     columns: dict[str, dict[str, np.ndarray]] = {"crystal": {}, "atom": {}}
     if all("energy" in result for result in results):
@@ -225,6 +237,14 @@ def _by_ase(path: Path, name: str) -> Frames:
     if all("forces" in result for result in results):
         columns["atom"]["forces"] = np.concatenate([result["forces"] for result in results])
     return Frames(crystals.with_columns(**columns), frames)
+
+
+def _of_frames(frames: list[ase.Atoms], name: str) -> CrystalSet:
+    for i, frame in enumerate(frames):
+        shares = next((frame.arrays[key] for key in ("occupancy", "occupancies") if key in frame.arrays), np.ones(len(frame)))
+        if not np.allclose(np.asarray(shares, float), 1.0):
+            raise ContentError(f"{name}, structure {i} has sites that are partly empty; give an ordered structure")
+    return _crystals(CrystalSet.from_ase, frames, [tuple(frame.pbc) for frame in frames], name)
 
 
 def _check_claims(path: Path, name: str) -> None:
