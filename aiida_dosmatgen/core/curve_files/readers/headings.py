@@ -49,6 +49,7 @@ _AT_VBM = re.compile(
 _SIGMA = re.compile(
     rf"\b(sigma|σ|broadening|smearing|degauss|fwhm)\b[^\d.,;+-]{{0,30}}?({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
 )
+_LONGEST = 200  # letters of a name that are looked at: the time to understand one grows with their square
 _MOST_SIGMA = 3.0  # eV; larger numbers are of something else, as a temperature
 _MEANING = re.compile(r"meaning\s*[:=]\s*(partition|projections)")
 _ATOMS = re.compile(r"\b(?:n_?atoms|nat|number of atoms|atoms in (?:the )?cell)\s*[:=]\s*(\d+)", re.IGNORECASE)
@@ -111,7 +112,7 @@ class Column:
 
 def understand(heading: str) -> Column:
     """Return what a column with this heading holds; its role is ``unknown`` if that cannot be told."""
-    name, unit_text = _without_unit(heading.strip().strip("\"'$").strip())
+    name, unit_text = _without_unit(heading[:_LONGEST].strip().strip("\"'$").strip())
     lower = name.lower()
     unit, per_atom, arbitrary = _unit(unit_text)
     zero = _zero(lower)

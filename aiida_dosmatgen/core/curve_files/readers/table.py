@@ -24,6 +24,7 @@ _UNITS = re.compile(r"[\[(]?(?:[\w/.^\-* ⁻¹]*(?:eV|Ha|Ry|Hartree)[\w/.^\-* �
 _EMPTY = re.compile(r"[,;|\s]*|[|+\-=:\s]*\|[|+\-=:\s]*")  # cells without anything in them, or the rule below a heading
 _MOST_ROWS = 1_000_000
 _MOST_LETTERS = 200_000  # of a line
+_WIDEST = 100  # letters of a number; the time to tell whether longer ones are any grows with their square
 _LONGEST = 1000  # letters of a comment that are looked at
 
 
@@ -87,7 +88,7 @@ def read_table(text: str, name: str) -> Table:
         if not _all_numbers(cells):
             if not width and not _begins_like_numbers(cells):
                 above.append((bare, own[0]))
-                notes.append(bare)
+                notes.append(bare[:_LONGEST])
                 continue
             raise ContentError(f"{name}, line {number}: {_what_is_wrong(cells)}")
         if width and len(cells) != width:
@@ -163,8 +164,12 @@ def _cells(line: str, separator: str, decimal_comma: bool) -> list[str]:
     return [cell.replace(",", ".") for cell in cells] if decimal_comma or quoted else cells
 
 
+def _is_number(cell: str) -> bool:
+    return len(cell) <= _WIDEST and _NUMBER.fullmatch(cell) is not None
+
+
 def _all_numbers(cells: list[str]) -> bool:
-    return bool(cells) and all(_NUMBER.fullmatch(cell) for cell in cells)
+    return bool(cells) and all(_is_number(cell) for cell in cells)
 
 
 def _number(cell: str) -> float:
@@ -181,12 +186,12 @@ def _begins_like_numbers(cells: list[str]) -> bool:
     """Say whether a line above the first row is a row that was not understood, rather than a heading."""
     if re.search(r"[^\W\d_]{2}", cells[0]):
         return False
-    numbers = sum(bool(_NUMBER.fullmatch(cell)) and "." in cell for cell in cells)
+    numbers = sum(bool(_is_number(cell)) and "." in cell for cell in cells)
     return bool(re.match(r"[-+.]?\d", cells[0])) or 2 * numbers >= len(cells)
 
 
 def _what_is_wrong(cells: list[str]) -> str:
-    bad = next(cell for cell in cells if not _NUMBER.fullmatch(cell))
+    bad = next(cell for cell in cells if not _is_number(cell))
     if not bad:
         return "an empty cell; write a number in each"
     if _NOT_FINITE.fullmatch(bad):
@@ -216,7 +221,7 @@ def _headings(above: list[tuple[str, str]], n: int) -> tuple[list[str] | None, s
         cells = _split(line, separator, n)
         if cells is None or not any(re.search(r"[^\W\d_]", cell) for cell in cells):
             continue
-        if place and all(_UNITS.fullmatch(cell) for cell in cells):
+        if place and all(len(cell) < _LONGEST and _UNITS.fullmatch(cell) for cell in cells):
             names = _split(*above[place - 1], n)
             if names is not None:  # a line of units below the names
                 line = above[place - 1][0]
@@ -255,7 +260,7 @@ def _projectors(above: list[str]) -> list[str]:
 
 def _is_prose(cells: list[str], columns: list[Column]) -> bool:
     """Say whether the words of a line are no names of columns, as of ``Sigma = 0.05`` or ``Tetrahedron method``."""
-    if any(cell == "=" or _NUMBER.fullmatch(cell) for cell in cells):
+    if any(cell == "=" or _is_number(cell) for cell in cells):
         return True
     return len(cells) == 2 and all(column.role == "unknown" for column in columns)
 
