@@ -191,7 +191,7 @@ def _begins_like_numbers(cells: list[str]) -> bool:
 
 
 def _what_is_wrong(cells: list[str]) -> str:
-    bad = next(cell for cell in cells if not _is_number(cell))
+    bad = next(cell for cell in cells if not _is_number(cell))[:_WIDEST]
     if not bad:
         return "an empty cell; write a number in each"
     if _NOT_FINITE.fullmatch(bad):
