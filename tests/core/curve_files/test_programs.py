@@ -159,7 +159,7 @@ REFUSED = {
         "# The energy reference for this output is the vacuum level\n# Energy (eV)  DOS\n" + table(ENERGIES, TOTAL),
         "vacuum level",
     ),
-    "total_dos.dat": ("# Sigma = 0.053\n" + table(np.linspace(0, 16, 81), np.linspace(1, 2, 81)), "no states below 0 eV"),
+    "total_dos.dat": ("# Sigma = 0.053\n" + table(np.linspace(0, 16, 201), np.linspace(0, 2, 201)), "no states below 0 eV"),
     "projected_dos.dat": ("# phonopy\n" + table(np.linspace(0, 16, 81), *[np.linspace(1, 2, 81)] * 2), "of phonons"),
     "si.phdos": ("# Frequency[cm^-1] DOS PDOS\n" + table(np.linspace(0, 530, 81), np.ones(81), np.ones(81)), "of phonons"),
     "vdos.txt": ("# omega(cm-1)   VDOS\n" + table(np.linspace(0, 530, 81), np.ones(81)), "of phonons"),
