@@ -8,8 +8,8 @@ one thread. With ``--formula`` (for example Ga4As4) all have one composition, so
 
 Each stage runs with a sixteenth, a fourth and all of the candidates. Where t = a + b·nᵖ, with a for the start of the process,
 the exponent is p = ln((t₃ − t₂)/(t₂ − t₁)) / ln 4. The last line is one JSON object: ``cpu_s_per_candidate``, user and system
-time of all stages with all candidates; ``exponent``, the worst of the stages; ``peak_GiB``, the largest resident memory of a process;
-and the same by stage. Energies of the elements are computed once before, and not counted.
+time of all stages with all candidates; ``exponent``, the worst of the stages; ``peak_GiB``, the largest resident memory of a
+process; and the same by stage. Energies of the elements are computed once before, and not counted.
 """
 
 from __future__ import annotations

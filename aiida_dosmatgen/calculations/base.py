@@ -114,6 +114,10 @@ class DosmatgenCalculation(CalcJob):
         """Return further arguments of the executable."""
         return []
 
+    def retrieved_files(self, job: Any) -> list[str]:
+        """Return the names of further files that come back, where there are any."""
+        return []
+
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the job file, and list what is copied and retrieved."""
         job, files = self.job()
@@ -131,7 +135,7 @@ class DosmatgenCalculation(CalcJob):
             parent = self.inputs.parent_folder
             info.remote_symlink_list = [(parent.computer.uuid, parent.get_remote_path(), _PREVIOUS)]
         outputs = [getattr(job, field) for field in ("output", "history") if hasattr(job, field)]
-        info.retrieve_list = [*outputs, RESULTS_FILE, self.options.output_filename, STDERR_FILE]
+        info.retrieve_list = [*outputs, *self.retrieved_files(job), RESULTS_FILE, self.options.output_filename, STDERR_FILE]
         return info
 
     def runtime(self) -> Runtime:

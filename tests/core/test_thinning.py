@@ -22,7 +22,7 @@ TARGET = DosTarget(curve(-3.0))
 def candidates() -> CrystalSet:
     """Zincblende crystals: many equal ones, some too small, some not converged, some too high in energy."""
     rng = np.random.default_rng(0)
-    a = rng.choice([5.2, 5.65, 6.2, 6.9, 7.5, 1.5], N, p=[0.2, 0.2, 0.2, 0.2, 0.1, 0.1]) + rng.normal(0, 1e-3, N)
+    a = rng.choice([5.2, 5.6, 6.2, 6.9, 7.5, 1.5], N, p=[0.2, 0.2, 0.2, 0.2, 0.1, 0.1]) + rng.normal(0, 1e-3, N)
     lattices = a[:, None, None] * FCC
     columns = {
         "energy": -7.2 - np.round(a, 1) / 10 + rng.choice([0, 1e-3, 8.0], N, p=[0.7, 0.2, 0.1]),
@@ -35,7 +35,7 @@ def candidates() -> CrystalSet:
 
 def centres(crystals: CrystalSet) -> np.ndarray:
     """Where the predicted curve of each crystal has its peak: the same for equal crystals."""
-    return -3.0 + 0.5 * np.abs(np.round(crystals.volumes) % 7 - 2)
+    return -3.0 + 0.5 * np.abs(np.round(20 * crystals.lattices[:, 0, 1]) % 7 - 2)
 
 
 class Predictor:

@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from ..contacts import valid_crystals
 from ..crystals import CrystalSet
 from ..elements import Composition, atomic_number, composition, parse_formula
 from .fingerprints import fingerprints
+
+if TYPE_CHECKING:
+    from scipy.spatial import cKDTree
 
 SAME_ENERGY = 0.025
 """eV/atom."""
@@ -102,6 +104,8 @@ class _Near:
         self._points[self._n] = point
         self._n += 1
         if self._n - self._in_tree > 64 + self._in_tree // 8:
+            from scipy.spatial import cKDTree
+
             # energies are not in the tree: they may be unknown
             self._tree, self._in_tree = cKDTree(self._points[: self._n, 1:].copy()), self._n
 
