@@ -30,7 +30,7 @@ from .screen import beyond, distances_of, geometries_that_count, rows_of_geometr
 LOOKED_AT = 4
 """Times ``max_ranked``: how many candidates, nearest to the target at the first look, are predicted in full.
 
-The first look is right about most but not all: of the best tenth by the full prediction all were in the nearest two fifths."""
+Of the best ten by the full prediction none was lost, of the best five 0.2 % (``benchmarks/first_look.py``)."""
 
 Predict = Callable[[np.ndarray, bool], Iterator[tuple[np.ndarray, CrystalSet]]]
 """From rows, and whether a first look suffices, to batches: rows, and their crystals with predictions."""
