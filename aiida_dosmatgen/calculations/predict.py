@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.orm import Dict, to_aiida_type
+from aiida.orm import Dict
 
 from ..core.job import PredictJob
 from ..core.screening.criteria import ScreenCriteria

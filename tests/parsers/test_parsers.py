@@ -9,7 +9,7 @@ import pytest
 import torch
 from aiida.common.folders import SandboxFolder
 from aiida.common.links import LinkType
-from aiida.orm import CalcJobNode, Data, FolderData, load_node
+from aiida.orm import CalcJobNode, Data, Dict, FolderData, load_node
 from aiida.plugins import ParserFactory
 
 from aiida_dosmatgen.calculations.train import TrainCalculation
@@ -203,7 +203,7 @@ def test_many_candidates_are_screened_as_they_are_predicted(start, model, crysta
         crystals=CrystalSetData(crystals.with_columns(crystal=columns)).store(),
         checkpoint=model("predictor"),
         criteria={"max_ranked": 1, "unique": False, "min_contact": 0, "max_formation_energy": None},
-        references={"energies": {"Si": -5.0, "C": -5.0, "N": None}},
+        references=Dict({"energies": {"Si": -5.0, "C": -5.0, "N": None}}).store(),
     )
     assert job.run() == 0
     outputs, node = job.parse()
