@@ -26,11 +26,13 @@ _CRITERIA = {
     "converged": "relaxation converged",
     "formation energy": "energy within limits",
     "hull": "close to the hull",
+    "near": "near the target at a first look",
     "predicted": "DOS predicted",
     "close": "predicted close to the target",
     "certain": "certain prediction",
     "unique": "unique",
     "novel": "novel",
+    "best": "ranked",
 }
 _SYMPREC = 0.05  # Å; relaxed candidates are symmetric to some hundredths
 
