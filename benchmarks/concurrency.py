@@ -92,6 +92,7 @@ def build(count: int, max_concurrent: int, folder: Path, slots: int, workers: in
     from aiida_dosmatgen.core.dos import DEFAULT_GRID
     from aiida_dosmatgen.core.target import DosTarget
     from aiida_dosmatgen.data.target import DosTargetData
+    from aiida_dosmatgen.workflows.protocols.utils import inputs_of
     from aiida_dosmatgen.workflows.validate import ValidateWorkChain
 
     config = get_config(create=True)
@@ -119,7 +120,7 @@ def build(count: int, max_concurrent: int, folder: Path, slots: int, workers: in
         },
     )
     inputs = {
-        "validate": validate._inputs(prune=True),
+        "validate": inputs_of(validate),
         "lattice_constants": orm.List([round(float(a), 6) for a in np.linspace(5.3, 5.6, count)]),
         "max_concurrent": max_concurrent,
     }

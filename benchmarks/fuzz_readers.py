@@ -34,7 +34,7 @@ from aiida_dosmatgen.core.files.mpdos import read_records
 from aiida_dosmatgen.core.files.structures import read_structures
 from aiida_dosmatgen.core.target.files import read_target
 from tests.core import test_mpdos, test_structures, test_target_files
-from tests.core.curve_files import test_read, test_vasprun
+from tests.core.curve_files import test_programs, test_read, test_vasprun
 
 _MEMORY = 1 << 30  # bytes of a case
 _SECONDS = 20.0  # of a case; a file of the size of these takes a fraction of one
@@ -43,6 +43,8 @@ _TOKENS = (
     *(b", ; | # % ! @ & \" ' { } [ ] < > <?xml <modeling> <set> </set> data_ loop_ \x00 \xff\xfe PK\x03\x04 \x1f\x8b".split()),
     *(b"spin up|down|integrated|E-E_F|EFermi = |Fermi energy|(Ha)|(meV)|arb. units|LOBSTER|ik|total|Si1|Fe|s|px".split(b"|")),
     *(b'"densities"|"pdos"|"energies"|"structure"|"sites"|null|true|1e999|{"a":|[[[[['.split(b"|")),
+    *(b'<pdos>|<orbital|</data>|<energy_values>|l="2"|atom_index="9999999999"|Column: 1 contains:'.split(b"|")),
+    *(b'"datasetColl"|"columns"|"data"|"lattice_vectors"|"lattice_mat"|"efermi"|"x":|"y":'.split(b"|")),
     *(b'Lattice="|Properties=|pbc="F F F"|REF_energy=|:R:|:S:1'.split(b"|")),
     *(b"\n|\r\n|\t| |  ".split(b"|")),
 )
@@ -50,7 +52,8 @@ _TOKENS = (
 
 def corpus() -> list[tuple[str, bytes]]:
     """Return files of every kind by name."""
-    files = dict(test_target_files.TOTALS)
+    files = dict(test_target_files.TOTALS) | test_programs.KNOWN | test_programs.UNKNOWN
+    files |= {name: text for name, (text, _) in test_programs.REFUSED.items()}
     files |= {"DOSCAR": test_read.doscar(), "DOSCAR.lobster": test_read.doscar(lobster=True, spins=2)}
     files |= {"noncollinear": test_target_files.noncollinear_doscar(9, True), "vasprun.xml": test_vasprun.vasprun()}
     for name, record in {

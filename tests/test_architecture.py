@@ -37,6 +37,7 @@ assert not forbidden & set(sys.modules), forbidden & set(sys.modules)
 print(count)
 """
 
+AIIDA_SIDE = ("aiida_internals", "data", "calculations", "parsers", "workflows", "tools", "setup", "report", "cmdline")
 ENGINE_ONLY = ("torch", "torch_geometric", "mace", "e3nn", "safetensors", "aiida_dosmatgen.engine")
 AIIDA_ONLY = ("aiida", "aiida_quantumespresso", "aiida_pseudo", "aiida_dosmatgen.data", "aiida_dosmatgen.workflows")
 
@@ -44,7 +45,10 @@ AIIDA_ONLY = ("aiida", "aiida_quantumespresso", "aiida_pseudo", "aiida_dosmatgen
 @pytest.mark.parametrize(
     ("packages", "forbidden"),
     [
-        (("core", "data", "calculations", "parsers", "workflows", "tools", "setup", "report", "cmdline"), ENGINE_ONLY),
+        (
+            ("core", "aiida_internals", "data", "calculations", "parsers", "workflows", "tools", "setup", "report", "cmdline"),
+            ENGINE_ONLY,
+        ),
         (("core", "engine"), AIIDA_ONLY),
         (("core",), (*ENGINE_ONLY, *AIIDA_ONLY, "pymatgen")),
     ],

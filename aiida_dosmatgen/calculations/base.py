@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from aiida.common.datastructures import CalcInfo, CodeInfo
-from aiida.common.folders import Folder
+from aiida.common import CalcInfo, CodeInfo
 from aiida.engine import CalcJob
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import Data, Dict, ProcessNode, RemoteData
-from aiida.orm.nodes.process.process import ProcessNodeCaching
 
+from ..aiida_internals.nodes import Folder, leave_out_of_hash
 from ..core.job import Job, Runtime
 from .ports import port_from_field
 
@@ -96,14 +94,13 @@ class DosmatgenCalculation(CalcJob):
     def get_or_create_db_record(cls) -> ProcessNode:
         """Return the node of a job; its hash leaves out ``parent_folder``, which does not change the results."""
         node = super().get_or_create_db_record()
-        caching = cast(ProcessNodeCaching, node.base.caching)
-        caching._hash_ignored_inputs = [*caching._hash_ignored_inputs, "parent_folder"]
+        leave_out_of_hash(node, "parent_folder")
         return node
 
     @classmethod
     def validate_all(cls, inputs: Any, ports: Any) -> str | None:
         """Validate the inputs together: what every ``CalcJob`` checks, then :meth:`validate_inputs`."""
-        return validate_calc_job(inputs, ports) or _validate_parent(inputs) or cls.validate_inputs(inputs)
+        return what_aiida_refuses(inputs, ports) or _validate_parent(inputs) or cls.validate_inputs(inputs)
 
     @classmethod
     def validate_inputs(cls, inputs: Any) -> str | None:
@@ -115,6 +112,10 @@ class DosmatgenCalculation(CalcJob):
 
     def command_line(self) -> list[str]:
         """Return further arguments of the executable."""
+        return []
+
+    def retrieved_files(self, job: Any) -> list[str]:
+        """Return the names of further files that come back, where there are any."""
         return []
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
@@ -134,7 +135,7 @@ class DosmatgenCalculation(CalcJob):
             parent = self.inputs.parent_folder
             info.remote_symlink_list = [(parent.computer.uuid, parent.get_remote_path(), _PREVIOUS)]
         outputs = [getattr(job, field) for field in ("output", "history") if hasattr(job, field)]
-        info.retrieve_list = [*outputs, RESULTS_FILE, self.options.output_filename, STDERR_FILE]
+        info.retrieve_list = [*outputs, *self.retrieved_files(job), RESULTS_FILE, self.options.output_filename, STDERR_FILE]
         return info
 
     def runtime(self) -> Runtime:
@@ -147,6 +148,12 @@ class DosmatgenCalculation(CalcJob):
             max_seconds=_SHARE_OF_WALLTIME * walltime if walltime else None,
             continue_from=_PREVIOUS if "parent_folder" in self.inputs else None,
         )
+
+
+def what_aiida_refuses(inputs: Any, ports: Any) -> str | None:
+    """Validate the inputs of a job as every ``CalcJob`` does."""
+    validator = CalcJob.spec().inputs.validator
+    return validator(inputs, ports) if validator else None
 
 
 def _validate_parent(inputs: Any) -> str | None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiida.common.datastructures import CalcInfo
-from aiida.common.exceptions import ValidationError
-from aiida.common.folders import Folder
+from aiida.common import CalcInfo, ValidationError
 from aiida.orm import Int, List, SinglefileData, to_aiida_type
 
+from ..aiida_internals.nodes import Folder
 from ..core.errors import ContentError
 from ..core.job import SampleJob, SampleParameters
 from ..data.checkpoint import CheckpointData

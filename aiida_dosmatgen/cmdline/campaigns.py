@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from aiida.cmdline.params import types
-from aiida.cmdline.utils.decorators import with_dbenv
+from aiida.cmdline import WorkflowParamType, with_dbenv
 from click.shell_completion import CompletionItem
 
 from ..core.errors import ContentError
@@ -19,7 +18,7 @@ def is_campaign(node: Any) -> bool:
     return getattr(node, "process_type", None) == PROCESS_TYPE
 
 
-class WorkChainType(types.WorkflowParamType):
+class WorkChainType(WorkflowParamType):
     """A work chain by pk, uuid or label; the shell completes the newest campaigns."""
 
     name = "work chain"

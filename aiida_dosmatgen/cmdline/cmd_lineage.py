@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 import click
-from aiida.cmdline.params import types
+from aiida.cmdline import NodeParamType
 
 from .campaigns import is_campaign
 from .group import Command
 
 
 @click.command("lineage", cls=Command)
-@click.argument("node", type=types.NodeParamType())
+@click.argument("node", type=NodeParamType())
 @click.option("--target", help="Of a campaign: the name of the target.")
 @click.option("--candidate", type=click.IntRange(0), help="Of a campaign: the number of the candidate; by default the best.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

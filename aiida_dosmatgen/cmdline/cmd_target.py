@@ -43,7 +43,7 @@ def _sites(_: click.Context, __: click.Parameter, value: str | None) -> list[int
 @click.option("--per-atom", is_flag=True, help="A total curve is divided by the number of atoms already.")
 @click.option("--low", type=float, metavar="EV", help="Energy from which the curve is to be trusted.")
 @click.option("--complete-below", "--high", type=float, metavar="EV", help="Energy up to which the curve is to be trusted.")
-@click.option("--zero", type=float, metavar="EV", help="Energy, as in the file, that is to be zero: the Fermi energy or VBM.")
+@click.option("--zero", type=float, metavar="EV", help="The VBM or Fermi energy as in the file, to be zero; in a gap, the VBM.")
 @click.option("--sigma", type=float, metavar="EV", help="Gaussian broadening of the curve; that of the models if not given.")
 @click.option(
     "--meaning",
@@ -131,7 +131,7 @@ def sketch_(
     from ..data.target import DosTargetData
     from ..tools import nodes
 
-    given = [one for text in wishes for one in _wishes_in(text)]
+    given = _possible(wishes) if wishes else ()
     if centre is None and width is None and given:
         if gap:
             raise ContentError('without --centre and --width a gap is a wish: --wish "gap >= 1.5"')
@@ -172,10 +172,9 @@ def wish_(wishes: tuple[str, ...], curve: Any, n_atoms: int | None, label: str |
     Example:
       aiida-dosmatgen target wish "gap >= 1.5" "peak at -3 +- 0.2" --label wide-gap
     """
-    from ..core.target.wish_text import wishes_of
     from ..tools import nodes
 
-    given = wishes_of([one for text in wishes for one in _wishes_in(text)])
+    given = _possible(wishes)
     if curve is None:
         _store_wishes(given, n_atoms, label)
         return
@@ -195,6 +194,19 @@ def _store_wishes(wishes: Iterable[Any], n_atoms: int | None, label: str | None)
     node = nodes.stored_once(made, label=label or f"wishes_{made.sha256[:6]}")
     say_stored(node)
     _drawn(node)
+
+
+def _possible(texts: Iterable[str]) -> tuple[Any, ...]:
+    """Return the wishes of texts and files, if a crystal can have them.
+
+    :raises ContentError: in one line, for wishes that none can.
+    """
+    from ..core.target.possible import check_possible
+    from ..core.target.wish_text import wishes_of
+
+    wishes = wishes_of([one for text in texts for one in _wishes_in(text)])
+    check_possible(wishes)
+    return wishes
 
 
 def _wishes_in(text: str) -> list[Any]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
-from aiida.cmdline.groups.verdi import VerdiCommand, VerdiCommandGroup
-from aiida.cmdline.params import options, types
-from aiida.common import exceptions, log
+from aiida.cmdline import ProfileParamType, VerdiCommandGroup
+from aiida.cmdline.params import options
+from aiida.common import (
+    AIIDA_LOGGER,
+    AiidaException,
+    InvalidOperation,
+    MultipleObjectsError,
+    NotExistent,
+    ValidationError,
+)
 from sqlalchemy.exc import OperationalError
 
 from ..core.errors import ContentError
@@ -18,10 +26,10 @@ from ..core.errors import ContentError
 REFUSALS = (
     ContentError,
     ValueError,  # what the builders and the tools raise, with one line
-    exceptions.ValidationError,
-    exceptions.NotExistent,
-    exceptions.MultipleObjectsError,
-    exceptions.InvalidOperation,
+    ValidationError,
+    NotExistent,
+    MultipleObjectsError,
+    InvalidOperation,
 )
 """What means "this cannot be done with what you gave me", and not "this program is wrong"."""
 
@@ -32,7 +40,7 @@ class Refusal(click.ClickException):
     exit_code = 2
 
 
-class Command(VerdiCommand):
+class Command(click.Command):
     """A command whose refusals are one line. With ``--verbosity debug`` the traceback is shown instead."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -49,7 +57,7 @@ class Command(VerdiCommand):
 class Group(VerdiCommandGroup):
     """A group in the manner of ``verdi``. Every command has ``--profile`` and ``--verbosity``."""
 
-    command_class = Command
+    command_class = Command  # type: ignore[assignment]  # one of click's own does as well
 
     @staticmethod
     def add_verbosity_option(cmd: click.Command) -> click.Command:
@@ -62,7 +70,7 @@ class Group(VerdiCommandGroup):
         if command is not None and not isinstance(command, click.Group) and "profile" not in [p.name for p in command.params]:
             # eager: arguments that name nodes are looked up in this profile
             add = options.PROFILE(
-                type=types.ProfileParamType(load_profile=True),
+                type=ProfileParamType(load_profile=True),
                 default=None,
                 expose_value=False,
                 is_eager=True,
@@ -99,7 +107,7 @@ def _refusals(ctx: click.Context) -> Iterator[None]:
     try:
         yield
     except (*REFUSALS, OSError, OperationalError) as exception:
-        if (log.CLI_LOG_LEVEL or "").upper() == "DEBUG" or (isinstance(exception, OSError) and exception.filename is None):
+        if AIIDA_LOGGER.isEnabledFor(logging.DEBUG) or (isinstance(exception, OSError) and exception.filename is None):
             raise
         line = str(exception)
         if isinstance(exception, OSError):
@@ -116,11 +124,14 @@ def _ensure_loaded(ctx: click.Context, _: click.Parameter, __: Any) -> None:
     """Load the default profile, unless one is loaded, and its storage."""
     if ctx.resilient_parsing:
         return
-    from aiida.cmdline.utils.decorators import load_backend_if_not_loaded
+    from aiida.manage import get_manager
 
+    manager = get_manager()
     try:
-        load_backend_if_not_loaded()
-    except exceptions.AiidaException as exception:
+        if manager.get_profile() is None:
+            manager.load_profile()
+        manager.get_profile_storage()
+    except AiidaException as exception:
         missing = "there is no AiiDA profile; make one: aiida-dosmatgen setup localhost"
         raise Refusal(_named(ctx, str(exception) if ctx.obj.config.profile_names else missing)) from None
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 import yaml
-from aiida.cmdline.params import types
+from aiida.cmdline import CodeParamType
 
 from ..core.campaign import CampaignNumbers
 from ..core.errors import ContentError
@@ -39,7 +39,7 @@ class Where:
 
         :raises ContentError: if there is none, saying how to make one.
         """
-        from aiida.common.exceptions import MultipleObjectsError, NotExistent
+        from aiida.common import MultipleObjectsError, NotExistent
         from aiida.orm import load_code
 
         if self.given.get(name) is not None:
@@ -81,7 +81,7 @@ def where_jobs_run(*codes: str) -> Callable[[Callable], Callable]:
                 "--computer", default="localhost", show_default=True, metavar="LABEL", help="Where the jobs run.", type=str
             ),
             *(
-                click.option(f"--{name}", f"code_{name}", type=types.CodeParamType(), help=f"Instead of {name}@COMPUTER.")
+                click.option(f"--{name}", f"code_{name}", type=CodeParamType(), help=f"Instead of {name}@COMPUTER.")
                 for name in codes
             ),
         ]
@@ -173,8 +173,9 @@ def submit(builder: Any, label: str, submitting: Submitting) -> int:
     from aiida.engine import submit as submit_to_daemon
 
     from ..tools import daemon
+    from ..workflows.protocols.utils import inputs_of
 
-    inputs = builder._inputs(prune=True)
+    inputs = inputs_of(builder)
     ports = builder.process_class.spec().inputs
     error = ports.validate(ports.pre_process(inputs))
     if error is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from aiida.cmdline.params import options, types
+from aiida.cmdline import ProfileParamType
+from aiida.cmdline.params import options
 
 from .. import __version__
 from .cmd_checkpoint import checkpoint
@@ -23,7 +24,7 @@ from .group import Group
 
 
 @click.group("aiida-dosmatgen", cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
-@options.PROFILE(type=types.ProfileParamType(load_profile=True), default=None, is_eager=True)
+@options.PROFILE(type=ProfileParamType(load_profile=True), default=None, is_eager=True)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main(profile: Any) -> None:
     """From a density of states to crystals that have it, on AiiDA.

@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import click
-from aiida.cmdline.params import types
-from aiida.cmdline.utils.decorators import with_dbenv
+from aiida.cmdline import DataParamType, with_dbenv
 from click.shell_completion import CompletionItem
 
 from ..core.errors import ContentError
 from ..workflows.protocols import yaml_text as yaml
 
 
-class NodeOrFile(types.DataParamType):
+class NodeOrFile(DataParamType):
     """A stored node by label, pk or uuid; or a file (or another source of one), which is stored first, once.
 
     :param entry_points: of the classes, as ``dosmatgen.target``.
@@ -27,7 +26,8 @@ class NodeOrFile(types.DataParamType):
     name = "file or node"
 
     def __init__(self, entry_points: Iterable[str], store: Callable[[str], Any], what: str) -> None:
-        super().__init__(sub_classes=tuple(f"aiida.data:{name}" for name in entry_points))
+        self._names = tuple(entry_points)
+        super().__init__(sub_classes=tuple(f"aiida.data:{name}" for name in self._names))
         self._store = store
         self._what = what
 
@@ -35,7 +35,7 @@ class NodeOrFile(types.DataParamType):
         """Return the node."""
         if not isinstance(value, str):
             return value
-        from aiida.common.exceptions import ValidationError
+        from aiida.common import ValidationError
 
         try:
             node = self._store(value)
@@ -50,6 +50,11 @@ class NodeOrFile(types.DataParamType):
         except click.BadParameter:
             self.fail(f"{value!r} is neither a file here nor the label, pk or uuid of a {self._what}", param, ctx)
 
+    def _classes(self) -> tuple[Any, ...]:
+        from aiida.plugins import DataFactory
+
+        return tuple(map(DataFactory, self._names))
+
     @with_dbenv()
     def _labelled(self, label: str, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the node with a label, which may look like a pk or a uuid; None if there is none."""
@@ -57,7 +62,7 @@ class NodeOrFile(types.DataParamType):
 
         from ..tools.nodes import with_label
 
-        classes = tuple(entry_point.load() for entry_point in self._entry_points)
+        classes = self._classes()
         found = with_label(classes, label)
         if not found:
             return None
@@ -76,7 +81,7 @@ class NodeOrFile(types.DataParamType):
         """Offer labels of nodes, and files."""
         from aiida.orm import QueryBuilder
 
-        classes = tuple(entry_point.load() for entry_point in self._entry_points)
+        classes = self._classes()
         begins = re.sub(r"([\\%_])", r"\\\1", incomplete)
         query = QueryBuilder().append(classes, filters={"label": {"like": f"{begins}_%"}}, project="label").distinct()
         return [*map(CompletionItem, query.all(flat=True)), CompletionItem(incomplete, type="file")]

@@ -284,6 +284,9 @@ class CrystalSet:
         for i, s in enumerate(many):
             if not s.is_ordered:
                 raise ContentError(f"crystal {i}: {s.formula} has partial occupancies; give an ordered structure")
+            for site in s:
+                if site.species_string.rstrip("0123456789+-") not in SYMBOLS[1:]:
+                    raise ContentError(f"crystal {i}: {site.species_string} is no element")
         return cls.concatenate(
             cls(np.array([len(s)]), np.array(s.atomic_numbers), s.frac_coords, s.lattice.matrix[None]) for s in many
         ).check()

@@ -1,5 +1,6 @@
 """The exception for wrong input, and what libraries raise for it."""
 
+import re
 import struct
 import zlib
 
@@ -24,4 +25,10 @@ PARSER_ERRORS = (
 
 
 class ContentError(ValueError):
-    """Content that cannot be used: the message is one line that says what is wrong, where, and what to do."""
+    """Content that cannot be used: the message is one line that says what is wrong, where, and what to do.
+
+    Line ends and other control characters, as names of files may have, become blanks.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", str(message)))

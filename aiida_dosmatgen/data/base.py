@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from aiida.common.exceptions import ValidationError
+from aiida.common import ValidationError
 from aiida.orm import Computer, Node, SinglefileData
-from aiida.orm.pydantic import OrmMetadataField
 
+from ..aiida_internals.nodes import OrmMetadataField
 from ..core.errors import ContentError
 from ..core.job import sha256_of
 

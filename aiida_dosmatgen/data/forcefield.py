@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from aiida.common.exceptions import ValidationError
+from aiida.common import ValidationError
 from aiida.orm import Data
 
 from ..core.elements import atomic_number

@@ -85,7 +85,8 @@ class LabelledCrystalSetData(CrystalSetData):
     @classmethod
     def from_file(cls, path: str | Path, **kwargs: Any) -> LabelledCrystalSetData:
         """Make a node from an ``npz`` file of labelled crystals, or from an extxyz file with the array ``dos``;
-        :attr:`reading` says what of the file was left out.
+        :attr:`reading` says what of the file was left out. As in :func:`~aiida_dosmatgen.tools.nodes.dataset`, crystals without
+        labels that can be learnt from are left out and named.
 
         :raises ValidationError: for a truncated or foreign file, and for missing or bad labels.
         """

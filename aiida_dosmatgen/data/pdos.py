@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from aiida.common.exceptions import NotExistent
+from aiida.common import NotExistent
 from aiida.orm import BandsData, Dict, ProcessNode, ProjectionData
 from qe_tools import CONSTANTS
 from scipy.constants import physical_constants

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from aiida.common.exceptions import ValidationError
+from aiida.common import ValidationError
 from aiida.manage import get_manager
 
 from ..core.forcefields import problem_of_calculator, shipped_sha256

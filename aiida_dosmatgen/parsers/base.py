@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
-from aiida.common.exceptions import ValidationError
+from aiida.common import ValidationError
 from aiida.engine import CalcJob, ExitCode
 from aiida.orm import Dict
 from aiida.parsers import Parser

@@ -12,11 +12,12 @@ from aiida import orm
 from ..core.crystals import CrystalSet
 from ..core.screening.geometries import UNRELAXED
 from ..core.target import DosTarget
-from ..core.target.judging import distance_of, in_short, in_words, rank_key
+from ..core.target.judging import distance_of, in_short, in_words
 from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
 from ..tools.ranking import wishes_of
 from .curves import packed_crystal, packed_target, sparkline
 from .origin import origins
+from .overview import CLOSE, overview
 from .settings import dft_energies, made_by, reproduction
 
 _CRITERIA = {
@@ -25,11 +26,13 @@ _CRITERIA = {
     "converged": "relaxation converged",
     "formation energy": "energy within limits",
     "hull": "close to the hull",
+    "near": "near the target at a first look",
     "predicted": "DOS predicted",
     "close": "predicted close to the target",
     "certain": "certain prediction",
     "unique": "unique",
     "novel": "novel",
+    "best": "ranked",
 }
 _SYMPREC = 0.05  # Å; relaxed candidates are symmetric to some hundredths
 
@@ -43,7 +46,8 @@ def content_of(campaign: orm.WorkChainNode) -> dict[str, Any]:
     several = len(results.targets) > 1
     scores = scores_of([crystal.row["validation"] for crystal in results.crystals if crystal.validated])
     energies = dft_energies(campaign)
-    nodes, trees, _ = origins(scores.values())
+    nodes, trees, read = origins(scores.values())
+    summary = overview(campaign, results, read)
     tree_of = dict(zip(scores, trees, strict=True))
     rows, crystals = [], []
     for place, crystal in enumerate(results.crystals):
@@ -74,7 +78,9 @@ def content_of(campaign: orm.WorkChainNode) -> dict[str, Any]:
         "begun": f"{campaign.ctime:%Y-%m-%d %H:%M} UTC",
         "state": _state(campaign),
         "several": several,
-        "totals": _totals(results),
+        "totals": _totals(results, summary),
+        "overview": summary,
+        "close": CLOSE,
         "funnels": [_funnel(name, results) for name in sorted(results.targets)],
         "rows": rows,
         "wishes": any(target.wishes for target in results.targets.values()),
@@ -107,23 +113,20 @@ def _state(campaign: orm.WorkChainNode) -> str:
     return f"ended with exit status {campaign.exit_status}: {campaign.exit_message or campaign.exception or ''}".rstrip(": ")
 
 
-def _totals(results: CampaignResults) -> dict[str, Any]:
+def _totals(results: CampaignResults, summary: list[dict[str, Any]]) -> dict[str, Any]:
     validated = [crystal for crystal in results.crystals if crystal.validated]
-    scored = [crystal for crystal in validated if distance_of(crystal.row["dft"]) is not None]
-    best = min(scored, key=lambda crystal: rank_key(crystal.row["dft"]), default=None)
+    scored = [row for row in summary if row.get("validated") and row["distance"] is not None]
+    best = min(scored, key=lambda row: row["distance"], default=None)
+    found = None
+    if best is not None:
+        crystal = results.crystals[best["place"]]
+        found = {**best, "mae": crystal.row["dft"]["mae"], "met": _met(crystal)}
     return {
         "candidates": sum(funnel.get("candidates", 0) for funnel in results.funnels.values()),
         "ranked": len(results.crystals),
         "computed": sum(crystal.row["status"] in ("validated", "failed") for crystal in results.crystals),
         "validated": len(validated),
-        "best": None
-        if best is None
-        else {
-            "mae": best.row["dft"]["mae"],
-            "met": _met(best),
-            "formula": best.row["formula"],
-            "place": results.crystals.index(best),
-        },
+        "best": found,
     }
 
 

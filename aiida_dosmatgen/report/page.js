@@ -271,26 +271,28 @@
 
   // --- the table ----------------------------------------------------------------------------------------------------------------
 
-  const headings = [...table.tHead.rows[0].cells];
   const value = (row, column) => {
     const cell = row.cells[column];
     return "v" in cell.dataset ? (cell.dataset.v === "" ? null : Number(cell.dataset.v)) : cell.textContent;
   };
-  headings.forEach((heading, column) => heading.querySelector("button")?.addEventListener("click", () => {
-    const sign = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
-    for (const other of headings) other.removeAttribute("aria-sort");
-    heading.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
-    const compare = (a, b) => {
-      const [x, y] = [value(a, column), value(b, column)];
-      if (x === null || y === null) return (x === null) - (y === null); // what is not known comes last either way
-      return sign * (typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true }));
-    };
-    table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
-  }));
-  table.tBodies[0].addEventListener("click", (event) => {
-    const row = event.target.closest("tr");
-    if (row && !event.target.closest("a") && !String(getSelection())) location.hash = `crystal-${row.dataset.place}`;
-  });
+  for (const sortable of document.querySelectorAll(".sortable")) {
+    const headings = [...sortable.tHead.rows[0].cells];
+    headings.forEach((heading, column) => heading.querySelector("button")?.addEventListener("click", () => {
+      const sign = heading.getAttribute("aria-sort") === "ascending" ? -1 : 1;
+      for (const other of headings) other.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", sign === 1 ? "ascending" : "descending");
+      const compare = (a, b) => {
+        const [x, y] = [value(a, column), value(b, column)];
+        if (x === null || y === null) return (x === null) - (y === null); // what is not known comes last either way
+        return sign * (typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true }));
+      };
+      sortable.tBodies[0].append(...[...sortable.tBodies[0].rows].sort(compare));
+    }));
+    sortable.tBodies[0].addEventListener("click", (event) => {
+      const row = event.target.closest("tr[data-place]");
+      if (row && !event.target.closest("a") && !String(getSelection())) location.hash = `crystal-${row.dataset.place}`;
+    });
+  }
 
   const filter = () => {
     const all = document.querySelector("[name=shown]:checked")?.value !== "validated";

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 
 from .. import __version__
 from ..tools.campaign import CAMPAIGN

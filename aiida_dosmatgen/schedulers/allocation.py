@@ -5,10 +5,11 @@ from __future__ import annotations
 from importlib.resources import files
 from typing import Any
 
-from aiida.common.exceptions import FeatureNotAvailable
-from aiida.schedulers import SchedulerError
-from aiida.schedulers.datastructures import JobInfo, JobState, JobTemplate
-from aiida.schedulers.plugins.slurm import SlurmScheduler
+from aiida.common import FeatureNotAvailable
+from aiida.plugins import SchedulerFactory
+from aiida.schedulers import JobInfo, JobState, JobTemplate, SchedulerError
+
+SlurmScheduler: Any = SchedulerFactory("core.slurm")
 
 _TOOL = files(__package__) / "allocation.sh"
 _FOLDER = "$HOME/.dosmatgen-allocations"
@@ -24,8 +25,6 @@ class SlurmAllocationScheduler(SlurmScheduler):
     takes jobs in their order as CPUs become free and as long as they can end in time, and ends after two idle minutes.
     If it ends with jobs unfinished, these count as ended, and those that wait get another one.
     """
-
-    _logger = SlurmScheduler._logger.getChild("allocation")
 
     def _get_submit_script_header(self, job_tmpl: JobTemplate) -> str:
         """Return the lines about the allocation, and one about the job.

@@ -8,15 +8,23 @@ queue() { # my jobs: number, state, name
     squeue --noheader --user "$(id -un)" --format '%i %T %j'
 }
 
-start() { # SPOOL QUEUE: ask for an allocation, unless there is one
+among() { # QUEUE NUMBER: whether a job is there
+    [[ " $(awk '{print $1}' <<< "$1" | tr '\n' ' ')" == *" $2 "* ]]
+}
+
+start() { # SPOOL QUEUE: ask for an allocation, unless there is one; what sbatch says of it if it is refused
     local name=dosmatgen-${1##*/}
     [[ " $(awk '{print $3}' <<< "$2" | tr '\n' ' ')" == *" $name "* ]] && return
     # two that are asked for at once come one after the other, and the second finds nothing to do
-    sbatch --parsable --job-name="$name" --dependency=singleton --no-requeue --output="$1/log-%j" "$1/allocation" > /dev/null
+    sbatch --parsable --job-name="$name" --dependency=singleton --no-requeue --output="$1/log-%j" "$1/allocation" 2>&1 > /dev/null
+}
+
+later() { # MESSAGE: whether sbatch refuses for now only, as the user has as many jobs in the queue as are allowed
+    [[ $1 == *SubmitJob*Limit* ]]
 }
 
 submit() { # SCRIPT, in its working directory
-    local header spool id now
+    local header spool id now said=
     header=$(grep '^#SBATCH ' "$1")
     spool=$root/$(sha256sum <<< "$header" | cut -c1-12)
     id=${spool##*/}-$(date +%s%N)-$$
@@ -25,15 +33,16 @@ submit() { # SCRIPT, in its working directory
         mv "$spool/$id" "$spool/allocation" &&
         { echo "$PWD/$1"; sed -n 's/^#STEP //p' "$1"; } > "$spool/$id" &&
         mv "$spool/$id" "$spool/waiting/$id" || exit 1
-    if ! { now=$(queue) && start "$spool" "$now"; }; then
+    if ! { now=$(queue) && said=$(start "$spool" "$now"); } && ! later "$said"; then # else "list" asks again
         rm -f "$spool/waiting/$id"
+        echo "$said" >&2
         exit 1
     fi
     echo "$id"
 }
 
 list() {
-    local now spool job folder any
+    local now spool job folder any said
     now=$(queue) || exit 1
     shopt -s nullglob
     for spool in "$root"/*/; do
@@ -44,8 +53,8 @@ list() {
             any=1
         done
         for folder in "$spool"/running/*; do
-            if [[ " $(awk '{print $1}' <<< "$now" | tr '\n' ' ')" != *" ${folder##*/} "* ]]; then
-                rm -rf "$folder" # the allocation has ended, and these with it
+            if ! among "$now" "${folder##*/}" && now=$(queue) && ! among "$now" "${folder##*/}"; then
+                rm -rf "$folder" # the allocation has ended, and these with it; one that has just begun is in the second list
                 continue
             fi
             for job in "$folder"/*; do
@@ -53,7 +62,7 @@ list() {
             done
         done
         if [[ $any ]]; then
-            start "$spool" "$now"
+            said=$(start "$spool" "$now") || later "$said" || echo "$said" >&2
         fi
     done
     echo end
@@ -78,15 +87,26 @@ step() { # FILE SCRIPT CPUS SECONDS STDOUT STDERR
     rm -f "$1"
 }
 
+mine() { # FORMAT: what Slurm says of this allocation
+    local said
+    said=$(squeue --noheader --job "$SLURM_JOB_ID" --format "$1") && [[ $said ]] && echo "$said"
+}
+
 run() { # SPOOL
-    local mine=$1/running/$SLURM_JOB_ID free total end idle=120 fresh=1 busy=$SECONDS closing= pid job lines
+    local mine=$1/running/$SLURM_JOB_ID free total end=$((1 << 62)) asked= now idle=120 fresh=1 busy=$SECONDS closing= pid job lines
     local -A used=()
-    total=$(squeue --noheader --job "$SLURM_JOB_ID" --format %C)
-    end=$(date -d "$(squeue --noheader --job "$SLURM_JOB_ID" --format %e)" +%s)
+    until total=$(mine %C); do
+        sleep 5
+    done
     free=$total
     mkdir -p "$mine"
     shopt -s nullglob
     while :; do
+        if ((${asked:--60} + 60 <= SECONDS)); then # its time limit may be changed while it runs
+            asked=$SECONDS
+            now=$(mine %e) && now=$(date -d "$now" +%s 2> /dev/null) && end=$now # without limit it is not a date
+        fi
+        closing=
         for pid in "${!used[@]}"; do
             if ! kill -0 "$pid" 2> /dev/null; then
                 free=$((free + used[$pid]))

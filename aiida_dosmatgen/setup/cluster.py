@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from aiida.common.exceptions import NotExistent
+from aiida.common import NotExistent
 from aiida.orm import Computer, InstalledCode, QueryBuilder
 
 from .. import __version__

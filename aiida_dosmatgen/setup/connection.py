@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from aiida.common.exceptions import AiidaException
+from aiida.common import AiidaException
 from aiida.transports import AsyncTransport
 
 from ..core.errors import ContentError

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aiida.engine.daemon.client import DaemonException, get_daemon_client
+from aiida.engine import get_daemon_client
 
+from ..aiida_internals.services import DaemonException
 from ..core.errors import ContentError
 from ..tools.daemon import forget_a_killed_broker, has_lost_its_tasks, is_outdated, is_running, without_broker
 

@@ -6,14 +6,14 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import aiida
-from aiida.engine.daemon.client import get_daemon_client
+from aiida.engine import get_daemon_client
 from aiida.manage import get_manager
 from aiida.orm import Computer, InstalledCode, QueryBuilder, User
 from aiida.plugins import DataFactory
-from aiida.plugins.entry_point import ENTRY_POINT_GROUP_FACTORY_MAPPING, get_entry_point_names, load_entry_point
 from aiida_pseudo.groups.family import PseudoPotentialFamily
 
 from .. import __version__
@@ -26,7 +26,7 @@ from .models import MODELS
 from .pseudopotentials import FAMILY
 
 if TYPE_CHECKING:
-    from aiida.manage.configuration.profile import Profile
+    from aiida.manage import Profile
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,14 +66,15 @@ def examine(computers: Iterable[str] = ()) -> Iterator[Finding]:
 def look_at_versions() -> Finding:
     """Look whether the package is installed as it should be."""
     broken, count = [], 0
-    for group in ENTRY_POINT_GROUP_FACTORY_MAPPING:
-        for name in get_entry_point_names(group):
-            if name.startswith("dosmatgen."):
+    registered = entry_points()
+    for group in registered.groups:
+        for entry_point in registered.select(group=group) if group.startswith("aiida.") else ():
+            if entry_point.name.startswith("dosmatgen."):
                 count += 1
                 try:
-                    load_entry_point(group, name)
+                    entry_point.load()
                 except Exception as exception:  # whatever an import raises
-                    broken.append(f"{name} ({exception})")
+                    broken.append(f"{entry_point.name} ({exception})")
     if broken or not count:
         what = f"entry points that cannot be loaded: {', '.join(broken)}" if broken else "no entry points are registered"
         return Finding(

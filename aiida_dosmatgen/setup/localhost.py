@@ -14,10 +14,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiida.common.exceptions import NotExistent
-from aiida.manage.configuration import create_profile, get_config, load_profile
+from aiida import load_profile
+from aiida.common import NotExistent
+from aiida.manage import get_manager
 from aiida.orm import Computer, InstalledCode, QueryBuilder
 
+from ..aiida_internals.services import create_profile
 from ..core.errors import ContentError
 from ..workflows.protocols.utils import CODE_OPTIONS
 from .codes import CODES
@@ -26,7 +28,7 @@ from .models import ensure_models
 from .pseudopotentials import ensure_pseudo_family
 
 if TYPE_CHECKING:
-    from aiida.manage.configuration.profile import Profile
+    from aiida.manage import Profile
 
 PROFILE = "dosmatgen"
 COMPUTER = "localhost"
@@ -44,7 +46,7 @@ def set_up(profile: str = PROFILE) -> Iterator[tuple[str, str]]:
     # codes and daemon are looked for where this Python is, whether or not its environment is activated
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     loaded = ensure_profile(profile)
-    directory = Path(get_config().dirpath)
+    directory = Path(get_manager().get_config().dirpath)
     yield "profile", f"{loaded.name} in {directory}"
     computer = ensure_computer(directory / "scratch" / loaded.name)
     yield "computer", f"{computer.label}, jobs in {computer.get_workdir()}"
@@ -54,7 +56,7 @@ def set_up(profile: str = PROFILE) -> Iterator[tuple[str, str]]:
     yield "models", " ".join(f"{label}<{node.pk}>" for label, node in ensure_models().items())
     ensure_daemon()
     yield "daemon", "running"
-    default = get_config().default_profile_name
+    default = get_manager().get_config().default_profile_name
     if default != loaded.name:
         how = f"aiida-dosmatgen -p {loaded.name} …, or verdi profile set-default {loaded.name}"
         yield "default profile", f"{default}, in which commands run; for this one: {how}"
@@ -65,7 +67,7 @@ def ensure_profile(name: str = PROFILE) -> Profile:
 
     :raises ContentError: if the profile's storage has been moved or removed.
     """
-    config = get_config(create=True)
+    config = get_manager().get_config(create=True)
     if name not in config.profile_names:
         create_profile(
             config,

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 
 _MAX_STEPS = 80  # of a way back; two for each process on it
 _BATCH = 500  # nodes of one query: databases limit the parameters of a statement

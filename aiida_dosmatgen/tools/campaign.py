@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 
 from ..calculations.functions.scoring import scored_curves
 from ..core.crystals import CrystalSet

@@ -1,19 +1,15 @@
 """Whether the daemon runs and its workers respond."""
 
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
 
 from aiida import orm
-from aiida.brokers.zeromq import ZeromqBroker
-from aiida.common.datastructures import CalcJobState
-from aiida.common.timezone import now
-from aiida.engine.daemon.client import (
-    DaemonException,
-    DaemonNotRunningException,
-    DaemonStalePidException,
-    get_daemon_client,
-)
-from aiida.manage import get_config, get_manager
+from aiida.brokers import ZeromqBroker
+from aiida.common import CalcJobState
+from aiida.engine import get_daemon_client
+from aiida.manage import get_manager
+
+from ..aiida_internals.services import DaemonException, DaemonNotRunningException, DaemonStalePidException, broker_address
 
 PACKAGE = Path(__file__).parents[1]
 
@@ -73,7 +69,7 @@ def forgotten(patience: float = PATIENCE) -> list[int]:
     found = []
     for pk, changed, asked, computer in query.all():
         last = datetime.fromisoformat(asked) if asked else changed
-        if (now() - last).total_seconds() > patience + 3 * computer.get_minimum_job_poll_interval():
+        if (datetime.now(timezone.utc) - last).total_seconds() > patience + 3 * computer.get_minimum_job_poll_interval():
             found.append(pk)
     return sorted(found)
 
@@ -84,7 +80,7 @@ def forget_a_killed_broker() -> None:
     if isinstance(broker, ZeromqBroker) and not broker.check_service_reachable():
         profile = get_manager().get_profile()
         assert profile is not None  # whose broker this is
-        (Path(get_config().filepaths(profile)["broker_service"]["dir"]) / "broker.sockets").unlink(missing_ok=True)
+        broker_address(profile).unlink(missing_ok=True)
 
 
 def without_broker() -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.tools.archive import create_archive
+from aiida.tools import create_archive
 
 from .. import __version__
 from ..core.files.replacing import replacing

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 
 from aiida import orm
-from aiida.schedulers.datastructures import JobState
+from aiida.schedulers import JobState
 
 from ..data.base import pk_of
 from .progress import STAGES

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 from aiida_pseudo.data.pseudo.upf import UpfData
 
 from ..core.screening.geometries import RELAXED

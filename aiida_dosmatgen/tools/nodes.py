@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from aiida import orm
-from aiida.common.exceptions import MultipleObjectsError, NotExistent
+from aiida.common import MultipleObjectsError, NotExistent
 
 from ..calculations.functions import add_wishes, target_from_labelled, target_from_pdos
 from ..core.errors import ContentError

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from typing import TextIO
 
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 
 from ..data.base import pk_of
 from .patience import patiently
@@ -25,6 +27,9 @@ STAGES = {
     "DosCalculation": "dos.x",
 }
 """What a job does, by the name of its class."""
+
+_SHARE_OF_TIME, _LONGEST_PAUSE = 0.02, 30.0  # s; nobody minds to learn of the end that late
+_SECONDS_BETWEEN_QUESTIONS = 15.0
 
 
 def progress(campaign: orm.WorkChainNode) -> str:
@@ -56,25 +61,38 @@ def wait(
 ) -> bool:
     """Wait until a campaign has ended, and print a line whenever something changes, or every minute.
 
-    :param interval: seconds between two looks.
+    Looks get rarer the longer it takes, up to one each half minute, and are thorough only if a process of the profile changed:
+    a campaign of hours is not to be slowed down by who watches it.
+
+    :param interval: seconds between two looks, at first.
     :param still_possible: says why waiting is in vain, or None; the line is printed once each time it changes.
     :return: False if the user interrupted; the campaign continues to run.
     """
-    begin, last, shown, problem = time.monotonic(), "", 0.0, None
+    begin, last, shown, asked = time.monotonic(), "", 0.0, -math.inf
+    problem, seen, line = None, None, ""
     try:
         while not patiently(lambda: campaign.is_terminated):
-            line, now = patiently(lambda: progress(campaign)), time.monotonic()
-            trouble = still_possible()
-            if trouble and trouble != problem:
-                print(trouble, file=stream, flush=True)
-            problem = trouble
+            now, change = time.monotonic(), patiently(_last_change)
+            if change != seen or not line:
+                line, seen = patiently(lambda: progress(campaign)), change
+            if now - asked > _SECONDS_BETWEEN_QUESTIONS:
+                trouble, asked = still_possible(), now
+                if trouble and trouble != problem:
+                    print(trouble, file=stream, flush=True)
+                problem = trouble
             if line != last or now - shown > 60:
                 print(f"{clock(now - begin)}  {line}", file=stream, flush=True)
                 last, shown = line, now
-            time.sleep(interval)
+            time.sleep(max(interval, min((now - begin) * _SHARE_OF_TIME, _LONGEST_PAUSE)))
     except KeyboardInterrupt:
         return False
     return True
+
+
+def _last_change() -> datetime | None:
+    """Return when a process of the profile changed last."""
+    query = orm.QueryBuilder().append(orm.ProcessNode, project="mtime", tag="process")
+    return query.order_by({"process": {"mtime": "desc"}}).limit(1).first(flat=True)
 
 
 def clock(seconds: float) -> str:

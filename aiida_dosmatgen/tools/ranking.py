@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from aiida import orm
-from aiida.common.exceptions import NotExistent
-from aiida.common.links import LinkType
+from aiida.common import LinkType, NotExistent
 
 from ..core.former_names import current_row
 from ..core.target.judging import in_short, in_words, rank_key

@@ -8,8 +8,7 @@ from collections import Counter
 from typing import Any
 
 from aiida import orm
-from aiida.common.links import LinkType
-from aiida.common.timezone import now
+from aiida.common import LinkType
 
 from ..data.base import pk_of
 from .progress import STAGES
@@ -45,7 +44,7 @@ class Process:
     @property
     def seconds(self) -> float:
         """How long it took, or takes so far."""
-        return ((self.end if self.ended else now()) - self.begin).total_seconds()
+        return ((self.end if self.ended else datetime.datetime.now(datetime.timezone.utc)) - self.begin).total_seconds()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +91,7 @@ def status(campaign: orm.WorkChainNode) -> CampaignStatus:
     """Return how far a campaign is."""
     own = campaign.process_state.value if campaign.process_state else "created"
     below = latest(processes_below(campaign))
-    end = campaign.mtime if own in _ENDED else now()
+    end = campaign.mtime if own in _ENDED else datetime.datetime.now(datetime.timezone.utc)
     return CampaignStatus(
         pk=pk_of(campaign),
         state="paused" if campaign.paused and own not in _ENDED else own,

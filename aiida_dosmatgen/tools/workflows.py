@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiida import orm
-from aiida.tools.workflows import WorkflowTools
+from aiida.tools import WorkflowTools
 
 from .lineage import Lineage, lineage
 from .ranking import best_of, format_ranking, ranking_of

@@ -8,11 +8,11 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ProcessBuilder, WorkChain
-from aiida.orm.nodes.data.base import to_aiida_type
+from aiida.orm import to_aiida_type
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from .dos import DosWorkChain
-from .protocols.utils import StrictProtocolMixin
+from .protocols.utils import StrictProtocolMixin, inputs_of
 
 _PER_CRYSTAL = ("structure", "clean_workdir")
 
@@ -41,11 +41,14 @@ class AroundDosMixin(StrictProtocolMixin, WorkChain):
         overrides: Mapping | None,
         options: Mapping | None,
         elements: list[str] | None,
+        **spin: Any,
     ) -> tuple[ProcessBuilder, dict]:
         """Return a builder with the inputs of the density of states, and all inputs of the protocol.
 
         Arguments as of :meth:`.DosWorkChain.get_builder_from_protocol`; ``pseudo_family`` and ``recipe`` may be given beside
         ``dos`` in the overrides.
+
+        :param spin: ``spin_type``, ``electronic_type``, ``initial_magnetic_moments``.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         given = {key: inputs[key] for key in ("pseudo_family", "recipe") if key in inputs}
@@ -56,9 +59,10 @@ class AroundDosMixin(StrictProtocolMixin, WorkChain):
             overrides=recursive_merge(dict(inputs["dos"]), given),
             options=options,
             elements=elements,
+            **spin,
         )
         builder = cls.get_builder()
-        builder.dos = {key: value for key, value in dos._inputs(prune=True).items() if key not in _PER_CRYSTAL}
+        builder.dos = {key: value for key, value in inputs_of(dos).items() if key not in _PER_CRYSTAL}
         builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
         return builder, inputs
 

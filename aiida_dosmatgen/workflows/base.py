@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 from aiida.engine import BaseRestartWorkChain, CalcJob, ExitCode, ProcessHandlerReport, process_handler
 
 from ..calculations.base import STDERR_FILE, DosmatgenCalculation
@@ -89,7 +88,8 @@ class DosmatgenBaseWorkChain(RetryMixin, BaseRestartWorkChain):
         if reason is None:
             self._continue_from(node)
             return ProcessHandlerReport(do_break=True)
-        self._attach_outputs(node)
+        self._register_outputs()
+        self.out_many(dict(self.get_outputs(node)))
         code = self.exit_codes.ERROR_INCOMPLETE.format(done=results["done"], of=results["of"], reason=reason)
         return ProcessHandlerReport(True, code)
 
@@ -105,11 +105,15 @@ class DosmatgenBaseWorkChain(RetryMixin, BaseRestartWorkChain):
         self._continue_from(node)
         return ProcessHandlerReport(do_break=True)
 
-    def _attach_outputs(self, node: orm.CalcJobNode) -> Mapping[str, orm.Node]:
-        """Attach the outputs of a run; those that are attached already, from before the daemon was stopped, are registered."""
+    def results(self) -> ExitCode | None:
+        """Attach the outputs of the last run."""
+        self._register_outputs()
+        return super().results()
+
+    def _register_outputs(self) -> None:
+        """Register the outputs that are attached already, from before the daemon was stopped."""
         for entry in self.node.base.links.get_outgoing(link_type=LinkType.RETURN).all():
             self.out(entry.link_label, entry.node)
-        return super()._attach_outputs(node)
 
     def _may_repeat(self, node: orm.CalcJobNode) -> bool:
         """Count an interrupted run, and say whether there may be another."""

@@ -24,7 +24,7 @@ from .candidates import CandidatesWorkChain
 from .failures import failure_of, noted
 from .functions import collect_rankings
 from .outline import while_
-from .protocols.utils import StrictProtocolMixin, checked, unknown_code
+from .protocols.utils import StrictProtocolMixin, checked, inputs_of, unknown_code
 from .retries import ended_from_outside
 from .validate import ValidateWorkChain
 from .windows import SlidingWindowWorkChain
@@ -98,12 +98,12 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         spec.exit_code(304, "ERROR_NOTHING_VALIDATED", message="there are candidates, but no validation succeeded: {reason}")
 
     @classmethod
-    def _override_schema(cls) -> dict:
+    def override_schema(cls) -> dict:
         nested = {
-            "candidates": CandidatesWorkChain._override_schema(),
-            "validate": ValidateWorkChain._override_schema(),
+            "candidates": CandidatesWorkChain.override_schema(),
+            "validate": ValidateWorkChain.override_schema(),
         }
-        return recursive_merge(super()._override_schema(), nested)
+        return recursive_merge(super().override_schema(), nested)
 
     @classmethod
     def get_builder_from_protocol(
@@ -127,6 +127,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         phases: CrystalSetData | None = None,
         known: CrystalSetData | None = None,
         n_jobs: int | None = None,
+        **spin: Any,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -140,6 +141,8 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         :param template: for the candidates of all targets, like ``classifier``, ``phases`` and ``known``; see
             :class:`.CandidatesWorkChain`.
         :param n_jobs: how many jobs of each kind share the candidates of a target.
+        :param spin: ``spin_type``, ``electronic_type`` and ``initial_magnetic_moments`` of the validations, as of
+            :meth:`.DosWorkChain.get_builder_from_protocol`.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -174,7 +177,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         builder.top_k = orm.Int(top_k)
         builder.selection = checked(SelectionWeights, inputs["selection"], "selection")
         builder.max_concurrent = inputs["max_concurrent"] if max_concurrent is None else max_concurrent
-        builder.candidates = {k: v for k, v in candidates._inputs(prune=True).items() if k != "target"}
+        builder.candidates = {k: v for k, v in inputs_of(candidates).items() if k != "target"}
         if top_k:
             validate = ValidateWorkChain.get_builder_from_protocol(
                 codes["pw"],
@@ -184,8 +187,9 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
                 options=dft_options,
                 relax=relax,
                 elements=checkpoint.base.attributes.get("elements"),
+                **spin,
             )
-            builder.validate = validate._inputs(prune=True)
+            builder.validate = inputs_of(validate)
         else:
             builder.pop("validate", None)
         return builder

@@ -8,9 +8,9 @@ from typing import Any
 
 from aiida import orm
 from aiida.engine import ExitCode, ProcessBuilder, WorkChain
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.orm import ProcessNode
 
+from ..calculations.base import what_aiida_refuses
 from ..calculations.functions import join_crystals, join_geometries, screen
 from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.predict import PredictCalculation
@@ -33,6 +33,8 @@ from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .references import reference_parameters, stored_references
 from .retries import RetryMixin, ended_from_outside
+
+_SCREENING = ("criteria", "references", "target", "phases", "known")
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
@@ -123,10 +125,12 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
             SampleCalculation,
             namespace="sample",
             exclude=("checkpoint", "target", "seed", "candidates", "parent_folder"),
-            namespace_options={"validator": validate_calc_job},  # its own would miss the other inputs
+            namespace_options={"validator": what_aiida_refuses},  # its own would miss the other inputs
         )
         spec.expose_inputs(RelaxCalculation, namespace="relax", exclude=("crystals", "force_field", "parent_folder"))
-        spec.expose_inputs(PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint", "parent_folder"))
+        spec.expose_inputs(
+            PredictCalculation, namespace="predict", exclude=("crystals", "checkpoint", "parent_folder", *_SCREENING)
+        )
         spec.inputs.validator = validate_inputs
         spec.outline(
             while_(cls.are_references_left)(cls.run_references, cls.inspect_references),
@@ -140,7 +144,10 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
         spec.output("sampled", valid_type=CrystalSetData, required=False, help="All candidates, unrelaxed.")
         spec.output("relaxed", valid_type=CrystalSetData, required=False, help="All candidates after relaxation.")
         spec.output(
-            "predicted", valid_type=CrystalSetData, required=False, help="All candidates in their geometries, with predictions."
+            "predicted",
+            valid_type=CrystalSetData,
+            required=False,
+            help="All candidates in their geometries, with predictions; of more than `max_ranked` the best.",
         )
         cls.define_failure(spec)
         for status, step in ((301, "sample"), (302, "relax"), (303, "predict")):
@@ -293,9 +300,8 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
 
     def run_predict(self) -> ExitCode | None:
         """Predict the DOS of all candidates: relaxed, and also unrelaxed if the criteria compare that geometry."""
-        both = (
-            "target" in self.inputs and UNRELAXED in ScreenCriteria.model_validate(self.inputs.criteria.get_dict()).geometries
-        )
+        criteria = ScreenCriteria.model_validate(self.inputs.criteria.get_dict())
+        both = "target" in self.inputs and UNRELAXED in criteria.geometries
         for name in self._left("predict"):
             crystals = self.ctx[f"relax{name}"].outputs.crystals
             if both:
@@ -308,6 +314,8 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
                     return self._fail(self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message))
             inputs = self.exposed_inputs(PredictCalculation, "predict")
             inputs.update(crystals=crystals, checkpoint=self.inputs.predictor)
+            if self.inputs.n_candidates.value > criteria.max_ranked:
+                inputs.update(self._screening())
             self._submit_job(PredictBaseWorkChain, "predict", name, inputs)
         return None
 
@@ -319,11 +327,8 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
         """Keep the good ones, best first."""
         result, node = screen.run_get_node(
             crystals=self._joined("predict"),
-            references=self.ctx.reference_energies,
-            **self._target(),
-            criteria=self.inputs.criteria,
-            **({"phases": self.ctx.phases.outputs.crystals} if "phases" in self.ctx else {}),
-            **({"known": self.inputs.known} if "known" in self.inputs else {}),
+            **self._screening(),
+            **self._left_out(),
             metadata={"call_link_label": "screen"},
         )
         if not node.is_finished_ok:
@@ -359,6 +364,24 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
 
     def _target(self) -> dict[str, DosTargetData]:
         return {"target": self.inputs.target} if "target" in self.inputs else {}
+
+    def _screening(self) -> dict[str, Any]:
+        """Return what candidates are screened by."""
+        return {
+            "references": self.ctx.reference_energies,
+            "criteria": self.inputs.criteria,
+            **self._target(),
+            **({"phases": self.ctx.phases.outputs.crystals} if "phases" in self.ctx else {}),
+            **({"known": self.inputs.known} if "known" in self.inputs else {}),
+        }
+
+    def _left_out(self) -> dict[str, CrystalSetData]:
+        """Return what the jobs left out as they predicted, in one node, if there is anything."""
+        outputs = {name: self.ctx[f"predict{name}"].outputs for name in self._shares()}
+        parts = {f"part{name}": of.left_out for name, of in outputs.items() if "left_out" in of}
+        if len(parts) > 1:
+            return {"left_out": join_crystals(**parts, metadata={"call_link_label": "join_left_out"})}
+        return {"left_out": next(iter(parts.values()))} if parts else {}
 
     def _shares(self) -> dict[str, tuple[int, int]]:
         """Return the ranges of candidates of all jobs that have not failed, by what is added to the names of their steps."""

@@ -8,12 +8,13 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
-from aiida.orm.nodes.data.base import to_aiida_type
+from aiida.orm import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_quantumespresso.calculations.projwfc import ProjwfcCalculation
+from aiida_quantumespresso.common.types import ElectronicType, SpinType
 from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
+from ..calculations.base import what_aiida_refuses
 from ..calculations.functions import count_states, prepare_dos
 from ..core.dft.recipe import ATTEMPTS, FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
 from ..core.errors import ContentError
@@ -22,6 +23,7 @@ from ..data.crystals import CrystalSetData
 from .error_handlers import almost_symmetric, bands_left, crashed, not_converged
 from .failures import FailureMixin, failure
 from .outline import while_
+from .protocols.spin import with_spin
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
 from .pseudos import headers, missing_pseudo, pseudos_of, validate_pseudos
 from .retries import RetryMixin, was_interrupted
@@ -91,13 +93,12 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
                 *("pw.structure", "pw.pseudos", "pw.parameters", "pw.parent_folder"),
             ),
         )
-        spec.inputs["pw"]["pw"].validator = validate_calc_job  # its own wants to see the parameters
+        spec.inputs["pw"]["pw"].validator = what_aiida_refuses  # its own wants to see the parameters
         spec.expose_inputs(ProjwfcCalculation, namespace="projwfc", exclude=("parent_folder", "parameters"))
         spec.outline(cls.setup, while_(cls.is_left)(cls.run_step, cls.inspect_step), cls.results)
         spec.output("dos", valid_type=CrystalSetData, help="The crystal with its density of states: see count_states.")
         cls.define_failure(spec)
         spec.exit_code(201, "ERROR_NO_PSEUDOPOTENTIAL", message="{reason}")
-        spec.exit_code(202, "ERROR_STRUCTURE_REFUSED", message="{reason}")
         spec.exit_code(301, "ERROR_SCF_FAILED", message="the self-consistent run failed: {reason}")
         spec.exit_code(302, "ERROR_BANDS_FAILED", message="the bands could not be computed: {reason}")
         spec.exit_code(303, "ERROR_PROJWFC_FAILED", message="pw.x finished, but the projections failed: {reason}")
@@ -116,6 +117,9 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
         overrides: Mapping | None = None,
         options: Mapping | None = None,
         elements: list[str] | None = None,
+        spin_type: SpinType | None = None,
+        electronic_type: ElectronicType | None = None,
+        initial_magnetic_moments: Mapping[str, float] | None = None,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -124,6 +128,8 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
             ``pseudo_family`` chooses the pseudopotentials.
         :param options: goes into ``metadata.options`` of every job.
         :param elements: for which elements pseudopotentials are included; by default the structure's, or all of the family.
+        :param spin_type: like ``electronic_type`` and ``initial_magnetic_moments`` as in aiida-quantumespresso, but by default
+            with spin where there are magnetic elements; see :func:`.protocols.spin.with_spin`.
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -135,7 +141,8 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
             builder.structure = structure
         builder.pseudos = pseudos
         checked(Recipe, inputs["recipe"], "recipe")
-        recipe = Recipe.model_validate(inputs["recipe"]).fitted(headers(pseudos).values())
+        spin = (spin_type, electronic_type, initial_magnetic_moments)
+        recipe = Recipe.model_validate(with_spin(inputs["recipe"], pseudos, structure, *spin)).fitted(headers(pseudos).values())
         builder.recipe = orm.Dict(recipe.model_dump())
         builder.clean_workdir = orm.Bool(inputs["clean_workdir"])
         for namespace, given, code in (
@@ -159,11 +166,8 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
         problem = missing_pseudo(symbols, self.inputs.pseudos)
         if problem:
             return self._fail(self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem))
-        prepared, node = prepare_dos.run_get_node(
-            structure=structure, recipe=self.inputs.recipe, metadata={"call_link_label": "prepare_dos"}
-        )
-        if not node.is_finished_ok:
-            return self._fail(self.exit_codes.ERROR_STRUCTURE_REFUSED.format(reason=node.exit_message))
+        # the ports have refused what this would refuse
+        prepared = prepare_dos(structure=structure, recipe=self.inputs.recipe, metadata={"call_link_label": "prepare_dos"})
         if recipe.unpolarised(symbols):
             self.report(f"{' '.join(recipe.unpolarised(symbols))}: computed without spin, as the moments of the recipe say")
         self.ctx.structure = prepared.get("structure", structure)

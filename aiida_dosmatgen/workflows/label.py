@@ -69,13 +69,14 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
         overrides: Mapping | None = None,
         options: Mapping | None = None,
         max_concurrent: int | None = None,
+        **spin: Any,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol; arguments as of :meth:`.DosWorkChain.get_builder_from_protocol`.
 
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         elements = crystals.base.attributes.get("elements")
-        builder, inputs = cls.builder_with_dos(pw_code, projwfc_code, protocol, overrides, options, elements)
+        builder, inputs = cls.builder_with_dos(pw_code, projwfc_code, protocol, overrides, options, elements, **spin)
         builder.crystals = crystals
         builder.max_concurrent = max_concurrent or inputs["max_concurrent"]
         return builder

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
-from aiida.common.exceptions import MultipleObjectsError, NotExistent
+from aiida.common import MultipleObjectsError, NotExistent
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_pseudo.groups.family.pseudo import PseudoPotentialFamily
 

@@ -10,8 +10,7 @@ from __future__ import annotations
 import re
 
 from aiida import orm
-from aiida.common.exceptions import EntryPointError
-from aiida.common.links import LinkType
+from aiida.common import EntryPointError, LinkType
 from aiida.engine import CalcJob, Process, WorkChain
 
 from ..data.base import pk_of

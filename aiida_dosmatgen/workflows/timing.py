@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 from aiida.orm import CalcJobNode, WorkChainNode
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
-from aiida.orm.nodes.data.base import to_aiida_type
+from aiida.orm import to_aiida_type
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 from aiida_quantumespresso.workflows.pw.relax import PwRelaxWorkChain
 
@@ -80,6 +80,7 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, FailureMixin, WorkChain):
         options: Mapping | None = None,
         relax: bool = False,
         elements: list[str] | None = None,
+        **spin: Any,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -91,7 +92,7 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, FailureMixin, WorkChain):
         """
         if elements is None and structure is not None:
             elements = [kind.symbol for kind in structure.kinds]
-        builder, inputs = cls.builder_with_dos(pw_code, projwfc_code, protocol, overrides, options, elements)
+        builder, inputs = cls.builder_with_dos(pw_code, projwfc_code, protocol, overrides, options, elements, **spin)
         if structure is not None:
             builder.structure = structure
         if target is not None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import ProcessState, WorkChain
 
+from ..aiida_internals.waiting import AnyChildWorkChain
 from .retries import RetryMixin
 
 
@@ -22,7 +21,7 @@ def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
     return validate
 
 
-class SlidingWindowWorkChain(RetryMixin, WorkChain):
+class SlidingWindowWorkChain(RetryMixin, AnyChildWorkChain):
     """A work chain with at most ``max_concurrent`` children at a time, whose outline continues when any of them has ended.
 
     An outline adds children one by one, so that a daemon that dies in between submits at most one of them again::
@@ -34,20 +33,8 @@ class SlidingWindowWorkChain(RetryMixin, WorkChain):
             cls.inspect,                                # calls collect
         ),
 
-    A plain work chain waits for all children of a step. Two methods of ``WorkChain`` that aiida-core leaves open to
-    subclasses are extended here: the end of one child resumes the outline, and the next :meth:`wait_for_one` waits for the
-    others again. Everything that has to survive the daemon is in the context, as in any work chain.
+    Everything that has to survive the daemon is in the context, as in any work chain.
     """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Listen to no child yet."""
-        self._listening: set[int] = set()
-        super().__init__(*args, **kwargs)
-
-    def load_instance_state(self, saved_state: Any, load_context: Any) -> None:
-        """Listen again to the children of a checkpoint: this process does not listen to them yet."""
-        self._listening = set()
-        super().load_instance_state(saved_state, load_context)
 
     # --- steps and what they call -----------------------------------------------------------------------------------
 
@@ -76,22 +63,3 @@ class SlidingWindowWorkChain(RetryMixin, WorkChain):
         for key in ended:
             del self.ctx.running[key]
         return ended
-
-    # --- waiting ----------------------------------------------------------------------------------------------------
-
-    def _action_awaitables(self) -> None:
-        """Listen to each child once, however often it is waited for."""
-        for awaitable in self._awaitables:
-            if awaitable.pk not in self._listening:
-                self._listening.add(awaitable.pk)
-                callback = functools.partial(self.call_soon, self._on_child_ended, awaitable.pk)
-                self.runner.call_on_process_finish(awaitable.pk, callback)
-
-    def _on_child_ended(self, pk: int) -> None:
-        """Continue, unless a step is running: at its end the step waits for the child again, and is told at once."""
-        self._listening.discard(pk)
-        if self.state != ProcessState.WAITING:
-            return
-        for awaitable in [awaitable for awaitable in self._awaitables if awaitable.pk == pk]:
-            self._on_awaitable_finished(awaitable)
-        self.resume()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from aiida import orm
-from aiida.common.exceptions import NotExistent
+from aiida.common import NotExistent
 from aiida_quantumespresso.workflows.pdos import clean_calcjob_remote
 
 

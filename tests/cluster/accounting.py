@@ -28,8 +28,11 @@ class Accounting:
         self.socket = self.folder / "socket"
         self._without = cluster.slurm_configuration.read_text()
 
-    def start(self) -> None:
-        """Start the database and slurmdbd, and let the cluster use them."""
+    def start(self, **further: str) -> None:
+        """Start the database and slurmdbd, and let the cluster use them.
+
+        :param further: settings of the cluster.
+        """
         self.folder.mkdir()
         # all of it belongs to root, who alone can have a cluster
         install = [which("mariadb-install-db"), f"--datadir={self.database}", "--user=root", "--skip-test-db"]
@@ -63,6 +66,7 @@ class Accounting:
             "AccountingStoragePort": self.port,
             "AccountingStoragePass": f"{self.cluster.folder}/run/munge",
             "JobAcctGatherType": "jobacct_gather/linux",
+            **further,
         }
         self._restart("".join(f"{key}={value}\n" for key, value in settings.items()) + self._without)
         self.cluster.wait_for(lambda: self.cluster.login("sacct -n -X", check=False).returncode == 0, "sacct")

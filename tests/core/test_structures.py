@@ -1,7 +1,9 @@
 """Structures that people have: read by the library that understands them, or refused in one line; and labelled ones."""
 
 import gzip
+import io
 import json
+import os
 
 import ase.io
 import numpy as np
@@ -34,6 +36,24 @@ def cif(sites):
     )
 
 
+OPTIMADE = {
+    "lattice_vectors": (5.65 * np.array([[0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])).tolist(),
+    "cartesian_site_positions": [[0, 0, 0], [1.4125, 1.4125, 1.4125]],
+    "species_at_sites": ["gallium", "As"],
+    "species": [{"name": "gallium", "chemical_symbols": ["Ga"]}, {"name": "As", "chemical_symbols": ["As"]}],
+    "dimension_types": [1, 1, 1],
+}
+JARVIS = {
+    "lattice_mat": OPTIMADE["lattice_vectors"],
+    "coords": [[0, 0, 0], [0.25, 0.25, 0.25]],
+    "elements": ["Ga", "As"],
+    "cartesian": False,
+}
+_stream = io.StringIO()
+ase.io.write(_stream, bulk("GaAs", "zincblende", 5.65), format="json")
+AS_JSON = _stream.getvalue()
+
+
 def frame(symbols, positions, pbc="T T T", cell="4.2 0 0 0 4.2 0 0 0 4.2"):
     rows = "".join(f"{s} {p}\n" for s, p in zip(symbols, positions, strict=True))
     return f'{len(symbols)}\nLattice="{cell}" Properties=species:S:1:pos:R:3 pbc="{pbc}"\n{rows}'
@@ -48,6 +68,12 @@ READ = {
     "several.json": (json.dumps([GAAS.as_dict(), GAAS.as_dict()]), "GaAs"),
     "no_ending": (cif([("Ga", "0 0 0", 1), ("As", "0.25 0.25 0.25", 1)]), "GaAs"),
     "packed.cif.gz": (gzip.compress(cif([("Ga", "0 0 0", 1), ("As", "0.25 0.25 0.25", 1)]).encode()), "GaAs"),
+    "CHGCAR": (POSCAR.format("", "", "") + "\n  2 2 2\n 1.0 1.0 1.0 1.0 1.0\n 1.0 1.0 1.0\n", "GaAs"),
+    "utf16.cif": (cif([("Ga", "0 0 0", 1), ("As", "0.25 0.25 0.25", 1)]).encode("utf-16"), "GaAs"),
+    "document.json": (json.dumps({"data": [{"material_id": "mp-1", "structure": GAAS.as_dict()}]}), "GaAs"),
+    "optimade.json": (json.dumps({"data": [{"type": "structures", "attributes": OPTIMADE}]}), "GaAs"),
+    "jarvis.json": (json.dumps({"jid": "JVASP-1", "atoms": JARVIS}), "GaAs"),
+    "ase.json": (AS_JSON, "GaAs"),
     "plain.extxyz": (frame(["Si"], ["0 0 0"]), "Si"),
 }
 
@@ -90,7 +116,18 @@ REFUSED = {
         "is truncated: line 1 says 2 atoms, and the file ends 1 lines too early",
     ),
     "empty.vasp": ("", "is empty"),
-    "record.json": ('{"a": 1}', "cannot be read as a file of structures"),
+    "record.json": ('{"a": 1}', "a record with the keys a is no structure of pymatgen, OPTIMADE or JARVIS"),
+    "shared.json": (
+        json.dumps({**OPTIMADE, "species": [{"name": "gallium", "chemical_symbols": ["Ga", "Al"]}]}),
+        "its sites of gallium are shared by elements",
+    ),
+    "layer.json": (json.dumps({**OPTIMADE, "dimension_types": [1, 1, 0]}), "not periodic in three dimensions"),
+    "dummy.cif": (cif([("X", "0 0 0", 1), ("As", "0.25 0.25 0.25", 1)]), "X0?[+]? is no element"),
+    "twice.cif": (cif([("Ga", "0 0 0", 1), ("As", "0.25 0.25 0.25", 1)]).replace("0.25 0.25 0.25", "0.01 0 0"), "at one place"),
+    "POSCAR_short": (
+        POSCAR.format("", "", "").replace("1 1\n", "1 2\n"),
+        "something that belongs there is missing .* is it whole",
+    ),
     "claims.extxyz": (frame(["Si"], ["0 0 0"]).replace("1", "99999999", 1), "line 1 says 99999999 atoms, and the file ends"),
     "underscores.xyz": ("99999991_0\n\nO 0 0 0\n", "line 1 says 999999910 atoms, and the file ends"),
     "columns.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:99999999"), "line 2: Properties names more columns"),
@@ -113,6 +150,9 @@ def test_what_is_no_file(tmp_path):
         read_structures(tmp_path / "gone.cif")
     with pytest.raises(ContentError, match="is a folder"):
         read_structures(tmp_path)
+    os.mkfifo(tmp_path / "pipe.cif")
+    with pytest.raises(ContentError, match="is a pipe"):
+        read_structures(tmp_path / "pipe.cif")
 
 
 def test_slabs_of_ase_are_no_crystals():
@@ -166,24 +206,30 @@ def test_what_is_left_out_is_said_by_crystal(tmp_path):
     assert crystals.crystal_columns["complete_below"].tolist() == [5.0, 5.0, np.inf, 5.0]
 
 
-@pytest.mark.parametrize(
-    ("frames", "message"),
-    [
-        ([silicon(), silicon(dos=DOS[:300])], "crystal 1: its DOS has 300 values for each atom, that of crystal 0 400"),
-        ([silicon(), bulk("Si")], "crystal 1: no array 'dos'"),
-        ([silicon(complete_below="high")], "complete_below must be an energy in eV, not 'high'"),
-    ],
-)
-def test_labels_that_are_none(frames, message, tmp_path):
-    with pytest.raises(ContentError, match=message) as caught:
-        labels(tmp_path, *frames)
-    assert "\n" not in str(caught.value)
-
-
-def test_fractional_positions_where_cartesian_ones_belong(tmp_path):
-    atoms = silicon()
-    atoms.positions = atoms.get_scaled_positions()
-    with pytest.raises(
-        ContentError, match="crystal 1 .Si.: atoms are as near as 0.2. of their covalent radii; are the positions"
-    ):
-        labels(tmp_path, silicon(), atoms)
+def test_frames_without_labels_are_left_out_and_named(tmp_path):
+    misplaced, slab, charged = silicon(), silicon(), silicon(None, charge=1.0)
+    misplaced.positions = misplaced.get_scaled_positions()
+    slab.pbc = (True, True, False)
+    bad = [
+        silicon(dos=DOS[:300]),
+        bulk("Si"),
+        silicon(complete_below="high"),
+        silicon(dos=0 * DOS),
+        silicon(dos=-DOS),
+        misplaced,
+    ]
+    crystals, notes = labels(tmp_path, slab, silicon(), charged, silicon(), *bad[:4])
+    assert len(crystals) == 3 and "energy" not in crystals.crystal_columns
+    assert notes == [
+        "left out: crystal 0 (is not periodic in three dimensions (pbc TTF); "
+        "crystals are needed, periodic in three dimensions), "
+        "crystal 4 (its DOS has 300 values for each atom, that of others 400), crystal 5 (no array 'dos'), "
+        "crystal 6 (complete_below must be an energy in eV, not 'high'), crystal 7 (its DOS is zero everywhere) of 8",
+        "energies left out of all crystals, because some have none: crystal 2 of 8",
+        "forces left out of all crystals, because some have none: crystal 2 of 8",
+        "not taken: charge",
+    ]
+    _, notes = labels(tmp_path, silicon(), *bad[4:])
+    assert "crystal 1 (its DOS is negative or not finite), crystal 2 (atoms as near as 0.2" in notes[0]
+    with pytest.raises(ContentError, match="no labelled crystal among 2; crystal 0: its DOS is zero everywhere"):
+        labels(tmp_path, bad[3], bad[4])

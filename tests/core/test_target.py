@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from aiida_dosmatgen.core.curves import Curves
@@ -52,6 +52,7 @@ def test_file_round_trip_of_a_total_curve_on_another_grid(tmp_path):
 
 @given(curves())
 def test_csv_and_json_say_the_same(values):
+    assume(values[:, DEFAULT_GRID.points <= 0].sum() > 2e-3 * values.sum())  # else there are no electrons
     table = "\n".join(",".join(map(repr, map(float, row))) for row in np.column_stack([DEFAULT_GRID.points, values.T]))
     record = {"energies": DEFAULT_GRID.points.tolist()}
     record |= {"sites": values.tolist()} if len(values) > 1 else {"total": values[0].tolist()}

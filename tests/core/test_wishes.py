@@ -13,6 +13,7 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.core.target.judging import ONE_MISS, distance_of, in_short, in_words, judged, rank_key, with_distance
+from aiida_dosmatgen.core.target.possible import check_possible
 from aiida_dosmatgen.core.target.wish_text import wish, wishes_of
 from aiida_dosmatgen.core.target.wishes import (
     KINDS,
@@ -332,3 +333,53 @@ def test_wishes_go_where_their_curves_go():
 
 def test_each_kind_has_a_name():
     assert set(KINDS) == {"gap", "nothing", "states", "peak", "band centre", "band width"}
+
+
+# --- what no crystal can have -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["peak at 100"], "curves are known from -20 to 20 eV at most"),
+        (["states from 30 to 40: 1"], "curves are known from"),
+        (["gap >= 30"], "no crystal has a gap of more than 20 eV"),
+        (["states from -2 to 0: 100"], "they are counted for each atom, not for the cell"),
+        (["nothing from -20 to 20"], "no room for the valence electrons"),
+        (["d band centre -20"], "the centre of states from -10 to 4 eV is between these"),
+        (["band width 9 from -10 to 0"], "at most 5 eV"),
+        (["gap >= 3", "gap <= 1"], "exclude each other"),
+        (["nothing from -1 to 1", "gap 0"], "exclude each other"),
+        (["band centre -2 from -10 to 0", "band centre -5 from -10 to 0"], "exclude each other"),
+        (["d states from -2 to 0: 1", "d states from -2 to 0: 3"], "exclude each other"),
+    ],
+)
+def test_what_no_crystal_can_have_is_refused(texts, message):
+    with pytest.raises(ContentError, match="^[^\n]*$") as refused:
+        check_possible(wishes_of(texts))
+    assert message in str(refused.value) and texts[0].split()[0] in str(refused.value)
+
+
+def test_what_is_hard_is_not_refused():
+    check_possible(
+        wishes_of(["gap >= 1", "gap <= 2", "nothing from -1 to 1", "d states from -2 to 0: 3", "s states from -2 to 0: 1"])
+    )
+    check_possible(wishes_of(["gap 0", "nothing from 1 to 3", "band width 4.9 from -10 to 0", "band centre -2 from -8 to 0"]))
+    check_possible(
+        wishes_of(["band centre -2 from -10 to 0", "d band centre -5 from -10 to 0", "states from -2 to 0: 40 +- 10"])
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "unit"), [("gap >= 1500 meV", "mev"), ("gap 0.1 Ha", "ha"), ("states from -2 to 0: 4 per cell", "per cell")]
+)
+def test_other_units_are_named(text, unit):
+    with pytest.raises(ContentError, match=f"is in '{unit}'; give energies in eV, and states per atom"):
+        wish(text)
+
+
+def test_a_decimal_comma_is_understood_and_a_long_text_is_not_repeated():
+    assert wish("gap >= 1,5 +- 0,1 eV") == wish("gap >= 1.5 +- 0.1 eV")
+    with pytest.raises(ContentError) as refused:
+        wish(100_000 * "x")
+    assert len(str(refused.value)) < 400

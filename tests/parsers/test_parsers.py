@@ -9,7 +9,7 @@ import pytest
 import torch
 from aiida.common.folders import SandboxFolder
 from aiida.common.links import LinkType
-from aiida.orm import CalcJobNode, Data, FolderData, load_node
+from aiida.orm import CalcJobNode, Data, Dict, FolderData, load_node
 from aiida.plugins import ParserFactory
 
 from aiida_dosmatgen.calculations.train import TrainCalculation
@@ -190,6 +190,32 @@ def test_predict(start, model, crystals):
     outputs, node = job.parse()
     assert node.is_finished_ok
     assert outputs["crystals"].crystals.atom_columns["predicted_dos"].shape == (7, DEFAULT_GRID.n)
+
+
+def test_many_candidates_are_screened_as_they_are_predicted(start, model, crystals):
+    columns = {
+        "candidate": np.arange(10, 13),
+        "energy": -5.0 * crystals.n_atoms,
+        "status": np.array(["exploded", "converged", "converged"]),
+    }
+    job = start(
+        "predict",
+        crystals=CrystalSetData(crystals.with_columns(crystal=columns)).store(),
+        checkpoint=model("predictor"),
+        criteria={"max_ranked": 1, "unique": False, "min_contact": 0, "max_formation_energy": None},
+        references=Dict({"energies": {"Si": -5.0, "C": -5.0, "N": None}}).store(),
+    )
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    kept, others = (outputs[name].crystals for name in ("crystals", "left_out"))
+    assert len(kept) == 1 and len(others) == 2
+    assert sorted([*kept.crystal_columns["candidate"], *others.crystal_columns["candidate"]]) == [10, 11, 12]
+    assert "relaxation: exploded" in others.crystal_columns["reason"].tolist()
+    assert "predicted_dos" in kept.atom_columns and not others.atom_columns
+    job.results(details={**outputs["results"].get_dict()["details"], "left_out_sha256": "0" * 64})
+    _, node = job.parse()
+    assert node.exit_status == 303 and "left_out.npz has not the sha256" in node.exit_message
 
 
 def test_crystals(start, crystals):

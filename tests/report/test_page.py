@@ -343,6 +343,12 @@ def test_a_campaign_of_several_targets_of_which_one_failed(page, synthetic, shar
     page.open(report.write(orm.load_node(uuid), tmp_path / "two.html"))
     first, second = (one.text for one in page.all(".funnel"))
     assert "No candidates: no candidate passed the screening" in first and "validated 2" in second
+    found, none = (one.text for one in page.all("#overview tbody tr")[::-1])
+    assert "none: no candidate passed the screening" in none and "target" in found and "not compared" in found
+    page.click("#overview thead th:nth-child(4) button")  # distances; what has none stays last
+    assert page.all("#overview tbody tr")[0].text == found
+    page.click("#overview tbody a")
+    page.wait(lambda: page.find("#crystal-title").is_displayed())
     page.find("#target option:nth-child(2)").click()  # other
     assert page.column("Rank") == []
 

@@ -1,6 +1,7 @@
 """How far a campaign is and how long it will take, on graphs made by hand."""
 
 import datetime
+import io
 
 import pytest
 from aiida import orm
@@ -12,7 +13,7 @@ from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.tools.daemon import forgotten
 from aiida_dosmatgen.tools.hints import hints
-from aiida_dosmatgen.tools.progress import progress
+from aiida_dosmatgen.tools.progress import progress, wait
 from aiida_dosmatgen.tools.remaining import seconds_left
 from aiida_dosmatgen.tools.status import Process, processes_below, status
 
@@ -147,6 +148,29 @@ def test_a_target_without_candidates_and_the_end(campaign, codes):
     now = status(campaign)
     assert (now.ended, now.exit_status, now.seconds_left) == (True, 301, 0.0)
     assert [target.stage for target in now.targets] == ["no candidates", "not begun"]
+
+
+def test_waiting_looks_closely_only_where_something_changed(campaign, codes, monkeypatch):
+    chain = candidates(campaign, "gap", codes, state="waiting")
+    looks, pauses = [], []
+
+    def looked(node):
+        looks.append(len(pauses))
+        return progress(node)
+
+    def slept(seconds):
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            chain.set_process_state("finished")
+        if len(pauses) == 6:
+            campaign.set_process_state("finished")
+
+    monkeypatch.setattr("aiida_dosmatgen.tools.progress.progress", looked)
+    monkeypatch.setattr("aiida_dosmatgen.tools.progress.time.sleep", slept)
+    stream = io.StringIO()
+    assert wait(campaign, 0.5, stream)
+    assert looks == [0, 3] and len(pauses) == 6 and min(pauses) >= 0.5
+    assert "sampling (1 job)" in stream.getvalue()
 
 
 def test_the_processes_of_all_levels_are_found_once(campaign, codes):

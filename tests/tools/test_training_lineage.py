@@ -10,10 +10,12 @@ from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 from aiida.orm import Dict, Int, QueryBuilder
 from ase.build import bulk
+from ase.symbols import Symbols
 
 from aiida_dosmatgen.calculations.functions import (
     BAD_CONTENT,
     assemble_labelled,
+    extract_candidate,
     join_labelled,
     select_labelled,
     split_labelled,
@@ -25,7 +27,7 @@ from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.labelled.splits import systems_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
-from aiida_dosmatgen.workflows.base import CrystalsBaseWorkChain, TrainBaseWorkChain
+from aiida_dosmatgen.workflows.base import CrystalsBaseWorkChain, SampleBaseWorkChain, TrainBaseWorkChain
 from tests.calculations.test_jobs import upf
 
 SPLITS = {"system_fraction": 0.2, "prototype_fraction": 0.0, "final_fraction": 0.2, "seed": 1}
@@ -35,8 +37,18 @@ VALENCES = {"Ti": 12, "C": 4, "N": 5, "O": 6, "Zr": 12, "Hf": 26}
 @pytest.fixture
 def recipe(monkeypatch):
     """The function of the page, as it stands."""
+    return recipes_of_the_page(monkeypatch)["crystals_learnt_from"]
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """The function that needs nothing of this package."""
+    return recipes_of_the_page(monkeypatch)["learnt_by_models_behind"]
+
+
+def recipes_of_the_page(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    return importlib.import_module("recipes").recipes()["crystals_learnt_from"]
+    return importlib.import_module("recipes").recipes()
 
 
 @pytest.fixture
@@ -86,7 +98,26 @@ def label(made):
     return assemble_labelled(crystals=made, recipe=Dict({"cutoff": 72}), **chosen)
 
 
-def test_a_checkpoint_leads_back_to_the_crystals_it_learnt_from(recipe, code, made):
+def sample(code, checkpoint):
+    """Sample a crystal with a denoiser, and take it out as a campaign does before its validation."""
+    inputs = {
+        "code": code,
+        "checkpoint": checkpoint,
+        "parameters": Dict({"n_atoms": 2, "steps": 2}),
+        "seed": Int(1),
+        "candidates": [0, 1],
+        "metadata": {"options": {"device": "cpu", "threads": 1}},
+    }
+    outputs, node = run_get_node(SampleBaseWorkChain, sample=inputs)
+    assert node.is_finished_ok, node.exit_message
+    return extract_candidate(outputs["crystals"], Int(0))
+
+
+def formula_of_ase(formula):
+    return Symbols.fromsymbols(formula).get_chemical_formula("hill", empirical=True)
+
+
+def test_a_checkpoint_leads_back_to_the_crystals_it_learnt_from(recipe, plain, code, made):
     split = split_labelled(label(made), Dict(SPLITS))
     inputs = {
         "code": code,
@@ -118,6 +149,18 @@ def test_a_checkpoint_leads_back_to_the_crystals_it_learnt_from(recipe, code, ma
         str(e) for e, s in zip(crystals.crystal_columns["id"], crystals.crystal_columns["split"], strict=True) if s != "train"
     }
     assert kept and not kept & {row[2] for row in rows}
+    sampled = sample(code, outputs["checkpoint"])
+    assert {row[1:] for row in plain(sampled)} == {
+        (formula_of_ase(formula), str(source), str(entry))
+        for formula, source, entry, used in zip(
+            crystals.formulas,
+            *(crystals.crystal_columns[name] for name in ("source", "id", "split")),
+            strict=True,
+        )
+        if used == "train"
+    }
+    assert {row[0] for row in plain(sampled)} == {split.uuid}
+    assert plain(extract_candidate(made, Int(0))) == set()  # made before any training
     query = QueryBuilder().append(type(made), filters={"uuid": made.uuid}, tag="made")
     query.append(type(outputs["checkpoint"]), with_ancestors="made", filters={"uuid": outputs["checkpoint"].uuid})
     assert query.count() == 1
@@ -125,6 +168,7 @@ def test_a_checkpoint_leads_back_to_the_crystals_it_learnt_from(recipe, code, ma
     tuned, node = run_get_node(TrainBaseWorkChain, train=again)
     assert node.is_finished_ok, node.exit_message
     of_both = recipe(tuned["checkpoint"], "Ti")
+    assert {row[0] for row in plain(sample(code, tuned["checkpoint"]))} == {split.uuid, again["dataset"].uuid}
     assert sorted(map(tuple, of_both)) == sorted(
         [*map(tuple, rows), ("Ti", "elements", "Ti", again["dataset"].uuid, "select_labelled")]
     )

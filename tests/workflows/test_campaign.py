@@ -13,6 +13,7 @@ from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 from aiida_dosmatgen.workflows.failures import noted
 from aiida_dosmatgen.workflows.functions import collect_rankings
+from aiida_dosmatgen.workflows.protocols.utils import inputs_of
 from aiida_dosmatgen.workflows.retries import LIMIT, aiida_failed, ended_from_outside, was_interrupted
 
 from .conftest import FAMILY
@@ -61,7 +62,7 @@ def test_protocols_make_valid_inputs(build, process, protocol):
 
 def test_inputs_are_few_nodes(build):
     """Everything before DFT is to stay within 40 nodes, and 22 of them are processes and what they make."""
-    values = nodes_of(build()._inputs(prune=True), {})
+    values = nodes_of(inputs_of(build()), {})
     assert sum(isinstance(node, orm.Dict | orm.Int | orm.Float | orm.Bool) for node in values) <= 16
 
 

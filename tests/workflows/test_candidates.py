@@ -180,6 +180,40 @@ def test_several_jobs_find_the_same(build, process, both, target, monkeypatch):
     assert screened(chain, both, target, monkeypatch, n_jobs=2) == {0: "unrelaxed", 1: "relaxed"}
 
 
+@pytest.mark.parametrize("max_ranked", [1, 2])
+def test_more_candidates_than_are_ranked_are_screened_as_they_are_predicted(
+    build, process, both, target, monkeypatch, max_ranked
+):
+    chain = process(build(n_candidates=2, overrides={"criteria": {"max_ranked": max_ranked}}))
+    submitted = []
+    monkeypatch.setattr(chain, "submit", lambda cls, metadata, **inputs: submitted.append(inputs) or job("predict", 0))
+    chain.ctx.relax = job("relax", 0, crystals=CrystalSetData(both["relax"]))
+    chain.ctx.reference_energies = orm.Dict({"energies": {"Si": -5.0, "C": -7.0}}).store()
+    assert chain.run_predict() is None
+    inputs = submitted[0]["predict"]
+    screening = {name: node.uuid for name, node in inputs.items() if name in ("criteria", "references", "target")}
+    expected = {
+        "criteria": chain.inputs.criteria.uuid,
+        "references": chain.ctx.reference_energies.uuid,
+        "target": chain.inputs.target.uuid,
+    }
+    assert screening == (expected if max_ranked == 1 else {})
+
+
+def test_what_jobs_left_out_is_counted(build, process, both, target):
+    chain = process(build(n_candidates=4, n_jobs=2))
+    chain.ctx.reference_energies = orm.Dict({"energies": {"Si": -5.0, "C": -7.0}})
+    for i in range(2):
+        columns = {"candidate": np.array([7 + i]), "reason": np.array(["duplicate"]), "criterion": np.array(["unique"])}
+        left_out = CrystalSetData(both["relax"][[i]].replace(crystal_columns=columns))
+        kept = CrystalSetData(predicted(both["relax"][[i]], target))
+        chain.ctx[f"predict_{i}"] = job("predict", 0, crystals=kept, left_out=left_out)
+    assert chain.run_screen() is None
+    report = chain.outputs["report"].get_dict()
+    assert report["rejected"] == {"duplicate": [7, 8]} and report["funnel"]["candidates"] == 4
+    assert {row["candidate"] for row in report["ranking"]} == {0, 1}
+
+
 def test_relaxed_candidates_alone(build, process, both, target, monkeypatch):
     chain = process(build())
     assert screened(chain, both, target, monkeypatch) == {0: "relaxed", 1: "relaxed"}

@@ -7,7 +7,9 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 from aiida.manage.caching import disable_caching, enable_caching
+from aiida.plugins import WorkflowFactory
 from aiida_pseudo.data.pseudo.upf import UpfData
+from aiida_quantumespresso.common.types import ElectronicType, SpinType
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -199,6 +201,51 @@ def test_protocols_are_recipes(build, process):
     assert recipes["fast"] == Recipe(density_factor=8)  # the family has an ultrasoft file of carbon
     meshes = [recipe.bands_mesh(bulk("Si").cell.array, 2)[0] for recipe in recipes.values()]
     assert meshes == sorted(set(meshes))
+
+
+@pytest.mark.parametrize("protocol", ["balanced", "stringent"])
+def test_protocols_mean_what_they_mean_in_aiida_quantumespresso(build, process, protocol):
+    recipe = process(build(protocol=protocol)).inputs.recipe
+    scf = WorkflowFactory("quantumespresso.pw.base").get_protocol_inputs(protocol)
+    bands = WorkflowFactory("quantumespresso.pdos").get_protocol_inputs(protocol)["nscf"]
+    assert (recipe["scf_distance"], recipe["bands_distance"]) == (scf["kpoints_distance"], bands["kpoints_distance"])
+    assert recipe["degauss"] == scf["pw"]["parameters"]["SYSTEM"]["degauss"]
+
+
+def test_spin_is_asked_for_as_in_aiida_quantumespresso(build, process):
+    def moments(atoms, **given):
+        return process(build(atoms, **given)).inputs.recipe["moments"]
+
+    silicon, rocksalt = bulk("Si"), bulk("SiC", "rocksalt", a=4.0)
+    assert "Si" not in moments(silicon)
+    assert moments(silicon, spin_type=SpinType.NONE) == {}
+    assert moments(silicon, spin_type=SpinType.COLLINEAR)["Si"] == 0.1
+    given = {"spin_type": SpinType.COLLINEAR, "initial_magnetic_moments": {"Si": 1.5}}
+    assert moments(rocksalt, **given) == {"Si": 1.5}
+    chain = process(build(rocksalt, **given))
+    assert chain.setup() is None
+    system = chain._scf()[1].pw.parameters["SYSTEM"]
+    assert (system["nspin"], system["starting_magnetization"]) == (2, {"C": 0.1 / 4, "Si": 1.5 / 4})
+    two = orm.StructureData(cell=silicon.cell.array.tolist())
+    for name, position in (("Si1", [0, 0, 0]), ("Si2", [1.3575, 1.3575, 1.3575])):
+        two.append_atom(symbols="Si", name=name, position=position)
+    assert moments(two, initial_magnetic_moments={"Si1": 1, "Si2": 1}) == {"Si": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"spin_type": SpinType.SPIN_ORBIT}, "spin_type is spin_orbit; .* collinear"),
+        ({"spin_type": SpinType.NONE, "initial_magnetic_moments": {"Si": 1}}, "do not go with spin_type none"),
+        ({"initial_magnetic_moments": {"Si": 1, "Si1": 2}}, "Si has several"),
+        ({"electronic_type": ElectronicType.INSULATOR}, "electronic_type is insulator"),
+    ],
+)
+def test_spin_that_the_recipe_cannot_have_is_refused(build, given, message):
+    structure = orm.StructureData(cell=bulk("Si").cell.array.tolist())
+    structure.append_atom(symbols="Si", name="Si1", position=[0, 0, 0])
+    with pytest.raises(ValueError, match=message):
+        build(structure, **given)
 
 
 def test_the_density_factor_is_that_of_the_files(build, process):

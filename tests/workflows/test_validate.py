@@ -6,6 +6,7 @@ from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import run_get_node
 from aiida.plugins import WorkflowFactory
+from aiida_quantumespresso.common.types import SpinType
 from ase.build import bulk
 
 from aiida_dosmatgen.core.dft.recipe import Recipe
@@ -45,6 +46,16 @@ def test_protocols_make_valid_inputs(build, process, protocol, relax):
 def test_the_fast_protocol_is_the_recipe_of_the_labels(build, process):
     chain = process(build())
     assert Recipe.model_validate(chain.inputs.dos.recipe.get_dict()) == Recipe(density_factor=8)  # of ultrasoft files
+
+
+@pytest.mark.parametrize("protocol", ["fast", "balanced", "stringent"])
+def test_relaxations_have_the_mesh_of_their_protocol_in_aiida_quantumespresso(build, process, protocol):
+    theirs = WorkflowFactory("quantumespresso.pw.base").get_protocol_inputs(protocol)
+    ours = process(build(protocol=protocol, relax=True, spin_type=SpinType.NONE)).inputs
+    assert ours.relax.base_relax.kpoints_distance.value == theirs["kpoints_distance"]
+    control = ours.relax.base_relax.pw.parameters["CONTROL"]
+    assert control["forc_conv_thr"] == theirs["pw"]["parameters"]["CONTROL"]["forc_conv_thr"]
+    assert ours.dos.recipe["moments"] == {}
 
 
 def test_a_relaxation_follows_the_recipe(build, process):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import pydantic
-from aiida.common.exceptions import ValidationError
+from aiida.common import ValidationError
 from aiida.engine import ExitCode, Process, calcfunction
 from aiida.orm import CalcFunctionNode, Dict
 

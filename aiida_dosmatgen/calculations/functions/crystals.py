@@ -23,7 +23,10 @@ def join_crystals(**parts: CrystalSetData) -> CrystalSetData:
     crystals = CrystalSet.concatenate([part.crystals for part in parts.values()])
     if "candidate" not in crystals.crystal_columns:
         raise ContentError("the crystals have no column 'candidate', by which they are put in order")
-    return CrystalSetData(crystals[np.argsort(crystals.crystal_columns["candidate"], kind="stable")], check=False)
+    order = np.argsort(crystals.crystal_columns["candidate"], kind="stable")
+    if not np.array_equal(order, np.arange(len(crystals))):  # a copy of all that is needed seldom
+        crystals = crystals[order]
+    return CrystalSetData(crystals, check=False)
 
 
 @content_function

@@ -29,6 +29,7 @@ def screen(
     target: DosTargetData | None = None,
     phases: CrystalSetData | None = None,
     known: CrystalSetData | None = None,
+    left_out: CrystalSetData | None = None,
 ) -> dict:
     """Keep the candidates that meet the criteria, best first, each in the geometry that is nearer to the target.
 
@@ -38,6 +39,7 @@ def screen(
     :param criteria: as in :class:`~aiida_dosmatgen.core.screening.ScreenCriteria`.
     :param phases: known phases relaxed with the same force field, for the hull.
     :param known: crystals that are known already.
+    :param left_out: further candidates, which a job left out as it predicted them; they are counted.
     :return: ``crystals``, the survivors, and ``report``: the funnel, the rejected by reason, the ranking.
     """
     given = crystals.crystals
@@ -48,6 +50,7 @@ def screen(
         checked(ScreenCriteria, criteria, "criteria"),
         None if phases is None else phases.crystals,
         None if known is None else known.crystals,
+        None if left_out is None else left_out.crystals,
     )
     ranking = screened.ranking
     survivors = given[[row["index"] for row in ranking]].with_columns(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -31,6 +32,9 @@ def read_bytes(path: str | Path) -> bytes:
 
     :raises ContentError: if it is not there, cannot be read or unpacked, or is too large.
     """
+    check_path(path)
+    if Path(path).is_fifo() and not str(path).startswith(("/dev/", "/proc/")):
+        raise ContentError(f"{path} is a pipe that may never end; give a file")
     try:
         with open(path, "rb") as stream:
             content = stream.read(MOST_BYTES + 1)
@@ -39,6 +43,18 @@ def read_bytes(path: str | Path) -> bytes:
     except OSError as exception:
         raise ContentError(f"{path} cannot be read: {exception.strerror}") from None
     return unpacked(content, str(path))
+
+
+def check_path(path: str | Path) -> None:
+    """Refuse what cannot be the name of a file.
+
+    :raises ContentError: for a name that is too long, or holds a null character.
+    """
+    try:
+        Path(path).stat()
+    except (OSError, ValueError) as exception:
+        if isinstance(exception, ValueError) or exception.errno == errno.ENAMETOOLONG:
+            raise ContentError(f"{str(path)[:80]!r} cannot be the name of a file: {exception.args[-1]}") from None
 
 
 def unpacked(content: bytes, name: str) -> bytes:
@@ -64,7 +80,7 @@ def unpacked(content: bytes, name: str) -> bytes:
 
 def plain(text: str) -> str:
     """Return text with plain minus signs and spaces, without marks that nobody sees."""
-    return text.translate(_LOOKALIKES)
+    return text if text.isascii() else text.translate(_LOOKALIKES)
 
 
 def text_of(content: bytes, name: str) -> str:

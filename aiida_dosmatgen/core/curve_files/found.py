@@ -108,7 +108,9 @@ class Found:
     :param scaled: whether the unit is known to be states/eV.
     :param absolute: how to give the energy zero, if it is known that energies are not relative to anything of the crystal.
     :param lacks: what the file lacks of a crystal's density of states, and where it is, if it holds a piece only.
+    :param number: of energies in the file, if the curves were put on others.
     :param notes: what was made of the file, in words.
+    :param warnings: what looks wrong.
     """
 
     kind: str
@@ -132,7 +134,9 @@ class Found:
     scaled: bool = True
     absolute: str | None = None
     lacks: str | None = None
+    number: int | None = None
     notes: list[str] = dataclasses.field(default_factory=list)
+    warnings: list[str] = dataclasses.field(default_factory=list)
 
     def change(self, energies: np.ndarray, change: Change) -> None:
         """Take other energies, and change all curves along."""

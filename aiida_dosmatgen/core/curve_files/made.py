@@ -42,7 +42,8 @@ def curves_from(found: Found, name: str, zero: float | None = None, sigma: float
     if kind_of_zero is not None:
         found.n_electrons = expected_electrons(found, shift)
     curves = _curves(found, shift, kind_of_zero, gap if found.gap is None else found.gap)
-    enough, warnings = check_electrons(found, curves, name)
+    enough, more = check_electrons(found, curves, name)
+    warnings = [*found.warnings, *more]
     if not enough:
         unknown.add("scale")
     n_atoms = found.n_atoms if found.n_atoms is not None or not curves.resolved or found.sites is not None else len(curves)
@@ -108,7 +109,7 @@ def _shape(found: Found, curves: Curves) -> str:
         rows += " with " + " ".join(c for i, c in enumerate(curves.channels) if curves.values[:, :, i].any())
     spins = ", both spins (added)" if curves.values.shape[1] == 2 else ""
     low, high = found.energies[[0, -1]]
-    return f"{rows}{spins}, {len(curves.energies)} energies from {low:g} to {high:g} eV in the file"
+    return f"{rows}{spins}, {found.number or len(curves.energies)} energies from {low:g} to {high:g} eV in the file"
 
 
 def _grouped(symbols: Sequence[str]) -> str:

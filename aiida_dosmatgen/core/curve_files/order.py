@@ -12,6 +12,7 @@ from .found import Found, Parts, Total
 
 _MOST_POINTS = 20_001
 _SHUFFLED = 0.3  # of the steps between energies; more go down in no file that has an order
+_FEW, _FLOOR = 20, 0.02  # energies of a curve that may be judged, and the part of its largest value where an integral begins
 _NEGATIVE = 0.05  # of the largest value; Methfessel-Paxton smearing goes below zero by less
 
 
@@ -76,13 +77,17 @@ def check_values(found: Found, name: str) -> None:
         if lowest < -1e-6 * highest:
             found.notes.append(f"negative values down to {lowest:.2g} set to zero")
     found.states = states.mapped(lambda array: np.clip(array, 0, None))
-    if found.states.summed.max() <= 0:
+    total = found.states.summed
+    if total.max() <= 0:
         raise ContentError(f"{name}: the density of states is zero everywhere")
+    if total.size >= _FEW and total[0] < _FLOOR * total.max() and (np.diff(total) > -1e-6 * total.max()).all():
+        found.warnings.append("the curve never falls, as an integral does; the density of states itself is needed")
 
 
 def put_on_a_grid(found: Found) -> None:
     """Make the energies equidistant: exactly where they are so up to how they are written, else by interpolation."""
     energies = found.energies
+    found.number = energies.size
     even = np.linspace(energies[0], energies[-1], energies.size)
     if np.abs(energies - even).max() < 0.1 * (even[1] - even[0]):
         found.energies = even

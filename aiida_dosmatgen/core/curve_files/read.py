@@ -7,16 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ContentError
-from .content import plain, read_bytes, text_of, unpacked
+from .content import check_path, plain, read_bytes, text_of, unpacked
 from .found import Found, ReadCurves
 from .made import curves_from
-from .readers import espresso, records, text, vasp
+from .readers import espresso, records, siesta, text, vasp
 
 Reader = Callable[[str, str], Found]
 
 _READERS: tuple[tuple[str, Callable[[str, str], bool], Reader], ...] = (
     ("JSON of targets, pymatgen, emmet, JARVIS", records.is_record, records.read_record),
     ("vasprun.xml", vasp.is_vasprun, vasp.read_vasprun),
+    ("PDOS of SIESTA and ABACUS", siesta.is_pdos, siesta.read_pdos),
     ("XML or HTML of another kind", lambda content, name: content.lstrip().startswith("<"), vasp.refuse_xml),
     ("DOSCAR of VASP or LOBSTER", vasp.is_doscar, vasp.read_doscar),
     ("projwfc.x", espresso.is_projwfc, espresso.read_projwfc),
@@ -35,14 +36,13 @@ def read_curves(path: str | Path, *, zero: float | None = None, sigma: float | N
     :raises ContentError: one line, if the file cannot be read.
     """
     path = Path(path).expanduser()
+    check_path(path)
     if path.is_dir():
         return _read_folder(path, zero, sigma)
     beside = espresso.set_of(path)
     if beside is not None:
         return curves_from(espresso.read_set(beside), path.name, zero, sigma)
-    content = read_bytes(path)
-    _refuse_other_kinds(content, path.name)
-    return read_content(content, path.name, zero=zero, sigma=sigma)
+    return read_content(read_bytes(path), path.name, zero=zero, sigma=sigma)
 
 
 def read_content(
@@ -53,7 +53,12 @@ def read_content(
     :param name: of the file, for messages.
     :raises ContentError: as :func:`read_curves`.
     """
-    content = text_of(unpacked(content, name), name) if isinstance(content, bytes) else plain(content)
+    if isinstance(content, bytes):
+        content = unpacked(content, name)
+        _refuse_other_kinds(content, name)
+        content = text_of(content, name)
+    else:
+        content = plain(content)
     bare = re.sub(r"\.(?:gz|bz2|xz)$", "", name)
     for _, knows, reader in _READERS:
         if knows(content, bare):
@@ -84,9 +89,16 @@ def _refuse_other_kinds(content: bytes, name: str) -> None:
         b"\x89PNG": "a picture",
         b"\xff\xd8\xff": "a picture",
         b"\x80": "a pickle, which could run code",
-        b"\x93NUMPY": "a numpy array without energies",
+        b"\x93NUMPY": "an array of numpy (numpy.savetxt writes one as text)",
         b"\xd0\xcf\x11\xe0": "a workbook",
+        b"\x28\xb5\x2f\xfd": "packed by zstd, which is not read here",
+        b"7z\xbc\xaf": "an archive of 7z",
+        b"Rar!": "an archive of rar",
+        b"CDF": "a NetCDF file",
+        b"\x5d\0\0": "packed by lzma, which is not read here",
     }
+    if content[257:262] == b"ustar":
+        raise ContentError(f"{name} is an archive of tar; unpack it, and give the folder or the file")
     for start, what in kinds.items():
         if content.startswith(start) and not content.startswith(b"\xff\xfe"):
             raise ContentError(f"{name} is {what}; give the curve as text: energies, and the density of states, in columns")

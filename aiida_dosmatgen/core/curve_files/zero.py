@@ -9,19 +9,26 @@ from ..errors import ContentError
 from .edges import band_edges
 from .found import Found
 
+_IN_GAP = 0.1  # eV above the valence band maximum; an energy nearer than that is the maximum itself
+_PROBES = (0.2, 0.4, 0.7, 1.0)  # eV above a valence band maximum, that a broadening may reach
 _METAL = 0.05  # of the largest value; where fewer states are at the Fermi energy, a broadened curve may hide a gap
 
 
 def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | None, float | None]:
     """Return the energy in eV that becomes zero, what it is, and the gap; None for what the file does not tell.
 
-    :param zero: the energy to take, whatever the file tells.
+    :param zero: the energy to take, whatever the file tells: the Fermi energy or the valence band maximum. Where it is in a
+        gap, the maximum below is taken.
     :raises ContentError: if there are no states below.
     """
     total, notes = found.states.summed, found.notes
     if zero is not None:
         edges = band_edges(found.energies, total, zero, found.sigma)
+        if edges is not None and zero - edges[0] > _IN_GAP:
+            notes.append(f"{zero:g} eV, as asked for, is in a gap; zero at the valence band maximum, {edges[0]:.3f} eV")
+            return edges[0], "vbm", _gap(edges)
         notes.append(f"zero at {zero:g} eV, as asked for")
+        edges = edges or _edges_near(found, total, zero)
         return zero, "fermi" if edges is None else "vbm", _gap(edges) if edges else 0.0
     if found.edges is not None:
         gap = _gap(found.edges)
@@ -34,6 +41,11 @@ def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | 
     fermi = 0.0 if found.zero == "fermi" else found.fermi
     if fermi is None:
         notes.append("zero of energy not stated: energies taken as they are")
+        edges = band_edges(found.energies, total, 0.0, found.sigma)
+        if edges is not None and edges[0] < -_IN_GAP:
+            found.warnings.append(
+                f"no states from {edges[0]:.2f} to 0 eV; if 0 eV is the Fermi energy, --zero 0 takes the valence band maximum"
+            )
         return 0.0, None, None
     found.fermi = fermi
     if not found.energies[0] < fermi < found.energies[-1]:
@@ -52,6 +64,15 @@ def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | 
     gap = _gap(edges)
     notes.append(f"{said} in a gap{f' of {gap:.2f} eV' if gap else ''}; zero at the valence band maximum, {edges[0]:.3f} eV")
     return edges[0], "vbm", gap
+
+
+def _edges_near(found: Found, total: np.ndarray, zero: float) -> tuple[float, float | None] | None:
+    """Return the edges of a gap that begins at ``zero``, into which a broadened curve reaches; None if there is none."""
+    for probe in _PROBES:
+        edges = band_edges(found.energies, total, zero + probe, found.sigma)
+        if edges is not None and abs(edges[0] - zero) <= _IN_GAP:
+            return edges
+    return None
 
 
 def _gap(edges: tuple[float, float | None]) -> float | None:

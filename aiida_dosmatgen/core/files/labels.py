@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,34 +31,38 @@ def read_labels(path: str | Path) -> tuple[CrystalSet, list[str]]:
 
     Energies and forces are those of ``energy`` and ``forces``, or of what training sets call ``REF_energy`` and ``REF_forces``.
 
+    As where sets are imported, a crystal without labels that can be learnt from is left out and named, with the reason.
+
     :return: with the columns ``dos``, ``complete_below``, and ``energy``, ``forces``, ``stress`` or none of these; and what was
-        left out, by frame, in words.
-    :raises ContentError: naming the frame.
+        left out, by crystal, in words.
+    :raises ContentError: if no labelled crystal is left.
     """
-    read = read_frames(path)
-    frames = read.frames
-    if frames is None or not any("dos" in frame.arrays for frame in frames):
+    dropped: dict[int, str] = {}
+    read = read_frames(path, dropped)
+    if read.frames is None or not any("dos" in frame.arrays for frame in read.frames):
         raise ContentError(f"{path}, crystal 0: no array 'dos'; labelled crystals need a DOS for each atom")
-    size = None
-    for i, frame in enumerate(frames):
-        dos = frame.arrays.get("dos")
-        if dos is None:
-            raise ContentError(f"{path}, crystal {i}: no array 'dos'; labelled crystals need a DOS for each atom")
-        size = dos.shape[1:] if size is None else size
-        if dos.ndim != 2 or dos.shape[1:] != size or dos.dtype.kind not in "fi":
-            raise ContentError(
-                f"{path}, crystal {i}: its DOS has {'×'.join(map(str, dos.shape[1:])) or 'one'} values for each atom, "
-                f"that of crystal 0 {'×'.join(map(str, size)) or 'one'}; put all on the same energies"
-            )
-    check_contacts(read.crystals, lambda i: f"{path}, crystal {i}")
+    count = len(read.frames) + len(dropped)
+    numbers = [i for i in range(count) if i not in dropped]
+    size = Counter(frame.arrays["dos"].shape[1:] for frame in read.frames if "dos" in frame.arrays).most_common(1)[0][0]
+    contacts = closest_contacts(read.crystals)
+    reasons = [_no_label(frame, size, near) for frame, near in zip(read.frames, contacts, strict=True)]
+    dropped |= {number: reason for number, reason in zip(numbers, reasons, strict=True) if reason is not None}
+    kept = [i for i, reason in enumerate(reasons) if reason is None]
+    if not kept:
+        raise ContentError(f"{path}: no labelled crystal among {count}; crystal {min(dropped)}: {dropped[min(dropped)]}")
+    frames, numbers = [read.frames[i] for i in kept], [numbers[i] for i in kept]
     notes = list[str]()
+    if dropped:
+        named = [f"crystal {i} ({dropped[i]})" for i in sorted(dropped)]
+        more = f" and {len(named) - _SHOWN} more" if len(named) > _SHOWN else ""
+        notes.append(f"left out: {', '.join(named[:_SHOWN])}{more} of {count}")
     limits = [frame.info.get("complete_below") for frame in frames]
-    without = [i for i, limit in enumerate(limits) if limit is None]
+    without = [number for number, limit in zip(numbers, limits, strict=True) if limit is None]
     if without:
-        notes.append(f"no complete_below, taken as known up to the last energy: {_listed(without, len(frames))}")
-    crystal: dict[str, np.ndarray] = {"complete_below": np.array([np.inf if x is None else _number(x, path) for x in limits])}
+        notes.append(f"no complete_below, taken as known up to the last energy: {_listed(without, len(frames), count)}")
+    crystal: dict[str, np.ndarray] = {"complete_below": np.array([np.inf if x is None else float(x) for x in limits])}
     atom: dict[str, np.ndarray] = {"dos": np.concatenate([np.asarray(frame.arrays["dos"], np.float32) for frame in frames])}
-    energies, forces, stresses = (_column(frames, what, notes) for what in ("energy", "forces", "stress"))
+    energies, forces, stresses = (_column(frames, numbers, count, what, notes) for what in ("energy", "forces", "stress"))
     if energies is not None and forces is not None:
         crystal["energy"], atom["forces"] = np.array(energies, float).reshape(-1), np.concatenate(forces)
         if stresses is not None:
@@ -69,30 +74,37 @@ def read_labels(path: str | Path) -> tuple[CrystalSet, list[str]]:
     if others:
         names = sorted(others)
         notes.append(f"not taken: {', '.join(names[:_SHOWN])}{' …' if len(names) > _SHOWN else ''}")
-    plain = CrystalSet(*(getattr(read.crystals, name) for name in ("n_atoms", "numbers", "fractional", "lattices")))
+    crystals = read.crystals[kept]
+    plain = CrystalSet(*(getattr(crystals, name) for name in ("n_atoms", "numbers", "fractional", "lattices")))
     return plain.with_columns(crystal, atom), notes
-
-
-def check_contacts(crystals: CrystalSet, where: Callable[[int], str]) -> None:
-    """Refuse crystals with atoms on top of each other.
-
-    :param where: says where a crystal is from, by its number in the set.
-    :raises ContentError: naming the first.
-    """
-    contacts = closest_contacts(crystals)
-    near = np.flatnonzero(contacts < LEAST_CONTACT)
-    if near.size:
-        i = int(near[0])
-        raise ContentError(
-            f"{where(i)} ({crystals.formulas[i]}): atoms are as near as {contacts[i]:.2f} of their covalent radii; "
-            "are the positions fractional ones where Cartesian ones in Å belong?"
-        )
 
 
 # --- parts ----------------------------------------------------------------------------------------------------------------
 
 
-def _column(frames: Sequence[ase.Atoms], what: str, notes: list[str]) -> list[Any] | None:
+def _no_label(frame: ase.Atoms, size: tuple[int, ...], contact: float) -> str | None:
+    """Say why a crystal has no labels that can be learnt from, None if it has."""
+    dos, limit = frame.arrays.get("dos"), frame.info.get("complete_below")
+    if dos is None:
+        return "no array 'dos'"
+    if dos.ndim != 2 or dos.shape[1:] != size or dos.dtype.kind not in "fi":
+        values = "×".join(map(str, dos.shape[1:])) or "one"
+        return f"its DOS has {values} values for each atom, that of others {'×'.join(map(str, size)) or 'one'}"
+    if not np.isfinite(dos).all() or dos.min() < -1e-6 * max(float(dos.max()), 1e-300):
+        return "its DOS is negative or not finite"
+    if dos.max() <= 0:
+        return "its DOS is zero everywhere"
+    try:
+        if limit is not None and np.isnan(float(limit)):
+            raise ValueError
+    except (TypeError, ValueError):
+        return f"complete_below must be an energy in eV, not {str(limit)[:40]!r}"
+    if contact < LEAST_CONTACT:
+        return f"atoms as near as {contact:.2f} of their covalent radii; are positions fractional where Cartesian ones belong?"
+    return None
+
+
+def _column(frames: Sequence[ase.Atoms], numbers: Sequence[int], count: int, what: str, notes: list[str]) -> list[Any] | None:
     """Return what all frames have, None if one has not; what is left out for that is noted."""
     values: list[Any] = []
     names: set[str] = set()
@@ -100,12 +112,12 @@ def _column(frames: Sequence[ase.Atoms], what: str, notes: list[str]) -> list[An
         name, value = label_of_frame(frame, what)
         values.append(value)
         names |= set() if value is None else {name}
-    without = [i for i, value in enumerate(values) if value is None]
+    without = [number for number, value in zip(numbers, values, strict=True) if value is None]
     if len(without) == len(frames):
         return None
     plural = {"energy": "energies", "forces": "forces", "stress": "stresses"}[what]
     if without:
-        notes.append(f"{plural} left out of all crystals, because some have none: {_listed(without, len(frames))}")
+        notes.append(f"{plural} left out of all crystals, because some have none: {_listed(without, len(frames), count)}")
         return None
     if names != {what}:
         notes.append(f"{plural} from {' and '.join(sorted(names))}")
@@ -131,15 +143,8 @@ def _matrix(stress: Any) -> np.ndarray:
     return voigt_6_to_full_3x3_stress(values) if values.size == 6 else values.reshape(3, 3)
 
 
-def _number(value: Any, path: str | Path) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise ContentError(f"{path}: complete_below must be an energy in eV, not {str(value)[:40]!r}") from None
-
-
-def _listed(frames: Sequence[int], count: int) -> str:
-    if len(frames) == count:
+def _listed(frames: Sequence[int], kept: int, count: int) -> str:
+    if len(frames) == kept:
         return "all crystals"
     more = f" and {len(frames) - _SHOWN} more" if len(frames) > _SHOWN else ""
     return f"crystal{'s' * (len(frames) > 1)} {', '.join(map(str, frames[:_SHOWN]))}{more} of {count}"

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..contacts import closest_contacts
 from ..crystals import CrystalSet
-from ..curve_files.content import read_bytes
+from ..curve_files.content import check_path, read_bytes, text_of
 from ..errors import PARSER_ERRORS, ContentError
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
 _PACKED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00")
 _CRYSTALS = "crystals are needed, periodic in three dimensions"
+_DENSITIES = ("CHGCAR", "CHG_", "AECCAR", "LOCPOT", "PARCHG", "ELFCAR")  # of VASP, which begin with a POSCAR
+_OF_ASE = re.compile(r'"(?:ids|nextid)"\s*:')
 _START = 200_000  # bytes that tell what a file is
+_ON_TOP = 0.05  # of the sum of covalent radii; atoms nearer than that are one
 _VACUUM = 10.0  # Å without an atom between two planes: more than in any layered crystal
 
 
@@ -49,33 +53,43 @@ def read_structures(path: str | Path) -> CrystalSet:
     return read_frames(path).crystals
 
 
-def read_frames(path: str | Path) -> Frames:
-    """Read all structures of a file as :func:`read_structures` does, packed by gzip, bzip2 or xz or not."""
+def read_frames(path: str | Path, dropped: dict[int, str] | None = None) -> Frames:
+    """Read all structures of a file as :func:`read_structures` does, packed by gzip, bzip2 or xz or not.
+
+    :param dropped: takes the structures that ASE reads and that are no crystals, by their number from 0, with the reason, and
+        the others are returned; without it the first of them is an error.
+    """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise ContentError(f"{path} does not exist" if not path.exists() else f"{path} is a folder; give a file")
+    check_path(path)
+    if path.is_dir() or path.is_fifo():
+        raise ContentError(f"{path} is a {'folder' if path.is_dir() else 'pipe'}; give a file")
     try:
         with open(path, "rb") as stream:
             start = stream.read(_START)
+    except FileNotFoundError:
+        raise ContentError(f"{path} does not exist") from None
     except OSError as exception:
         raise ContentError(f"{path} cannot be read: {exception.strerror}") from None
     if not start.strip():
         raise ContentError(f"{path} is empty")
-    if not start.startswith(_PACKED):
-        return _read(path, str(path), start)
+    wide = start.startswith((b"\xff\xfe", b"\xfe\xff"))  # UTF-16
+    if not start.startswith(_PACKED) and not wide:
+        return _read(path, str(path), start, dropped)
     content = read_bytes(path)
+    if wide:
+        content = text_of(content, str(path)).encode()
     with tempfile.TemporaryDirectory() as folder:
         bare = Path(folder) / re.sub(r"\.(?:gz|bz2|xz)$", "", path.name, flags=re.IGNORECASE)
         bare.write_bytes(content)
-        return _read(bare, str(path), content[:_START])
+        return _read(bare, str(path), content[:_START], dropped)
 
 
-def _read(path: Path, name: str, content: bytes) -> Frames:
+def _read(path: Path, name: str, content: bytes, dropped: dict[int, str] | None) -> Frames:
     start = content.decode("utf-8", errors="replace")
     suffix = path.suffix.lower()
     if suffix in (".cif", ".mcif") or re.search(r"^\s*_cell_length_a\b", start, re.MULTILINE):
         return Frames(_by_pymatgen(path, name, _cif))
-    if start.lstrip("\ufeff \r\n\t")[:1] in ("{", "[") and suffix != ".db":
+    if start.lstrip("\ufeff \r\n\t")[:1] in ("{", "[") and suffix != ".db" and not _OF_ASE.search(start):
         return Frames(_by_pymatgen(path, name, _json))
     if suffix == ".res":
         return Frames(_by_pymatgen(path, name, _res))
@@ -83,7 +97,9 @@ def _read(path: Path, name: str, content: bytes) -> Frames:
         lines = start.splitlines()
         if len(lines) > 5 and not re.search("[A-Za-z]", lines[5]):
             raise ContentError(f"{name} names no elements (VASP 4); write their symbols into a line above the numbers of atoms")
-    return _by_ase(path, name)
+    if path.name.upper().startswith(_DENSITIES):
+        return Frames(_by_pymatgen(path, name, _density))
+    return _by_ase(path, name, dropped)
 
 
 # --- pymatgen -------------------------------------------------------------------------------------------------------------
@@ -101,17 +117,61 @@ def _res(path: Path) -> list[Structure]:
     return [ResIO.structure_from_file(str(path))]
 
 
+def _density(path: Path) -> list[Structure]:
+    from pymatgen.io.vasp.inputs import Poscar
+
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        head = stream.read(_START)
+    return [Poscar.from_str(re.split(r"\n[ \t\r]*\n", head, maxsplit=1)[0]).structure]
+
+
 def _json(path: Path) -> list[Structure]:
     from pymatgen.core import Structure
 
-    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    records = _records(json.loads(path.read_text(encoding="utf-8-sig")))
     structures = []
-    for record in content if isinstance(content, list) else [content]:
-        record = record.get("structure", record)
+    for record in records:
         if record.get("@class") in ("Slab", "Molecule", "IMolecule", "Interface"):
             raise ContentError(f"it is a {record['@class']}; {_CRYSTALS}")
-        structures.append(Structure.from_dict(record))
+        if "lattice_vectors" in record:
+            if record.get("dimension_types", [1, 1, 1]) != [1, 1, 1]:
+                raise ContentError(f"its structure is not periodic in three dimensions; {_CRYSTALS}")
+            shared = [one for one in record.get("species", []) if len(one.get("chemical_symbols", [1])) != 1]
+            if shared:
+                raise ContentError(f"its sites of {shared[0].get('name')} are shared by elements; give an ordered structure")
+            names = {one["name"]: one["chemical_symbols"][0] for one in record.get("species", [])}
+            symbols = [names.get(symbol, symbol) for symbol in record["species_at_sites"]]
+            structures.append(
+                Structure(record["lattice_vectors"], symbols, record["cartesian_site_positions"], coords_are_cartesian=True)
+            )
+        elif "lattice_mat" in record:
+            cartesian = bool(record.get("cartesian", False))
+            symbols = [symbol.strip() for symbol in record["elements"]]
+            structures.append(Structure(record["lattice_mat"], symbols, record["coords"], coords_are_cartesian=cartesian))
+        else:
+            structures.append(Structure.from_dict(record))
     return structures
+
+
+def _records(content: Any, depth: int = 0) -> list[dict[str, Any]]:
+    """Return the records of structures in JSON: of pymatgen, OPTIMADE or JARVIS, in lists, or inside of entries and responses.
+
+    :raises ContentError: for what holds none, naming its keys.
+    """
+    if depth < 5 and isinstance(content, list):
+        return [record for one in content for record in _records(one, depth + 1)]
+    if isinstance(content, dict):
+        if content.keys() & {"lattice", "lattice_vectors", "lattice_mat"} or content.get("@class") in ("Molecule", "IMolecule"):
+            return [content]
+        for key in ("structure", "attributes", "atoms", "data", "structures", "entries", "response"):
+            if isinstance(content.get(key), dict | list) and depth < 5:
+                return _records(content[key], depth + 1)
+    what = (
+        f"a record with the keys {', '.join(sorted(map(str, content))[:6]) or 'none'}"
+        if isinstance(content, dict)
+        else "a value"
+    )
+    raise ContentError(f"{what} is no structure of pymatgen, OPTIMADE or JARVIS")
 
 
 def _by_pymatgen(path: Path, name: str, read: Callable[[Path], list[Structure]]) -> CrystalSet:
@@ -137,7 +197,7 @@ def _by_pymatgen(path: Path, name: str, read: Callable[[Path], list[Structure]])
 # --- ASE ------------------------------------------------------------------------------------------------------------------
 
 
-def _by_ase(path: Path, name: str) -> Frames:
+def _by_ase(path: Path, name: str, dropped: dict[int, str] | None) -> Frames:
     import ase.io
     from ase.io.formats import UnknownFileTypeError
 
@@ -157,11 +217,19 @@ def _by_ase(path: Path, name: str) -> Frames:
                 f"{name}: {unknown[1]!r} is not a chemical element; write the symbol alone, such as Fe or H (for D too)"
             ) from None
         raise ContentError(f"{name} cannot be read as a file of structures: {_reason(exception)}") from None
-    for i, frame in enumerate(frames):
-        shares = next((frame.arrays[key] for key in ("occupancy", "occupancies") if key in frame.arrays), np.ones(len(frame)))
-        if not np.allclose(np.asarray(shares, float), 1.0):
-            raise ContentError(f"{name}, structure {i} has sites that are partly empty; give an ordered structure")
-    crystals = _crystals(CrystalSet.from_ase, frames, [tuple(frame.pbc) for frame in frames], name)
+    if dropped is None:
+        crystals = _of_frames(frames, name)
+    else:
+        good: list[tuple[ase.Atoms, CrystalSet]] = []
+        for i, frame in enumerate(frames):
+            try:
+                good.append((frame, _of_frames([frame], name)))
+            except ContentError as exception:
+                dropped[i] = re.sub(r"^(?:, structure 0|: crystal 0:?) ", "", str(exception).removeprefix(name))
+        if not good:
+            raise ContentError(f"{name} holds no crystals{f'; the first {dropped[0]}' if dropped else ''}")
+        frames = [frame for frame, _ in good]
+        crystals = CrystalSet.concatenate(crystal for _, crystal in good)
     results = [frame.calc.results if frame.calc is not None else {} for frame in frames]
     columns: dict[str, dict[str, np.ndarray]] = {"crystal": {}, "atom": {}}
     if all("energy" in result for result in results):
@@ -169,6 +237,14 @@ def _by_ase(path: Path, name: str) -> Frames:
     if all("forces" in result for result in results):
         columns["atom"]["forces"] = np.concatenate([result["forces"] for result in results])
     return Frames(crystals.with_columns(**columns), frames)
+
+
+def _of_frames(frames: list[ase.Atoms], name: str) -> CrystalSet:
+    for i, frame in enumerate(frames):
+        shares = next((frame.arrays[key] for key in ("occupancy", "occupancies") if key in frame.arrays), np.ones(len(frame)))
+        if not np.allclose(np.asarray(shares, float), 1.0):
+            raise ContentError(f"{name}, structure {i} has sites that are partly empty; give an ordered structure")
+    return _crystals(CrystalSet.from_ase, frames, [tuple(frame.pbc) for frame in frames], name)
 
 
 def _check_claims(path: Path, name: str) -> None:
@@ -208,7 +284,10 @@ def _crystals(make: Callable[[Any], CrystalSet], structures: Sequence[Any], pbc:
         crystals = make(structures)
     except ContentError as exception:
         raise ContentError(f"{name}: {exception}") from None
+    contacts = closest_contacts(crystals)
     for i, crystal in enumerate(crystals):
+        if contacts[i] < _ON_TOP:
+            raise ContentError(f"{name}, structure {i} ({crystal.formulas[0]}) has two atoms at one place; give each atom once")
         vacuum = _widest_vacuum(crystal)
         if vacuum > _VACUUM:
             raise ContentError(
@@ -231,4 +310,7 @@ def _widest_vacuum(crystal: CrystalSet) -> float:
 
 
 def _reason(exception: BaseException) -> str:
-    return (str(exception).splitlines() or [type(exception).__name__])[0][:150] or type(exception).__name__
+    said = (str(exception).splitlines() or [""])[0][:150]
+    if isinstance(exception, KeyError | IndexError | StopIteration) or "broadcast" in said or not said:
+        return f"something that belongs there is missing ({type(exception).__name__}: {said}); is it whole?"
+    return said

@@ -47,6 +47,7 @@ class Job(Strict):
     def input_files(self) -> list[str]:
         """Return the paths of all files that the job reads."""
         names = (
-            "checkpoint", "classifier", "target", "template", "crystals", "dataset", "parent", "predictor", "pseudolabelled"
+            "checkpoint", "classifier", "target", "template", "crystals", "dataset", "parent", "predictor", "pseudolabelled",
+            "phases", "known",
         )  # fmt: skip
         return [path for name in names if (path := getattr(self, name, None)) is not None]

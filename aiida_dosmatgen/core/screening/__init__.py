@@ -6,5 +6,6 @@ the function that says which candidates fail it (``filters.py``), and apply it i
 
 from .criteria import RankWeights, ScreenCriteria
 from .screen import Screened, screen
+from .thinning import Thinned, thin
 
-__all__ = ["RankWeights", "ScreenCriteria", "Screened", "screen"]
+__all__ = ["RankWeights", "ScreenCriteria", "Screened", "Thinned", "screen", "thin"]

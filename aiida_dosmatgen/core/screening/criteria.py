@@ -52,12 +52,12 @@ class ScreenCriteria(Strict):
     :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom; of a target
         with wishes the number by which it is ranked, d above.
     :param max_uncertainty: largest accepted expected error of the predicted DOS in states/eV/atom.
-    :param unique: whether of several equal crystals (pymatgen's ``StructureMatcher``, volumes not scaled) only the best one
-        is kept.
+    :param unique: whether of several equal crystals (``matching.py`` says which those are) only the best one is kept.
     :param novel: whether crystals that equal a known one (volumes scaled) are left out.
     :param allowed_elements: chemical symbols that may occur; None allows all.
     :param allowed_formulas: formulas that may occur, e.g. ``GaAs``; multiples of them count as well. None allows all.
     :param rank_by: the weights of the score.
+    :param max_ranked: how many candidates are ranked at most. The others are counted, and their curves are not kept.
     """
 
     min_contact: float = Field(0.6, ge=0)
@@ -76,6 +76,7 @@ class ScreenCriteria(Strict):
     allowed_elements: list[str] | None = None
     allowed_formulas: list[str] | None = None
     rank_by: RankWeights = RankWeights()
+    max_ranked: int = Field(500, ge=1)
 
     @model_validator(mode="before")
     @classmethod

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,11 @@ from .filters import above_hull, invalid, unconverged, unstable
 from .geometries import RELAXED, UNRELAXED
 from .hull import energy_above_hull
 from .matching import duplicates, known_as
+
+CRITERIA = (
+    "valid", "converged", "formation energy", "hull", "near", "predicted", "close", "certain", "unique", "novel", "best"
+)  # fmt: skip
+"""What a candidate can fall to, in the order of the funnel; ``near`` is the first look of :func:`.thin`."""
 
 _OF_WISHES = ("distance", "wishes", "missed")
 
@@ -57,6 +63,7 @@ def screen(
     criteria: ScreenCriteria | None = None,
     phases: CrystalSet | None = None,
     known: CrystalSet | None = None,
+    left_out: CrystalSet | None = None,
 ) -> Screened:
     """Apply the criteria one after another, and rank what is left.
 
@@ -69,25 +76,29 @@ def screen(
     :param references: energy per atom, in eV, of each element with the force field that gave the energies.
     :param phases: known phases with the crystal column ``energy``, of the same force field, for the hull.
     :param known: crystals that are known: the training set, earlier campaigns.
+    :param left_out: further candidates that :func:`.thin` left out, with its columns ``reason`` and ``criterion``.
     :raises ContentError: if a column is missing, or a criterion lacks what it needs.
     """
     criteria = criteria or ScreenCriteria()
-    _check(crystals, target, criteria, known)
+    check(crystals, target, criteria, known)
     names = crystals.crystal_columns.get("candidate", np.arange(len(crystals)))
     uncertainties = crystals.crystal_columns.get("predicted_dos_uncertainty", np.full(len(crystals), np.nan))
     energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
     status = crystals.crystal_columns["status"]
     contacts = closest_contacts(crystals)
-    left, unrelaxed = _rows_of_geometries(crystals, names)
+    left, unrelaxed = rows_of_geometries(crystals, names)
     relaxation_energies = {i: float(energies[j] - energies[i]) for i, j in unrelaxed.items()}
-    reasons: dict[int, str] = {}
-    funnel = {"candidates": len(left)}
+    rejected: dict[str, list[int]] = {}
+    total, fallen = len(left) + (0 if left_out is None else len(left_out)), Counter[str]()
+    if left_out is not None:
+        _count_left_out(left_out, rejected, fallen)
 
     def apply(criterion: str, failing: Mapping[int, str]) -> None:
         nonlocal left
-        reasons.update(failing)
+        for i, reason in failing.items():
+            rejected.setdefault(reason, []).append(int(names[i]))
         left = [i for i in left if i not in failing]
-        funnel[criterion] = len(left)
+        fallen[criterion] += len(failing)
 
     apply("valid", invalid(crystals, left, contacts, criteria))
     apply("converged", unconverged(left, status, criteria.require_converged))
@@ -102,8 +113,8 @@ def screen(
     distances: dict[int, dict[str, Any]] = {}
     meaning = None
     if target is not None:
-        geometries = _geometries_that_count(crystals, left, unrelaxed, relaxation_energies, contacts, criteria)
-        found = {j: d for i in left for j in geometries[i] if (d := _distances(crystals, j, target)) is not None}
+        geometries = geometries_that_count(crystals, left, unrelaxed, relaxation_energies, contacts, criteria)
+        found = {j: d for i in left for j in geometries[i] if (d := distances_of(crystals, j, target)) is not None}
         meaning = _meanings(crystals, target, found)
         apply("predicted", {i: "no predicted density of states" for i in left if not any(j in found for j in geometries[i])})
         limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
@@ -118,13 +129,15 @@ def screen(
     if criteria.max_uncertainty is not None:
         limit = criteria.max_uncertainty
         apply("certain", {i: "prediction too uncertain" for i in left if not uncertainties[geometry[i]] <= limit})
-    scores = {i: _score(distances.get(i), energies[i], str(status[i]), criteria.rank_by) for i in left}
+    scores = {i: score_of(distances.get(i), energies[i], str(status[i]), criteria.rank_by) for i in left}
     left.sort(key=lambda i: (scores[i], i))
     if criteria.unique:
         apply("unique", {i: "duplicate" for i in duplicates(crystals, left)})
     same = {} if known is None else known_as(crystals, left, known)
     if criteria.novel:
         apply("novel", {i: "known" for i in same})
+    if len(left) > criteria.max_ranked or fallen["best"]:
+        apply("best", dict.fromkeys(left[criteria.max_ranked :], beyond(criteria.max_ranked)))
 
     ranking = [
         {
@@ -148,13 +161,35 @@ def screen(
         }
         for rank, i in enumerate(left, 1)
     ]
-    rejected: dict[str, list[int]] = {}
-    for i in sorted(reasons):
-        rejected.setdefault(reasons[i], []).append(int(names[i]))
-    return Screened(ranking, funnel, rejected, meaning)
+    rejected = {reason: sorted(candidates) for reason, candidates in sorted(rejected.items())}
+    return Screened(ranking, _funnel(total, fallen), rejected, meaning)
 
 
-def _check(crystals: CrystalSet, target: DosTarget | None, criteria: ScreenCriteria, known: CrystalSet | None) -> None:
+def beyond(most: int) -> str:
+    """Return the reason of those that come after the ones that are ranked."""
+    return f"beyond the best {most}"
+
+
+def _count_left_out(left_out: CrystalSet, rejected: dict[str, list[int]], fallen: Counter[str]) -> None:
+    for name in ("reason", "criterion", "candidate"):
+        if name not in left_out.crystal_columns:
+            raise ContentError(f"the candidates that were left out have no column {name!r}")
+    columns = left_out.crystal_columns
+    for reason, candidate in zip(columns["reason"].tolist(), columns["candidate"].tolist(), strict=True):
+        rejected.setdefault(reason, []).append(candidate)
+    fallen.update(columns["criterion"].tolist())
+
+
+def _funnel(total: int, fallen: Mapping[str, int]) -> dict[str, int]:
+    """Return how many are left after each criterion that was applied."""
+    funnel = {"candidates": total}
+    for criterion in CRITERIA:
+        if criterion in fallen:
+            funnel[criterion] = total = total - fallen[criterion]
+    return funnel
+
+
+def check(crystals: CrystalSet, target: DosTarget | None, criteria: ScreenCriteria, known: CrystalSet | None) -> None:
     """Refuse crystals without the columns that are needed, and criteria that lack what they need."""
     if criteria.novel and known is None:
         raise ContentError("criteria: novel leaves out known crystals, but none are given")
@@ -173,7 +208,7 @@ def _check(crystals: CrystalSet, target: DosTarget | None, criteria: ScreenCrite
         raise ContentError("the crystals have no column 'predicted_dos'; predict their densities of states first")
 
 
-def _rows_of_geometries(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int, int]]:
+def rows_of_geometries(crystals: CrystalSet, names: np.ndarray) -> tuple[list[int], dict[int, int]]:
     """Return the rows of the relaxed geometries, and {row: row of the unrelaxed geometry} where there is one."""
     if "geometry" not in crystals.crystal_columns:
         return list(range(len(crystals))), {}
@@ -183,7 +218,7 @@ def _rows_of_geometries(crystals: CrystalSet, names: np.ndarray) -> tuple[list[i
     return relaxed, {i: rows[int(names[i])] for i in relaxed if int(names[i]) in rows}
 
 
-def _geometries_that_count(
+def geometries_that_count(
     crystals: CrystalSet,
     left: list[int],
     unrelaxed: Mapping[int, int],
@@ -201,7 +236,7 @@ def _geometries_that_count(
     return counting
 
 
-def _distances(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, Any] | None:
+def distances_of(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, Any] | None:
     """Compare the predicted DOS of one crystal with the target; None if there is no prediction."""
     offsets = crystals.offsets
     dos = crystals.atom_columns["predicted_dos"][offsets[i] : offsets[i + 1]]
@@ -219,7 +254,7 @@ def _meanings(crystals: CrystalSet, target: DosTarget, found: Mapping[int, Any])
     return None if predicted == target.dos.meaning else {"target": target.dos.meaning, "predicted": predicted}
 
 
-def _score(distances: Mapping[str, Any] | None, energy: float, status: str, weights: RankWeights) -> float:
+def score_of(distances: Mapping[str, Any] | None, energy: float, status: str, weights: RankWeights) -> float:
     late = 0.0 if status == "converged" else 1.0
     if distances is None:
         return (float(energy) if np.isfinite(energy) else math.inf) + weights.relaxation * late

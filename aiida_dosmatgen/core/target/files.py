@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _SHARP = 0.3  # of the models' broadening; a curve with features narrower than that is as good as not broadened
 _NARROWEST = 2.0  # eV; two standard deviations of a broadening at each end are not known any more, and something has to be left
 _FEWEST, _MOST = 0.5, 36.0  # electrons per atom; hydrogen has one, and no pseudopotential has more
+_MANY = 20  # energies of a curve that may be judged
+_NEXT_TO_NONE = 1e-3  # of all states; a curve with fewer below zero, as one of phonons, has no occupied ones
 _VALENCE = -6.0  # eV; a curve that begins below should hold the valence electrons
 
 
@@ -109,7 +111,8 @@ def target_from(
         target = _of_kind(read, curves, n_atoms, per_atom, site_indices)
         if target.sigma is not None and target.sigma < DEFAULT_SIGMA and target.high - target.low < _NARROWEST:
             raise ContentError(
-                f"only {target.high - target.low:.1f} eV are known, too few for a broadening by {DEFAULT_SIGMA:g} eV"
+                f"only {target.high - target.low:.1f} eV are known, too few for a broadening by {DEFAULT_SIGMA:g} eV; "
+                "if the energies are not in eV, write the unit into their heading"
             )
         if target.kind == "total" and site_indices is None:
             warnings += _wrong_number(read, target, n_atoms)
@@ -169,10 +172,14 @@ def _limited(read: ReadCurves, low: float | None, high: float | None) -> Curves:
 
 
 def _check_zero(read: ReadCurves, curves: Curves, zero: float | str | None) -> None:
-    if "zero" in read.unknown and zero is None and not (curves.total[curves.energies <= 1e-6] > 0).any():
+    if "zero" not in read.unknown or zero is not None:
+        return
+    below = curves.total[curves.energies <= 1e-6]
+    few = curves.energies.size >= _MANY and below.sum() < _NEXT_TO_NONE * curves.total.sum()
+    if few or not (below > 0).any():
         raise ContentError(
-            "there are no states at or below 0 eV, where the highest occupied level should be; "
-            "give the energy that is to be zero, as --zero 5.6"
+            "there are no states below 0 eV, where the occupied ones should be; "
+            "give the energy that is to be zero, as --zero 5.6, if it is a density of states of electrons in eV"
         )
 
 

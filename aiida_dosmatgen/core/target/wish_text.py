@@ -41,6 +41,7 @@ _PATTERNS = {
     "band centre": rf"{_CHANNEL}band centre:? ?{_VALUE}{_TOLERANCE}(?: {_BETWEEN})?{_WEIGHT}",
     "band width": rf"{_CHANNEL}band width:? ?{_VALUE}{_TOLERANCE}(?: {_BETWEEN})?{_WEIGHT}",
 }
+_SHOWN = 80  # letters of a text in a message
 _WORDS = ("channel", "relation")
 
 
@@ -49,7 +50,7 @@ def wish(text: str) -> Wish:
 
     :raises ContentError: in one line, with an example of what was meant.
     """
-    given = " ".join(text.lower().split())
+    given = re.sub(r"(?<=\d),(?=\d)", ".", " ".join(text.lower().split()))  # a decimal comma
     for other, same in _SAME.items():
         given = given.replace(other, same)
     given = " ".join(_UNITS.sub(" ", given).split()).replace(" ,", ",")
@@ -63,9 +64,13 @@ def wish(text: str) -> Wish:
         try:
             return KINDS[kind].model_validate(values)
         except ValidationError as exception:
-            raise ContentError(f"{text!r}: {explain(exception)}") from None
+            raise ContentError(f"{given[:_SHOWN]!r}: {explain(exception)}") from None
+    shown = repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]} …")
+    unit = re.search(r"\d\s*(mev|kev|ha|hartree|ry|rydberg|k|nm|cm-1|per cell|/ ?cell|j)\b", given)
+    if unit:
+        raise ContentError(f"{shown} is in {unit[1]!r}; give energies in eV, and states per atom")
     meant = [example for word, example in FORMS.items() if word in given] or list(FORMS.values())
-    raise ContentError(f"{text!r} is no wish; write it like {' | '.join(repr(example) for example in meant)}")
+    raise ContentError(f"{shown} is no wish; write it like {' | '.join(repr(example) for example in meant)}")
 
 
 def written(one: Wish) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ import torch
 from ...core.crystals import CrystalSet
 from ...core.files.checkpoint_header import CheckpointHeader
 from ..batch import type_indices
+from ..memory import halving
 from ..niggli import niggli
 from .predictor import Predictor, mean_over_atoms
 
@@ -37,7 +41,6 @@ def predict(
     offsets = crystals.offsets
     reduced = niggli(crystals)
     usable = [i for i in range(len(crystals)) if _usable(reduced[i], types[offsets[i] : offsets[i + 1]])]
-    curves_of = {i: model.tight_binding_of(reduced[i]) for i in usable}
     channels = np.full((len(crystals.numbers), *model.mean_channels.shape[1:]), np.nan, np.float16) if model.stride else None
     dos = np.full((len(crystals.numbers), header.grid.n), np.nan, dtype=np.float32)
     dos_std = np.full(len(crystals.numbers), np.nan)
@@ -49,9 +52,10 @@ def predict(
         padded_types = np.zeros((len(chosen), n), dtype=np.int64)
         fractional, mask = np.zeros((len(chosen), n, 3)), np.zeros((len(chosen), n), dtype=bool)
         tight_binding = np.zeros((len(chosen), n, *model.mean_tight_binding.shape[1:]), dtype=np.float32)
+        of_atoms = np.split(model.tight_binding_of(reduced[chosen]), np.cumsum(crystals.n_atoms[chosen])[:-1])
         for row, i in enumerate(chosen):
             atoms, count = slice(offsets[i], offsets[i + 1]), crystals.n_atoms[i]
-            tight_binding[row, :count] = curves_of[i]
+            tight_binding[row, :count] = of_atoms[row]
             padded_types[row, :count], fractional[row, :count], mask[row, :count] = (
                 types[atoms],
                 reduced.fractional[atoms],
@@ -95,6 +99,45 @@ def predict(
             **({} if channels is None else {"predicted_channels": channels}),
         },
     )
+
+
+def in_batches(
+    model: Predictor, header: CheckpointHeader, crystals: CrystalSet, batch_size: int, progress: Any = None
+) -> Callable[[np.ndarray, bool], Iterator[tuple[np.ndarray, CrystalSet]]]:
+    """Return what predicts chosen rows of a set batch by batch, as :func:`...core.screening.thin` wants it.
+
+    A first look takes a coarse mesh of k-points and one network of the ensemble.
+
+    :param progress: called with the number of crystals done, and whether it was a first look.
+    """
+
+    def rows_predicted(rows: np.ndarray, first_look: bool) -> Iterator[tuple[np.ndarray, CrystalSet]]:
+        rows = rows[np.argsort(crystals.n_atoms[rows], kind="stable")]  # little padding
+        for start in range(0, len(rows), batch_size):
+            chosen = rows[start : start + batch_size]
+            with _first_look(model) if first_look else contextlib.nullcontext():
+                predicted, _ = halving(
+                    functools.partial(predict, model, header, crystals[chosen]),
+                    batch_size,
+                    model.mean_curves.device,
+                    "crystals",
+                )
+            yield chosen, predicted
+            if progress is not None:
+                progress(start + len(chosen), "a first look" if first_look else "")
+
+    return rows_predicted
+
+
+@contextlib.contextmanager
+def _first_look(model: Predictor) -> Iterator[None]:
+    members = model.members
+    model.members = members[:1]
+    try:
+        with model.tight_binding.coarse():
+            yield
+    finally:
+        model.members = members
 
 
 def _usable(crystal: CrystalSet, types: np.ndarray) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine.processes.ports import PortNamespace
+from aiida.engine import PortNamespace
 from aiida_quantumespresso.workflows.protocols.utils import ProtocolMixin, recursive_merge
 from pydantic import BaseModel, ValidationError
 
@@ -45,17 +45,29 @@ class StrictProtocolMixin(ProtocolMixin):
         given = overrides if isinstance(overrides, Mapping) else {}
         if isinstance(overrides, str | pathlib.Path):
             given = yaml.load(pathlib.Path(overrides).read_text(encoding="utf-8")) or {}
-        available = cls.get_available_protocols()
-        if protocol is not None and protocol not in available and cls._check_if_alias(protocol) is None:
-            raise ValueError(f"there is no protocol {protocol!r}; {cls.__name__} has {', '.join(available)}")
-        check_keys(given, cls._override_schema())
-        return recursive_merge(super().get_protocol_inputs(protocol), dict(given))
+        try:
+            inputs = super().get_protocol_inputs(protocol)
+        except ValueError:
+            available = ", ".join(cls.get_available_protocols())
+            raise ValueError(f"there is no protocol {protocol!r}; {cls.__name__} has {available}") from None
+        check_keys(given, cls.override_schema())
+        return recursive_merge(inputs, dict(given))
 
     @classmethod
-    def _override_schema(cls) -> dict:
+    def override_schema(cls) -> dict:
         """Return the keys that overrides may have: the inputs, and the meta inputs of the YAML file."""
-        meta = cls._load_protocol_file().get("meta_inputs_schema") or {}
+        meta = yaml.load(cls.get_protocol_filepath().read_text(encoding="utf-8")).get("meta_inputs_schema") or {}
         return recursive_merge(keys_of(cls.spec().inputs), meta)  # type: ignore[attr-defined]
+
+
+def inputs_of(builder: Mapping) -> dict:
+    """Return what was given to a builder, or to a namespace of one, without namespaces that nothing was given to."""
+    inputs = {key: inputs_of(value) if _is_namespace(value) else value for key, value in builder.items()}
+    return {key: value for key, value in inputs.items() if value or not _is_namespace(value)}
+
+
+def _is_namespace(value: Any) -> bool:
+    return isinstance(value, Mapping) and not isinstance(value, orm.Node)  # a Dict is a mapping, too
 
 
 def keys_of(namespace: PortNamespace) -> dict:

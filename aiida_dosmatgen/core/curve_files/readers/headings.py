@@ -47,8 +47,10 @@ _AT_VBM = re.compile(
     re.IGNORECASE,
 )
 _SIGMA = re.compile(
-    rf"\b(sigma|σ|broadening|smearing|degauss|fwhm)\b[^\d.+-]{{0,30}}?({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
+    rf"\b(sigma|σ|broadening|smearing|degauss|fwhm)\b[^\d.,;+-]{{0,30}}?({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
 )
+_LONGEST = 200  # letters of a name that are looked at: the time to understand one grows with their square
+_MOST_SIGMA = 3.0  # eV; larger numbers are of something else, as a temperature
 _MEANING = re.compile(r"meaning\s*[:=]\s*(partition|projections)")
 _ATOMS = re.compile(r"\b(?:n_?atoms|nat|number of atoms|atoms in (?:the )?cell)\s*[:=]\s*(\d+)", re.IGNORECASE)
 
@@ -71,6 +73,9 @@ _OF_A_KIND = re.compile(r"\d+:\w")  # WIEN2k: of one atom that stands for all eq
 _NO_ENERGY = re.compile(
     r"binding|frequen|wave ?(?:length|number|vector)|temperature|k-?points?\b|\bthz\b|\bcm\b|\bnm\b|2 ?theta|pressure|time|"
     r"distance|angle|voltage|kinetic"
+)
+_PHONONS = re.compile(
+    r"(?<!electron.)phonon(?:ic)? (?:dos|density)|phonopy|\bfrequenc|\bthz\b|\bcm\^?-1\b|\bcm⁻¹", re.IGNORECASE
 )
 _INTEGRATED = re.compile(r"\bint\b|integr|\bidos|\bcumul|\bnos\b|\bintdos")
 _TOTAL = re.compile(
@@ -107,13 +112,15 @@ class Column:
 
 def understand(heading: str) -> Column:
     """Return what a column with this heading holds; its role is ``unknown`` if that cannot be told."""
-    name, unit_text = _without_unit(heading.strip().strip("\"'$").strip())
+    name, unit_text = _without_unit(heading[:_LONGEST].strip().strip("\"'$").strip())
     lower = name.lower()
     unit, per_atom, arbitrary = _unit(unit_text)
     zero = _zero(lower)
     bare = re.sub(r"\s*[-_]\s*e?_?\{?(?:fermi|ef|f|vbm|homo|v)\}?(?:ermi)?$", "", lower).strip() if zero else lower
     if _ENERGY.fullmatch(bare) or (zero and _ENERGY.match(bare)):
         own = "mev" if bare == "mev" else unit
+        if unit_text and (own is None or arbitrary or unit_text in _OTHER_UNITS):  # as 1/cm of phonons
+            own = f"unknown:{unit_text}"
         return Column("energy", unit=own, zero=zero)
     if _INDEX.fullmatch(lower):
         return Column("index")
@@ -161,13 +168,20 @@ def sigma_of_notes(notes: list[str]) -> float | None:
         match = _SIGMA.search(note)
         if match:
             value = float(re.sub("[dD]", "e", match[2])) * UNITS[_UNIT_NAMES.get((match[3] or "ev").lower(), "ev")]
-            return value / 2.354820045 if match[1].lower() == "fwhm" else value
+            value = value / 2.354820045 if match[1].lower() == "fwhm" else value
+            if 0 <= value <= _MOST_SIGMA and (match[3] or "") not in ("K", "mRy", "mHa", "THz", "cm"):
+                return value
     return None
 
 
 def atoms_of_notes(notes: list[str]) -> int | None:
     """Return the number of atoms of the cell, if lines above a table state one."""
     return next((int(match[1]) for note in notes if (match := _ATOMS.search(note)) and 0 < int(match[1]) < 100_000), None)
+
+
+def is_of_phonons(notes: list[str]) -> bool:
+    """Say whether lines above a table speak of frequencies, as densities of states of phonons do."""
+    return any(_PHONONS.search(note) for note in notes)
 
 
 def number_of_notes(notes: list[str], key: str) -> float | None:

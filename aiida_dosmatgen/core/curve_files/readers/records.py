@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from ...dft.bands import CHANNELS
 from ...elements import ATOMIC_NUMBERS
 from ...errors import ContentError
 from ..found import Found, Parts, Total, parts_beside
+from .table import Table
+from .text import found_in_table
 
 _OWN = {
     *("energies", "total", "sites", "site_indices", "n_atoms", "per_atom"),
@@ -34,7 +36,10 @@ def read_record(text: str, name: str) -> Found:
         record = json.loads(text)
         if isinstance(record, str):  # JSON in JSON
             record = json.loads(record)
-    except (json.JSONDecodeError, RecursionError) as exception:
+    except json.JSONDecodeError as exception:
+        more = "; it holds several records, one a line: give one of them" if exception.msg == "Extra data" else ""
+        raise ContentError(f"{name} is not valid JSON: {exception}{more}") from None
+    except RecursionError as exception:
         raise ContentError(f"{name} is not valid JSON: {exception}") from None
     return found_in_record(record, name)
 
@@ -42,6 +47,9 @@ def read_record(text: str, name: str) -> Found:
 def found_in_record(record: Any, name: str, depth: int = 0) -> Found:
     """Return what a record holds, of whichever kind it is."""
     if isinstance(record, list):
+        columns = _rows(record, name)
+        if columns is not None:
+            return columns
         if len(record) != 1:
             raise ContentError(f"{name} is a list of {len(record)} records; give one of them")
         return found_in_record(record[0], name, depth)
@@ -58,6 +66,9 @@ def found_in_record(record: Any, name: str, depth: int = 0) -> Found:
     if str(record.get("@class", "")).endswith("Dos"):
         lacks = [key for key in ("energies", "densities") if key not in record]
         raise ContentError(f"{name} is no whole {record['@class']}; it lacks {' and '.join(lacks)}")
+    columns = None if {"total", "sites"} & record.keys() else _columns(record, name)
+    if columns is not None:
+        return columns
     if "energies" in record or "total" in record or "sites" in record:
         return _own(record, name)
     for key in _WRAPPERS:
@@ -71,6 +82,57 @@ def found_in_record(record: Any, name: str, depth: int = 0) -> Found:
         f"{name} must have the keys energies and one of total, sites, or be a Dos, CompleteDos, ElectronicDos or a record of "
         f"JARVIS; it has {', '.join(sorted(map(str, record))[:6]) or 'none'}"
     )
+
+
+# --- columns --------------------------------------------------------------------------------------------------------------
+
+
+def _columns(record: Mapping[str, Any], name: str) -> Found | None:
+    """Return what lists of one length hold, called as columns of a table are: of pandas, or of a figure by WebPlotDigitizer."""
+    if isinstance(record.get("datasetColl"), list):
+        sets = [one for one in record["datasetColl"] if isinstance(one, Mapping) and one.get("data")]
+        if len(sets) != 1:
+            names = ", ".join(str(one.get("name"))[:30] for one in sets[:6])
+            raise ContentError(f"{name} holds {len(sets)} curves of a figure ({names}); export one of them as CSV")
+        points = sets[0]["data"] if isinstance(sets[0]["data"], list) else []
+        return _rows([point.get("value") if isinstance(point, Mapping) else None for point in points], name)
+    if isinstance(record.get("columns"), list) and isinstance(record.get("data"), list):
+        return _rows(
+            [dict(zip(map(str, record["columns"]), row, strict=False)) for row in record["data"] if isinstance(row, list)], name
+        )
+    lists = {}
+    for key, value in record.items():
+        values = list(value.values()) if isinstance(value, Mapping) else value
+        if isinstance(values, list) and len(values) > 1 and all(type(x) in (int, float) for x in values):
+            lists[str(key)] = values
+    if len(lists) < 2 or len({len(values) for values in lists.values()}) != 1:
+        return None
+    found = _table(list(lists), list(zip(*lists.values(), strict=True)), name)
+    if found.zero is None:
+        keys = ("efermi", "e_fermi", "fermi", "fermi_energy")
+        found.fermi = next((_number(record, key, name) for key in keys if record.get(key) is not None), None)
+    return found
+
+
+def _rows(rows: list[Any], name: str) -> Found | None:
+    """Return what a list of rows holds, each a list of numbers, or numbers by the names of their columns."""
+    first, names = rows[0] if len(rows) > 1 else None, None
+    if isinstance(first, Mapping) and all(isinstance(row, Mapping) and row.keys() == first.keys() for row in rows):
+        names, rows = list(map(str, first)), [[row[key] for key in first] for row in rows]
+    if not all(isinstance(row, list) and len(row) == len(rows[0]) > 1 for row in rows) or len(rows) < 2:
+        return None
+    if not all(type(x) in (int, float) for row in rows for x in row):
+        return None
+    return _table(names, rows, name)
+
+
+def _table(headings: list[str] | None, rows: Sequence[Sequence[float]], name: str) -> Found:
+    if len(headings or rows[0]) < 2:
+        raise ContentError(f"{name} holds one list of numbers; energies, and the density of states, are needed")
+    values = _numbers(rows, name)
+    found = found_in_table(Table(values, list(range(1, len(values) + 1)), headings, "", []), name)
+    found.kind = "JSON of columns"
+    return found
 
 
 # --- this package ---------------------------------------------------------------------------------------------------------

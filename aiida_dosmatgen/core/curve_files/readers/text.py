@@ -17,6 +17,7 @@ from .headings import (
     atoms_of_notes,
     fermi_energy,
     is_no_energy,
+    is_of_phonons,
     meaning_of_notes,
     number_of_notes,
     sigma_of_notes,
@@ -30,6 +31,8 @@ _HELP = (
     "or sites Si1, Si2, Si1_p; or leave it out"
 )
 _MOST_CURVES = 20  # of a table that has more columns than rows
+_ONE_SPIN = re.compile(r"_(?:UP|DW)\.dat$")  # of VASPKIT
+_VACUUM = re.compile(r"(?:reference|relative|aligned|zero)\b.{0,40}\bvacuum", re.IGNORECASE)
 _LEVELS = re.compile(r"\boccupation\b", re.IGNORECASE)
 
 
@@ -38,9 +41,22 @@ def read_text(text: str, name: str) -> Found:
 
     :raises ContentError: naming the line or the column that cannot be understood.
     """
-    table = read_table(text, name)
+    return found_in_table(read_table(text, name), name)
+
+
+def found_in_table(table: Table, name: str) -> Found:
+    """Return what a table holds.
+
+    :raises ContentError: naming the column that cannot be understood.
+    """
     if any(_LEVELS.search(note) and re.search("eigenvalue|MO", note) for note in table.notes):
         raise ContentError(f"{name} is a list of levels with occupations, not a density of states; broaden it first")
+    if is_of_phonons(table.notes):
+        raise ContentError(
+            f"{name} is a density of states of phonons, by the lines above its table; one of electrons is needed"
+        )
+    if any("ABINIT" in note for note in table.notes):
+        table = _of_abinit(table)
     if table.headings is None and table.heading and table.values.shape[1] > 2:
         raise ContentError(
             f"{name}: the heading {table.heading[:80]!r} does not name {table.values.shape[1]} columns; write a name for each"
@@ -92,6 +108,10 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
         if columns[i].spin == 1 and values[i].max() <= 0:
             values[i] = -values[i]
     _check_doubles(columns, headings, rest, name)
+    if _ONE_SPIN.search(name) and not any(columns[i].spin is not None for i in rest):
+        raise ContentError(
+            f"{name} is of one spin, by its name; give a table with both, as TDOS.dat: columns energy, spin up, spin down"
+        )
     states, elements = _states(columns, values, rest, notes)
     found = Found(
         "table",
@@ -104,7 +124,9 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
         scaled=all(columns[i].unit for i in rest) and not any(columns[i].arbitrary for i in rest),
     )
     if any(columns[i].arbitrary for i in rest):
-        found.notes.append("in units that are not states/eV of the cell")
+        found.warnings.append(
+            "in units that are not states/eV of the cell; the values are taken as they are, and --n-atoms as what they are for"
+        )
     if factor != 1.0:
         found.unit = energy.unit or "eV"
         found.notes.append(f"energies converted from {found.unit}")
@@ -260,6 +282,9 @@ def _without_headings(table: Table, name: str) -> Found:
     if len(curves) == 2 and curves[1].max() <= 0 and curves[0].min() >= 0 and curves[1].min() < 0:
         notes.append("the last column, negative, is spin down")
         states = Total(np.abs(curves))
+    elif len(curves) == 4 and _are_spins_with_integrals(values[:, 0], values[:, 1:].T):
+        notes.append("the last two columns are the integrals of both spins, left out")
+        states, integrated = Total(np.abs(curves[:2])), np.abs(curves[2:]).sum(0) * factor
     elif len(curves) == 2 and lower.endswith(".dos"):
         kind, states = "SIESTA DOS", Total(curves)
         absolute = "its energies are absolute; give --zero with the Fermi energy, the first line of the .EIG file beside it"
@@ -291,6 +316,13 @@ def _is_integral(energies: np.ndarray, curve: np.ndarray, other: np.ndarray) -> 
     return own[-1] > 0 and float(np.abs(other - other[0] - own).max()) < 0.03 * float(other.max() - other[0])
 
 
+def _are_spins_with_integrals(energies: np.ndarray, columns: np.ndarray) -> bool:
+    up, down, up_to, down_to = columns
+    if down.max() > 0:
+        return _is_integral(energies, up, up_to) and _is_integral(energies, down, down_to)
+    return _is_integral(energies, up, up_to) and _is_integral(energies, -down, np.abs(down_to))
+
+
 # --- both -----------------------------------------------------------------------------------------------------------------
 
 
@@ -303,11 +335,24 @@ def _set_stated(found: Found, table: Table, factor: float) -> None:
         found.zero, found.kind = "fermi", "VASPKIT text"
     if any("ABINIT" in note for note in table.notes):
         found.kind = "ABINIT DOS"
+    if found.zero is None and found.fermi is None and any(_VACUUM.search(note) for note in table.notes):
+        found.absolute = (
+            "its energies are relative to the vacuum level; give the highest occupied level or Fermi energy by --zero"
+        )
     found.sigma = sigma_of_notes(table.notes)
     found.n_atoms = atoms_of_notes(table.notes)
     numbers = {key: number_of_notes(table.notes, key) for key in ("low", "high", "gap")}
     found.low, found.high, found.gap = numbers["low"], numbers["high"], numbers["gap"]
     found.meaning = meaning_of_notes(table.notes)
+
+
+def _of_abinit(table: Table) -> Table:
+    """Return a table of ABINIT with Hartree in its headings, and without the curves of half and twice the smearing."""
+    if table.headings is None or not re.fullmatch(r"energy.*", table.headings[0], re.IGNORECASE):
+        return table
+    n = 3 if any("tsmear/2" in note for note in table.notes) and len(table.headings) == 5 else len(table.headings)
+    names = ["energy (Ha)", *table.headings[1:n]]
+    return dataclasses.replace(table, values=table.values[:, :n], headings=names)
 
 
 def _is_vaspkit(table: Table) -> bool:

@@ -27,8 +27,6 @@ def is_vasprun(text: str, name: str) -> bool:
 
 def refuse_xml(text: str, name: str) -> Found:
     """Refuse XML and HTML that is no vasprun.xml."""
-    if "<pdos>" in text[:2000]:
-        raise ContentError(f"{name} is a PDOS file of SIESTA in XML; give SystemLabel.DOS, or a table made by fmpdos")
     raise ContentError(f"{name} is XML or HTML, not a vasprun.xml; give the curve as text in columns")
 
 

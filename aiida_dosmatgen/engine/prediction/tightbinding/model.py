@@ -16,6 +16,8 @@ As in QE's projwfc.x the basis is orthogonalised by S^(−1/2) (Löwdin) before 
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -51,6 +53,8 @@ _EMBEDDING, _RADIAL, _HIDDEN = 6, 8, 48
 _MOST_KPOINTS = 4096
 _MOST_NEIGHBOURS = 60_000
 _AT_ONCE = 2_000_000  # entries of matrices that are diagonalised together
+_CRYSTALS_AT_ONCE = 32  # whose bonds are computed together
+_FIRST_KPOINTS_DISTANCE = 0.7
 _SHIFT = (0.52, 0.51, 0.53)  # steps; on symmetric points degenerate levels would have no slopes of their own
 _FEWEST_KPOINTS_DISTANCE, _MOST_KPOINTS_FITTED = 0.5, 40
 
@@ -77,6 +81,7 @@ class TightBinding(nn.Module):
     def __init__(self, elements: Sequence[str], from_atoms: bool = False) -> None:
         super().__init__()
         self.elements = tuple(elements)
+        self._distance: float | None = None
         start, n = valence(elements, from_atoms), len(elements)
         self.present: Tensor
         self.electrons: Tensor
@@ -222,7 +227,6 @@ class TightBinding(nn.Module):
 
     # --- for use ------------------------------------------------------------------------------------------------------------
 
-    @torch.no_grad()
     def curves(self, crystals: CrystalSet, by_shell: bool = False) -> np.ndarray:
         """Return the density of states of each atom on the default grid, in states/eV, float32, shape (ΣN_i, n).
 
@@ -234,65 +238,117 @@ class TightBinding(nn.Module):
         curves = np.zeros((len(crystals.numbers), *([N_SHELLS] if by_shell else []), DEFAULT_GRID.n), dtype=np.float32)
         types = type_indices(crystals.numbers, self.elements)
         offsets = crystals.offsets
-        for index, crystal in enumerate(crystals):
-            atoms = slice(offsets[index], offsets[index + 1])
-            if crystal.defect() is None and (types[atoms] >= 0).all():
-                places, lattice = torch.from_numpy(crystal.fractional), torch.from_numpy(crystal.lattices[0])
-                dos = self.curve(torch.from_numpy(types[atoms]), places, lattice, by_shell)
+        places = [slice(a, b) for a, b in itertools.pairwise(offsets.tolist())]
+        usable = [i for i, crystal in enumerate(crystals) if crystal.defect() is None and (types[places[i]] >= 0).all()]
+        for start in range(0, len(usable), _CRYSTALS_AT_ONCE):
+            some = usable[start : start + _CRYSTALS_AT_ONCE]
+            found = self._curves(
+                [torch.from_numpy(types[places[i]]) for i in some],
+                [torch.from_numpy(crystals.fractional[places[i]]) for i in some],
+                [torch.from_numpy(crystals.lattices[i]) for i in some],
+                by_shell,
+            )
+            for i, dos in zip(some, found, strict=True):
                 if dos is not None and np.isfinite(dos).all():
-                    curves[atoms] = dos
+                    curves[places[i]] = dos
         return curves
+
+    def curve(self, types: Tensor, fractional: Tensor, lattice: Tensor) -> np.ndarray | None:
+        """Return what :meth:`curves` does of one crystal, shape (N, n); None if it cannot be treated."""
+        return self._curves([types], [fractional], [lattice])[0]
+
+    @contextlib.contextmanager
+    def coarse(self) -> Iterator[None]:
+        """Compute curves on a mesh of few k-points, for a first look: in a third of the time, off by 0.03 states/eV/atom."""
+        self._distance = _FIRST_KPOINTS_DISTANCE
+        try:
+            yield
+        finally:
+            self._distance = None
 
     @torch.no_grad()
     @full_precision
-    def curve(self, types: Tensor, fractional: Tensor, lattice: Tensor, by_shell: bool = False) -> np.ndarray | None:
-        """Return what :meth:`curves` does of one crystal, shape (N, n) or (N, 3, n); None if it cannot be treated."""
-        fractional, lattice = fractional.double(), lattice.double()
-        if torch.linalg.inv(lattice).norm(dim=0).max() * CUTOFF > 20:  # a cell so flat has thousands of images
-            return None
-        mask = torch.ones(1, len(types), dtype=torch.bool)
-        _, i, j, vectors = pairs_within(fractional[None], lattice[None], mask, CUTOFF)
-        kpoints, steps = _mesh(lattice)
-        if len(i) > _MOST_NEIGHBOURS or len(kpoints) > _MOST_KPOINTS:
-            return None
-        model, pairs = self.to("cpu"), Pairs(i, j, vectors)
-        atoms = model._surroundings(types, pairs)
-        blocks = model._blocks(types, pairs, atoms)
-        bloch = BlochSum(pairs, model.present[types])
+    def _curves(
+        self, types: list[Tensor], fractional: list[Tensor], lattices: list[Tensor], by_shell: bool = False
+    ) -> list[np.ndarray | None]:
+        """Compute several crystals: their bonds together, their states one by one."""
+        meshes = [_mesh(lattice.double(), distance=self._distance or KPOINTS_DISTANCE) for lattice in lattices]
+        treated = [
+            k
+            for k, (lattice, (kpoints, _)) in enumerate(zip(lattices, meshes, strict=True))
+            # a cell so flat has thousands of images
+            if torch.linalg.inv(lattice.double()).norm(dim=0).max() * CUTOFF <= 20 and len(kpoints) <= _MOST_KPOINTS
+        ]
+        curves: list[np.ndarray | None] = [None] * len(types)
+        if not treated:
+            return curves
+        model = self.to("cpu")
+        padded = torch.nn.utils.rnn.pad_sequence([fractional[k].double() for k in treated], batch_first=True)
+        counts = torch.tensor([len(types[k]) for k in treated])
+        mask = torch.arange(padded.shape[1]) < counts[:, None]
+        crystal, i, j, vectors = pairs_within(padded, torch.stack([lattices[k].double() for k in treated]), mask, CUTOFF)
+        few = torch.bincount(crystal, minlength=len(treated)) <= _MOST_NEIGHBOURS
+        crystal, i, j, vectors = (x[few[crystal]] for x in (crystal, i, j, vectors))
+        index = torch.cumsum(mask.flatten(), 0) - 1  # of atoms without padding
+        flat = torch.cat([types[k] for k in treated])
+        pairs = Pairs(index[i], index[j], vectors.to(self.reach))  # in float32 curves are good to 1e-4 states/eV
+        atoms = model._surroundings(flat, pairs)
+        blocks = model._blocks(flat, pairs, atoms)
+        first = torch.cumsum(counts, 0) - counts
+        ends = torch.searchsorted(crystal, torch.arange(len(treated) + 1)).tolist()  # pairs come crystal by crystal
+        for place, k in enumerate(treated):
+            if few[place]:
+                own, start = slice(*ends[place : place + 2]), int(first[place])
+                part = Pairs(pairs.i[own] - start, pairs.j[own] - start, pairs.vectors[own])
+                energies = atoms.energies[start : start + len(types[k])]
+                curves[k] = model._curve(types[k], part, (blocks[0][own], blocks[1][own]), energies, meshes[k], by_shell)
+        return curves
+
+    def _curve(
+        self,
+        types: Tensor,
+        pairs: Pairs,
+        blocks: tuple[Tensor, Tensor],
+        energies: Tensor,
+        mesh: tuple[Tensor, Tensor],
+        by_shell: bool,
+    ) -> np.ndarray | None:
+        """Return the curves of one crystal, shape (N, n) or (N, 3, n); None if its levels cannot be found."""
+        kpoints, steps = mesh
+        bloch = BlochSum(pairs, self.present[types])
         parts = []
-        for some in _chunks(kpoints, (N_ORBITALS * len(types)) ** 2):
-            matrices, root = model._orthogonalised(bloch, blocks, atoms.energies, some)
+        for some in _chunks(kpoints.to(pairs.vectors), (N_ORBITALS * len(types)) ** 2):
             try:
+                matrices, root = self._orthogonalised(bloch, blocks, energies, some)
                 levels, states = torch.linalg.eigh(matrices)
             except torch.linalg.LinAlgError:
                 return None
             # Hellmann & Feynman, in the basis that is not orthogonal
             energy, overlap = (bloch.slopes(block, some)(root @ states) for block in blocks)
-            parts.append(Spectrum(levels, states, (energy - levels[..., None] * overlap) @ steps.T))
+            parts.append(Spectrum(levels, states, (energy - levels[..., None] * overlap) @ steps.T.to(levels)))
         spectrum = Spectrum(*(torch.cat(part) for part in zip(*parts, strict=True)))
-        electrons = float(model.electrons[types].sum())
+        points = torch.tensor(DEFAULT_GRID.points, dtype=kpoints.dtype).to(spectrum.levels)
+        electrons = float(self.electrons[types].sum())
         parts_of, n = (bloch.shells, N_SHELLS * len(types)) if by_shell else (bloch.atoms, len(types))
-        dos = spectrum.dos(electrons, torch.tensor(DEFAULT_GRID.points), DEFAULT_SIGMA, parts_of, n).numpy()
+        dos = spectrum.dos(electrons, points, DEFAULT_SIGMA, parts_of, n).numpy()
         return dos.reshape(len(types), N_SHELLS, -1) if by_shell else dos
-
-
-def _of_descriptors(elements: Sequence[str]) -> Tensor:
-    """Return random projections of the descriptors of elements: alike elements start with alike features."""
-    return descriptors(elements) @ torch.randn(N_DESCRIPTORS, _EMBEDDING) / math.sqrt(N_DESCRIPTORS)
 
 
 def _envelope(distance: Tensor) -> Tensor:
     return 0.5 * (1 + torch.cos(math.pi * ((distance - CUTOFF + 1.5) / 1.5).clamp(0, 1)))
 
 
-def _mesh(lattice: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+def _mesh(
+    lattice: Tensor, generator: torch.Generator | None = None, distance: float = KPOINTS_DISTANCE
+) -> tuple[Tensor, Tensor]:
     """Return k-points in 1/Å, shape (K, 3), and the steps of their mesh as rows, shape (3, 3).
 
     Without a generator half of a regular mesh that avoids Γ, the other half being its inverse; with one some points of a
     coarser mesh that is shifted at random, so that a fit sees all of the zone in time.
     """
     reciprocal = 2 * math.pi * torch.linalg.inv(lattice).T
-    distance = KPOINTS_DISTANCE if generator is None else _FEWEST_KPOINTS_DISTANCE
+    if generator is not None:
+        distance = _FEWEST_KPOINTS_DISTANCE
     mesh = torch.ceil(reciprocal.norm(dim=1) / distance).clamp_min(1)
     shift = _SHIFT if generator is None else torch.rand(3, generator=generator).tolist()
     axes = [(torch.arange(m, dtype=lattice.dtype) + s) / m for m, s in zip(mesh.tolist(), shift, strict=True)]

@@ -93,7 +93,7 @@ def test_few_kpoints_give_what_many_do(monkeypatch):
     with monkeypatch.context() as changed:
         changed.setattr(tightbinding.model, "KPOINTS_DISTANCE", 0.17)
         many = model.curves(crystals)
-    monkeypatch.setattr(BlochSum, "slopes", lambda *_: lambda states: torch.zeros(*states.shape[::2], 3).double())
+    monkeypatch.setattr(BlochSum, "slopes", lambda *_: lambda states: torch.zeros(*states.shape[::2], 3))
     alone = model.curves(crystals)
     errors = [np.abs(curves - many).mean() / many.mean() for curves in (few, alone)]
     assert errors[0] < 0.12 and errors[0] < 0.8 * errors[1], errors

@@ -1,0 +1,207 @@
+"""The screening of many candidates while they are predicted: what fails without a prediction is not predicted.
+
+:func:`.screen` wants the predicted curves of all candidates at once. For more than ``max_ranked`` of them :func:`thin` goes
+before: it applies the criteria that need no prediction, takes one of each set of equal crystals, looks at the others in a
+first, cheap prediction, and predicts in full what is near the target by that. Curves are kept of the best only. So time and
+memory follow what is promising, and what is left out has its reason. :func:`.screen` then ranks what is left.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..contacts import closest_contacts
+from ..crystals import CrystalSet
+from ..target import DosTarget
+from ..target.judging import rank_key
+from ..thermo import formation_energy
+from .criteria import ScreenCriteria
+from .filters import above_hull, invalid, unconverged, unstable
+from .geometries import RELAXED
+from .hull import energy_above_hull
+from .matching import known_as, representatives
+from .screen import beyond, distances_of, geometries_that_count, rows_of_geometries, score_of
+
+LOOKED_AT = 4
+"""Times ``max_ranked``: how many candidates, nearest to the target at the first look, are predicted in full.
+
+Of the best ten by the full prediction none was lost, of the best five 0.2 % (``benchmarks/first_look.py``)."""
+
+Predict = Callable[[np.ndarray, bool], Iterator[tuple[np.ndarray, CrystalSet]]]
+"""From rows, and whether a first look suffices, to batches: rows, and their crystals with predictions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Thinned:
+    """The outcome of :func:`thin`.
+
+    :param crystals: what :func:`.screen` needs of the candidates that stay, with predictions: all geometries that it may count.
+    :param left_out: the other candidates, relaxed: the columns ``candidate``, ``reason`` and ``criterion``, ``energy`` (eV per
+        cell), and ``first_look`` and ``predicted_distance`` (states/eV/atom; NaN where it was not predicted).
+    """
+
+    crystals: CrystalSet
+    left_out: CrystalSet
+
+
+class _Best:
+    """Predictions of the best candidates so far; those of the others are forgotten.
+
+    :param rows_of: the rows of each candidate that are predicted.
+    :param group: the same for candidates of which only the best counts.
+    """
+
+    def __init__(self, most: int, rows_of: Mapping[int, list[int]], group: Mapping[int, int]) -> None:
+        self.most, self.rows_of, self.group = most, rows_of, group
+        self.candidate_of = {j: i for i, rows in rows_of.items() for j in rows}
+        self.scores: dict[int, float] = {}
+        self._kept: dict[int, CrystalSet] = {}
+
+    def add(self, rows: np.ndarray, predicted: CrystalSet) -> None:
+        self._kept.update(zip(rows.tolist(), predicted, strict=True))
+        if len(self._kept) > 4 * self.most:
+            # geometries of a candidate may come apart from each other
+            wanted = set(self.ranked()[: self.most]) | (self.rows_of.keys() - self.scores.keys())
+            self._kept = {j: one for j, one in self._kept.items() if self.candidate_of[j] in wanted}
+
+    def ranked(self) -> list[int]:
+        """Return the candidates judged, best first, the best of each group only."""
+        taken: dict[int, int] = {}
+        for i in sorted(self.scores, key=lambda i: (self.scores[i], i)):
+            taken.setdefault(self.group[i], i)
+        return list(taken.values())
+
+    def crystals(self, rows: list[int]) -> list[CrystalSet]:
+        return [self._kept[j] for j in rows if j in self._kept]
+
+
+def thin(
+    crystals: CrystalSet,
+    references: Mapping[str, float],
+    target: DosTarget | None,
+    criteria: ScreenCriteria,
+    predict: Predict,
+    phases: CrystalSet | None = None,
+    known: CrystalSet | None = None,
+) -> Thinned:
+    """Leave out what :func:`.screen` would not rank among the best ``max_ranked``; arguments as there.
+
+    Where several candidates are equal, the one of the lowest energy is predicted and stays, if only relaxed geometries count;
+    else the one with the best score in one of its geometries. Depends on nothing but the candidates.
+
+    :param crystals: as for :func:`.screen`, without predictions.
+    """
+    n = len(crystals)
+    names = crystals.crystal_columns.get("candidate", np.arange(n))
+    energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
+    status, contacts = crystals.crystal_columns["status"], closest_contacts(crystals)
+    left, unrelaxed = rows_of_geometries(crystals, names)
+    fallen: dict[int, tuple[str, str]] = {}
+    first_look, distance = np.full(n, np.nan), np.full(n, np.nan)
+
+    def apply(criterion: str, failing: Mapping[int, str]) -> None:
+        nonlocal left
+        fallen.update({i: (criterion, reason) for i, reason in failing.items()})
+        left = [i for i in left if i not in failing]
+
+    def score(i: int, value: float | None) -> float:
+        distances = None if value is None else {"mae": value if math.isfinite(value) else None}
+        return score_of(distances, energies[i], str(status[i]), criteria.rank_by)
+
+    apply("valid", invalid(crystals, left, contacts, criteria))
+    apply("converged", unconverged(left, status, criteria.require_converged))
+    apply("formation energy", unstable(left, energies, criteria))
+    if criteria.max_hull_distance is not None:
+        hull = np.full(n, np.nan)
+        hull[left] = energy_above_hull(crystals[np.array(left, dtype=np.int64)], references, phases)
+        apply("hull", above_hull(left, hull, criteria.max_hull_distance))
+    if criteria.novel and known is not None:
+        apply("novel", dict.fromkeys(known_as(crystals, left, known), "known"))
+    alone = target is None or criteria.geometries == [RELAXED] or not unrelaxed
+    first = {i: i for i in left}
+    if criteria.unique:
+        per_atom = np.asarray(crystals.crystal_columns["energy"], dtype=np.float64) / crystals.n_atoms
+        first = representatives(crystals, sorted(left, key=lambda i: (per_atom[i], names[i])))
+        if alone:
+            apply("unique", {i: "duplicate" for i, j in first.items() if i != j})
+    most = criteria.max_ranked
+    if target is None:
+        ranked = sorted(left, key=lambda i: (score(i, None), i))
+        apply("best", dict.fromkeys(ranked[most:], beyond(most)))
+        stay = [part for _, part in predict(np.array(sorted(left), dtype=np.int64), False)]
+    else:
+        above = {i: float(energies[j] - energies[i]) for i, j in unrelaxed.items()}
+        rows_of = geometries_that_count(crystals, left, unrelaxed, above, contacts, criteria)
+        if len(left) > LOOKED_AT * most:
+            for rows, predicted in predict(_rows(rows_of, left), True):
+                first_look[rows] = _judged(predicted, target)
+            near = sorted(left, key=lambda i: (score(i, _least(first_look, rows_of[i])), i))
+            apply("near", dict.fromkeys(near[LOOKED_AT * most :], "far from the target at a first look"))
+        limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
+        farthest = math.inf if criteria.max_predicted_distance is None else criteria.max_predicted_distance
+        certain = distance.copy()  # where it is sure enough
+        best = _Best(most, {i: rows_of[i] for i in left}, first)
+        for rows, predicted in predict(_rows(rows_of, left), False):
+            distance[rows] = _judged(predicted, target)
+            unsure = predicted.crystal_columns["predicted_dos_uncertainty"] > limit
+            certain[rows] = np.where(unsure | (distance[rows] > farthest), np.nan, distance[rows])
+            for i in {best.candidate_of[j] for j in rows.tolist()}:
+                best.scores[i] = score(i, _least(certain, rows_of[i]))
+            best.add(rows, predicted)
+        apply("predicted", {i: "no predicted density of states" for i in left if math.isnan(_least(distance, rows_of[i]))})
+        apply("close", {i: "predicted distance too large" for i in left if _least(distance, rows_of[i]) > farthest})
+        apply("certain", {i: "prediction too uncertain" for i in left if math.isnan(_least(certain, rows_of[i]))})
+        best.scores = {i: best.scores[i] for i in left}
+        ranked = best.ranked()
+        apply("unique", dict.fromkeys(set(left) - set(ranked), "duplicate"))
+        apply("best", dict.fromkeys(ranked[most:], beyond(most)))
+        bare = [i for i in left if i not in rows_of[i]]  # of these only the other geometry was predicted
+        stay = [part for _, part in predict(np.array(bare, dtype=np.int64), False)]
+        stay += best.crystals([j for i in left for j in rows_of[i]])
+    kept = CrystalSet.concatenate(stay) if stay else _nothing(crystals)
+    return Thinned(kept, _left_out(crystals, sorted(fallen), names, fallen, first_look, distance))
+
+
+def _rows(rows_of: Mapping[int, list[int]], left: list[int]) -> np.ndarray:
+    return np.array([j for i in left for j in rows_of[i]], dtype=np.int64)
+
+
+def _judged(predicted: CrystalSet, target: DosTarget) -> list[float]:
+    """Return by how far each crystal is from the target, NaN without a prediction."""
+    found = [distances_of(predicted, k, target) for k in range(len(predicted))]
+    return [math.nan if one is None else rank_key(one) for one in found]
+
+
+def _nothing(crystals: CrystalSet) -> CrystalSet:
+    none = crystals[np.zeros(0, dtype=np.int64)]
+    return none.with_columns(crystal={"predicted_dos_uncertainty": np.zeros(0)}, atom={"predicted_dos": np.zeros((0, 1))})
+
+
+def _least(values: np.ndarray, rows: list[int]) -> float:
+    """Return the least value that is known, NaN if none is."""
+    known = values[rows][np.isfinite(values[rows])]
+    return float(known.min()) if len(known) else math.nan
+
+
+def _left_out(
+    crystals: CrystalSet,
+    rows: list[int],
+    names: np.ndarray,
+    fallen: Mapping[int, tuple[str, str]],
+    first_look: np.ndarray,
+    distance: np.ndarray,
+) -> CrystalSet:
+    columns: dict[str, Any] = {
+        "candidate": np.asarray(names)[rows].astype(np.int64),
+        "criterion": np.array([fallen[i][0] for i in rows], dtype=np.str_),
+        "reason": np.array([fallen[i][1] for i in rows], dtype=np.str_),
+        "energy": np.asarray(crystals.crystal_columns["energy"], dtype=np.float64)[rows],
+        "first_look": first_look[rows],
+        "predicted_distance": distance[rows],
+    }
+    return crystals.replace(crystal_columns={}, atom_columns={})[rows].with_columns(crystal=columns)
