@@ -334,6 +334,11 @@ class TightBinding(nn.Module):
         return dos.reshape(len(types), N_SHELLS, -1) if by_shell else dos
 
 
+def _of_descriptors(elements: Sequence[str]) -> Tensor:
+    """Return random projections of the descriptors of elements: alike elements start with alike features."""
+    return descriptors(elements) @ torch.randn(N_DESCRIPTORS, _EMBEDDING) / math.sqrt(N_DESCRIPTORS)
+
+
 def _envelope(distance: Tensor) -> Tensor:
     return 0.5 * (1 + torch.cos(math.pi * ((distance - CUTOFF + 1.5) / 1.5).clamp(0, 1)))
 
