@@ -13,12 +13,14 @@ linear.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
+import multiprocessing
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +43,14 @@ def main() -> None:
     given = parser.parse_args()
     sizes, rows = sorted(given.sizes), {kind: [] for kind in given.kinds}
     sys.path.insert(0, str(HERE))
-    with tempfile.TemporaryDirectory(prefix="exporting-aiida-", ignore_cleanup_errors=True) as folder:
+    # not in this process: Linux counts the memory of the one that starts a program as the program's own, if it is larger
+    with (
+        tempfile.TemporaryDirectory(prefix="exporting-aiida-", ignore_cleanup_errors=True) as folder,
+        ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as maker,
+    ):
         os.environ["AIIDA_PATH"] = folder  # before AiiDA is imported
-        for size, pk in made(sizes, Path(folder)):
+        for size in sizes:
+            pk = maker.submit(made, size, Path(folder)).result()
             for kind in given.kinds:
                 row = written(kind, pk, Path(folder))
                 rows[kind].append(row)
@@ -53,19 +60,26 @@ def main() -> None:
     print(json.dumps({"validations": sizes, **{kind: summary(sizes, found) for kind, found in rows.items()}}))
 
 
-def made(sizes: list[int], folder: Path) -> Iterator[tuple[int, int]]:
-    """Store a campaign of each size in turn, and give the size with its pk."""
+def made(size: int, folder: Path) -> int:
+    """Store a campaign, and return its pk."""
     from aiida import orm
-    from synthetic_campaigns import Graph, campaign, shared_nodes, target
+    from synthetic_campaigns import Graph, campaign, target
+
+    graph = Graph(shared(folder), seed=size)
+    uuid = campaign(graph, target(graph, sites=4), n_candidates=2 * size, n_validated=size)
+    graph.store()
+    return orm.load_node(uuid).pk
+
+
+@functools.cache
+def shared(folder: Path) -> dict[str, Any]:
+    """Store what all campaigns have in common, once."""
+    from synthetic_campaigns import shared_nodes
 
     from aiida_dosmatgen import setup
 
     setup.ensure_profile("exporting")
-    graph = Graph(shared_nodes(folder), seed=1)
-    for size in sizes:
-        uuid = campaign(graph, target(graph, sites=4), n_candidates=2 * size, n_validated=size)
-        graph.store()
-        yield size, orm.load_node(uuid).pk
+    return shared_nodes(folder)
 
 
 def written(kind: str, pk: int, folder: Path) -> dict[str, float]:
