@@ -104,10 +104,13 @@ class PredictorObjective:
 
     @torch.no_grad()
     def calibrate(self, model: Predictor, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Set the factors of a trained model by crystals that it has not seen; without any they are 1.
+        """Set the factors of a trained model by crystals that it has not seen; without any they stay as they are.
+
+        Those of a new model are 1, and those of one that was fine-tuned are its parent's.
 
         :return: for ``dos`` and ``formation_energy`` the :meth:`.calibration.Calibration.metrics`, and ``calibrated``.
         """
+        given = model.dos_calibration.clone(), model.energy_calibration.clone()
         model.dos_calibration.fill_(1.0)
         model.energy_calibration.fill_(1.0)
         errors: list[tuple[float, float, float, float]] = []
@@ -126,6 +129,10 @@ class PredictorObjective:
             )
             errors += torch.stack(columns, 1).tolist()
             groups += [str(formula.tolist()) for formula in reduced_formulas(dense, len(model.mean_curves))]
+        if not errors:
+            model.dos_calibration.copy_(given[0])
+            model.energy_calibration.copy_(given[1])
+            return {"calibrated": False}
         columns_of = np.array(errors).reshape(-1, 4).T
         metrics: dict[str, Any] = {"calibrated": False}
         for name, factor, (error, spread) in (
