@@ -53,14 +53,16 @@ def plan_round(settings: Dict, number: Int, previous: Dict | None = None, **targ
 
 
 @content_function
-def choose_repeats(settings: Dict, seed: Int, **results: CrystalSetData) -> Dict:
-    """Choose the DFT results of a round that are computed once more.
+def choose_repeats(settings: Dict, seed: Int, previous: Dict | None = None, **results: Data) -> Dict:
+    """Choose the DFT results of a round that are computed once more, as far as the budget goes.
 
-    :param results: as ``dos_<name>``.
+    :param previous: the summary of the round before.
+    :param results: as of :func:`gate`.
     :return: ``repeats``: their names.
     """
-    names = sorted(name.removeprefix("dos_") for name in results)
-    count = min(checked(LearnSettings, settings, "settings").repeats, len(names))
+    names, wanted = sorted(_named(results, "dos_")), checked(LearnSettings, settings, "settings")
+    spent = len(results) + (0 if previous is None else previous.get_dict()["spent"])
+    count = max(0, min(wanted.repeats, len(names), wanted.budget - spent))
     taken = np.random.default_rng(seed.value).choice(len(names), count, replace=False)
     return Dict({"repeats": sorted(names[i] for i in taken)})
 
@@ -206,11 +208,13 @@ def sum_up_round(settings: Dict, number: Int, seed: Int, top_k: Int, **found: Da
         ``distance_gained``, ``curves_gained``; ``history`` of what stops the loop, and ``stop``, why it ends, or None.
     """
     wanted = checked(LearnSettings, settings, "settings")
-    before = found["previous"].get_dict() if "previous" in found else {"best": {}, "spent": 0, "history": []}
+    before: dict[str, Any] = found["previous"].get_dict() if "previous" in found else {"best": {}, "spent": 0, "history": []}
     targets = sorted(_named(found, "target_"))
     now = rounds.distances(found["ranking"].get_dict()) if "ranking" in found else {}
     best = rounds.best_so_far(dict.fromkeys(targets) | before["best"], now)
-    report = found["gate"].get_dict() if "gate" in found else {"results": {}, "entered": 0, "refused": {}, "repeated": 0}
+    report: dict[str, Any] = (
+        found["gate"].get_dict() if "gate" in found else {"results": {}, "entered": 0, "refused": {}, "repeated": 0}
+    )
     verdicts = {name: node.get_dict() for name, node in _named(found, "verdict_").items()}
     failures = reasons_of(found)
     computed = len(report["results"]) if "gate" in found else top_k.value * len(targets)
