@@ -8,8 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.common.links import LinkType
-from aiida.engine import ExitCode, ProcessBuilder, WorkChain
-from aiida.engine.processes.process_state import ProcessState
+from aiida.engine import ExitCode, ProcessBuilder, ProcessState, WorkChain
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from ..calculations.evaluate import EvaluateCalculation
@@ -147,21 +146,20 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
             EvaluateCalculation, namespace="evaluate", exclude=("checkpoint", "crystals", "dataset", "parent_folder")
         )
         spec.inputs.validator = validate_inputs
-        left = while_(cls.is_left)
         spec.outline(
             cls.setup,
-            left(cls.run_children, cls.inspect_children),  # the models as they are given
+            while_(cls.is_left)(cls.run_children, cls.inspect_children),  # the models as they are given
             cls.take_figures,
             while_(cls.is_round_left)(
                 cls.begin_round,
-                left(cls.run_children, cls.inspect_children),  # the campaign
+                while_(cls.is_left)(cls.run_children, cls.inspect_children),  # the campaign
                 cls.begin_repeats,
-                left(cls.run_children, cls.inspect_children),
+                while_(cls.is_left)(cls.run_children, cls.inspect_children),
                 cls.run_gate,
                 cls.begin_trainings,
-                left(cls.run_children, cls.inspect_children),
+                while_(cls.is_left)(cls.run_children, cls.inspect_children),
                 cls.begin_evaluations,
-                left(cls.run_children, cls.inspect_children),
+                while_(cls.is_left)(cls.run_children, cls.inspect_children),
                 cls.judge,
                 cls.sum_up,
             ),
