@@ -243,6 +243,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
             template=template,
             classifier=classifier,
             phases=phases,
+            known=dataset,  # each round has its own
             n_jobs=n_jobs,
         )
         builder.campaign = _without(campaign._inputs(prune=True), _OF_THE_LOOP)
