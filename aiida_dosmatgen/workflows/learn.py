@@ -553,19 +553,19 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
 
     def _submitted(self, label: str) -> orm.ProcessNode | None:
         """Return a child that was submitted already: the daemon was killed before it could note so."""
-        called = self._called(label, LinkType.CALL_WORK)
+        called = self._what_was_called(label, LinkType.CALL_WORK)
         if not called or called[-1].process_state is ProcessState.CREATED or ended_from_outside(called[-1]):
             return None
         return called[-1]
 
     def _once(self, label: str, function: ContentFunction, **inputs: Any) -> orm.CalcFunctionNode:
         """Run a calcfunction, unless this process has run it before the daemon was stopped, and return its node."""
-        done = [node for node in self._called(label, LinkType.CALL_CALC) if node.is_finished_ok]
+        done = [node for node in self._what_was_called(label, LinkType.CALL_CALC) if node.is_finished_ok]
         if done:
             return done[-1]
         return function.run_get_node(**inputs, metadata={"call_link_label": label})[1]
 
-    def _called(self, label: str, link: LinkType) -> list[Any]:
+    def _what_was_called(self, label: str, link: LinkType) -> list[Any]:
         """Return what was called by a label, the oldest first."""
         links = self.node.base.links.get_outgoing(link_type=link, link_label_filter=label)
         return sorted(links.all_nodes(), key=pk_of)

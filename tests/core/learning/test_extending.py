@@ -21,8 +21,7 @@ def with_projections(crystal):
     return crystal.with_columns(atom={"projections": sums.astype(np.float32)})
 
 
-@pytest.fixture
-def shipped_form():
+def small_set():
     """A set as the shipped one is: sums of projections on the grid of the models, energies, forces, stresses, splits."""
     atoms = [bulk("Si"), bulk("C"), zincblende("Si", "C", 4.36), zincblende("Ge", "Si", 5.6)]
     bare = CrystalSet.from_ase(atoms)
@@ -36,6 +35,12 @@ def shipped_form():
         },
         atom={"forces": np.zeros((total, 3)), "dos": np.ones((total, DEFAULT_GRID.n), np.float16)},
     )
+
+
+@pytest.fixture
+def shipped_form():
+    """A set as the shipped one is."""
+    return small_set()
 
 
 def test_curves_take_the_form_of_the_set(shipped_form):
