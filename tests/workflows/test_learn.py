@@ -26,18 +26,12 @@ def build(codes, pseudo_family, models, target_node):
     def _build(**kwargs):
         overrides = kwargs.pop("overrides", {})
         campaign = {"validate": {"pseudo_family": FAMILY}, **overrides.pop("campaign", {})}
-        dataset = LabelledCrystalSetData(with_element_energies(small_set()))
+        dataset = LabelledCrystalSetData(small_set())
         inputs = {"codes": codes, "targets": {"a": target_node}, **models, "dataset": dataset, "protocol": "fast"}
         inputs |= {"settings": {**SETTINGS, **kwargs.pop("settings", {})}, "overrides": {"campaign": campaign, **overrides}}
         return LearnWorkChain.get_builder_from_protocol(**{**inputs, **kwargs})
 
     return _build
-
-
-def with_element_energies(crystals):
-    energies = {"Si": -100.0, "C": -150.0, "Ge": -90.0}
-    sums = [sum(energies[s] for s in atoms.get_chemical_symbols()) for atoms in crystals.to_ase()]
-    return crystals.with_columns(crystal={"energy": np.array(sums)})
 
 
 def ended(outputs=None, inputs=None, status=0, state="finished", kind=orm.WorkChainNode, **attributes):
