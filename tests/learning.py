@@ -16,7 +16,7 @@ from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.learn import LearnWorkChain
 
-from .campaigns import N_CANDIDATES, TARGET, TARGET_NAME, overrides
+from .campaigns import N_CANDIDATES, TARGET, TARGET_NAME, overrides, what_failed
 
 SHIPPED = Path(str(files("aiida_dosmatgen"))) / "datasets" / "debian-pbe" / "labelled.npz"
 SETTINGS = {"budget": 4, "max_rounds": 2, "top_k": 1, "repeats": 1, "rehearsal": 5.0, "patience": 2}
@@ -58,3 +58,22 @@ def ids_of(dataset: orm.Node) -> list[str]:
     """Return the ids of the crystals of a set that a loop has found."""
     columns = dataset.crystals.crystal_columns
     return columns["id"][columns["source"] == "campaign"].tolist()
+
+
+def compare(loop: orm.WorkChainNode, reference: orm.WorkChainNode) -> tuple[str | None, str | None]:
+    """Return what a loop lost against an undisturbed one, and what is wrong with it, or None and None."""
+    if not loop.is_finished_ok:
+        return f"it did not end well: {what_failed(loop)}", None
+    ours, theirs = ([one.get_dict() for _, one in sorted(node.outputs.rounds.items())] for node in (loop, reference))
+    if len(ours) != len(theirs):
+        return f"{len(ours)} rounds, the undisturbed one has {len(theirs)}", None
+    for one, other in zip(ours, theirs, strict=True):
+        if (one["computed"], one["entered"]) != (other["computed"], other["entered"]) or one["failures"]:
+            said = {name: (one[name], other[name]) for name in ("computed", "entered", "failures")}
+            return f"round {one['number']}: {said}", None
+    found = ids_of(loop.outputs.dataset)
+    if len(set(found)) != len(found):
+        return None, f"learnt twice: {found}"
+    if sorted(loop.outputs.dataset.crystals.formulas) != sorted(reference.outputs.dataset.crystals.formulas):
+        return None, "other crystals entered"
+    return None, None
