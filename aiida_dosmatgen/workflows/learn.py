@@ -281,6 +281,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
             return self.exit_codes.ERROR_DATASET_REFUSED.format(reason=parted.exit_message)
         self.ctx.dataset = parted.outputs.learnt
         self.ctx.held_out = self.inputs.get("held_out", parted.outputs.held_out if "held_out" in parted.outputs else None)
+        self.ctx.kept = parted.outputs.kept if "kept" in parted.outputs else None
         if self.ctx.held_out is None and self._settings.models:
             return self.exit_codes.ERROR_NO_HELD_OUT
         self.ctx.known = self.ctx.dataset
@@ -377,7 +378,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         """Let in what meets the criteria, and add it to the training set."""
         if not self.ctx.results and not self.ctx.without:
             return
-        optional = {"held_out": self.ctx.held_out, "reserved": self.inputs.get("reserved")}
+        optional = {name: self.inputs.get(name) for name in ("held_out", "reserved")} | {"kept": self.ctx.get("kept")}
         node = self._once(
             f"gate_{self.ctx.number}",
             gate,

@@ -177,6 +177,17 @@ def test_without_anything_to_judge_by_nothing_begins(build, process):
     assert process(build(dataset=whole, held_out=LabelledCrystalSetData(small_set()[[3]]))).setup() is None
 
 
+def test_what_is_kept_for_tests_does_not_enter_whatever_judges(begun):
+    """Neither the crystals of the set's own splits, test-final among them, nor those that were given to judge by."""
+    given = LabelledCrystalSetData(small_set()[[3]].replace(numbers=[32, 6]))  # GeC
+    splits = np.array(["train", "train", "train", "test-final"])
+    dataset = LabelledCrystalSetData(small_set().with_columns(crystal={"split": splits}))
+    chain = begun(dataset=dataset, held_out=given)
+    found = {"a_1": validated(zincblende("Ge", "C", 5.6)), "a_2": validated(zincblende("Ge", "Si", 5.7))}
+    summary = a_round(chain, found)
+    assert summary["refused"] == {"held out": 2} and summary["entered"] == 0
+
+
 def test_a_round_from_the_campaign_to_the_next(begun, tuned):
     chain = begun()
     given = dict(chain.ctx.models)

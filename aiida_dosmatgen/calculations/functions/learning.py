@@ -28,14 +28,14 @@ from .content import checked, content_function, reasons_of
 def part_for_learning(dataset: LabelledCrystalSetData) -> dict:
     """Divide a set by its column ``split``.
 
-    :return: ``learnt``: what is trained on, the whole set if it is not split; and ``held_out``: what checkpoints may be judged
-        by, the splits ``test-system`` and ``test-prototype``, if there are such crystals. ``test-final`` is in neither.
+    :return: ``learnt``: what is trained on, the whole set if it is not split; if there are such crystals, ``kept``: all that is
+        kept for tests, and ``held_out``: what checkpoints may be judged by, which is ``kept`` without ``test-final``.
     """
     crystals = dataset.crystals
     found = {"learnt": _like(dataset, without_test(crystals)[0], "what is learnt from")}
-    if "split" in crystals.crystal_columns and np.isin(crystals.crystal_columns["split"], SPLIT_NAMES[1:3]).any():
-        held_out = chosen(crystals, SPLIT_NAMES[1:3])
-        found["held_out"] = _like(dataset, held_out, "what is kept for tests")
+    for name, splits in (("kept", SPLIT_NAMES[1:]), ("held_out", SPLIT_NAMES[1:3])):
+        if "split" in crystals.crystal_columns and np.isin(crystals.crystal_columns["split"], splits).any():
+            found[name] = _like(dataset, chosen(crystals, splits), f"the splits {' '.join(splits)}")
     return found
 
 
@@ -82,6 +82,7 @@ def gate(
     dataset: LabelledCrystalSetData,
     criteria: Dict,
     held_out: LabelledCrystalSetData | None = None,
+    kept: LabelledCrystalSetData | None = None,
     reserved: List | None = None,
     **results: Data,
 ) -> Dict:
@@ -89,6 +90,7 @@ def gate(
 
     :param criteria: as in :class:`~aiida_dosmatgen.core.learning.settings.GateCriteria`.
     :param held_out: crystals by which checkpoints are judged; they never enter.
+    :param kept: further crystals that are kept for tests.
     :param reserved: chemical systems of which no crystal enters.
     :param results: ``dos_<name>``: one crystal with its density of states; ``failure_<name>``: a Dict with the ``reason`` why
         there is none; ``repeat_<name>``: a second run; ``unrepeated_<name>``: a Dict with the ``reason`` why that failed.
@@ -101,7 +103,7 @@ def gate(
         {key: node.crystals for key, node in _named(results, "dos_").items()},
         dataset.crystals,
         checked(GateCriteria, criteria, "criteria"),
-        None if held_out is None else held_out.crystals,
+        _bare(held_out, kept),
         () if reserved is None else reserved.get_list(),
         repeats,
     )
@@ -267,6 +269,12 @@ def _curves_gained(verdict: Mapping[str, Any] | None, least: float) -> bool:
 def _named(nodes: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Return the nodes whose names have a prefix, by what follows it."""
     return {name.removeprefix(prefix): node for name, node in sorted(nodes.items()) if name.startswith(prefix)}
+
+
+def _bare(*sets: LabelledCrystalSetData | None) -> CrystalSet:
+    """Return the crystals of all sets that are there, without their columns."""
+    given = [one.crystals.replace(crystal_columns={}, atom_columns={}) for one in sets if one is not None]
+    return CrystalSet.concatenate(given)
 
 
 def _like(dataset: LabelledCrystalSetData, crystals: CrystalSet, part: str) -> LabelledCrystalSetData:
