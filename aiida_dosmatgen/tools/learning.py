@@ -269,18 +269,23 @@ def _validated(models: Iterable[CheckpointData]) -> list[dict[str, Any]]:
 # --- links -------------------------------------------------------------------------------------------------------------------
 
 
+def _keys(nodes: Iterable[orm.Node]) -> list[int]:
+    """Return the keys of nodes to look for; databases refuse an empty list."""
+    return [pk_of(node) for node in nodes] or [-1]
+
+
 def _before(
     nodes: Iterable[orm.Node], link: LinkType, cls: Any = orm.ProcessNode, filters: Mapping[str, Any] | None = None
 ) -> list[Any]:
     """Return the processes that created some nodes."""
-    query = orm.QueryBuilder().append(orm.Node, filters={"id": {"in": [node.pk for node in nodes]}}, tag="node")
+    query = orm.QueryBuilder().append(orm.Node, filters={"id": {"in": _keys(nodes)}}, tag="node")
     query.append(cls, filters=dict(filters or {}), with_outgoing="node", edge_filters={"type": link.value}, tag="before")
     return query.order_by({"before": {"id": "asc"}}).distinct().all(flat=True)
 
 
 def _inputs(processes: Iterable[orm.Node]) -> list[tuple[Any, str]]:
     """Return the inputs of some processes, each with its label."""
-    query = orm.QueryBuilder().append(orm.Node, filters={"id": {"in": [node.pk for node in processes]}}, tag="process")
+    query = orm.QueryBuilder().append(orm.Node, filters={"id": {"in": _keys(processes)}}, tag="process")
     edge = {"type": LinkType.INPUT_CALC.value}
     query.append(orm.Node, with_outgoing="process", edge_filters=edge, edge_project="label", project="*", tag="input")
     return [(node, label) for node, label in query.order_by({"input": {"id": "asc"}}).all()]
@@ -295,7 +300,7 @@ def _after(
 ) -> list[Any]:
     """Return the nodes to which links of a kind, and with a label if one is given, lead from some nodes."""
     edge = {"type": link.value, **({} if label is None else {"label": label})}
-    query = orm.QueryBuilder().append(orm.Node, filters={"id": {"in": [node.pk for node in nodes]}}, tag="node")
+    query = orm.QueryBuilder().append(orm.Node, filters={"id": {"in": _keys(nodes)}}, tag="node")
     query.append(cls, filters=dict(filters or {}), with_incoming="node", edge_filters=edge, tag="after")
     return query.order_by({"after": {"id": "asc"}}).distinct().all(flat=True)
 
