@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common import AttributeDict
-from aiida.common.links import LinkType
+from aiida.common import AttributeDict, LinkType
 from aiida.engine import ExitCode, ProcessBuilder, ProcessState, WorkChain
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
@@ -43,7 +42,7 @@ from .campaign import CampaignWorkChain
 from .dos import DosWorkChain
 from .failures import failure, failure_of, noted
 from .outline import while_
-from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
+from .protocols.utils import StrictProtocolMixin, checked, inputs_of, job_metadata, load
 from .retries import RetryMixin, ended_from_outside
 
 KINDS = {"denoiser": "checkpoint", "predictor": "predictor"}
@@ -182,8 +181,8 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         spec.exit_code(303, "ERROR_NOTHING_TRAINED", message="results entered, but no training succeeded: {reason}")
 
     @classmethod
-    def _override_schema(cls) -> dict:
-        return recursive_merge(super()._override_schema(), {"campaign": CampaignWorkChain._override_schema()})
+    def override_schema(cls) -> dict:
+        return recursive_merge(super().override_schema(), {"campaign": CampaignWorkChain.override_schema()})
 
     @classmethod
     def get_builder_from_protocol(
@@ -210,6 +209,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         template: CrystalSetData | StructureData | None = None,
         classifier: CheckpointData | None = None,
         phases: CrystalSetData | None = None,
+        **spin: Any,
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
@@ -245,8 +245,9 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
             phases=phases,
             known=dataset,  # each round has its own
             n_jobs=n_jobs,
+            **spin,
         )
-        builder.campaign = _without(campaign._inputs(prune=True), _OF_THE_LOOP)
+        builder.campaign = _without(inputs_of(campaign), _OF_THE_LOOP)
         builder.targets, builder.dataset = dict(targets), dataset
         builder.checkpoint, builder.predictor = checkpoint, predictor
         for name, node in (("held_out", held_out), ("known", known)):

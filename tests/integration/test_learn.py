@@ -2,7 +2,7 @@
 
 import pytest
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 from aiida.engine import submit
 
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 from aiida.engine import run_get_node
 from ase.build import bulk
 from click.testing import CliRunner

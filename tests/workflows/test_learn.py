@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
