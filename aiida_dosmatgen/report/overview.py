@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.common.links import LinkType
+from aiida.common import LinkType
 
 from ..core.crystals import CrystalSet
 from ..core.elements import formula_of
