@@ -63,7 +63,7 @@ def chain(kind, inputs, caller=None, label="", outputs=None):
 def validation(atoms, campaign, name, mae=0.3):
     structure = orm.StructureData(ase=atoms)
     dos = CrystalSetData(with_projections(result(atoms)))
-    score = orm.Dict({"formula": atoms.get_chemical_formula("reduce"), "mae": mae})
+    score = orm.Dict({"formula": CrystalSet.from_ase(atoms).formulas[0], "mae": mae})
     return chain("validate", {"structure": structure}, campaign, f"validate_{name}", {"dos": dos, "score": score})
 
 
