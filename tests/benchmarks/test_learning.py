@@ -3,11 +3,29 @@ from pathlib import Path
 
 import pytest
 
+from aiida_dosmatgen.core.elements import SYMBOLS
+from aiida_dosmatgen.core.labelled.shards import load_shards
+from aiida_dosmatgen.core.labelled.splits import systems_of
+
 
 @pytest.fixture
 def learning(monkeypatch):
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
     return importlib.import_module("learning")
+
+
+def test_targets_are_of_unseen_systems(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    run = importlib.import_module("learning_run")
+    crystals = load_shards(run.SHARDS)
+    elements = [SYMBOLS[z] for z in set(crystals.numbers.tolist())]
+    rows = run.chosen(crystals, elements, 5, seed=1)
+    chosen = crystals[list(rows.values())]
+    assert set(chosen.crystal_columns["split"]) == {"test-final"} and len(set(systems_of(chosen))) == 5
+    assert set(chosen.crystal_columns["kind"]) == {"real"} and chosen.formulas == list(rows)
+    assert run.chosen(crystals, elements, 5, seed=1) == rows != run.chosen(crystals, elements, 5, seed=2)
+    with pytest.raises(SystemExit, match="only 0 chemical systems"):
+        run.chosen(crystals, ["H"], 1, seed=1)
 
 
 def rounds(*best):
