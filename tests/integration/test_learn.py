@@ -5,9 +5,18 @@ from aiida import orm
 from aiida.common import LinkType
 from aiida.engine import submit
 
-from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
+from aiida_dosmatgen.tools.learning import learnt_by, taught_by
 
-from ..campaigns import kill_daemon, prepare, start_daemon, stop_daemon, wait_for, wait_for_running, what_failed
+from ..campaigns import (
+    TARGET_NAME,
+    kill_daemon,
+    prepare,
+    start_daemon,
+    stop_daemon,
+    wait_for,
+    wait_for_running,
+    what_failed,
+)
 from ..learning import SETTINGS, builder_of, ids_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -80,27 +89,23 @@ def test_every_dft_result_has_an_answer(learnt):
 
 
 def test_a_checkpoint_is_linked_to_what_it_learnt_from(learnt):
-    """By plain links: checkpoint, training, rehearsed set, extended set, DFT result."""
+    """Checkpoint, training, rehearsed set, extended set, DFT result, validation, campaign: all by links."""
     rounds = summaries(learnt)
-    if not any(one["entered"] for one in rounds):
-        pytest.fail(f"nothing entered: {[one['refused'] for one in rounds]}")
-    trained = [node for label, node in called(learnt, "train_").items() if node.is_finished_ok]
+    assert any(one["entered"] for one in rounds), f"nothing entered: {[one['refused'] for one in rounds]}"
+    trained = {label: node for label, node in called(learnt, "train_").items() if node.is_finished_ok}
     assert trained
-    for chain in trained:
-        query = orm.QueryBuilder().append(orm.Node, filters={"uuid": chain.outputs.checkpoint.uuid}, tag="checkpoint")
-        query.append(
-            orm.CalcFunctionNode,
-            filters={"attributes.process_label": "extend_labelled"},
-            with_descendants="checkpoint",
-            tag="extend",
-        )
-        query.append(orm.Data, with_outgoing="extend", edge_filters={"label": {"like": "dos\\_%"}}, project="uuid")
-        assert query.count() >= 1
-        assert chain.inputs.train.parent.uuid and isinstance(chain.inputs.train.dataset, LabelledCrystalSetData)
-    verdicts = learnt.outputs.verdicts
-    assert len(verdicts) == len(trained)
-    for verdict in verdicts.values():
-        judged = verdict.creator.inputs
-        kind = "checkpoint" if verdict["kind"] == "denoiser" else "predictor"
+    for label, chain in trained.items():
+        number = int(label.split("_")[1])
+        results = learnt_by(chain.outputs.checkpoint)
+        assert {one.id for one in results} == set(ids_of(chain.inputs.train.dataset))
+        assert {one.round for one in results} <= set(range(1, number + 1)) and {one.loop for one in results} == {learnt.uuid}
+        for one in results:
+            assert (one.target, one.seed) == (TARGET_NAME, one.round)
+            campaign = called(learnt, f"campaign_{one.round}")[f"campaign_{one.round}"]
+            assert one.campaign == campaign.uuid and one.checkpoint == campaign.inputs.candidates.checkpoint.uuid
+            assert chain.outputs.checkpoint.uuid in {model["uuid"] for model in taught_by(orm.load_node(one.dos)).checkpoints}
+    assert len(learnt.outputs.verdicts) == len(trained)
+    for verdict in learnt.outputs.verdicts.values():
+        port = "checkpoint" if verdict["kind"] == "denoiser" else "predictor"
         if not verdict["accepted"]:
-            assert judged.checkpoint.uuid != learnt.outputs[kind].uuid
+            assert verdict.creator.inputs.checkpoint.uuid != learnt.outputs[port].uuid
