@@ -66,6 +66,7 @@ def measure(campaigns: int, candidates: int, validated: int, targets: int, folde
     campaign = orm.load_node(uuid)
     often = Counter(orm.QueryBuilder().append(orm.StructureData, project="label").all(flat=True)).most_common(1)[0][0]
     structure = orm.QueryBuilder().append(orm.StructureData, filters={"label": often}).first(flat=True)
+    dos = next(node for node in campaign.called if node.process_label == "ValidateWorkChain").outputs.dos
     asked: dict[str, Callable[[], Any]] = {
         "validated_crystals_of": lambda: found["validated_crystals_of"](shared["checkpoint"]),
         "targets_served_by": lambda: found["targets_served_by"](structure),
@@ -77,6 +78,8 @@ def measure(campaigns: int, candidates: int, validated: int, targets: int, folde
         "crystals_learnt_from": lambda: found["crystals_learnt_from"](shared["checkpoint"], "Si"),
         "learnt_by_models_behind": lambda: found["learnt_by_models_behind"](structure),
         "structures_behind_the_labels_of": lambda: found["structures_behind_the_labels_of"](campaign.outputs.ranking),
+        "results_learnt_from": lambda: found["results_learnt_from"](shared["checkpoint"]),
+        "crystals_that_came_of": lambda: found["crystals_that_came_of"](dos),
         "tools.lineage": campaign.tools.lineage,
         "tools.ranking": campaign.tools.ranking,
         "tools.to_dataframe": campaign.tools.to_dataframe,

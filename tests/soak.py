@@ -6,6 +6,8 @@ The last line is JSON: the number of disturbed ``campaigns``, the ``faults`` by 
 (did not end well, or lack something) or ended with something ``wrong`` (other crystals, energies or scores); ``revived`` counts
 how often AiiDA had to be told of lost tasks. The seed repeats the choice of faults, not their moments.
 
+With ``--learn`` it is a loop of two rounds that learns: none may lose a round or a result, or learn one twice.
+
 With ``--services`` AiiDA has its database in PostgreSQL and its tasks in RabbitMQ, and two workers; all are killed, too.
 """
 
@@ -27,6 +29,7 @@ from .cluster.loopback import LoopbackCluster, why_not
 from .services import postgres, rabbitmq
 
 LONGEST = 1200  # seconds for one campaign, faults and all
+LONGEST_LOOP = 3600
 PAUSE = (0.02, 0.1)  # between two faults, of what an undisturbed campaign takes: a slow machine is not hit more often
 FORGOTTEN = 120.0  # seconds after which a job that no worker asks for is taken for forgotten, as docs/troubleshooting.md has it
 PATIENCE = 45.0  # seconds that a fault waits for something that it can happen to
@@ -267,20 +270,25 @@ def load(uuid: str):
         return orm.load_node(uuid)
 
 
-def soak(minutes: float, faults: Faults) -> dict:
-    """Run campaigns until the time is over."""
+def soak(minutes: float, faults: Faults, learn: bool = False) -> dict:
+    """Run campaigns, or loops that learn, until the time is over."""
     from aiida_dosmatgen.setup import ensure_models
     from aiida_dosmatgen.tools import daemon
 
+    from . import learning
     from .campaigns import revive, wait_for
-    from .cluster.campaigns import start
+    from .cluster.campaigns import start, start_loop
+
+    if learn:
+        start = start_loop
+    longest = LONGEST_LOOP if learn else LONGEST
 
     revived = 0
     counts: Counter[str] = Counter()
     result = {"campaigns": 0, "faults": counts, "lost": 0, "wrong": 0}
     begin = time.monotonic()
     reference = start(ensure_models())
-    wait_for(lambda: reference.is_terminated, "the end of the undisturbed campaign", LONGEST)
+    wait_for(lambda: reference.is_terminated, "the end of the undisturbed campaign", longest)
     if not reference.is_finished_ok:
         raise RuntimeError(f"the undisturbed campaign failed: {reference.exit_message}")
     undisturbed, expected = time.monotonic() - begin, reference.uuid
@@ -294,7 +302,7 @@ def soak(minutes: float, faults: Faults) -> dict:
         began, here = time.monotonic(), Counter()
         uuid = start(ensure_models()).uuid
         next_fault, next_look, kind = began + pause(), began, faults.draw()
-        while not (campaign := load(uuid)).is_terminated and time.monotonic() - began < LONGEST:
+        while not (campaign := load(uuid)).is_terminated and time.monotonic() - began < longest:
             time.sleep(0.2)
             if time.monotonic() > next_look:  # what an operator does
                 faults.cluster.resume_node()
@@ -307,7 +315,7 @@ def soak(minutes: float, faults: Faults) -> dict:
                 here[kind] += happened
                 if happened or time.monotonic() > next_fault + PATIENCE:
                     next_fault, kind = time.monotonic() + pause(), faults.draw()
-        lost, wrong = compare(campaign, load(expected))
+        lost, wrong = (learning.compare if learn else compare)(campaign, load(expected))
         result["campaigns"] += 1
         result["lost"] += lost is not None
         result["wrong"] += wrong is not None
@@ -323,6 +331,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--services", action="store_true", help="on PostgreSQL and RabbitMQ, which are killed, too")
+    parser.add_argument("--learn", action="store_true", help="loops that learn instead of campaigns")
     given = parser.parse_args()
     reason = why_not() or (given.services and (postgres.why_not() or rabbitmq.why_not()))
     if reason:
@@ -337,7 +346,7 @@ def main() -> int:
     faults = FaultsOfServices(cluster, chance, services) if services else Faults(cluster, chance)
     try:
         prepare(private, cluster, services, faults.workers)
-        result = soak(given.minutes, faults)
+        result = soak(given.minutes, faults, given.learn)
     finally:
         from aiida.manage import get_manager
 

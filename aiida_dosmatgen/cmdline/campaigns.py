@@ -42,6 +42,11 @@ class WorkChainType(WorkflowParamType):
         ]
 
 
+def is_loop(node: Any) -> bool:
+    """Tell whether a node is a loop that learns."""
+    return getattr(node, "process_type", None) == "aiida.workflows:dosmatgen.learn"
+
+
 class CampaignType(WorkChainType):
     """A campaign by pk, uuid or label."""
 
@@ -57,7 +62,26 @@ class CampaignType(WorkChainType):
         return node
 
 
+class ReportedType(WorkChainType):
+    """A campaign, or a loop that learns, by pk, uuid or label."""
+
+    name = "campaign or loop"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return its node."""
+        node = super().convert(value, param, ctx) if isinstance(value, str) else value
+        if not is_campaign(node) and not is_loop(node):
+            self.fail(
+                f"{node.process_label or type(node).__name__}<{node.pk}> is no campaign; give a CampaignWorkChain or a "
+                "LearnWorkChain",
+                param,
+                ctx,
+            )
+        return node
+
+
 WORK_CHAIN = WorkChainType()
+REPORTED = ReportedType()
 CAMPAIGN = CampaignType()
 
 

@@ -12,6 +12,7 @@ import click
 from ..core.campaign import CampaignNumbers
 from ..core.errors import ContentError
 from ..core.kinds import ModelKind
+from ..core.learning.settings import LearnSettings
 from .group import Group
 from .launching import (
     Submitting,
@@ -96,6 +97,67 @@ def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top
         **inputs,
     )
     return submit(builder, f"campaign for {', '.join(named)}", submitting)
+
+
+@launch.command("learn")
+@click.argument("dataset", type=DATASET)
+@click.option("--target", "targets", multiple=True, required=True, type=TARGET, help="File, label or pk; may be repeated.")
+@click.option("--held-out", type=DATASET, help="Labelled crystals to judge checkpoints by; by default those kept for tests.")
+@click.option("--pseudolabelled", type=DATASET, help="Crystals with predicted curves, which the denoiser rehearses too.")
+@click.option("--reserved", type=click.Path(exists=True, path_type=Path), help="A file of systems that never enter, as Ga-N.")
+@checkpoint_option
+@predictor_option
+@force_field_option
+@classifier_option
+@template_option
+@phases_option
+@known_option
+@candidates_option
+@jobs_option
+@option_from_field(LearnSettings, "budget", note=OF_PROTOCOL)
+@option_from_field(LearnSettings, "max_rounds", note=OF_PROTOCOL)
+@option_from_field(LearnSettings, "top_k", note=OF_PROTOCOL)
+@option_from_field(CampaignNumbers, "max_concurrent", default=None, note=OF_PROTOCOL)
+@click.option("--no-learning", is_flag=True, help="The same rounds with the models as they are, to compare with.")
+@click.option("--relax", is_flag=True, help="Let pw.x relax the candidates before it computes their DOS.")
+@seed_option
+@protocol_options
+@where_jobs_run("dosmatgen", "pw", "projwfc")
+@submit_options
+def learn(
+    targets: tuple[Any, ...],
+    reserved: Path | None,
+    budget: int | None,
+    max_rounds: int | None,
+    top_k: int | None,
+    seed: int,
+    no_learning: bool,
+    where: Where,
+    submitting: Submitting,
+    **inputs: Any,
+) -> int:
+    """Rounds of campaigns whose DFT results teach the models: candidates, DFT, the gate, fine-tuning, and the next round.
+
+    DATASET is what the models have learnt from; a part of it is rehearsed, and what the gate lets in is added to it.
+
+    \b
+    Example:
+      aiida-dosmatgen launch learn my-dataset --target my_dos --protocol fast --budget 12 --wait
+    """
+    from ..workflows.learn import LearnWorkChain
+
+    named = _named(targets)
+    settings = {"budget": budget, "max_rounds": max_rounds, "top_k": top_k, "seed": seed}
+    builder = LearnWorkChain.get_builder_from_protocol(
+        codes={name: where.code(name) for name in ("dosmatgen", "pw", "projwfc")},
+        targets=named,
+        options=where.options,
+        dft_options=where.dft_options,
+        reserved=reserved.read_text(encoding="utf-8").split() if reserved is not None else None,
+        settings={**settings, "models": [] if no_learning else None},
+        **inputs,
+    )
+    return submit(builder, f"loop for {', '.join(named)}", submitting)
 
 
 @launch.command("candidates")

@@ -7,17 +7,17 @@ from typing import Any
 
 import click
 
-from .campaigns import CAMPAIGN, newest_campaign
+from .campaigns import REPORTED, is_loop, newest_campaign
 from .group import Command
 
 
 @click.command("report", cls=Command)
-@click.argument("campaign", type=CAMPAIGN, required=False)
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="By default campaign-PK.html.")
+@click.argument("campaign", type=REPORTED, required=False)
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="By default KIND-PK.html.")
 def report(campaign: Any, output: Path | None) -> None:
     """Write the page of a campaign: one HTML file with ranking, curves, structures and lineage, which opens offline.
 
-    Without CAMPAIGN it is the newest one.
+    Without CAMPAIGN it is the newest one. Of a loop that learns it shows the rounds.
 
     \b
     Example:
@@ -26,5 +26,6 @@ def report(campaign: Any, output: Path | None) -> None:
     from ..report import write
 
     campaign = campaign or newest_campaign()
-    path = write(campaign, output or Path(f"campaign-{campaign.pk}.html"))
+    kind = "loop" if is_loop(campaign) else "campaign"
+    path = write(campaign, output or Path(f"{kind}-{campaign.pk}.html"))
     click.echo(f"Wrote {path}")

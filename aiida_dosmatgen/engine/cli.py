@@ -24,6 +24,7 @@ _JOBS = {
     "references": "relax the elements with a force field, for formation energies",
     "predict": "predict the density of states and formation energy of crystals",
     "train": "train a denoiser, a predictor or a force field",
+    "evaluate": "compute the errors of a model on labelled crystals",
     "pseudolabel": "predict the densities of states of many new crystals, to train a denoiser on",
     "crystals": "make the crystals of a data set, in the order in which to label them",
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",

@@ -19,6 +19,7 @@ import jinja2
 import markupsafe
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+_NOTHING = "'none'"
 _HERE = files(__package__)
 _SCRIPTS = ("vendor/plotly-basic.min.js", "vendor/3Dmol-min.js", "page.js")
 
@@ -28,6 +29,26 @@ def render(content: Mapping[str, Any]) -> str:
 
     :param content: of :func:`~aiida_dosmatgen.report.content.content_of`.
     """
+    scripts = [_inline(_read(name)) for name in _SCRIPTS]
+    return _template("page.html").render(
+        **content,
+        style=markupsafe.Markup(_read("page.css")),
+        scripts=[markupsafe.Markup(script) for script in scripts],
+        policy=_policy(scripts),
+        data=markupsafe.Markup(_json(content["payload"])),
+    )
+
+
+def render_loop(content: Mapping[str, Any]) -> str:
+    """Return the page of a loop that learns; it has no scripts.
+
+    :param content: of :func:`~aiida_dosmatgen.report.rounds.content_of_loop`.
+    """
+    style = markupsafe.Markup(_read("page.css"))
+    return _template("rounds.html").render(**content, style=style, policy=_policy([]))
+
+
+def _template(name: str) -> jinja2.Template:
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -36,14 +57,7 @@ def render(content: Mapping[str, Any]) -> str:
         loader=jinja2.FunctionLoader(_read),
     )
     environment.filters |= {"number": _number, "count": "{:,}".format, "chemical": chemical}
-    scripts = [_inline(_read(name)) for name in _SCRIPTS]
-    return environment.get_template("page.html").render(
-        **content,
-        style=markupsafe.Markup(_read("page.css")),
-        scripts=[markupsafe.Markup(script) for script in scripts],
-        policy=_policy(scripts),
-        data=markupsafe.Markup(_json(content["payload"])),
-    )
+    return environment.get_template(name)
 
 
 def chemical(formula: str) -> str:
@@ -71,7 +85,7 @@ def _policy(scripts: list[str]) -> str:
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode('ascii')}'" for script in scripts
     )
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src {hashes or _NOTHING}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
 

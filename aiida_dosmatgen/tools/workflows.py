@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from aiida import orm
 from aiida.tools import WorkflowTools
 
+from .learning import format_rounds, rounds_of
 from .lineage import Lineage, lineage
 from .ranking import best_of, format_ranking, ranking_of
 
@@ -71,3 +72,15 @@ class CampaignTools(WorkflowTools):
         from .plot import plot_dos
 
         return plot_dos(self._node, target, candidate, axes)
+
+
+class LearnTools(WorkflowTools):
+    """For a ``LearnWorkChain``."""
+
+    def rounds(self) -> list[dict[str, Any]]:
+        """Return the summaries of the rounds."""
+        return rounds_of(self._node)
+
+    def table(self) -> str:
+        """Return the rounds as text."""
+        return format_rounds(self._node)

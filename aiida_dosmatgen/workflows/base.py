@@ -11,6 +11,7 @@ from aiida.engine import BaseRestartWorkChain, CalcJob, ExitCode, ProcessHandler
 
 from ..calculations.base import STDERR_FILE, DosmatgenCalculation
 from ..calculations.crystals import CrystalsCalculation
+from ..calculations.evaluate import EvaluateCalculation
 from ..calculations.predict import PredictCalculation
 from ..calculations.pseudolabel import PseudolabelCalculation
 from ..calculations.references import ReferencesCalculation
@@ -166,3 +167,9 @@ class PseudolabelBaseWorkChain(DosmatgenBaseWorkChain):
     """Label crystals with a predictor, and continue until all are done."""
 
     _process_class = PseudolabelCalculation
+
+
+class EvaluateBaseWorkChain(DosmatgenBaseWorkChain):
+    """Compute the errors of a model on labelled crystals, and begin again if it was interrupted."""
+
+    _process_class = EvaluateCalculation

@@ -38,9 +38,9 @@ _SCREENING = ("criteria", "references", "target", "phases", "known")
 
 
 def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
-    """Refuse guidance, constraints and sizes that lack what they need; the target may come from an outer work chain."""
+    """Refuse guidance, constraints and sizes that lack what they need; target and known crystals may come from an outer one."""
     criteria = inputs["criteria"].get_dict() if "criteria" in inputs else {}
-    if criteria.get("novel") and "known" not in inputs:
+    if criteria.get("novel") and "known" in namespace and "known" not in inputs:
         return "criteria: novel leaves out known crystals, but none are given; give them as known"
     return problem_of_sampling(
         inputs.get("sample", {}), inputs.get("checkpoint"), inputs.get("target"), target_follows="target" not in namespace

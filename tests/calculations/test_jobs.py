@@ -67,6 +67,11 @@ def inputs(aiida_profile, crystals, labelled, target, checkpoint_file, model_fil
             "parameters": {"elements": ["Si", "C"], "count": 10},
             "seed": 4,
         },
+        "evaluate": {
+            "checkpoint": predictor,
+            "crystals": LabelledCrystalSetData(labelled[[2]]).store(),
+            "dataset": LabelledCrystalSetData(labelled).store(),
+        },
         "train": {
             "dataset": LabelledCrystalSetData(labelled).store(),
             "parameters": {"model": "predictor"},
@@ -89,6 +94,7 @@ EXPECTED = {
     "relax": (["crystals.npz", "forcefield.model"], ["relaxed.npz"]),
     "references": (["forcefield.model"], ["references.npz"]),
     "predict": (["checkpoint.safetensors", "crystals.npz"], ["predicted.npz"]),
+    "evaluate": (["checkpoint.safetensors", "crystals.npz", "dataset.npz"], ["metrics.json"]),
     "train": (["crystals.npz", "parent.safetensors"], ["checkpoint.safetensors", "history.json"]),
     "crystals": (["structures_real.npz"], ["crystals.npz"]),
     "pseudolabel": (["checkpoint.safetensors", "forcefield.model"], ["pseudolabelled.npz"]),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from aiida import orm
+from aiida.engine import submit
 
-from .. import campaigns
+from .. import campaigns, learning
 from .loopback import HOST, LoopbackCluster
 
 
@@ -33,6 +34,12 @@ def start(models: dict[str, orm.Data]) -> orm.WorkChainNode:
     """Submit a campaign in small batches, so that there is something to lose."""
     codes = {name: f"{name}@cluster" for name in campaigns.CODES}
     return campaigns.start({"codes": codes, **campaigns.ports(models)}, steps=100, options={"batch_size": 2})
+
+
+def start_loop(models: dict[str, orm.Data]) -> orm.WorkChainNode:
+    """Submit a loop of two rounds that learns."""
+    codes = {name: f"{name}@cluster" for name in campaigns.CODES}
+    return submit(learning.builder_of({"codes": codes, **campaigns.ports(models)}))
 
 
 def has_parts(job: orm.CalcJobNode) -> bool:

@@ -23,7 +23,7 @@ GROUPS = {
     "checkpoint": {"import", "list", "show"},
     "forcefield": {"import", "list", "show", "trust"},
     "dataset": {"import", "list", "show", "split"},
-    "launch": {"sample", "relax", "candidates", "validate", "campaign", "train", "label", "crystals", "pseudolabel"},
+    "launch": {"sample", "relax", "candidates", "validate", "campaign", "learn", "train", "label", "crystals", "pseudolabel"},
 }
 
 

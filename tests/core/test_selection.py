@@ -55,3 +55,20 @@ def test_no_more_than_there_are_and_unknown_scores_last():
 def test_negative_weights_are_refused():
     with pytest.raises(ValidationError):
         SelectionWeights(diversity=-1)
+
+
+def test_a_share_of_the_places_goes_to_what_is_least_known():
+    scores, uncertainties = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.01, 0.02, 0.5, 0.3])
+    curves = np.array([[1.0], [1.0], [1.1], [1.2]])
+
+    def taken(exploration):
+        weights = SelectionWeights(uncertainty=0, diversity=0, exploration=exploration)
+        return select(scores, uncertainties, curves, 4, weights)
+
+    assert [one.place for one in taken(0.0)] == [0, 1, 2, 3]
+    assert [one.place for one in taken(0.5)] == [0, 2, 1, 3]
+    assert [one.place for one in taken(1.0)] == [2, 3, 1, 0]
+    assert taken(0.5)[1].reason.startswith("to learn from: its DOS is uncertain by 0.5 states/eV/atom, and differs")
+    tenth = SelectionWeights(uncertainty=0, diversity=0, exploration=0.1)
+    many = select(np.arange(20.0), np.arange(20.0), None, 20, tenth)
+    assert [place for place, one in enumerate(many) if "learn from" in one.reason] == [9, 19]

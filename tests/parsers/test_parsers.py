@@ -218,6 +218,19 @@ def test_many_candidates_are_screened_as_they_are_predicted(start, model, crysta
     assert node.exit_status == 303 and "left_out.npz has not the sha256" in node.exit_message
 
 
+def test_evaluate(start, model, labelled):
+    given = LabelledCrystalSetData(labelled).store()
+    job = start("evaluate", crystals=given, dataset=given, checkpoint=model("denoiser"))
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    metrics = outputs["metrics"].get_dict()
+    assert metrics["kind"] == "denoiser" and metrics["n_crystals"] == 3 and metrics["loss"] > 0
+    job.results(details={**outputs["results"].get_dict()["details"], "crystals_sha256": "0" * 64})
+    _, node = job.parse()
+    assert node.exit_status == 303 and "the crystals of the job have sha256 0000" in node.exit_message
+
+
 def test_crystals(start, crystals):
     origin = {"source": np.full(3, "here"), "id": np.array(["1", "2", "3"])}
     job = start(

@@ -11,6 +11,7 @@ from ..errors import ContentError
 from ..strict import explain
 from .base import Job, Runtime, Written
 from .crystals import CrystalsJob, CrystalsParameters
+from .evaluate import EvaluateJob
 from .label import LabelJob, LabelSettings, Splits
 from .predict import PredictJob
 from .pseudolabel import PseudolabelJob, PseudolabelParameters
@@ -24,6 +25,7 @@ __all__ = [
     "Architecture",
     "CrystalsJob",
     "CrystalsParameters",
+    "EvaluateJob",
     "ForceField",
     "Job",
     "LabelJob",
@@ -48,7 +50,7 @@ __all__ = [
 ]
 
 AnyJob = Annotated[
-    SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | CrystalsJob | LabelJob | PseudolabelJob,
+    SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | CrystalsJob | LabelJob | PseudolabelJob | EvaluateJob,
     Field(discriminator="kind"),
 ]
 

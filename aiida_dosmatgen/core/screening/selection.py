@@ -9,6 +9,8 @@ from pydantic import Field
 
 from ..strict import Strict
 
+_ROUNDING = 1e-9  # 0.1 · 10 places are one place
+
 
 class SelectionWeights(Strict):
     """How much the score of a candidate may be worse than another's for it to be taken before it.
@@ -17,15 +19,20 @@ class SelectionWeights(Strict):
     score + uncertainty · u − diversity · d, with u the expected error of its predicted DOS and d the distance of its predicted
     DOS from the nearest one that is taken already, all in states/eV/atom. Both weights 0 take the first of the ranking.
 
+    A share of the places, ``exploration``, goes to what would be learnt from instead: to the largest u + d, whatever its score.
+    They are spread evenly, and the first place is not among them unless all are.
+
     The defaults are small because ``benchmarks/selection.py`` finds the best crystals with small ones: an uncertain prediction
     is more often too good than too bad, so that looking for uncertain candidates (a negative weight) costs more than it finds.
 
     :param uncertainty: weight of u; below 0 it explores.
     :param diversity: weight of d: candidates that differ from those taken, whose predictions fail in other ways.
+    :param exploration: share of the candidates that are taken for what they teach.
     """
 
     uncertainty: float = 0.15
     diversity: float = Field(0.1, ge=0)
+    exploration: float = Field(0.0, ge=0, le=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,8 +76,12 @@ def select(
 
     while left.any() and len(taken) < count:
         apart = nearest if curves is not None and taken else np.zeros(len(scores))
-        place = best(careful - weights.diversity * apart)
-        if place == best(scores):
+        exploring = int(weights.exploration * (len(taken) + 1) + _ROUNDING) > int(weights.exploration * len(taken) + _ROUNDING)
+        place = best(-expected - apart) if exploring else best(careful - weights.diversity * apart)
+        if exploring:
+            reason = f"to learn from: its DOS is uncertain by {expected[place]:.3g} states/eV/atom"
+            reason += f", and differs from those taken by {apart[place]:.3g} or more" if apart[place] > 0 else ""
+        elif place == best(scores):
             reason = "best score" if not taken else "best score of those left"
         elif place == best(careful):
             sure = "surer than better ones" if weights.uncertainty > 0 else "may be better than its score"

@@ -117,7 +117,9 @@ class PredictorObjective:
 
     @torch.no_grad()
     def calibrate(self, model: Predictor, batches: Iterable[Batch]) -> dict[str, Any]:
-        """Set the factors of a trained model by crystals that it has not seen; without any they are 1.
+        """Set the factors of a trained model by crystals that it has not seen; without any they stay as they are.
+
+        Those of a new model are 1, and those of one that was fine-tuned are its parent's.
 
         The crystals should not have chosen the epoch either. A model that knows channels is calibrated by the residuals of
         single bins, an earlier one by the mean errors of the crystals.
@@ -125,6 +127,7 @@ class PredictorObjective:
         :return: for ``dos`` and ``formation_energy`` the :meth:`.calibration.Calibration.metrics` or
             :meth:`.calibration.BinCalibration.metrics`, and ``calibrated``.
         """
+        given = model.dos_calibration.clone(), model.energy_calibration.clone()
         model.dos_calibration.fill_(1.0)
         model.energy_calibration.fill_(1.0)
         model.dos_floor.fill_(0.0)
@@ -153,6 +156,10 @@ class PredictorObjective:
                     bins.setdefault(name, []).append(part.expand_as(weights)[counted].cpu())
             errors += torch.stack(columns, 1).tolist()
             groups += [str(formula.tolist()) for formula in reduced_formulas(dense, len(model.mean_curves))]
+        if not errors:
+            model.dos_calibration.copy_(given[0])
+            model.energy_calibration.copy_(given[1])
+            return {"calibrated": False}
         columns_of = np.array(errors).reshape(-1, 4).T
         metrics: dict[str, Any] = {"calibrated": False}
         if bins:

@@ -1,0 +1,45 @@
+import importlib
+from pathlib import Path
+
+import pytest
+
+from aiida_dosmatgen.core.elements import SYMBOLS
+from aiida_dosmatgen.core.labelled.shards import load_shards
+from aiida_dosmatgen.core.labelled.splits import systems_of
+
+
+@pytest.fixture
+def learning(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    return importlib.import_module("learning")
+
+
+def test_targets_are_of_unseen_systems(monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
+    run = importlib.import_module("learning_run")
+    crystals = load_shards(run.SHARDS)
+    elements = [SYMBOLS[z] for z in set(crystals.numbers.tolist())]
+    rows = run.chosen(crystals, elements, 5, seed=1)
+    chosen = crystals[list(rows.values())]
+    assert set(chosen.crystal_columns["split"]) == {"test-final"} and len(set(systems_of(chosen))) == 5
+    assert set(chosen.crystal_columns["kind"]) == {"real"} and chosen.formulas == list(rows)
+    assert run.chosen(crystals, elements, 5, seed=1) == rows != run.chosen(crystals, elements, 5, seed=2)
+    with pytest.raises(SystemExit, match="only 0 chemical systems"):
+        run.chosen(crystals, ["H"], 1, seed=1)
+
+
+def rounds(*best):
+    return [{"number": i, "best": one, "spent": 10 * i, "entered": i} for i, one in enumerate(best, 1)]
+
+
+def test_the_gain_is_the_mean_over_the_targets(learning):
+    with_learning = rounds({"a": 0.4, "b": 0.2, "c": None}, {"a": 0.1, "b": 0.2, "c": 0.3})
+    without = rounds({"a": 0.4, "b": 0.2, "c": 0.3}, {"a": 0.2, "b": 0.2, "c": 0.3})
+    figures = learning.compared(with_learning, without)
+    first, second = figures["rounds"]
+    assert (first["gain"], first["targets"], first["interval"]) == (0.0, 2, [0.0, 0.0])
+    assert second["gain"] == pytest.approx(0.5 / 3) and second["spent"] == [20, 20]
+    low, high = second["interval"]
+    assert low == 0.0 and second["gain"] < high <= 0.5
+    assert figures["targets"]["a"] == {"learning": [0.4, 0.1], "without": [0.4, 0.2]}
+    assert learning.compared(rounds({"a": 0.1}), rounds({"a": 0.2}))["rounds"][0]["interval"] is None
