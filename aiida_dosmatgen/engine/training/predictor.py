@@ -127,7 +127,8 @@ class PredictorObjective:
         :return: for ``dos`` and ``formation_energy`` the :meth:`.calibration.Calibration.metrics` or
             :meth:`.calibration.BinCalibration.metrics`, and ``calibrated``.
         """
-        given = model.dos_calibration.clone(), model.energy_calibration.clone()
+        factors = (model.dos_calibration, model.energy_calibration, model.dos_floor, model.dos_mae)
+        given = [factor.clone() for factor in factors]
         model.dos_calibration.fill_(1.0)
         model.energy_calibration.fill_(1.0)
         model.dos_floor.fill_(0.0)
@@ -157,8 +158,8 @@ class PredictorObjective:
             errors += torch.stack(columns, 1).tolist()
             groups += [str(formula.tolist()) for formula in reduced_formulas(dense, len(model.mean_curves))]
         if not errors:
-            model.dos_calibration.copy_(given[0])
-            model.energy_calibration.copy_(given[1])
+            for factor, before in zip(factors, given, strict=True):
+                factor.copy_(before)
             return {"calibrated": False}
         columns_of = np.array(errors).reshape(-1, 4).T
         metrics: dict[str, Any] = {"calibrated": False}
