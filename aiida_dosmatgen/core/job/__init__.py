@@ -12,6 +12,7 @@ from ..strict import explain
 from .base import Job, Runtime, Written
 from .crystals import CrystalsJob, CrystalsParameters
 from .evaluate import EvaluateJob
+from .frames import FrameShares, FramesJob, FramesParameters
 from .label import LabelJob, LabelSettings, Splits
 from .predict import PredictJob
 from .pseudolabel import PseudolabelJob, PseudolabelParameters
@@ -27,6 +28,9 @@ __all__ = [
     "CrystalsParameters",
     "EvaluateJob",
     "ForceField",
+    "FrameShares",
+    "FramesJob",
+    "FramesParameters",
     "Job",
     "LabelJob",
     "LabelSettings",
@@ -50,7 +54,16 @@ __all__ = [
 ]
 
 AnyJob = Annotated[
-    SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | CrystalsJob | LabelJob | PseudolabelJob | EvaluateJob,
+    SampleJob
+    | RelaxJob
+    | ReferencesJob
+    | PredictJob
+    | TrainJob
+    | CrystalsJob
+    | LabelJob
+    | PseudolabelJob
+    | EvaluateJob
+    | FramesJob,
     Field(discriminator="kind"),
 ]
 
