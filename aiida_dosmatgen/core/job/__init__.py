@@ -19,11 +19,12 @@ from .pseudolabel import PseudolabelJob, PseudolabelParameters
 from .relax import ForceField, ReferencesJob, RelaxJob, RelaxParameters
 from .results import Results, sha256_of
 from .sample import SampleJob, SampleParameters, SizeRange
-from .train import Architecture, TrainJob, TrainParameters
+from .train import Architecture, BatchedTraining, TrainJob, TrainParameters
 
 __all__ = [
     "AnyJob",
     "Architecture",
+    "BatchedTraining",
     "CrystalsJob",
     "CrystalsParameters",
     "EvaluateJob",

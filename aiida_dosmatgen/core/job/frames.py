@@ -23,6 +23,7 @@ class FrameShares(Strict):
     substituted: float = Field(0.20, ge=0)
     soup: float = Field(0.10, ge=0)
     close: float = Field(0.05, ge=0)
+    each: float = Field(0.0, ge=0)
 
 
 class FramesParameters(Strict):

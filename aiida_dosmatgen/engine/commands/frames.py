@@ -128,5 +128,6 @@ class _Recorder:
 def _key(job: FramesJob, folder: Path, evaluator: Evaluator) -> str:
     """Return a hash of all that a part depends on; not of ``count``, which can be raised later."""
     files = [sha256_of(folder / name) for name in job.input_files() if (folder / name).is_file()]
-    content = [job.model_dump(mode="json", exclude={"runtime", "directory", "output", "count"}), files, evaluator.description]
+    given = job.model_dump(mode="json", exclude={"runtime", "directory", "output", "count"}, exclude_defaults=True)
+    content = [given, files, evaluator.description]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

@@ -8,6 +8,7 @@ scaled                  volume between 0.75 and 1.25 of what it was, the atoms d
 substituted             a crystal with other elements, more often with similar ones, its volume that of their radii
 soup                    random atoms at random places that do not lie on each other
 close                   two atoms in a box, from a bond squeezed by a third to none
+each                    crystal i modulo their number, as it is: for a set in which all of them are
 ======================  ============================================================================================
 
 Frame i depends on the crystals, the parameters, the seed and i alone.
@@ -84,7 +85,9 @@ class Frames:
         rng = np.random.default_rng([self.seed, i])
         kind = str(rng.choice(self.kinds, p=self._shares))
         while True:
-            atoms = getattr(self, f"_{kind}")(rng)
+            atoms = self.crystals[i % len(self.crystals)].to_ase()[0] if kind == "each" else getattr(self, f"_{kind}")(rng)
+            if kind == "each":
+                return "rest", atoms
             crystal = CrystalSet.from_ase(atoms)
             contact = float(closest_contacts(crystal)[0])
             apart = contact > _SMALLEST_CONTACT.get(kind, _OTHERS_CONTACT)
