@@ -68,21 +68,30 @@ def energies_after_constants(labelled: CrystalSet, judged: np.ndarray, evaluator
     }
 
 
-def displaced_forces(labelled: CrystalSet, evaluator: Evaluator) -> dict[str, Any]:
-    """Compare forces on the crystals that are not at rest."""
-    moved = np.isin(labelled.crystal_columns["kind"], ["distorted", "scaled", "substituted"])
+def forces_out_of_equilibrium(labelled: CrystalSet, evaluator: Evaluator) -> dict[str, Any]:
+    """Compare forces on the crystals that are not at rest: displaced and scaled real ones, and prototypes as they were made."""
     size = np.linalg.norm(np.nan_to_num(labelled.atom_columns["forces"]), axis=1)
     largest = np.maximum.reduceat(size, labelled.offsets[:-1])
-    crystals = labelled[np.flatnonzero(moved & (largest > OUT_OF_EQUILIBRIUM))]
+    moved, kind = largest > OUT_OF_EQUILIBRIUM, labelled.crystal_columns["kind"]
+    groups = {"displaced": ["distorted", "scaled"], "prototypes": ["substituted"]}
+    return {name: _force_errors(labelled[np.flatnonzero(moved & np.isin(kind, kinds))], evaluator) for name, kinds in groups.items()}
+
+
+def _force_errors(crystals: CrystalSet, evaluator: Evaluator) -> dict[str, Any]:
+    if not len(crystals):
+        return {"n": 0, "mae": None}
     forces, label = evaluate(crystals, evaluator).forces, crystals.atom_columns["forces"]
     usable = np.isfinite(forces).all(1) & np.isfinite(label).all(1)
     if not usable.any():
         return {"n": 0, "mae": None}
     error = np.abs(forces - label)[usable]
+    of_crystal = crystals.crystal_of_atom[usable]
+    present = np.unique(of_crystal)
+    each = np.bincount(of_crystal, weights=error.mean(1))[present] / np.bincount(of_crystal)[present]
     return {
-        "n": len(np.unique(crystals.crystal_of_atom[usable])),
+        "n": len(present),
         "mae": float(error.mean()),
-        "median": float(np.median(error)),
+        "median_of_crystals": float(np.median(each)),
         "mean_size": float(np.abs(label[usable]).mean()),
     }
 

@@ -24,7 +24,7 @@ class BatchedTraining(Strict):
     """How a force field is trained by this package's own loop, which is meant for many frames and many elements.
 
     The loss is the sum of mean absolute errors, rounded near zero: of the energy for each atom in eV, of the forces in eV/Å, of
-    the stress in GPa, each times its weight. Large forces and stresses count less, as 1/(1 + size/2 eV/Å) and 1/(1 + size/20 GPa).
+    the stress in GPa, each times its weight; with energies that weigh more at the beginning forces are not learnt. Large forces and stresses count less, as 1/(1 + size/2 eV/Å) and 1/(1 + size/20 GPa).
 
     :param degree: highest l of the spherical harmonics.
     :param correlation: order of the products of neighbours' densities.
@@ -45,9 +45,9 @@ class BatchedTraining(Strict):
     cutoff: float = Field(5.0, gt=1)
     radial_functions: int = Field(8, ge=1)
     radial_widths: list[int] = [32, 32]
-    energy_weight: float = Field(4.0, ge=0)
-    force_weight: float = Field(1.0, ge=0)
-    stress_weight: float = Field(0.1, ge=0)
+    energy_weight: float = Field(1.0, ge=0)
+    force_weight: float = Field(10.0, ge=0)
+    stress_weight: float = Field(0.5, ge=0)
     at_rest: bool = False
     pseudo_weight: float = Field(1.0, ge=0)
     parent_sha256: str | None = None

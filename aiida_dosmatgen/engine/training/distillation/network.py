@@ -29,7 +29,8 @@ def build(
 
     :param numbers: atomic numbers of the elements, ascending.
     :param isolated: energies of the elements in eV, what the sum over atoms begins with, shape (n_elements,).
-    :param neighbours: mean number of neighbours within the cutoff.
+    :param neighbours: what sums over neighbours are divided by. The root of their number: by the number itself the messages begin
+        so small that hundreds of steps pass before forces are learnt.
     """
     from mace import modules  # before e3nn, whose constants torch refuses to load unless mace has allowed it
     from mace.modules.irreps_tools import o3

@@ -89,7 +89,7 @@ def train_batched(
         energies = _interaction(kept, numbers, isolated - shift)
         seen += graphs(kept, energies, numbers, options.cutoff, options.pseudo_weight)
     size = parameters.architecture
-    neighbours = mean_neighbours(seen) if elder is None else float(elder.interactions[0].avg_num_neighbors)  # type: ignore
+    neighbours = np.sqrt(mean_neighbours(seen)) if elder is None else float(elder.interactions[0].avg_num_neighbors)  # type: ignore
     network = build(options, size.width, size.layers, numbers, isolated, neighbours, seed)
     if elder is not None:
         _take(network, elder)
