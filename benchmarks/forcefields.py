@@ -80,7 +80,7 @@ def volumes(crystals: CrystalSet, evaluator: Evaluator) -> tuple[dict, dict]:
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     status = relaxed.crystal_columns["status"]
     tried, converged = status != "unknown element", status == "converged"
-    change = relaxed.volumes / crystals.volumes - 1
+    change, source = relaxed.volumes / crystals.volumes - 1, crystals.crystal_columns["source"]
     count = max(1, int(tried.sum()))
     steps = int((relaxed.crystal_columns["steps"][tried] + 1).sum())
     found = {
@@ -89,6 +89,10 @@ def volumes(crystals: CrystalSet, evaluator: Evaluator) -> tuple[dict, dict]:
         "within_5_percent": float((converged & (np.abs(change) <= 0.05)).sum() / count),
         "median_change": float(np.median(np.abs(change[tried]))) if tried.any() else None,
         "mean_signed_change": float(np.mean(change[converged])) if converged.any() else None,
+        "within_5_percent_by_source": {
+            str(name): float((converged & (np.abs(change) <= 0.05) & (source == name)).sum() / (tried & (source == name)).sum())
+            for name in np.unique(source[tried])
+        },
         "statuses": dict(sorted(Counter(status.tolist()).items())),
         "worst": [
             {"formula": crystals.formulas[i], "volume_change": float(change[i]), "status": str(status[i])}
@@ -136,7 +140,9 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
 
-    evaluator = load(force_field_named(given.force_field, given.arguments), Path(), given.device, getattr(torch, given.precision))
+    evaluator = load(
+        force_field_named(given.force_field, given.arguments), Path(), given.device, getattr(torch, given.precision)
+    )
     labelled = load_shards(given.dataset)
     judged = np.isin(labelled.crystal_columns["split"], given.split) & (labelled.n_atoms <= given.most_atoms)
     real = np.flatnonzero(judged & (labelled.crystal_columns["kind"] == "real"))

@@ -74,7 +74,9 @@ def forces_out_of_equilibrium(labelled: CrystalSet, evaluator: Evaluator) -> dic
     largest = np.maximum.reduceat(size, labelled.offsets[:-1])
     moved, kind = largest > OUT_OF_EQUILIBRIUM, labelled.crystal_columns["kind"]
     groups = {"displaced": ["distorted", "scaled"], "prototypes": ["substituted"]}
-    return {name: _force_errors(labelled[np.flatnonzero(moved & np.isin(kind, kinds))], evaluator) for name, kinds in groups.items()}
+    return {
+        name: _force_errors(labelled[np.flatnonzero(moved & np.isin(kind, kinds))], evaluator) for name, kinds in groups.items()
+    }
 
 
 def _force_errors(crystals: CrystalSet, evaluator: Evaluator) -> dict[str, Any]:

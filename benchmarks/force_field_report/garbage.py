@@ -64,7 +64,9 @@ def survived(evaluator: Evaluator) -> dict[str, Any]:
     relaxed, alone = (gather(c, list(relax(c, evaluator, parameters))) for c in (together, good))
     status, energy = relaxed.crystal_columns["status"], relaxed.crystal_columns["energy"]
     ended = all(str(s) in STATUSES for s in status) and len(status) == len(together)
-    finite = np.isfinite(energy) | np.isin(status, ["not finite", "unknown element", "exploded", "collapsed", "clash", "too large"])
+    finite = np.isfinite(energy) | np.isin(
+        status, ["not finite", "unknown element", "exploded", "collapsed", "clash", "too large"]
+    )
     beside = status[:2].tolist() == alone.crystal_columns["status"].tolist() and np.allclose(
         energy[:2], alone.crystal_columns["energy"], atol=0.02, equal_nan=True
     )

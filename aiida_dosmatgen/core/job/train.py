@@ -24,7 +24,8 @@ class BatchedTraining(Strict):
     """How a force field is trained by this package's own loop, which is meant for many frames and many elements.
 
     The loss is the sum of mean absolute errors, rounded near zero: of the energy for each atom in eV, of the forces in eV/Å, of
-    the stress in GPa, each times its weight; with energies that weigh more at the beginning forces are not learnt. Large forces and stresses count less, as 1/(1 + size/2 eV/Å) and 1/(1 + size/20 GPa).
+    the stress in GPa, each times its weight; where energies weigh more, forces are not learnt at the beginning. Large forces
+    and stresses count less, as 1/(1 + size/2 eV/Å) and 1/(1 + size/20 GPa).
 
     :param degree: highest l of the spherical harmonics.
     :param correlation: order of the products of neighbours' densities.
@@ -34,8 +35,8 @@ class BatchedTraining(Strict):
     :param energy_weight: of the loss.
     :param force_weight: of the loss.
     :param stress_weight: of the loss.
-    :param at_rest: whether crystals of the kinds ``real`` and ``rest``, which others relaxed, count as free of stress, and those
-        of the kind ``rest`` as free of forces, whatever their labels say.
+    :param at_rest: whether crystals of the kinds ``real`` and ``rest``, which others relaxed, count as free of stress, and
+        those of the kind ``rest`` as free of forces, whatever their labels say.
     :param pseudo_weight: of a pseudolabelled frame in the loss.
     :param parent_sha256: what the parent must hash to; it is a pickle, and loading it runs the code in it.
     """

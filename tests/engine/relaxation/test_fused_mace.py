@@ -143,3 +143,44 @@ def test_a_matrix_for_each_element():
     assert expected.abs().max() > 0.1
     torch.testing.assert_close(linear(scalars, elements), expected)
     assert SpeciesLinear.of(o3.FullyConnectedTensorProduct("6x0e + 2x1o", "5x0e", "4x0e + 1x1o")) is None
+
+
+@pytest.mark.parametrize("blocks", ["RealAgnostic", "RealAgnosticDensity"])
+def test_models_as_large_as_foundation_models_go_through_the_batched_relaxer(tmp_path, blocks):
+    """Vectors in the messages, distances scaled by the radii of the elements, two heads: as mace's calculator, crystal by crystal."""
+    from mace import modules
+    from mace.calculators import MACECalculator
+    from mace.modules.irreps_tools import o3
+
+    from aiida_dosmatgen.core.job import ForceField, RelaxParameters, sha256_of
+    from aiida_dosmatgen.engine.relaxation import gather, relax
+    from aiida_dosmatgen.engine.relaxation.forcefields import load
+
+    torch.manual_seed(0)
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        foundation = modules.ScaleShiftMACE(
+            r_max=4.5, num_bessel=6, num_polynomial_cutoff=5, max_ell=2,
+            interaction_cls=modules.interaction_classes[f"{blocks}ResidualInteractionBlock"],
+            interaction_cls_first=modules.interaction_classes[f"{blocks}InteractionBlock"],
+            num_interactions=2, num_elements=2, hidden_irreps=o3.Irreps("4x0e + 4x1o"), MLP_irreps=o3.Irreps("4x0e"),
+            gate=torch.nn.functional.silu, atomic_energies=np.array([[-3.0, -5.0], [-30.0, -50.0]]), avg_num_neighbors=9.0,
+            atomic_numbers=[6, 14], correlation=3, radial_type="bessel", pair_repulsion=True, distance_transform="Agnesi",
+            atomic_inter_scale=[1.0, 1.5], atomic_inter_shift=[0.0, 0.1], heads=["pt_head", "other"],
+        )  # fmt: skip
+    finally:
+        torch.set_default_dtype(before)
+    path = tmp_path / "foundation.model"
+    torch.save(foundation, path)
+    field = ForceField(file=path.name, sha256=sha256_of(path), arguments={"head": "other"})
+    evaluator = load(field, tmp_path, dtype=torch.float64)
+    crystals = generate(["Si", "C"], 14, 0)[8:].replace(crystal_columns={})
+    found = evaluator.evaluate(crystals)
+    calculator = MACECalculator(model_paths=str(path), device="cpu", default_dtype="float64", head="other")
+    for i, atoms in enumerate(crystals.to_ase()):
+        atoms.calc = calculator
+        assert atoms.get_potential_energy() == pytest.approx(found.energies[i], abs=1e-6)
+        np.testing.assert_allclose(atoms.get_forces(), found.forces[crystals.crystal_of_atom == i], atol=1e-6)
+    relaxed = gather(crystals, list(relax(crystals, evaluator, RelaxParameters(max_steps=5))))
+    assert (relaxed.crystal_columns["energy"] <= relaxed.crystal_columns["start_energy"] + 1e-6).all()

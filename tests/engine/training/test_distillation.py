@@ -127,7 +127,7 @@ def test_the_student_follows_its_teacher(folder, trained):
     rattled = frames[np.flatnonzero(frames.crystal_columns["kind"] == "rattled")]
     forces = rattled.atom_columns["forces"]
     found = evaluator.evaluate(rattled.replace(crystal_columns={}, atom_columns={}))
-    assert np.abs(found.forces - forces).mean() < 0.7 * np.abs(forces).mean()
+    assert np.abs(found.forces - forces).mean() < 0.8 * np.abs(forces).mean()
     per_atom = (found.energies - rattled.crystal_columns["energy"]) / rattled.n_atoms
     assert np.abs(per_atom).mean() < 0.15
 

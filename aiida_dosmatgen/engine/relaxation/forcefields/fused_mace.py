@@ -235,9 +235,9 @@ class SpeciesLinear(torch.nn.Module):
 class ScalarContraction(torch.nn.Module):
     """The invariants of first, second and third order of densities A_lm with l ≤ 2, times weights for each element.
 
-    MACE sums over all pairs and triples of components; there are but a₀; a₀², |v|², |Q|²; a₀³, a₀|v|², a₀|Q|², vQv and det Q, with
-    the vector v of l = 1 and the traceless matrix Q of l = 2. Its invariants are linear combinations of these, which are found by
-    least squares.
+    MACE sums over all pairs and triples of components; there are but a₀; a₀², |v|², |Q|²; a₀³, a₀|v|², a₀|Q|², vQv and det Q,
+    with the vector v of l = 1 and the traceless matrix Q of l = 2. Its invariants are linear combinations of these, which are
+    found by least squares.
 
     :param contraction: whose parameters stay the parameters.
     :param maps: for each order the combinations, (invariants of that order, MACE's).

@@ -1,7 +1,7 @@
 """Universal potentials that come whole from the package index, their weights inside: CHGNet and SevenNet.
 
-They are named in ``pyproject.toml`` as entry points of ``dosmatgen.calculators``, so that a job says ``chgnet`` or ``sevennet``;
-the packages themselves are the user's to install. Only weights inside of the packages can be asked for: names come with job
+They are entry points of ``dosmatgen.calculators`` in ``pyproject.toml``, so that a job says ``chgnet`` or ``sevennet``; the
+packages themselves are the user's to install. Only weights inside of the packages can be asked for: names come with job
 files and archives, and loading any other file would run the code in it.
 """
 

@@ -13,9 +13,7 @@ from ...relaxation.forcefields.fused_mace import TILE
 from ...relaxation.forcefields.mace import fill_tiles
 
 
-def graphs(
-    crystals: CrystalSet, energies: np.ndarray, numbers: np.ndarray, cutoff: float, weight: float = 1.0
-) -> list[Data]:
+def graphs(crystals: CrystalSet, energies: np.ndarray, numbers: np.ndarray, cutoff: float, weight: float = 1.0) -> list[Data]:
     """Return one graph for each crystal.
 
     :param crystals: with the column ``forces``, and ``stress`` where it is known.

@@ -29,7 +29,7 @@ def build(
 
     :param numbers: atomic numbers of the elements, ascending.
     :param isolated: energies of the elements in eV, what the sum over atoms begins with, shape (n_elements,).
-    :param neighbours: what sums over neighbours are divided by. The root of their number: by the number itself the messages begin
+    :param neighbours: what sums over neighbours are divided by. The root of their number: by the number itself messages begin
         so small that hundreds of steps pass before forces are learnt.
     """
     from mace import modules  # before e3nn, whose constants torch refuses to load unless mace has allowed it
@@ -63,7 +63,7 @@ def build(
 
 
 def quicken(model: torch.nn.Module) -> torch.nn.Module:
-    """Replace, in place, convolutions, skip connections and contractions by ones that are faster and can be differentiated twice.
+    """Replace, in place, convolutions, skip connections and contractions by faster ones that can be differentiated twice.
 
     The parameters stay those of the model.
     """

@@ -43,7 +43,11 @@ class ForceFieldObjective:
         for name, error in errors.items():
             rounded = torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=_ROUNDED[name])
             parts[name] = (weights[name] * large[name] * rounded).mean()
-        factors = {"energy": self.options.energy_weight, "force": self.options.force_weight, "stress": self.options.stress_weight}
+        factors = {
+            "energy": self.options.energy_weight,
+            "force": self.options.force_weight,
+            "stress": self.options.stress_weight,
+        }
         return {"loss": sum(factors[name] * part for name, part in parts.items())} | parts
 
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
