@@ -14,7 +14,7 @@ from .relax import ForceField, RelaxParameters
 
 
 class FrameShares(Strict):
-    """Relative numbers of the kinds of frames, see :mod:`aiida_dosmatgen.engine.labelling.frames`."""
+    """Relative numbers of the kinds of frames, see :mod:`aiida_dosmatgen.engine.training.distillation.frames`."""
 
     rest: float = Field(0.10, ge=0)
     rattled: float = Field(0.25, ge=0)

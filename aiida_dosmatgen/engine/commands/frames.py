@@ -31,8 +31,8 @@ def run(job: FramesJob, folder: Path) -> Results:
 
     :raises ContentError: if the force field cannot be used, or no frame is left.
     """
-    from ..labelling.frames import Frames
     from ..relaxation.forcefields import load
+    from ..training.distillation.frames import Frames
 
     clock = Clock(job.runtime.max_seconds)
     device = prepare(job.runtime)

@@ -77,7 +77,7 @@ def _train_batched(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
     from ...core.labelled.shards import MANIFEST
     from ...core.labelled.splits import without_test
     from ..training.dataset import hash_of
-    from ..training.distillation import train_batched
+    from ..training.distillation.train import train_batched
     from .sources import load_set
 
     path = folder / job.dataset

@@ -93,9 +93,8 @@ def test_senders_that_are_vectors_are_left_to_e3nn():
 
 
 def contraction(correlation: int, degree: int = 2):
+    from mace.modules.irreps_tools import o3
     from mace.modules.symmetric_contraction import SymmetricContraction
-
-    from e3nn import o3
 
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
@@ -147,7 +146,7 @@ def test_a_matrix_for_each_element():
 
 @pytest.mark.parametrize("blocks", ["RealAgnostic", "RealAgnosticDensity"])
 def test_models_as_large_as_foundation_models_go_through_the_batched_relaxer(tmp_path, blocks):
-    """Vectors in the messages, distances scaled by the radii of the elements, two heads: as mace's calculator, crystal by crystal."""
+    """Vectors in the messages, distances scaled by radii of the elements, two heads: as mace's calculator, one by one."""
     from mace import modules
     from mace.calculators import MACECalculator
     from mace.modules.irreps_tools import o3

@@ -15,10 +15,10 @@ from aiida_dosmatgen.core.labelled.splits import assign, systems_of
 from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.engine.commands import frames as command
 from aiida_dosmatgen.engine.commands import train
-from aiida_dosmatgen.engine.labelling.frames import Frames
 from aiida_dosmatgen.engine.labelling.prototypes import generate
 from aiida_dosmatgen.engine.relaxation import gather, relax
 from aiida_dosmatgen.engine.relaxation.forcefields import load
+from aiida_dosmatgen.engine.training.distillation.frames import Frames
 
 pytest.importorskip("mace")
 

@@ -224,7 +224,7 @@ class SpeciesLinear(torch.nn.Module):
 
     def forward(self, scalars: torch.Tensor, elements: torch.Tensor) -> torch.Tensor:
         """Map (N, C) of atoms with the one-hot elements (N, E) to (N, C')."""
-        matrices = self.weight.view(self.shape).transpose(0, 1) * self.factor
+        matrices = self.weight.view(self.shape).transpose(0, 1) * self.factor  # type: ignore[operator]
         species, result = elements.argmax(1), scalars.new_zeros(len(scalars), self.shape[2])
         for k in species.unique().tolist():
             rows = (species == k).nonzero()[:, 0]
@@ -283,7 +283,7 @@ class ScalarContraction(torch.nn.Module):
         invariants = _invariants(densities, self.matrix)
         result: torch.Tensor | None = None
         for order in range(1, self.correlation + 1):
-            weights = self.weights_max if order == self.correlation else self.weights[self.correlation - 1 - order]
+            weights = self.weights_max if order == self.correlation else self.weights[self.correlation - 1 - order]  # type: ignore[index]
             table = torch.einsum("ik,ekc->eci", getattr(self, f"map_{order}"), weights)
             part = (table.index_select(0, species) * invariants[order - 1]).sum(-1)
             result = part if result is None else result + part

@@ -7,7 +7,7 @@ What is trained has the parameters of :class:`mace.modules.ScaleShiftMACE` by th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ def build(
     options: BatchedTraining,
     channels: int,
     layers: int,
-    numbers: Sequence[int],
+    numbers: np.ndarray,
     isolated: np.ndarray,
     neighbours: float,
     seed: int,

@@ -24,7 +24,8 @@ class ForceFieldObjective:
     """
 
     def __init__(self, options: BatchedTraining, n_elements: int) -> None:
-        self.options, self.n_elements = options, n_elements
+        self.n_elements = n_elements
+        self.factors = {"energy": options.energy_weight, "force": options.force_weight, "stress": options.stress_weight}
 
     def loss(self, model: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the loss, and the errors it is made of."""
@@ -43,12 +44,7 @@ class ForceFieldObjective:
         for name, error in errors.items():
             rounded = torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), reduction="none", beta=_ROUNDED[name])
             parts[name] = (weights[name] * large[name] * rounded).mean()
-        factors = {
-            "energy": self.options.energy_weight,
-            "force": self.options.force_weight,
-            "stress": self.options.stress_weight,
-        }
-        return {"loss": sum(factors[name] * part for name, part in parts.items())} | parts
+        return {"loss": sum(self.factors[name] * part for name, part in parts.items())} | parts
 
     def evaluate(self, model: Any, batches: Iterable[Batch]) -> dict[str, float]:
         """Return mean absolute errors in eV/atom, eV/Å and GPa, and their weighted sum as ``loss``."""
@@ -60,9 +56,7 @@ class ForceFieldObjective:
                 sums[name] += float(seen.sum())
                 counts[name] += seen.numel()
         means = {name: sums[name] / counts[name] if counts[name] else 0.0 for name in sums}
-        options = self.options
-        loss = options.energy_weight * means["energy"] + options.force_weight * means["force"]
-        loss += options.stress_weight * means["stress"]
+        loss = sum(self.factors[name] * value for name, value in means.items())
         return {"loss": loss, **{f"{name}_mae": value for name, value in means.items()}}
 
     def _errors(self, model: Any, batch: Batch, training: bool) -> dict[str, Tensor]:

@@ -127,8 +127,8 @@ def train_batched(
 def fitted_constants(energies: np.ndarray, crystals: CrystalSet, numbers: np.ndarray) -> np.ndarray:
     """Return one energy for each element whose sums come near to energies, shape (n_elements,).
 
-    Absolute errors per atom are minimised, by least squares with weights that are adapted. Elements of fewer than three crystals
-    get zero.
+    Absolute errors per atom are minimised, by least squares with weights that are adapted. Elements of fewer than three
+    crystals get zero.
     """
     fractions = _counts(crystals, numbers) / crystals.n_atoms[:, None]
     per_atom = energies / crystals.n_atoms
@@ -181,8 +181,8 @@ def _read_parent(path: Path, options: BatchedTraining) -> torch.nn.Module:
     sha256 = hashlib.sha256(content).hexdigest()
     if (options.parent_sha256 or "").lower() != sha256:
         raise ContentError(
-            f"parent: {path.name} was not loaded, because loading it would run the code in it. If you trust the file, say so by its "
-            f"hash, parameters.batched.parent_sha256: {sha256}"
+            f"parent: {path.name} was not loaded, because loading it would run the code in it. If you trust the file, "
+            f"say so by its hash, parameters.batched.parent_sha256: {sha256}"
         )
     from mace import modules  # noqa: F401 - before e3nn, whose constants torch refuses to load unless mace has allowed it
 

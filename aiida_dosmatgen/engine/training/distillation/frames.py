@@ -23,13 +23,14 @@ import numpy as np
 from ase import Atoms
 from pymatgen.core import Element
 
-from ...core.contacts import closest_contacts, covalent_radii
-from ...core.crystals import CrystalSet
-from ...core.elements import ATOMIC_NUMBERS, SYMBOLS
-from ...core.job import FramesParameters
-from ...core.labelled.reserved import digest_of
-from ...core.labelled.splits import assign, systems_of
-from .distortions import displace, strain
+from ....core.contacts import closest_contacts, covalent_radii
+from ....core.crystals import CrystalSet
+from ....core.elements import ATOMIC_NUMBERS, SYMBOLS
+from ....core.job import FramesParameters
+from ....core.labelled.reserved import digest_of
+from ....core.labelled.splits import assign, systems_of
+from ...labelling.distortions import displace, strain
+from ...relaxation.repair import push_apart
 
 _SMALLEST_CONTACT = {"soup": 0.75, "close": 0.62}
 _OTHERS_CONTACT = 0.55
@@ -170,8 +171,6 @@ def _radii_volume(numbers: np.ndarray) -> float:
 
 
 def _pushed(atoms: Atoms) -> Atoms:
-    from ..relaxation.repair import push_apart
-
     pushed = push_apart(CrystalSet.from_ase(atoms))
     return atoms if pushed is None else pushed.to_ase()[0]
 
