@@ -2,7 +2,7 @@
 
     python benchmarks/forcefields.py                                           # the shipped force field
     python benchmarks/forcefields.py --force-field other.model --split test-system
-    python benchmarks/forcefields.py --force-field chgnet --count 150 --json --output chgnet.json
+    python benchmarks/forcefields.py --force-field chgnet --count 150 --json --output results.json
 
 ``--force-field`` is a MACE file, the name of a MACE foundation model (``medium-mpa-0``), or that of an ASE calculator
 (``chgnet``, ``sevennet``, ``ase.calculators.emt:EMT``), with ``--arguments`` in JSON. Four things are measured on a set of
@@ -135,7 +135,8 @@ def main() -> None:
     parser.add_argument("--precision", choices=["float32", "float64"], default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--output", type=Path, help="write the result here as well")
+    parser.add_argument("--output", type=Path, help="a JSON file of results by name, in which this one is put as well")
+    parser.add_argument("--name", help="in that file; default what the force field is called")
     parser.add_argument("--json", action="store_true", help="print nothing but the result")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -169,11 +170,18 @@ def main() -> None:
         result["garbage"] = survived(evaluator)
     result = rounded(result)
     if given.output is not None:
-        given.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        keep(given.output, given.name or evaluator.description, result)
     if not given.json:
         for key, value in result.items():
             print(f"{key:12} {value}")
     print(json.dumps(result))
+
+
+def keep(path: Path, name: str, result: dict) -> None:
+    """Put a result into a file of results; parts that were measured before stay."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known[name] = known.get(name, {}) | result
+    path.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
 
 
 def rounded(value):
