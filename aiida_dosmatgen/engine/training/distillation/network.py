@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,28 @@ def quicken(model: torch.nn.Module) -> torch.nn.Module:
             block.conv_tp, block.conv_fusion = convolution, True
     quicken_atoms(model)
     return model
+
+
+def even_out(model: torch.nn.Module, graph: dict[str, torch.Tensor]) -> None:
+    """Scale, in place, the weights of a new network so that the densities and the features of its layers are of the order of one.
+
+    As it begins they are hundredths, their products less, and hundreds of steps pass before anything but constants is learnt.
+
+    :param graph: some crystals, as the network takes them.
+    """
+    with torch.no_grad():
+        for block, product in zip(model.interactions, model.products, strict=True):  # type: ignore[arg-type,call-overload]
+            for module, pick in ((block, 0), (product, None)):
+                seen: list[torch.Tensor] = []
+                hook = module.register_forward_hook(lambda _, __, out, pick=pick, seen=seen: seen.append(_part(out, pick)))
+                model(graph, compute_force=False)
+                hook.remove()
+                for parameter in module.linear.parameters():
+                    parameter /= seen[0].std().clamp(min=1e-6)
+
+
+def _part(output: Any, index: int | None) -> torch.Tensor:
+    return output if index is None else output[index]
 
 
 class DifferentiableConvolution(ScalarConvolution):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch_geometric.data import Batch
 
 from ....core.crystals import CrystalSet
 from ....core.elements import SYMBOLS
@@ -21,8 +22,8 @@ from ....core.job import BatchedTraining, TrainParameters
 from ....core.labelled.splits import split_by_system
 from ...relaxation.forcefields.mace import MaceEvaluator
 from ..loop import Schedule, Trainer
-from .graphs import graphs, mean_neighbours
-from .network import build, quicken
+from .graphs import graphs, mace_input, mean_neighbours
+from .network import build, even_out, quicken
 from .objective import ForceFieldObjective
 
 _LEAST_FRAMES = 3  # with an element, for a constant of its own
@@ -91,7 +92,9 @@ def train_batched(
     size = parameters.architecture
     neighbours = np.sqrt(mean_neighbours(seen)) if elder is None else float(elder.interactions[0].avg_num_neighbors)  # type: ignore
     network = build(options, size.width, size.layers, numbers, isolated, neighbours, seed)
-    if elder is not None:
+    if elder is None:
+        even_out(network, mace_input(Batch.from_data_list(seen[:: max(1, len(seen) // _AT_ONCE)]), len(numbers)))
+    else:
         _take(network, elder)
     schedule = Schedule(
         parameters.epochs, parameters.batch_size, parameters.learning_rate, parameters.weight_decay, parameters.ema,
