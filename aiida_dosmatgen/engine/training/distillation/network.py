@@ -77,7 +77,7 @@ def quicken(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def even_out(model: torch.nn.Module, graph: dict[str, torch.Tensor]) -> None:
-    """Scale, in place, the weights of a new network so that the densities and the features of its layers are of the order of one.
+    """Scale, in place, the weights of a new network so that densities and features of its layers are of the order of one.
 
     As it begins they are hundredths, their products less, and hundreds of steps pass before anything but constants is learnt.
 
