@@ -106,12 +106,12 @@ def test_frames_are_never_computed_twice(folder, tmp_path, monkeypatch):
     assert longer.done == 160 and {p: p.stat().st_mtime_ns for p in first} == first
 
 
-def student(epochs: int, dataset: str = "frames.npz", seed: int = 1, batched: dict | None = None, **changes) -> TrainJob:
+def student(epochs: int, dataset: str = "frames.npz", rate: float = 0.01, batched: dict | None = None, **changes) -> TrainJob:
     parameters = {
-        "model": "forcefield", "epochs": epochs, "batch_size": 8, "architecture": {"width": 16}, "learning_rate": 0.01,
+        "model": "forcefield", "epochs": epochs, "batch_size": 8, "architecture": {"width": 16}, "learning_rate": rate,
         "batched": {"cutoff": 4.5, **(batched or {})},
     }  # fmt: skip
-    return TrainJob(dataset=dataset, seed=seed, parameters=parameters, **changes)
+    return TrainJob(dataset=dataset, seed=1, parameters=parameters, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_the_student_follows_its_teacher(folder, trained):
     rattled = frames[np.flatnonzero(frames.crystal_columns["kind"] == "rattled")]
     forces = rattled.atom_columns["forces"]
     found = evaluator.evaluate(rattled.replace(crystal_columns={}, atom_columns={}))
-    assert np.abs(found.forces - forces).mean() < 0.8 * np.abs(forces).mean()
+    assert np.abs(found.forces - forces).mean() < 0.5 * np.abs(forces).mean()
     per_atom = (found.energies - rattled.crystal_columns["energy"]) / rattled.n_atoms
     assert np.abs(per_atom).mean() < 0.15
 
@@ -177,7 +177,7 @@ def test_fine_tuning_takes_another_zero_of_energy(folder, trained, tmp_path):
     frames[:60].save(tmp_path / "frames.npz")
     (tmp_path / "parent.model").write_bytes((folder / "forcefield.model").read_bytes())
     job = student(
-        2, "labels.npz", batched={"parent_sha256": results.output_sha256, "pseudo_weight": 0.3}, parent="parent.model",
+        6, "labels.npz", 0.002, {"parent_sha256": results.output_sha256, "pseudo_weight": 0.1}, parent="parent.model",
         pseudolabelled="frames.npz",
     )  # fmt: skip
     tuned = train.run(job, tmp_path)
@@ -186,9 +186,10 @@ def test_fine_tuning_takes_another_zero_of_energy(folder, trained, tmp_path):
     after = load(ForceField(file="forcefield.model", sha256=tuned.output_sha256), tmp_path, dtype=torch.float64)
     bare = labels.replace(crystal_columns={}, atom_columns={})
     found, before = after.evaluate(bare), evaluator.evaluate(bare)
+    assert np.abs((before.energies - energy) / labels.n_atoms).mean() > 50
     assert np.abs((found.energies - energy) / labels.n_atoms).mean() < 0.2
     target = labels.atom_columns["forces"]
-    assert np.abs(found.forces - target).mean() < np.abs(before.forces - target).mean()
+    assert np.abs(found.forces - target).mean() < 0.5 * np.abs(target).mean()
 
 
 def test_a_parent_is_trusted_by_its_hash(folder, trained, tmp_path, capsys):
