@@ -120,7 +120,7 @@ def test_json_blocks_are_job_files(page, text, tmp_path):
 
 def test_every_kind_of_job_has_an_example():
     shown = {json.loads(p.values[1])["kind"] for p in blocks("json") if p.values[0] == "docs/reference/data_formats.md"}
-    assert shown == {"sample", "relax", "references", "predict", "train", "evaluate", "pseudolabel", "label"}
+    assert shown == {"sample", "relax", "references", "predict", "train", "evaluate", "pseudolabel", "frames", "label"}
 
 
 @pytest.mark.parametrize(("page", "text"), blocks("python"))

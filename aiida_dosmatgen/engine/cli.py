@@ -26,6 +26,7 @@ _JOBS = {
     "train": "train a denoiser, a predictor or a force field",
     "evaluate": "compute the errors of a model on labelled crystals",
     "pseudolabel": "predict the densities of states of many new crystals, to train a denoiser on",
+    "frames": "compute energies, forces and stresses of many frames with a force field, for another to learn from",
     "crystals": "make the crystals of a data set, in the order in which to label them",
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
 }

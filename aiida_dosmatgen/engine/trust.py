@@ -8,7 +8,7 @@ from typing import Any
 
 from ..core.errors import ContentError
 from ..core.forcefields import shipped_sha256
-from ..core.job import ForceField, LabelSettings
+from ..core.job import ForceField, LabelSettings, TrainJob
 
 _COMMANDS = ("pw_command", "projwfc_command")
 
@@ -25,6 +25,12 @@ def check(job: Any, trusted: Collection[str]) -> None:
             f"the force field {field.file} is a pickle: loading it runs the code in it. If you trust the file: "
             f"--trust {field.sha256}"
         )
+    if isinstance(job, TrainJob) and job.parameters.batched is not None:
+        sha256 = job.parameters.batched.parent_sha256
+        if sha256 is not None and sha256.lower() not in {shipped_sha256(), *trusted}:
+            raise ContentError(
+                f"the parent {job.parent} is a pickle: loading it runs the code in it. If you trust the file: --trust {sha256}"
+            )
     settings = getattr(job, "settings", None)
     if isinstance(settings, LabelSettings):
         for name in _COMMANDS:

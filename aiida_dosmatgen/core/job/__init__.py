@@ -12,21 +12,26 @@ from ..strict import explain
 from .base import Job, Runtime, Written
 from .crystals import CrystalsJob, CrystalsParameters
 from .evaluate import EvaluateJob
+from .frames import FrameShares, FramesJob, FramesParameters
 from .label import LabelJob, LabelSettings, Splits
 from .predict import PredictJob
 from .pseudolabel import PseudolabelJob, PseudolabelParameters
 from .relax import ForceField, ReferencesJob, RelaxJob, RelaxParameters
 from .results import Results, sha256_of
 from .sample import SampleJob, SampleParameters, SizeRange
-from .train import Architecture, TrainJob, TrainParameters
+from .train import Architecture, BatchedTraining, TrainJob, TrainParameters
 
 __all__ = [
     "AnyJob",
     "Architecture",
+    "BatchedTraining",
     "CrystalsJob",
     "CrystalsParameters",
     "EvaluateJob",
     "ForceField",
+    "FrameShares",
+    "FramesJob",
+    "FramesParameters",
     "Job",
     "LabelJob",
     "LabelSettings",
@@ -50,7 +55,16 @@ __all__ = [
 ]
 
 AnyJob = Annotated[
-    SampleJob | RelaxJob | ReferencesJob | PredictJob | TrainJob | CrystalsJob | LabelJob | PseudolabelJob | EvaluateJob,
+    SampleJob
+    | RelaxJob
+    | ReferencesJob
+    | PredictJob
+    | TrainJob
+    | CrystalsJob
+    | LabelJob
+    | PseudolabelJob
+    | EvaluateJob
+    | FramesJob,
     Field(discriminator="kind"),
 ]
 

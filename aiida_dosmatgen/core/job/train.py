@@ -20,6 +20,40 @@ class Architecture(Strict):
     members: int = Field(1, ge=1)
 
 
+class BatchedTraining(Strict):
+    """How a force field is trained by this package's own loop, which is meant for many frames and many elements.
+
+    The loss is the sum of mean absolute errors, rounded near zero: of the energy for each atom in eV, of the forces in eV/Å, of
+    the stress in GPa, each times its weight; where energies weigh more, forces are not learnt at the beginning. Large forces
+    and stresses count less, as 1/(1 + size/2 eV/Å) and 1/(1 + size/20 GPa).
+
+    :param degree: highest l of the spherical harmonics.
+    :param correlation: order of the products of neighbours' densities.
+    :param cutoff: in Å.
+    :param radial_functions: Bessel functions of the distance.
+    :param radial_widths: hidden layers of the network from these to the weights of the convolutions.
+    :param energy_weight: of the loss.
+    :param force_weight: of the loss.
+    :param stress_weight: of the loss.
+    :param at_rest: whether crystals of the kinds ``real`` and ``rest``, which others relaxed, count as free of stress, and
+        those of the kind ``rest`` as free of forces, whatever their labels say.
+    :param pseudo_weight: of a pseudolabelled frame in the loss.
+    :param parent_sha256: what the parent must hash to; it is a pickle, and loading it runs the code in it.
+    """
+
+    degree: int = Field(2, ge=1, le=4)
+    correlation: int = Field(3, ge=1, le=3)
+    cutoff: float = Field(5.0, gt=1)
+    radial_functions: int = Field(8, ge=1)
+    radial_widths: list[int] = [32, 32]
+    energy_weight: float = Field(1.0, ge=0)
+    force_weight: float = Field(10.0, ge=0)
+    stress_weight: float = Field(0.5, ge=0)
+    at_rest: bool = False
+    pseudo_weight: float = Field(1.0, ge=0)
+    parent_sha256: str | None = None
+
+
 _SUITED: dict[str, dict[str, Any]] = {
     "denoiser": {
         "architecture": {"width": 128, "layers": 4},
@@ -70,6 +104,7 @@ class TrainParameters(Strict):
     :param keep: which weights a training leaves: those of the epoch with the least validation loss, or of the last epoch. A
         denoiser's elements overfit while its coordinates still learn, so that the best sum of losses is not the best sampler.
     :param precision: ``bfloat16`` is mixed precision: matrix products in bfloat16, weights and the rest in float32.
+    :param batched: of a force field: trains it by this package's own loop; None by mace-torch's trainer.
     :param tight_binding_epochs: passes over the training crystals for the fit of the tight binding that a predictor builds on.
     """
 
@@ -88,6 +123,7 @@ class TrainParameters(Strict):
     keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16"] = "float32"
     tight_binding_epochs: int = Field(10, ge=0)
+    batched: BatchedTraining | None = None
 
     @model_validator(mode="after")
     def _one_end(self) -> TrainParameters:

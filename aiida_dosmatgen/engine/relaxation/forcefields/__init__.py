@@ -1,7 +1,8 @@
 """Force fields with one interface: a MACE file, a MACE foundation model by name, or any ASE calculator.
 
 Begin with :mod:`.evaluation`, which is the port. :mod:`.mace` evaluates many crystals in one call of a network that
-:mod:`.fused_mace` makes faster; :mod:`.calculators` takes the calculators of ASE, one crystal at a time.
+:mod:`.fused_mace` makes faster; :mod:`.calculators` takes the calculators of ASE, one crystal at a time, and
+:mod:`.universal` names some that know most elements.
 """
 
 from __future__ import annotations

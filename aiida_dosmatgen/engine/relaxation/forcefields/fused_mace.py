@@ -34,12 +34,27 @@ def fuse(model: torch.nn.Module) -> torch.nn.Module:
         convolution = ScalarConvolution.of(block.conv_tp)
         if convolution is not None and not hasattr(block, "conv_fusion"):
             block.conv_tp, block.conv_fusion = convolution, True
+    quicken_atoms(model)
     embedding = model.radial_embedding
     if not hasattr(embedding, "distance_transform") and getattr(embedding, "apply_cutoff", True):
         for block in blocks:
             block.conv_tp_weights = RadialTable(embedding, block.conv_tp_weights, float(model.r_max))  # type: ignore[arg-type]
         model.radial_embedding = _Lengths()
     return model
+
+
+def quicken_atoms(model: torch.nn.Module) -> None:
+    """Replace, in place, what MACE computes for each atom, where it can be had faster; the parameters stay where they are."""
+    for block in model.interactions:  # type: ignore[union-attr]
+        linear = SpeciesLinear.of(block.skip_tp)
+        if linear is not None:
+            block.skip_tp = linear
+    for product in model.products:  # type: ignore[union-attr]
+        contractions = product.symmetric_contractions.contractions
+        for k in range(len(contractions)):
+            contraction = ScalarContraction.of(contractions[k])
+            if contraction is not None:
+                contractions[k] = contraction
 
 
 class _Lengths(torch.nn.Module):
@@ -160,12 +175,134 @@ class ScalarConvolution(torch.nn.Module):
         :param edge_index: senders and receivers, (2, E); always :data:`TILE` edges in a row have one receiver.
         """
         receivers = edge_index[1].view(-1, TILE)[:, 0]
-        outer = _OuterProducts.apply(node_feats, edge_attrs, weights, edge_index[0], receivers)
+        outer = self._sums(node_feats, edge_attrs, weights, edge_index[0], receivers)
         sums = []
         for p, (part, factor) in enumerate(zip(self.slices, self.factors, strict=True)):
             block = outer[:, p * self.channels : (p + 1) * self.channels, part]
             sums.append(block.reshape(len(node_feats), -1) * factor)
         return torch.cat(sums, 1)
+
+    def _sums(
+        self, node_feats: torch.Tensor, edge_attrs: torch.Tensor, weights: torch.Tensor, senders: torch.Tensor,
+        receivers: torch.Tensor,
+    ) -> torch.Tensor:  # fmt: skip
+        """Sum (weights × sender) ⊗ harmonics over the edges of each receiver, (N, outputs · C, Σ(2l + 1))."""
+        return _OuterProducts.apply(node_feats, edge_attrs, weights, senders, receivers)
+
+
+class SpeciesLinear(torch.nn.Module):
+    """A linear map of scalars with a matrix for each element: what e3nn's tensor product with a one-hot vector is.
+
+    That multiplies by the zeros of the vector too, which for ninety elements takes most of the time.
+
+    :param product: from C scalars and E elements to C' scalars; its parameters stay the parameters.
+    """
+
+    def __init__(self, product: torch.nn.Module, shape: tuple[int, int, int], factor: float) -> None:
+        super().__init__()
+        self.weight, self.shape, self.factor = product.weight, shape, factor
+
+    @classmethod
+    def of(cls, product: torch.nn.Module) -> SpeciesLinear | None:
+        """Return what replaces a product, None if it is of another kind."""
+        irreps = [getattr(product, name, None) for name in ("irreps_in1", "irreps_in2", "irreps_out")]
+        weight = getattr(product, "weight", None)
+        if any(i is None or len(i) != 1 or i[0].ir.l != 0 or i[0].ir.p != 1 for i in irreps) or weight is None:
+            return None
+        shape = tuple(i[0].mul for i in irreps)  # type: ignore[index,union-attr]
+        if weight.numel() != shape[0] * shape[1] * shape[2]:
+            return None
+        with torch.no_grad():
+            one, hot = torch.eye(shape[0]).to(weight), torch.zeros(shape[0], shape[1]).to(weight)
+            hot[:, 0] = 1
+            given, got = weight.view(shape)[:, 0], product(one, hot)
+            largest = int(given.abs().argmax())
+            factor = float((got.flatten()[largest] / given.flatten()[largest]).double())
+            if not torch.allclose(got, factor * given, atol=1e-5 * float(got.abs().max())):
+                return None
+        return cls(product, shape, factor)
+
+    def forward(self, scalars: torch.Tensor, elements: torch.Tensor) -> torch.Tensor:
+        """Map (N, C) of atoms with the one-hot elements (N, E) to (N, C')."""
+        matrices = self.weight.view(self.shape).transpose(0, 1) * self.factor  # type: ignore[operator]
+        species, result = elements.argmax(1), scalars.new_zeros(len(scalars), self.shape[2])
+        for k in species.unique().tolist():
+            rows = (species == k).nonzero()[:, 0]
+            result = result.index_add(0, rows, scalars.index_select(0, rows) @ matrices[k])
+        return result
+
+
+class ScalarContraction(torch.nn.Module):
+    """The invariants of first, second and third order of densities A_lm with l ≤ 2, times weights for each element.
+
+    MACE sums over all pairs and triples of components; there are but a₀; a₀², |v|², |Q|²; a₀³, a₀|v|², a₀|Q|², vQv and det Q,
+    with the vector v of l = 1 and the traceless matrix Q of l = 2. Its invariants are linear combinations of these, which are
+    found by least squares.
+
+    :param contraction: whose parameters stay the parameters.
+    :param maps: for each order the combinations, (invariants of that order, MACE's).
+    """
+
+    matrix: torch.Tensor
+
+    def __init__(self, contraction: torch.nn.Module, maps: list[torch.Tensor], matrix: torch.Tensor) -> None:
+        super().__init__()
+        self.weights, self.weights_max, self.correlation = contraction.weights, contraction.weights_max, len(maps)
+        like = contraction.weights_max
+        for order, combination in enumerate(maps, 1):
+            self.register_buffer(f"map_{order}", combination.to(like), persistent=False)  # type: ignore[arg-type]
+        self.register_buffer("matrix", matrix.to(like), persistent=False)  # type: ignore[arg-type]
+
+    @classmethod
+    def of(cls, contraction: torch.nn.Module) -> ScalarContraction | None:
+        """Return what replaces a contraction to a scalar, None if it is of another kind."""
+        from e3nn.o3 import wigner_3j
+
+        correlation = getattr(contraction, "correlation", 0)
+        components = [str(i.ir) for i in getattr(contraction, "coupling_irreps", ())]
+        if components != ["0e", "1o", "2e"] or correlation not in (1, 2, 3):
+            return None
+        generator = torch.Generator().manual_seed(0)
+        a = torch.randn(200, 9, generator=generator, dtype=torch.float64)
+        matrix = wigner_3j(1, 1, 2, dtype=torch.float64).reshape(9, 5)[[0, 4, 8, 1, 2, 5]].T.contiguous()
+        known, maps = _invariants(a, matrix), []
+        for order in range(1, correlation + 1):
+            u = contraction.U_tensors(order).double().cpu()  # type: ignore[operator]
+            if u.ndim != order + 1:
+                return None
+            values = torch.einsum(f"{'ijl'[:order]}k," + ",".join(f"n{x}" for x in "ijl"[:order]) + "->nk", u, *[a] * order)
+            combination = torch.linalg.lstsq(known[order - 1], values, driver="gelsd").solution
+            if not torch.allclose(known[order - 1] @ combination, values, atol=1e-4 * float(values.abs().max())):
+                return None
+            maps.append(combination)
+        return cls(contraction, maps, matrix)
+
+    def forward(self, densities: torch.Tensor, elements: torch.Tensor) -> torch.Tensor:
+        """Return the weighted sums, (N, C, 9) and one-hot elements (N, E) -> (N, C)."""
+        species = elements.argmax(1)
+        invariants = _invariants(densities, self.matrix)
+        result: torch.Tensor | None = None
+        for order in range(1, self.correlation + 1):
+            weights = self.weights_max if order == self.correlation else self.weights[self.correlation - 1 - order]  # type: ignore[index]
+            table = torch.einsum("ik,ekc->eci", getattr(self, f"map_{order}"), weights)
+            part = (table.index_select(0, species) * invariants[order - 1]).sum(-1)
+            result = part if result is None else result + part
+        return result  # type: ignore[return-value]
+
+
+def _invariants(a: torch.Tensor, matrix: torch.Tensor) -> list[torch.Tensor]:
+    """Return the invariants of each order of densities (…, 9): (…, 1), (…, 3), (…, 5).
+
+    :param matrix: from the components of l = 2 to xx, yy, zz, xy, xz, yz of Q, in the axes of the components of l = 1, (5, 6).
+    """
+    a0 = a[..., 0]
+    x, y, z = a[..., 1:4].unbind(-1)
+    xx, yy, zz, xy, xz, yz = (a[..., 4:9] @ matrix).unbind(-1)
+    v2, q2 = x * x + y * y + z * z, (a[..., 4:9] ** 2).sum(-1)
+    vqv = xx * x * x + yy * y * y + zz * z * z + 2 * (xy * x * y + xz * x * z + yz * y * z)
+    det = xx * (yy * zz - yz * yz) - xy * (xy * zz - yz * xz) + xz * (xy * yz - yy * xz)
+    square = a0 * a0
+    return [a0[..., None], torch.stack([square, v2, q2], -1), torch.stack([square * a0, a0 * v2, a0 * q2, vqv, det], -1)]
 
 
 class _OuterProducts(torch.autograd.Function):

@@ -105,7 +105,7 @@ class MaceEvaluator:
         found = neighbours(positions, crystals.lattices, crystals.n_atoms, self.cutoff)
         # messages go from the second atom to the first
         edge_index, unit_shifts = np.stack([found.j, found.i]), -found.images
-        edge_index, unit_shifts = self._fill_tiles(crystals, edge_index, unit_shifts)
+        edge_index, unit_shifts = fill_tiles(crystals, edge_index, unit_shifts, self.cutoff, self._tile)
         crystal_of_edge = crystals.crystal_of_atom[edge_index[1]]
         cartesian_shifts = np.einsum("ei,eij->ej", unit_shifts, crystals.lattices[crystal_of_edge])
 
@@ -127,18 +127,23 @@ class MaceEvaluator:
             "head": integer(np.full(len(crystals), self.head)),
         }
 
-    def _fill_tiles(
-        self, crystals: CrystalSet, edge_index: np.ndarray, unit_shifts: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Add edges beyond the cutoff, which count for nothing, until each receiver has whole tiles of edges."""
-        counts = np.bincount(edge_index[1], minlength=len(crystals.numbers))
-        missing = np.repeat(np.arange(len(counts)), -counts % self._tile)
-        far = np.ceil(2 * self.cutoff / np.linalg.norm(crystals.lattices[:, 0], axis=1))
-        images = np.zeros((len(missing), 3), dtype=unit_shifts.dtype)
-        images[:, 0] = far[crystals.crystal_of_atom[missing]]
-        edge_index = np.concatenate([edge_index, np.stack([missing, missing])], 1)
-        order = np.argsort(edge_index[1], kind="stable")
-        return edge_index[:, order], np.concatenate([unit_shifts, images])[order]
+
+def fill_tiles(
+    crystals: CrystalSet, edge_index: np.ndarray, unit_shifts: np.ndarray, cutoff: float, tile: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Add edges beyond the cutoff, which count for nothing, until each receiver has whole tiles of edges, and sort by receiver.
+
+    :param edge_index: senders and receivers, (2, E).
+    :param unit_shifts: lattice translations of the edges, (E, 3).
+    """
+    counts = np.bincount(edge_index[1], minlength=len(crystals.numbers))
+    missing = np.repeat(np.arange(len(counts)), -counts % tile)
+    far = np.ceil(2 * cutoff / np.linalg.norm(crystals.lattices[:, 0], axis=1))
+    images = np.zeros((len(missing), 3), dtype=unit_shifts.dtype)
+    images[:, 0] = far[crystals.crystal_of_atom[missing]]
+    edge_index = np.concatenate([edge_index, np.stack([missing, missing])], 1)
+    order = np.argsort(edge_index[1], kind="stable")
+    return edge_index[:, order], np.concatenate([unit_shifts, images])[order]
 
 
 def load_mace(
