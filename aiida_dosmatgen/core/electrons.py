@@ -1,8 +1,8 @@
 """How many electrons a curve holds, and how many each element brings: what a composition must add up to.
 
-D_total holds every state with weight one, so its integral up to energy zero is the number of electrons of the cell that lie above
-the lower end of the curve. An element brings whole shells. Which of them lie above that end is told by the levels of the free
-atom (local density approximation, NIST, by pymatgen), moved by what separates the vacuum from the zero of crystals. Of the
+D_total holds every state with weight one, so its integral up to energy zero is the number of electrons of the cell that lie
+above the lower end of the curve. An element brings whole shells. Which of them lie above that end is told by the levels of the
+free atom (local density approximation, NIST, by pymatgen), moved by what separates the vacuum from the zero of crystals. Of the
 labels over the periodic table, 70 % hold a number of electrons within 0.06 of what their elements bring, 95 % within 0.3.
 """
 
@@ -36,7 +36,7 @@ _RANGE = 30.0  # electrons
 
 @functools.cache
 def shells(symbol: str) -> tuple[tuple[int, float], ...]:
-    """Return the shells of an element that may lie within a curve, the deepest first: electrons, and eV below zero.
+    """Return the shells of an element that may lie within a curve, the deepest first: electrons, and energy in eV from zero.
 
     The 4f of elements after Lu, and the 5f of those after Lr, belong to the core: most pseudopotentials hold them there.
     """
@@ -46,7 +46,10 @@ def shells(symbol: str) -> tuple[tuple[int, float], ...]:
     with warnings.catch_warnings():  # of what pymatgen does not know
         warnings.simplefilter("ignore")
         element = Element(symbol)
-        levels, structure = element.atomic_orbitals or {}, element.full_electronic_structure
+        try:
+            levels, structure = element.atomic_orbitals or {}, element.full_electronic_structure
+        except KeyError:  # elements of which some atoms were made
+            return ()
     found = []
     for n, shell, count in structure:
         if shell == "f" and (number > _LAST_ACTINIDE or (n == 4 and number > _LAST_LANTHANIDE)):

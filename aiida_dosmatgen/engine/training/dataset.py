@@ -184,9 +184,21 @@ def with_formation_energies(crystals: CrystalSet) -> CrystalSet:
     return crystals.with_columns(crystal={"formation_energy": values})
 
 
-def vocabulary(crystals: CrystalSet) -> list[str]:
-    """Return the symbols of the elements of a set, by atomic number."""
-    return [SYMBOLS[z] for z in sorted(set(crystals.numbers.tolist()))]
+def with_channels(crystals: CrystalSet, stride: int) -> CrystalSet:
+    """Return crystals with the column ``channels`` in the place of ``resolved``: spins summed, every so many energies.
+
+    :param stride: 0 leaves channels out.
+    """
+    columns = dict(crystals.atom_columns)
+    resolved = columns.pop("resolved", None)
+    if stride and resolved is not None:
+        columns["channels"] = resolved.sum(1)[..., ::stride]
+    return crystals.replace(atom_columns=columns)
+
+
+def vocabulary(*sets: CrystalSet) -> list[str]:
+    """Return the symbols of the elements of some sets, by atomic number."""
+    return [SYMBOLS[z] for z in sorted({z for crystals in sets for z in crystals.numbers.tolist()})]
 
 
 def hash_of(path: Path, what: str) -> str:

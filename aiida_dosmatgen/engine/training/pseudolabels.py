@@ -71,10 +71,14 @@ def joined(labelled: CrystalSet, pseudolabelled: CrystalSet, held_out: CrystalSe
     lows = labelled.crystal_columns.get("low", np.full(len(labelled), -np.inf))
     repeats = max(1, round(LABELLED_SHARE / (1 - LABELLED_SHARE) * len(kept) / len(labelled)))
 
+    shapes = {some.atom_columns["channels"].shape[1:] for some in (labelled, kept) if "channels" in some.atom_columns}
+
     def bare(crystals: CrystalSet, low: np.ndarray, high: np.ndarray) -> CrystalSet:
-        return crystals.replace(
-            crystal_columns={"low": low, "complete_below": high}, atom_columns={"dos": crystals.atom_columns["dos"]}
-        )
+        columns = {"dos": crystals.atom_columns["dos"]}
+        for shape in shapes:  # one, or none; NaN says that an atom has no channels
+            without = np.full((len(crystals.numbers), *shape), np.nan, dtype=np.float32)
+            columns["channels"] = crystals.atom_columns.get("channels", without)
+        return crystals.replace(crystal_columns={"low": low, "complete_below": high}, atom_columns=columns)
 
     own = bare(labelled, lows, highs)
     return CrystalSet.concatenate([own] * repeats + [bare(kept, lows[chosen], highs[chosen])])
