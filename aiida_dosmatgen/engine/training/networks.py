@@ -17,7 +17,7 @@ from torch_geometric.loader import DataLoader
 from ... import __version__
 from ...core.crystals import CrystalSet
 from ...core.curve_columns import meaning_of
-from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
+from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...core.errors import ContentError
 from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from ...core.job import TrainJob, TrainParameters
@@ -86,7 +86,8 @@ def train_network(
     if job.pseudolabelled is not None and parameters.model != "denoiser":
         raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
     start = None if job.parent is None else _header_of_parent(folder / job.parent)
-    about = (DEFAULT_GRID, DEFAULT_SIGMA, None) if start is None else (start.grid, start.sigma, start.meaning)
+    given = DEFAULT_GRID if parameters.energies is None else EnergyGrid(*parameters.energies)
+    about = (given, DEFAULT_SIGMA, None) if start is None else (start.grid, start.sigma, start.meaning)
     stride = _stride(parameters, start)
     labelled = load_labelled(folder / job.dataset, *about, resolved=parameters.model == "predictor" or stride > 0)
     crystals, n_test = without_test(labelled)
@@ -101,7 +102,7 @@ def train_network(
     if job.pseudolabelled is not None:
         predicted = without_test(load_labelled(folder / job.pseudolabelled, *about[:2], resolved=stride > 0))[0]
         predicted = with_channels(predicted, stride)
-    header = _header(job, crystals, predicted, len(training), dataset_sha256, parent_sha256, pseudolabelled_sha256)
+    header = _header(job, given, crystals, predicted, len(training), dataset_sha256, parent_sha256, pseudolabelled_sha256)
     model: Any
     known, names = 0, set[str]()
     with torch.random.fork_rng(devices=[]):
@@ -128,7 +129,7 @@ def train_network(
                 allows=allows, progress=progress("epochs of tight binding", passes),
             )  # fmt: skip
         crystals = _prepared(crystals, model)
-    sets = [LabelledDataset(crystals[indices], header.elements) for indices in (training, choosing) if len(indices)]
+    sets = [LabelledDataset(crystals[indices], header.elements, header.grid) for indices in (training, choosing) if len(indices)]
     objective: Any = _objective(parameters, model, sets[0], known, names)
     if predicted is not None:
         if meaning_of(predicted) != header.meaning:
@@ -137,7 +138,7 @@ def train_network(
                 "predict them by a model that learnt the same"
             )
         both = joined(crystals[training], predicted, crystals[held_out], job.seed)
-        sets[0] = LabelledDataset(both, header.elements)
+        sets[0] = LabelledDataset(both, header.elements, header.grid)
     trainer = Trainer(
         model.train(),
         objective,
@@ -239,6 +240,7 @@ def _stride(parameters: TrainParameters, parent: CheckpointHeader | None) -> int
 
 def _header(
     job: TrainJob,
+    grid: EnergyGrid,
     crystals: CrystalSet,
     predicted: CrystalSet | None,
     n_crystals: int,
@@ -259,7 +261,7 @@ def _header(
         kind=kind,
         architecture=architecture,
         elements=vocabulary(*every),
-        grid=DEFAULT_GRID,
+        grid=grid,
         sigma=DEFAULT_SIGMA,
         meaning=meaning_of(crystals),
         training=TrainingHeader(

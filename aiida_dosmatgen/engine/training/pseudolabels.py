@@ -57,8 +57,8 @@ def most_certain(crystals: CrystalSet, left_out: float) -> CrystalSet:
 def joined(labelled: CrystalSet, pseudolabelled: CrystalSet, held_out: CrystalSet, seed: int) -> CrystalSet:
     """Return what a denoiser is trained on: labelled crystals, repeated, and those with predicted curves.
 
-    Chemical systems that are held out are left out of the latter, too. A predicted curve is said to be complete up to where
-    some labelled one is, as the network is told of it.
+    Chemical systems that are held out are left out of the latter, too. A predicted curve is said to be known as far as
+    some labelled one is, as the network is told of it, and no farther than it was predicted.
 
     :param labelled: with the columns ``dos`` and ``complete_below``.
     :param pseudolabelled: with the column ``dos``.
@@ -69,6 +69,9 @@ def joined(labelled: CrystalSet, pseudolabelled: CrystalSet, held_out: CrystalSe
     chosen = rng.choice(len(labelled), len(kept))
     highs = labelled.crystal_columns["complete_below"]
     lows = labelled.crystal_columns.get("low", np.full(len(labelled), -np.inf))
+    from_, to = kept.crystal_columns.get("low"), kept.crystal_columns.get("complete_below")
+    low = lows[chosen] if from_ is None else np.maximum(lows[chosen], from_)
+    high = highs[chosen] if to is None else np.minimum(highs[chosen], to)
     repeats = max(1, round(LABELLED_SHARE / (1 - LABELLED_SHARE) * len(kept) / len(labelled)))
 
     shapes = {some.atom_columns["channels"].shape[1:] for some in (labelled, kept) if "channels" in some.atom_columns}
@@ -81,4 +84,4 @@ def joined(labelled: CrystalSet, pseudolabelled: CrystalSet, held_out: CrystalSe
         return crystals.replace(crystal_columns={"low": low, "complete_below": high}, atom_columns=columns)
 
     own = bare(labelled, lows, highs)
-    return CrystalSet.concatenate([own] * repeats + [bare(kept, lows[chosen], highs[chosen])])
+    return CrystalSet.concatenate([own] * repeats + [bare(kept, low, high)])
