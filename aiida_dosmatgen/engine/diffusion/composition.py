@@ -126,7 +126,8 @@ class CompositionNetwork(nn.Module):
         self.size = nn.Linear(2, width)
         self.last = nn.Sequential(nn.LayerNorm(width), nn.Dropout(_DROPOUT))
         self.alone = _ElementHead(width, len(self.elements))
-        self.other = nn.Linear(len(self.elements) + N_DESCRIPTORS, _OTHER)
+        self.other = nn.Linear(len(self.elements), _OTHER)
+        self.other_about = nn.Linear(N_DESCRIPTORS, _OTHER)
         self.own = nn.Linear(width, _OTHER)
         self.context = nn.Sequential(
             nn.Linear(2 * _OTHER + 3, 2 * _OTHER), nn.SiLU(), nn.Dropout(_DROPOUT), nn.Linear(2 * _OTHER, _OTHER)
@@ -173,7 +174,7 @@ class CompositionNetwork(nn.Module):
 
         there = (mask & (told >= 0))[..., None].to(hidden)
         one_hot = nn.functional.one_hot(told.clamp_min(0), len(self.elements)).to(hidden)
-        elements = self.other(torch.cat([one_hot, one_hot @ about], -1)) * there
+        elements = (self.other(one_hot) + self.other_about(one_hot @ about)) * there
         share = n_atoms.clamp_min(1)[:, None, None]
         others, of = ((x.sum(1, keepdim=True) - x) / share for x in (elements, there))
         read = torch.cat([others, of, self.own(hidden), size[:, None].expand(*mask.shape, -1)], -1)

@@ -129,7 +129,9 @@ def train_network(
                 allows=allows, progress=progress("epochs of tight binding", passes),
             )  # fmt: skip
         crystals = _prepared(crystals, model)
-    sets = [LabelledDataset(crystals[indices], header.elements, header.grid) for indices in (training, choosing) if len(indices)]
+    sets = [
+        LabelledDataset(crystals[indices], header.elements, header.grid) for indices in (training, choosing) if len(indices)
+    ]
     objective: Any = _objective(parameters, model, sets[0], known, names)
     if predicted is not None:
         if meaning_of(predicted) != header.meaning:

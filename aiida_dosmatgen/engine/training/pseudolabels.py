@@ -13,6 +13,7 @@ import numpy as np
 
 from ...core.contacts import closest_contacts
 from ...core.crystals import CrystalSet
+from ...core.job import Splits
 from ...core.labelled.splits import assign, systems_of
 from ...core.screening import ScreenCriteria
 
@@ -30,13 +31,13 @@ def valid(crystals: CrystalSet) -> np.ndarray:
         return inside & (closest_contacts(crystals) >= _LIMITS.min_contact)
 
 
-def thinned(crystals: CrystalSet, most_of_system: int, split: tuple[float, float, int] | None) -> CrystalSet:
+def thinned(crystals: CrystalSet, most_of_system: int, split: Splits | None) -> CrystalSet:
     """Leave out what is kept for tests, and what a chemical system has too much of.
 
-    :param split: the arguments of :func:`.splits.assign`; None keeps nothing for tests.
+    :param split: None keeps nothing for tests.
     """
     if split is not None:
-        crystals = crystals[np.flatnonzero(assign(crystals, *split) == "train")]
+        crystals = crystals[np.flatnonzero(assign(crystals, **split.model_dump()) == "train")]
     seen: Counter[str] = Counter()
     kept = []
     for index, system in enumerate(systems_of(crystals)):
