@@ -40,8 +40,9 @@ class PseudolabelParameters(Strict):
 class PseudolabelJob(PseudolabelParameters, Job):
     """Predict the densities of states of many new prototype crystals, for a denoiser to learn from besides labelled ones.
 
-    :param crystals: further crystals, as ``dosmatgen crystals`` makes them of real ones; those of other elements, and larger ones,
-        are left out.
+    :param crystals: further crystals, as ``dosmatgen crystals`` makes them of real ones; those of other elements, and larger
+        ones, are left out.
+    :param reserved: a file of digests of chemical systems (:mod:`..labelled.reserved`), of which no crystal is labelled.
     :param seed: seed of all randomness.
     """
 
@@ -50,9 +51,10 @@ class PseudolabelJob(PseudolabelParameters, Job):
     force_field: ForceField
     predictor: str
     crystals: str | None = None
+    reserved: str | None = None
     directory: str = "pseudolabels"
     output: str = "pseudolabelled.npz"
 
     def input_files(self) -> list[str]:
-        """Return the predictor, and the force field if it is a file."""
-        return [*super().input_files(), *([] if self.force_field.file is None else [self.force_field.file])]
+        """Return the predictor, the crystals, and the force field and the reserved systems if they are files."""
+        return [*super().input_files(), *(name for name in (self.force_field.file, self.reserved) if name is not None)]

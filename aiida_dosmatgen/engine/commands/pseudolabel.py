@@ -11,6 +11,7 @@ from ...core.curve_columns import with_energies
 from ...core.dos import EnergyGrid
 from ...core.errors import ContentError
 from ...core.job import PseudolabelJob, Results, sha256_of
+from ...core.labelled.reserved import without_reserved
 from . import Clock, Progress, prepare, results
 
 _AT_ONCE = 500  # crystals that are relaxed, predicted and kept together
@@ -44,6 +45,8 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
     raw = [generate(job.elements, job.count, seed, job.max_atoms) for seed in seeds]
     if job.crystals is not None:
         seeds, raw = [-1, *seeds], [_given(job, folder), *raw]
+    if job.reserved is not None:
+        raw = [without_reserved(crystals, folder / job.reserved) for crystals in raw]
     made = [thinned(crystals, job.most_of_system, job.split) for crystals in raw]
     of = sum(map(len, made))
     if not of:

@@ -9,6 +9,7 @@ import torch
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import PseudolabelJob, Splits, sha256_of
+from aiida_dosmatgen.core.labelled.reserved import digest_of
 from aiida_dosmatgen.core.labelled.splits import assign, systems_of
 from aiida_dosmatgen.engine.checkpoint import load_model, save_model
 from aiida_dosmatgen.engine.cli import main
@@ -81,13 +82,17 @@ def test_real_crystals_are_labelled_too_and_what_is_kept_for_tests_is_not(folder
     about = {"source": np.full(len(real), "somebody"), "id": np.array([f"no {i}" for i in range(len(real))])}
     real.with_columns(crystal=about).save(folder / "real.npz")
     split = {"system_fraction": 0.0, "prototype_fraction": 0.0, "final_fraction": 0.5, "seed": 1}
+    (folder / "reserved.txt").write_text(digest_of("Si-C") + "\n")
     given = json.loads((folder / "job.json").read_text()) | {"crystals": "real.npz", "count": 0, "split": split}
+    given["reserved"] = "reserved.txt"
     job = PseudolabelJob.model_validate(given)
-    assert "real.npz" in job.input_files()
+    assert {"real.npz", "reserved.txt"} < set(job.input_files())
     pseudolabel.run(job, folder)
     found = CrystalSet.load(folder / "pseudolabelled.npz")
     assert set(found.crystal_columns["source"].tolist()) == {"somebody"}
     assert not (found.numbers == 5).any()  # B is not among the elements
+    assert "C-Si" in systems_of(real)
+    assert "C-Si" not in systems_of(found)
     assert set(assign(found, **split)) == {"train"}
     held_out = assign(real, **split) == "test-final"
     assert held_out.any() and len(found) < len(real) - held_out.sum()
