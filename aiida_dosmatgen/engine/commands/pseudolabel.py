@@ -89,7 +89,7 @@ def _given(job: PseudolabelJob, folder: Path) -> CrystalSet:
     strange = np.bincount(crystals.crystal_of_atom[foreign], minlength=len(crystals)) > 0
     crystals = crystals[np.flatnonzero(~strange & (crystals.n_atoms <= job.max_atoms))]
     names = crystals.crystal_columns.get("prototype")
-    names = np.array(prototypes_of(crystals)) if names is None else names
+    names = np.array(prototypes_of(crystals, [crystals])) if names is None else names
     kept = {name: values for name, values in crystals.crystal_columns.items() if name in ("source", "id")}
     return crystals.replace(crystal_columns={**kept, "prototype": names}, atom_columns={})
 
