@@ -13,7 +13,6 @@ from collections import Counter
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ...core.constraints.constraints import ResolvedConstraints
 from ...core.electrons import electrons_in, log_likelihood
@@ -22,6 +21,7 @@ from ...core.job.sample import Compositions
 from ...core.target import DosTarget
 from .candidates import condition_on
 from .composition import CompositionNetwork
+from .conditioning import Condition
 from .denoiser import Denoiser
 from .solver import generator_of
 
@@ -161,16 +161,17 @@ def _beam(
     return told, logs
 
 
-def _predict(network: CompositionNetwork, condition, told: np.ndarray, n_atoms: int) -> np.ndarray:
+def _predict(network: CompositionNetwork, condition: Condition, told: np.ndarray, n_atoms: int) -> np.ndarray:
     """Return ln p of each element at each site, for each of the assignments so far, shape (b, N, K)."""
-    n = len(told)
+    n = 1 if bool(condition.site_given.all()) else len(told)  # sites with a curve do not read the others
     many = dataclasses.replace(
         condition, **{name: value.expand(n, *value.shape[1:]) for name, value in vars(condition).items()}
     )
     device = condition.site.device
     mask = torch.ones(n, n_atoms, dtype=torch.bool, device=device)
-    logits: Tensor = network(many, mask, torch.as_tensor(told, device=device))
-    return torch.log_softmax(logits.double(), -1).cpu().numpy()
+    logits = network(many, mask, torch.as_tensor(told[:n], device=device))
+    logs = torch.log_softmax(logits.double(), -1).cpu().numpy()
+    return np.broadcast_to(logs, (len(told), *logs.shape[1:]))
 
 
 def _alike(given: np.ndarray, allowed: np.ndarray) -> list[np.ndarray]:
