@@ -148,7 +148,6 @@ def _beam(
         if counts is not None:
             used = np.stack([(told == k).sum(1) for k in range(len(counts))], 1)
             scores = np.where(used < counts, scores, -np.inf)
-        scores = scores - np.logaddexp.reduce(scores, axis=1, keepdims=True).clip(min=-1e300)
         every = (logs[:, None] + scores).ravel()
         width = _BEAM if left else _LAST_BEAM
         kept = np.argsort(-every, kind="stable")[: width * (1 if given[site] else 4)]
