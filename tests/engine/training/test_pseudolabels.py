@@ -107,7 +107,7 @@ def test_nothing_is_left(folder):
     kept = thinned(crystals, 100, Splits(system_fraction=0.99, prototype_fraction=0.99, seed=1))
     assert len(kept) == pure > 0  # elements are never kept for tests
     none = job.model_copy(update={"count": 1, "elements": ["C"], "most_of_system": 0})
-    with pytest.raises(ContentError, match="none of the 1 crystals is left"):
+    with pytest.raises(ContentError, match="none of the 2 crystals is left"):
         pseudolabel.run(none, folder)
 
 
