@@ -17,6 +17,7 @@ from torch_geometric.loader import DataLoader
 from ... import __version__
 from ...core.crystals import CrystalSet
 from ...core.curve_columns import meaning_of
+from ...core.curves import Meaning
 from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...core.errors import ContentError
 from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
@@ -87,7 +88,9 @@ def train_network(
         raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
     start = None if job.parent is None else _header_of_parent(folder / job.parent)
     given = DEFAULT_GRID if parameters.energies is None else EnergyGrid(*parameters.energies)
-    about = (given, DEFAULT_SIGMA, None) if start is None else (start.grid, start.sigma, start.meaning)
+    about: tuple[EnergyGrid, float, Meaning | None] = (given, DEFAULT_SIGMA, None)
+    if start is not None:
+        about = (start.grid, start.sigma, start.meaning)
     stride = _stride(parameters, start)
     labelled = load_labelled(folder / job.dataset, *about, resolved=parameters.model == "predictor" or stride > 0)
     crystals, n_test = without_test(labelled)
