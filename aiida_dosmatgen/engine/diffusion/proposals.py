@@ -108,7 +108,7 @@ def chosen(proposals: list[Proposal], wanted: Compositions, seed: int, candidate
     cumulative = np.cumsum(weights / weights.sum())
     start = torch.rand(1, generator=generator_of(seed, 0, "compositions"), dtype=torch.float64).item()
     place = (start + candidate * _GOLDEN) % 1.0
-    return int(min(np.searchsorted(cumulative, place, side="right"), len(proposals) - 1))
+    return min(int(np.searchsorted(cumulative, place, side="right")), len(proposals) - 1)
 
 
 def held(restricted: ResolvedConstraints | None, proposal: Proposal, n_elements: int) -> ResolvedConstraints:
