@@ -44,6 +44,7 @@ def problem_of_sampling(
         or _problem_of_template(parameters, checkpoint, inputs.get("template"))
         or (None if target is None else _problem_of_size(parameters, target))
         or _problem_of_constraints(parameters, checkpoint, inputs.get("template"), target)
+        or _problem_of_compositions(parameters, checkpoint)
     )
 
 
@@ -110,6 +111,14 @@ def _problem_of_constraints(
     except ContentError as exception:
         return str(exception)
     return None
+
+
+def _problem_of_compositions(parameters: SampleParameters, checkpoint: CheckpointData | None) -> str | None:
+    if parameters.compositions is None or checkpoint is None:
+        return None
+    if checkpoint.base.attributes.get("architecture", {}).get("composition"):
+        return None
+    return "compositions are asked for, but the denoiser proposes none; leave compositions out, or train one that does"
 
 
 def crystals_of(template: CrystalSetData | StructureData) -> CrystalSet:

@@ -24,6 +24,8 @@ class DenseBatch:
     :param dos: states/eV of each atom, shape (B, N, n).
     :param complete_below: energy in eV up to which the curves of a crystal are complete, shape (B,).
     :param low: energy in eV from which they are known; by default all are, shape (B,).
+    :param channels: states/eV of each atom in the channels s, p, d, f, NaN for atoms without, shape (B, N, 4, m); None if no
+        crystal has them.
     """
 
     types: Tensor
@@ -33,6 +35,7 @@ class DenseBatch:
     dos: Tensor
     complete_below: Tensor
     low: Tensor = None  # type: ignore[assignment]
+    channels: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.low is None:
@@ -54,10 +57,12 @@ class DenseBatch:
     def to(self, target: torch.device | str | torch.dtype) -> "DenseBatch":
         """Move to a device, or turn all floating point values into a dtype."""
 
-        def move(tensor: Tensor) -> Tensor:
+        def move(tensor: Tensor | None) -> Tensor | None:
+            if tensor is None:
+                return None
             return tensor if isinstance(target, torch.dtype) and not tensor.is_floating_point() else tensor.to(target)
 
-        return DenseBatch(**{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})
+        return DenseBatch(**{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})  # type: ignore[arg-type]
 
 
 def to_dense(batch: Batch) -> DenseBatch:
@@ -65,7 +70,8 @@ def to_dense(batch: Batch) -> DenseBatch:
     fractional, mask = to_dense_batch(batch.fractional, batch.batch)
     types, _ = to_dense_batch(batch.types, batch.batch)
     dos, _ = to_dense_batch(batch.dos, batch.batch)
-    return DenseBatch(types, fractional, batch.lattice, mask, dos, batch.complete_below, batch.low)
+    channels = to_dense_batch(batch.channels, batch.batch)[0] if "channels" in batch else None
+    return DenseBatch(types, fractional, batch.lattice, mask, dos, batch.complete_below, batch.low, channels)
 
 
 def type_indices(numbers: np.ndarray, elements: Sequence[str]) -> np.ndarray:

@@ -16,7 +16,7 @@ class PseudolabelParameters(Strict):
     """Which crystals are made, and which of them are kept.
 
     :param elements: chemical symbols.
-    :param count: crystals to make in a round, before any is left out.
+    :param count: crystals to make in a round, before any is left out; none are made of 0.
     :param rounds: how often that is done; each round has a seed of its own, and what was made in one does not limit another.
     :param max_atoms: of a crystal.
     :param relaxed: share of them that is relaxed first, a few steps only; the others stay as made.
@@ -27,7 +27,7 @@ class PseudolabelParameters(Strict):
     """
 
     elements: list[str] = Field(min_length=1)
-    count: int = Field(ge=1)
+    count: int = Field(ge=0)
     rounds: int = Field(1, ge=1)
     max_atoms: int = Field(8, ge=1)
     relaxed: float = Field(0.6, ge=0, le=1)
@@ -40,6 +40,9 @@ class PseudolabelParameters(Strict):
 class PseudolabelJob(PseudolabelParameters, Job):
     """Predict the densities of states of many new prototype crystals, for a denoiser to learn from besides labelled ones.
 
+    :param crystals: further crystals, as ``dosmatgen crystals`` makes them of real ones; those of other elements, and larger
+        ones, are left out.
+    :param reserved: a file of digests of chemical systems (:mod:`..labelled.reserved`), of which no crystal is labelled.
     :param seed: seed of all randomness.
     """
 
@@ -47,9 +50,11 @@ class PseudolabelJob(PseudolabelParameters, Job):
     seed: int = Field(0, ge=0)
     force_field: ForceField
     predictor: str
+    crystals: str | None = None
+    reserved: str | None = None
     directory: str = "pseudolabels"
     output: str = "pseudolabelled.npz"
 
     def input_files(self) -> list[str]:
-        """Return the predictor, and the force field if it is a file."""
-        return [*super().input_files(), *([] if self.force_field.file is None else [self.force_field.file])]
+        """Return the predictor, the crystals, and the force field and the reserved systems if they are files."""
+        return [*super().input_files(), *(name for name in (self.force_field.file, self.reserved) if name is not None)]

@@ -24,6 +24,19 @@ class SizeRange(Strict):
         return self
 
 
+class Compositions(Strict):
+    """Which compositions candidates are given.
+
+    :param count: how many of the likeliest are taken.
+    :param temperature: candidates are shared out by p^(1/T); 1 takes the probabilities as they are, more makes them alike.
+    :param electrons: whether compositions are weighed by the number of electrons that the target's curve holds.
+    """
+
+    count: int = Field(16, ge=1)
+    temperature: float = Field(1.0, gt=0)
+    electrons: bool = True
+
+
 class SampleParameters(Strict):
     """What the sampler computes.
 
@@ -41,6 +54,8 @@ class SampleParameters(Strict):
     :param guidance_scale: w of classifier-free guidance, (1+w)·conditional − w·unconditional, or the factor of the gradient.
     :param guidance_interval: times (from 0, the crystal, to 1, pure noise) between which guidance acts (arXiv:2404.07724).
     :param constraints: what is held of the candidates.
+    :param compositions: the elements of the sites are decided first, from the target, and held; each candidate takes one of the
+        likeliest compositions. None leaves the elements to the diffusion.
     :param start_time: the time to which the job's template is noised, to start from it; None starts from pure noise.
     :param attempts: how often a candidate is drawn at most, each time from noise of its own, until no two of its atoms lie on
         each other; if none of the attempts keeps them apart, the best is taken. 1 draws once, whatever comes.
@@ -60,6 +75,7 @@ class SampleParameters(Strict):
     guidance_scale: float = Field(1.0, ge=0)
     guidance_interval: tuple[float, float] = (0.0, 1.0)
     constraints: Constraints | None = None
+    compositions: Compositions | None = None
     start_time: float | None = Field(None, gt=0, le=1)
     attempts: int = Field(3, ge=1)
     min_contact: float = Field(0.6, ge=0)
@@ -71,6 +87,8 @@ class SampleParameters(Strict):
         low, high = self.guidance_interval
         if not 0 <= low < high <= 1:
             raise ValueError(f"guidance_interval [{low}, {high}] is not an interval of times between 0 and 1")
+        if self.compositions is not None and self.start_time is not None:
+            raise ValueError("start_time starts from the template's elements, compositions proposes others; leave out one")
         return self
 
 

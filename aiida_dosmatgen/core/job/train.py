@@ -6,17 +6,24 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from ..dos import EnergyGrid
 from ..kinds import ModelKind
 from ..strict import Strict
 from .base import Job, Written
 
 
 class Architecture(Strict):
-    """The size of a network."""
+    """The size of a network.
+
+    :param stride: a denoiser takes curves by channel too, at every so many energies of its grid; 0 takes no channels.
+    :param composition: width of a denoiser's network that proposes compositions; 0 has none.
+    """
 
     width: int = Field(192, ge=8)
     layers: int = Field(5, ge=1)
     frequencies: int = Field(8, ge=1)
+    stride: int = Field(0, ge=0)
+    composition: int = Field(0, ge=0)
     members: int = Field(1, ge=1)
 
 
@@ -99,6 +106,9 @@ class TrainParameters(Strict):
     :param drop_crystal: probability that a crystal's whole condition is dropped.
     :param drop_site: probability that single sites lose theirs, in crystals that keep a site condition.
     :param total_only: probability that a crystal shows only its total curve.
+    :param energies: of the curves that a denoiser takes: from, to (eV), how many. None takes −10 … 10 eV. Levels below tell
+        elements (O 2s, Ga 3d, K 3p), where labels and targets have them.
+    :param drop_channels: probability that a crystal shows its sites without channels.
     :param validation_fraction: crystals held out, chosen by their chemical system.
     :param patience: epochs without a better validation loss after which training stops; None never stops early.
     :param keep: which weights a training leaves: those of the epoch with the least validation loss, or of the last epoch. A
@@ -118,12 +128,22 @@ class TrainParameters(Strict):
     drop_crystal: float = Field(0.15, ge=0, le=1)
     drop_site: float = Field(0.2, ge=0, le=1)
     total_only: float = Field(0.15, ge=0, le=1)
+    energies: tuple[float, float, int] | None = None
+    drop_channels: float = Field(0.3, ge=0, le=1)
     validation_fraction: float = Field(0.1, ge=0, lt=1)
     patience: int | None = Field(None, ge=1)
     keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16"] = "float32"
     tight_binding_epochs: int = Field(10, ge=0)
     batched: BatchedTraining | None = None
+
+    @model_validator(mode="after")
+    def _energies(self) -> TrainParameters:
+        if self.energies is not None:
+            if self.model != "denoiser":
+                raise ValueError("energies are for a denoiser; leave them out")
+            EnergyGrid(*self.energies)
+        return self
 
     @model_validator(mode="after")
     def _one_end(self) -> TrainParameters:

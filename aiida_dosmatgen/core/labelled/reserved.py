@@ -27,7 +27,15 @@ def reserved_in(crystals: CrystalSet, folder: Path) -> list[str]:
     if not path.is_file():
         return []
     reserved = set(path.read_text(encoding="utf-8").split())
-    systems = {
-        "-".join(sorted({SYMBOLS[z] for z in crystals.numbers[a:b]})) for a, b in itertools.pairwise(crystals.offsets.tolist())
-    }
-    return sorted(system for system in systems if digest_of(system) in reserved)
+    return sorted(system for system in set(_systems(crystals)) if digest_of(system) in reserved)
+
+
+def without_reserved(crystals: CrystalSet, path: Path) -> CrystalSet:
+    """Return the crystals of a set whose systems a file of digests does not reserve."""
+    reserved = set(path.read_text(encoding="utf-8").split())
+    return crystals[[i for i, system in enumerate(_systems(crystals)) if digest_of(system) not in reserved]]
+
+
+def _systems(crystals: CrystalSet) -> list[str]:
+    ends = itertools.pairwise(crystals.offsets.tolist())
+    return ["-".join(sorted({SYMBOLS[z] for z in crystals.numbers[a:b]})) for a, b in ends]

@@ -8,8 +8,10 @@ import numpy as np
 
 from ...core.crystals import CrystalSet
 from ...core.curve_columns import with_energies
+from ...core.dos import EnergyGrid
 from ...core.errors import ContentError
 from ...core.job import PseudolabelJob, Results, sha256_of
+from ...core.labelled.reserved import without_reserved
 from . import Clock, Progress, prepare, results
 
 _AT_ONCE = 500  # crystals that are relaxed, predicted and kept together
@@ -39,13 +41,18 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
     unknown = [symbol for symbol in job.elements if symbol not in header.elements]
     if unknown:
         raise ContentError(f"elements: the predictor does not know {' '.join(unknown)}; it knows {' '.join(header.elements)}")
-    split = None if job.split is None else (job.split.system_fraction, job.split.prototype_fraction, job.split.seed)
-    seeds = range(job.seed, job.seed + job.rounds)
-    made = [thinned(generate(job.elements, job.count, seed, job.max_atoms), job.most_of_system, split) for seed in seeds]
+    seeds = list(range(job.seed, job.seed + job.rounds)) if job.count else []
+    raw = [generate(job.elements, job.count, seed, job.max_atoms) for seed in seeds]
+    if job.crystals is not None:
+        seeds, raw = [-1, *seeds], [_given(job, folder), *raw]
+    if job.reserved is not None:
+        raw = [without_reserved(crystals, folder / job.reserved) for crystals in raw]
+    made = [thinned(crystals, job.most_of_system, job.split) for crystals in raw]
     of = sum(map(len, made))
     if not of:
         raise ContentError(
-            f"none of the {job.count} crystals is left: all are kept for tests; raise count, or lower the fractions of split"
+            f"none of the {sum(map(len, raw))} crystals is left: all are kept for tests; "
+            "raise count, or lower the fractions of split"
         )
     parts, progress, done = folder / job.directory, Progress("crystals", of), 0
     parts.mkdir(exist_ok=True)
@@ -58,7 +65,7 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
         if not path.is_file():
             if found and not clock.allows(1.3 * clock.seconds / max(1, len(found))):
                 break
-            _part(piece, job, evaluator, model, header, np.random.default_rng([seed, start])).save(path)
+            _part(piece, job, evaluator, model, header, np.random.default_rng([seed % 2**63, start])).save(path)
         found.append(CrystalSet.load(path))
         done += len(piece)
         progress(done)
@@ -70,6 +77,21 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
         "force_field_sha256": evaluator.sha256,
     }
     return results(job, folder, clock, output=job.output, done=done, of=of, device=device, details=details)
+
+
+def _given(job: PseudolabelJob, folder: Path) -> CrystalSet:
+    """Return the crystals of the job's file that have its elements and sizes, with a prototype each."""
+    from ...core.elements import ATOMIC_NUMBERS
+    from ...core.labelled.prototypes import prototypes_of
+
+    crystals = CrystalSet.load(folder / str(job.crystals))
+    foreign = ~np.isin(crystals.numbers, [ATOMIC_NUMBERS[symbol] for symbol in job.elements])
+    strange = np.bincount(crystals.crystal_of_atom[foreign], minlength=len(crystals)) > 0
+    crystals = crystals[np.flatnonzero(~strange & (crystals.n_atoms <= job.max_atoms))]
+    names = crystals.crystal_columns.get("prototype")
+    names = np.array(prototypes_of(crystals, [crystals])) if names is None else names
+    kept = {name: values for name, values in crystals.crystal_columns.items() if name in ("source", "id")}
+    return crystals.replace(crystal_columns={**kept, "prototype": names}, atom_columns={})
 
 
 def _starts(crystals: CrystalSet) -> range:
@@ -85,24 +107,30 @@ def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, r
     given = crystals[np.flatnonzero(chosen)]
     moved = gather(given, list(relax(given, evaluator, job.parameters, batch_size=job.runtime.batch_size)))
     usable = np.isin(moved.crystal_columns["status"], ["converged", "max steps"])
+    about = [name for name in ("prototype", "source", "id") if name in crystals.crystal_columns]
     both = [
-        c.replace(crystal_columns={"prototype": c.crystal_columns["prototype"]}, atom_columns={})
+        c.replace(crystal_columns={name: c.crystal_columns[name] for name in about}, atom_columns={})
         for c in (crystals[np.flatnonzero(~chosen)], moved[np.flatnonzero(usable)])
     ]
     joined = CrystalSet.concatenate(both)
     predicted = predict(model, header, joined[np.flatnonzero(valid(joined))])
     columns = {
-        name: predicted.crystal_columns[name]
-        for name in ("prototype", "predicted_formation_energy", "predicted_dos_uncertainty")
+        name: predicted.crystal_columns[name] for name in (*about, "predicted_formation_energy", "predicted_dos_uncertainty")
     }
     columns["complete_below"] = np.full(len(predicted), header.grid.emax)
     names = zip(columns["prototype"].tolist(), predicted.formulas, strict=True)
-    columns |= {
+    columns = {
         "source": np.full(len(predicted), "prototypes"),
         "id": np.array([f"{prototype}:{formula}" for prototype, formula in names], dtype=np.str_),
+        **columns,
     }
-    bare = predicted.replace(crystal_columns=columns, atom_columns={"dos": predicted.atom_columns["predicted_dos"]})
-    return with_energies(bare, header.grid, header.sigma, header.meaning)
+    curves, grid = predicted.atom_columns["predicted_dos"], header.grid
+    if "predicted_channels" in predicted.atom_columns:  # both spins together
+        curves = predicted.atom_columns["predicted_channels"][:, None]
+        grid = EnergyGrid(grid.emin, grid.emax, curves.shape[-1])
+    return with_energies(
+        predicted.replace(crystal_columns=columns, atom_columns={"dos": curves}), grid, header.sigma, header.meaning
+    )
 
 
 def _key(job: PseudolabelJob, folder: Path) -> str:

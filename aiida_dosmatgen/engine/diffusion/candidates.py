@@ -11,11 +11,12 @@ import torch
 
 from ...core.constraints.constraints import own_size, sizes_allowed
 from ...core.crystals import CrystalSet
+from ...core.dft.bands import CHANNELS
 from ...core.errors import ContentError
 from ...core.job import SampleParameters, SizeRange
 from ...core.target import DosTarget
 from .classifier import Classifier
-from .conditioning import Condition
+from .conditioning import Condition, channel_points
 from .denoiser import Denoiser
 from .solver import generator_of
 
@@ -164,6 +165,7 @@ def condition_on(target: DosTarget | None, model: Denoiser, n_crystals: int, n_a
     condition = Condition.none(n_crystals, n_atoms, model.grid.n, like_)
     if target is None:
         return condition
+    channels = _channels_of(target, model) if model.stride else None
     target = target.for_model(model.grid, model.sigma)
     spoken = target.spoken(model.grid.points)
     if not spoken.any():  # wishes that are not of the curve alone
@@ -184,6 +186,14 @@ def condition_on(target: DosTarget | None, model: Denoiser, n_crystals: int, n_a
             said=said.expand(n_crystals, -1),
         )
     atoms = torch.tensor(target.atoms, device=like_.device)
+    if channels is not None:
+        there = torch.as_tensor(channels, dtype=like_.dtype, device=like_.device)
+        empty = like_.new_zeros(n_crystals, n_atoms, *there.shape[1:])
+        condition = dataclasses.replace(
+            condition,
+            channels=empty.index_copy(1, atoms, there.expand(n_crystals, -1, -1, -1)),
+            channels_given=condition.channels_given.index_fill(1, atoms, True),
+        )
     return dataclasses.replace(
         condition,
         site=condition.site.index_copy(1, atoms, values.expand(n_crystals, -1, -1)),
@@ -191,3 +201,18 @@ def condition_on(target: DosTarget | None, model: Denoiser, n_crystals: int, n_a
         complete_below=edges,
         low=low,
     )
+
+
+def _channels_of(target: DosTarget, model: Denoiser) -> np.ndarray | None:
+    """Return the curves of a target's sites by channel as a model takes them, shape (n_curves, 4, m); None if it has none."""
+    dos = target.dos
+    if target.kind != "sites" or not set(dos.channels) <= set(CHANNELS):
+        return None
+    dos = dos.summed(channels=False)
+    if dos.sigma is None or dos.sigma < model.sigma:
+        dos = dos.broadened(model.sigma)
+    dos = dos.on(channel_points(model.grid, model.stride))
+    values = np.zeros((len(dos), len(CHANNELS), len(dos.energies)))
+    for k, name in enumerate(dos.channels):
+        values[:, CHANNELS.index(name)] = dos.values[:, 0, k]
+    return values

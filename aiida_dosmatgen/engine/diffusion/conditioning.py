@@ -1,15 +1,17 @@
 """The projection P: densities of states into the space of the node embeddings.
 
-A crystal may carry one curve for each of its atoms, for some of them, one total curve, or none. Each projection has a
-learned embedding for "nothing given", so that an absent condition is something the network has seen, and any mixture of
-sites with and without a curve is in distribution. Nothing outside of the energies at which a curve is known gets in: there
-the standardised curve is zero (the mean of the training set). The projection is told where that begins above.
+A crystal may carry one curve for each of its atoms, for some of them, one total curve, or none; and sites with a curve may have
+it by channel (s, p, d, f) besides. Each projection has a learned embedding for "nothing given", so that an absent condition is
+something the network has seen, and any mixture of sites with and without a curve is in distribution. Nothing outside of the
+energies at which a curve is known gets in: there the standardised curve is zero (the mean of the training set). The projection
+is told where that begins above.
 """
 
 import dataclasses
 import math
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +22,14 @@ _LIMIT = 8.0  # standard deviations; a target far outside of the training set mu
 _HIDE_EDGE = 0.25  # share of training crystals whose curves are cut short, as those of runs with few bands are
 _SHORTEST = 1.0  # eV; no curve is cut below
 _DROPOUT = 0.3  # of bins and of the hidden layer: some hundred crystals are fewer than the bins of a curve
+
+_ZERO = 0.1  # eV, standard deviation of the zero of energy
+_WRONG_ZERO, _WRONG_ZERO_SHARE = 1.5, 0.1  # eV, and share of crystals
+_BROADENED = 4
+_SEEN = 0.04
+
+N_CHANNELS = 4
+"""s, p, d and f."""
 
 STRETCH = 0.06
 """Standard deviation of the logarithm by which curves are stretched in training."""
@@ -36,6 +46,9 @@ class Condition:
     :param complete_below: energy in eV up to which the curves are known; may be infinite, shape (B,).
     :param low: energy in eV from which they are known; by default all are, shape (B,).
     :param said: where in between the total says something, shape (B, n); by default everywhere.
+    :param channels: states/eV of each atom in its channels, on the energies that :func:`channel_points` leaves, shape
+        (B, N, 4, m); by default there are none, (B, N, 0, 0).
+    :param channels_given: which sites have them, shape (B, N).
     """
 
     site: Tensor
@@ -45,12 +58,18 @@ class Condition:
     complete_below: Tensor
     low: Tensor = None  # type: ignore[assignment]
     said: Tensor = None  # type: ignore[assignment]
+    channels: Tensor = None  # type: ignore[assignment]
+    channels_given: Tensor = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         if self.low is None:
             object.__setattr__(self, "low", torch.full_like(self.complete_below, -math.inf))
         if self.said is None:
             object.__setattr__(self, "said", torch.ones_like(self.total, dtype=torch.bool))
+        if self.channels is None:
+            object.__setattr__(self, "channels", self.site.new_zeros(*self.site_given.shape, 0, 0))
+        if self.channels_given is None:
+            object.__setattr__(self, "channels_given", torch.zeros_like(self.site_given))
 
     @classmethod
     def none(cls, n_crystals: int, n_atoms: int, n_points: int, like: Tensor) -> "Condition":
@@ -71,8 +90,16 @@ class Condition:
     def dropped(self) -> "Condition":
         """Return the same crystals with nothing asked of them."""
         return dataclasses.replace(
-            self, site_given=torch.zeros_like(self.site_given), total_given=torch.zeros_like(self.total_given)
+            self,
+            site_given=torch.zeros_like(self.site_given),
+            total_given=torch.zeros_like(self.total_given),
+            channels_given=torch.zeros_like(self.channels_given),
         )
+
+    def to(self, dtype: torch.dtype) -> "Condition":
+        """Return the condition with all curves and energies in a dtype."""
+        values = {name: value.to(dtype) for name, value in vars(self).items() if value.is_floating_point()}
+        return dataclasses.replace(self, **values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +110,13 @@ class Dropout:
     :param site: probability that a site loses its curve, in crystals that keep a site condition. Those sites are gathered
         in as few crystals as half-empty conditions allow, so that complete ones stay the most frequent.
     :param total_only: probability that a crystal shows only its total curve.
+    :param channels: probability that a crystal whose labels have channels shows its sites without them.
     """
 
     crystal: float = 0.15
     site: float = 0.2
     total_only: float = 0.15
+    channels: float = 0.3
 
     def __call__(self, batch: DenseBatch, generator: torch.Generator | None = None) -> Condition:
         """Draw the condition that each crystal of a batch shows."""
@@ -109,7 +138,7 @@ class Dropout:
         start = batch.low.to(torch.float64)
         raised = -_SHORTEST - uniform(n_crystals) * (-start.clamp_min(-10.0) - _SHORTEST).clamp_min(0)
         cut_below = uniform(n_crystals) < _HIDE_EDGE
-        return Condition(
+        condition = Condition(
             batch.dos,
             site_given,
             total_curve(batch.dos, mask),
@@ -117,6 +146,11 @@ class Dropout:
             torch.where(cut, torch.minimum(lowered, end), end).to(batch.dos.dtype),
             torch.where(cut_below, torch.maximum(raised, start), start).to(batch.dos.dtype),
         )
+        if batch.channels is None:
+            return condition
+        there = torch.isfinite(batch.channels).all(-1).all(-1) & (uniform(n_crystals) >= self.channels)[:, None]
+        channels = torch.nan_to_num(batch.channels)
+        return dataclasses.replace(condition, channels=channels, channels_given=site_given & there)
 
 
 def stretched(
@@ -129,12 +163,21 @@ def stretched(
     """
     draws = torch.randn(len(condition.complete_below), generator=generator, dtype=torch.float64)
     factor = torch.exp(scale * draws).to(condition.site)
-    points = torch.as_tensor(grid.points, dtype=condition.site.dtype, device=condition.site.device)
-    place = ((factor[:, None] * points - grid.emin) / grid.spacing).clamp(0, grid.n - 1)  # (B, n)
-    low = place.floor().long().clamp_max(grid.n - 2)
-    share = place - low
+    return _moved(condition, grid, factor, torch.zeros_like(factor))
+
+
+def _moved(condition: Condition, grid: EnergyGrid, factor: Tensor, zero: Tensor) -> Condition:
+    """Return curves with D'(E) = s·D(s·(E − E₀)), for factors s and energies E₀ of each crystal, shapes (B,)."""
 
     def resampled(curves: Tensor) -> Tensor:
+        n = curves.shape[-1]
+        if n == 0:
+            return curves
+        points = torch.as_tensor(np.linspace(grid.emin, grid.emax, n), dtype=curves.dtype, device=curves.device)
+        spacing = (grid.emax - grid.emin) / (n - 1)
+        place = ((factor[:, None] * (points - zero[:, None]) - grid.emin) / spacing).clamp(0, n - 1)  # (B, n)
+        low = place.floor().long().clamp_max(n - 2)
+        share = place - low
         index, weight = (x.reshape(len(x), *[1] * (curves.ndim - 2), -1).expand_as(curves) for x in (low, share))
         values = torch.lerp(curves.gather(-1, index), curves.gather(-1, index + 1), weight)
         return values * factor.reshape(-1, *[1] * (curves.ndim - 1))
@@ -143,9 +186,62 @@ def stretched(
         condition,
         site=resampled(condition.site),
         total=resampled(condition.total),
-        complete_below=condition.complete_below / factor,
-        low=condition.low / factor,
+        channels=resampled(condition.channels),
+        complete_below=condition.complete_below / factor + zero,
+        low=condition.low / factor + zero,
     )
+
+
+def varied(condition: Condition, grid: EnergyGrid, generator: torch.Generator | None = None) -> Condition:
+    """Vary curves as other codes, recipes and conventions do.
+
+    The zero of each crystal moves a little, and in some by up to 1.5 eV down, as where it is the middle of a gap; one batch in
+    four is broadened further; what projectors see of a site and of its channels changes by some percent.
+    """
+    n_crystals = len(condition.complete_below)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(condition.site)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, dtype=torch.float64).to(condition.site)
+
+    wrong = uniform(n_crystals) < _WRONG_ZERO_SHARE
+    zero = torch.where(wrong, -_WRONG_ZERO * uniform(n_crystals), _ZERO * normal(n_crystals))
+    condition = _moved(condition, grid, torch.ones_like(zero), zero)
+    added = 0.1 + 0.4 * float(uniform(1))
+    if float(uniform(1)) < 1 / _BROADENED:
+        condition = dataclasses.replace(
+            condition,
+            **{
+                name: _broadened(getattr(condition, name), (grid.emax - grid.emin), added)
+                for name in ("site", "total", "channels")
+            },
+        )
+    sites = torch.exp(_SEEN * normal(*condition.site_given.shape, 1))
+    rows = torch.exp(_SEEN * normal(*condition.channels.shape[:3], 1))
+    return dataclasses.replace(condition, site=condition.site * sites, channels=condition.channels * rows)
+
+
+def _broadened(curves: Tensor, width: float, sigma: float) -> Tensor:
+    """Convolve curves with a Gaussian.
+
+    :param width: of the energies, eV.
+    """
+    n = curves.shape[-1]
+    if n == 0:
+        return curves
+    spacing = width / (n - 1)
+    reach = math.ceil(3 * sigma / spacing)
+    steps = torch.arange(-reach, reach + 1, dtype=curves.dtype, device=curves.device) * spacing
+    kernel = torch.exp(-0.5 * (steps / sigma).square())
+    padded = nn.functional.pad(curves.reshape(-1, 1, n), (reach, reach), mode="replicate")
+    return nn.functional.conv1d(padded, (kernel / kernel.sum())[None, None]).reshape(curves.shape)
+
+
+def channel_points(grid: EnergyGrid, stride: int) -> np.ndarray:
+    """Return the energies of curves by channel, every so many of the grid's, in eV."""
+    return grid.points[::stride]
 
 
 def total_curve(dos: Tensor, mask: Tensor) -> Tensor:
@@ -187,20 +283,22 @@ class CurveProjection(nn.Module):
 
     :param grid: the energies of the curves.
     :param width: size of the embedding.
+    :param points: the energies of the bins, if they are others than the grid's; curves by channel are one behind another.
     """
 
     points: Tensor
     mean: Tensor
     std: Tensor
 
-    def __init__(self, grid: EnergyGrid, width: int) -> None:
+    def __init__(self, grid: EnergyGrid, width: int, points: np.ndarray | None = None) -> None:
         super().__init__()
         self.grid = grid
-        self.register_buffer("points", torch.tensor(grid.points), persistent=False)
-        self.register_buffer("mean", torch.zeros(grid.n))
-        self.register_buffer("std", torch.ones(grid.n))
+        self.register_buffer("points", torch.tensor(grid.points if points is None else points), persistent=False)
+        n = len(self.points)
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("std", torch.ones(n))
         self.project = nn.Sequential(
-            nn.Dropout(_DROPOUT), nn.Linear(grid.n + 1, width), nn.SiLU(), nn.Dropout(_DROPOUT), nn.Linear(width, width)
+            nn.Dropout(_DROPOUT), nn.Linear(n + 1, width), nn.SiLU(), nn.Dropout(_DROPOUT), nn.Linear(width, width)
         )
         self.null = nn.Parameter(0.02 * torch.randn(width))
 
@@ -235,18 +333,22 @@ class Conditioning(nn.Module):
 
     :param grid: the energies of the curves.
     :param width: size of the embeddings.
+    :param stride: curves by channel have every so many energies of the grid; 0 knows no channels.
     """
 
-    def __init__(self, grid: EnergyGrid, width: int) -> None:
+    def __init__(self, grid: EnergyGrid, width: int, stride: int = 0) -> None:
         super().__init__()
         self.site = CurveProjection(grid, width)
         self.total = CurveProjection(grid, width)
+        self.channels = CurveProjection(grid, width, np.tile(channel_points(grid, stride), N_CHANNELS)) if stride else None
 
     def fit(self, batches: Iterable[DenseBatch]) -> None:
-        """Set the statistics of both kinds of curve from training crystals."""
+        """Set the statistics of all kinds of curve from training crystals."""
         many = list(batches)
         self.site.fit((b.dos[b.mask], *b.ends_of_atoms()) for b in many)
         self.total.fit((total_curve(b.dos, b.mask), b.low, b.complete_below) for b in many)
+        if self.channels is not None:
+            self.channels.fit(part for b in many for part in _with_channels(b))
 
     def forward(self, condition: Condition, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Embed a condition.
@@ -256,6 +358,20 @@ class Conditioning(nn.Module):
         """
         high, low = (end[:, None].expand(mask.shape) for end in (condition.complete_below, condition.low))
         sites = self.site(condition.site, condition.site_given, high, low)
+        if self.channels is not None:
+            curves = condition.channels.flatten(2)
+            if not curves.shape[-1]:
+                curves = curves.new_zeros(*mask.shape, len(self.channels.points))
+            sites = sites + self.channels(curves, condition.channels_given, high, low)
         present = mask.to(sites.dtype)[..., None]
         mean = (sites * present).sum(1) / present.sum(1).clamp_min(1)
         return sites, self.total(condition.total, condition.total_given, condition.complete_below, condition.low) + mean
+
+
+def _with_channels(batch: DenseBatch) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """Return the curves by channel of those atoms that have them, as of :func:`curve_statistics`."""
+    if batch.channels is None:
+        return []
+    there = torch.isfinite(batch.channels).all(-1).all(-1)[batch.mask]
+    low, high = batch.ends_of_atoms()
+    return [(batch.channels[batch.mask][there].flatten(1), low[there], high[there])]

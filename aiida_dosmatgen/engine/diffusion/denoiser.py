@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ...core.dos import DEFAULT_GRID, EnergyGrid
 from ..batch import DenseBatch
-from .conditioning import Condition, Conditioning, Dropout, stretched
+from .composition import CompositionNetwork
+from .conditioning import Condition, Conditioning, Dropout, stretched, varied
 from .noise import like, stratified_times
 from .noised import TYPE_SCALE, NoisedCrystalModel, State, embed_time
 from .sizes import SizeDistribution
@@ -69,9 +70,11 @@ class Denoiser(NoisedCrystalModel):
     :param frequencies: harmonics of the fractional differences.
     :param max_atoms: the largest number of atoms that :attr:`sizes` gives a probability.
     :param n_curves: training crystals, which :attr:`sizes` remembers the curves of.
+    :param stride: curves by channel have every so many energies of the grid; 0 takes no channels.
+    :param composition: width of the network for p(elements | curves), :attr:`composition`; 0 has none.
     """
 
-    ARCHITECTURE = ("width", "layers", "frequencies", "max_atoms", "n_curves")
+    ARCHITECTURE = ("width", "layers", "frequencies", "max_atoms", "n_curves", "stride", "composition")
 
     def __init__(
         self,
@@ -83,9 +86,12 @@ class Denoiser(NoisedCrystalModel):
         frequencies: int = 8,
         max_atoms: int = 20,
         n_curves: int = 0,
+        stride: int = 0,
+        composition: int = 0,
     ) -> None:
         super().__init__(elements, grid)
-        self.conditioning = Conditioning(grid, width)
+        self.stride = stride
+        self.conditioning = Conditioning(grid, width, stride)
         self.sizes = SizeDistribution(grid, max_atoms, n_curves)
         self.add_trunk(width, layers, frequencies)
         self.type_head = nn.Linear(width, len(self.elements))
@@ -95,6 +101,7 @@ class Denoiser(NoisedCrystalModel):
         for head in (self.type_head, self.lattice_head[-1], self.node_head, self.pair_head.coefficients):
             nn.init.zeros_(head.weight)  # type: ignore[arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+        self.composition = CompositionNetwork(elements, grid, width=composition, stride=stride) if composition else None
 
     def fit_statistics(self, batches: Iterable[DenseBatch]) -> None:
         """Set the mean and standard deviation of lattices and curves, and the sizes, from training crystals."""
@@ -102,6 +109,8 @@ class Denoiser(NoisedCrystalModel):
         self.sizes.fit(many)
         self.fit_lattices(many)
         self.conditioning.fit(many)
+        if self.composition is not None:
+            self.composition.fit(many)
 
     # --- prediction -------------------------------------------------------------------------------------------------
 
@@ -177,7 +186,9 @@ class Denoiser(NoisedCrystalModel):
         condition = (dropout or Dropout())(batch, generator)
         if self.training:
             condition = stretched(condition, self.grid, generator)
-        condition = _cast(condition, self.dtype)
+            if self.composition is not None:
+                condition = varied(condition, self.grid, generator)
+        condition = condition.to(self.dtype)
         t = stratified_times(len(batch), generator).to(self.device, self.dtype)
         state, target = self.noised(batch, t, generator)
         output = self(state, t, self.encode(condition, batch.mask), batch.mask)
@@ -192,15 +203,7 @@ class Denoiser(NoisedCrystalModel):
         lattice = (output.velocity - target.velocity).square().mean()
         total = types + coordinates + lattice
         parts = {"types": types, "coordinates": coordinates, "lattice": lattice}
+        if self.composition is not None:  # it shares no weights with the rest
+            parts["composition"] = self.composition.loss(condition, batch.types, batch.mask, generator)
+            total = total + parts["composition"]
         return total, {name: value.detach() for name, value in parts.items()}
-
-
-def _cast(condition: Condition, dtype: torch.dtype) -> Condition:
-    return Condition(
-        condition.site.to(dtype),
-        condition.site_given,
-        condition.total.to(dtype),
-        condition.total_given,
-        condition.complete_below.to(dtype),
-        condition.low.to(dtype),
-    )

@@ -29,6 +29,7 @@ from ..memory import is_out_of_memory, release
 from .candidates import batches, condition_on, refuse_unseen, sizes
 from .classifier import Classifier
 from .denoiser import Denoiser, State
+from .proposals import Proposed
 from .solver import Noise, generator_of, solve
 from .steering.constraints import Constrained
 from .steering.guidance import make
@@ -53,6 +54,9 @@ def sample(
     each_step: Callable[[], None] = lambda: None,
 ) -> Iterator[CrystalSet]:
     """Generate candidates, and yield them batch by batch with the columns ``candidate``, ``seed`` and ``attempt``.
+
+    Where compositions are proposed, ``proposal`` says which one a candidate has, from 0, the likeliest, and
+    ``proposal_probability`` its probability.
 
     A batch that does not fit into memory is halved, as are those of its size that follow.
 
@@ -86,10 +90,11 @@ def sample(
     waiting = batches(candidates, n_atoms, batch_size, model.device)[::-1]
     for n, members in waiting:  # what is contradictory is refused before anything is computed
         _held(model, parameters, template, n, members)
+    proposed = Proposed(model, target, parameters.compositions, seed)
     while waiting:
         n, members = waiting.pop()
         try:
-            crystals = _batch(model, classifier, target, parameters, seed, n, members, template, each_step)
+            crystals = _batch(model, classifier, target, parameters, seed, n, members, template, each_step, proposed)
         except (RuntimeError, MemoryError) as exception:
             if not is_out_of_memory(exception):
                 raise
@@ -132,12 +137,13 @@ def _batch(
     members: list[int],
     template: CrystalSet | None,
     each_step: Callable[[], None],
+    proposed: Proposed,
 ) -> CrystalSet:
     low = parameters.precision == "bfloat16"
 
     def draw(members: list[int], purpose: str) -> CrystalSet:
         mask = torch.ones(len(members), n_atoms, dtype=torch.bool, device=model.device)
-        held = _held(model, parameters, template, n_atoms, members)
+        held, about = proposed(_held(model, parameters, template, n_atoms, members), n_atoms, members)
         power = parameters.coordinate_power if parameters.sampler == "ode" else 1.0
         constrained = None if held is None else Constrained(model, held, power)
         condition = condition_on(target, model, len(members), n_atoms)
@@ -164,7 +170,7 @@ def _batch(
             numbers[types].ravel(),
             fractional.reshape(-1, 3),
             lattices,
-            {"candidate": np.array(members), "seed": np.full(len(members), seed)},
+            {"candidate": np.array(members), "seed": np.full(len(members), seed), **about},
         )
 
     return attempted(members, parameters, draw)

@@ -38,20 +38,21 @@ class LabelledDataset(InMemoryDataset):
     :param crystals: with the columns ``dos`` and ``complete_below``, and perhaps ``formation_energy``, ``tight_binding`` and
         ``channels``.
     :param elements: symbols in the order of the type index.
+    :param grid: energies of the curves.
     :raises ContentError: if a column is missing or not finite, or an element is not among ``elements``.
     """
 
-    def __init__(self, crystals: CrystalSet, elements: Sequence[str]) -> None:
+    def __init__(self, crystals: CrystalSet, elements: Sequence[str], grid: EnergyGrid = DEFAULT_GRID) -> None:
         super().__init__(root=None)
-        check_labels(crystals)
+        check_labels(crystals, grid)
         types = type_indices(crystals.numbers, elements)
         if (types < 0).any():
             unknown = sorted({SYMBOLS[z] for z in crystals.numbers[types < 0]})
             raise ContentError(f"the crystals contain {' '.join(unknown)}; the model knows only {' '.join(elements)}")
         dos = crystals.atom_columns["dos"]
-        limit = np.minimum(crystals.crystal_columns["complete_below"], DEFAULT_GRID.emax)
+        limit = np.minimum(crystals.crystal_columns["complete_below"], grid.emax)
         low = crystals.crystal_columns.get("low", np.full(len(crystals), -np.inf))
-        low = np.where(low > DEFAULT_GRID.emin, low, -np.inf)
+        low = np.where(low > grid.emin, low, -np.inf)
         energies = crystals.crystal_columns.get("formation_energy", np.full(len(crystals), np.nan))
         model = crystals.atom_columns.get("tight_binding", np.zeros_like(dos))
         channels = crystals.atom_columns.get("channels")
@@ -143,7 +144,7 @@ def load_labelled(
         )
     if "dos" in crystals.atom_columns:
         crystals = on_energies(crystals, grid, sigma, resolved and has_channels(crystals))
-    return niggli(check_labels(crystals).check())
+    return niggli(check_labels(crystals, grid).check())
 
 
 def _grid_of(record: Any, path: Path) -> EnergyGrid:
@@ -153,22 +154,23 @@ def _grid_of(record: Any, path: Path) -> EnergyGrid:
         raise ContentError(f"{path}: its grid must have emin, emax and n, not {record}") from None
 
 
-def check_labels(crystals: CrystalSet) -> CrystalSet:
+def check_labels(crystals: CrystalSet, grid: EnergyGrid = DEFAULT_GRID) -> CrystalSet:
     """Return the crystals if they have densities of states to train on.
 
+    :param grid: the energies that the curves should have.
     :raises ContentError: naming the column, and the crystal if there is one to name.
     """
     for name, columns in (("dos", crystals.atom_columns), ("complete_below", crystals.crystal_columns)):
         if name not in columns:
             raise ContentError(f"the crystals have no column {name!r}; label them first (`dosmatgen label`)")
     dos = crystals.atom_columns["dos"]
-    if dos.shape[1:] != (DEFAULT_GRID.n,):
-        raise ContentError(f"the column 'dos' has shape {dos.shape}, expected (atoms, {DEFAULT_GRID.n})")
+    if dos.shape[1:] != (grid.n,):
+        raise ContentError(f"the column 'dos' has shape {dos.shape}, expected (atoms, {grid.n})")
     bad = ~np.isfinite(dos).all(-1)
     if bad.any():
         raise ContentError(f"crystal {int(crystals.crystal_of_atom[bad.argmax()])}: the dos has NaN or infinite values")
     limit = crystals.crystal_columns["complete_below"]
-    bad = ~(limit > DEFAULT_GRID.emin)
+    bad = ~(limit > grid.emin)
     if bad.any():
         i = int(bad.argmax())
         raise ContentError(f"crystal {i}: its bands are complete below {limit[i]:g} eV only, so there is no curve to learn")
@@ -184,9 +186,21 @@ def with_formation_energies(crystals: CrystalSet) -> CrystalSet:
     return crystals.with_columns(crystal={"formation_energy": values})
 
 
-def vocabulary(crystals: CrystalSet) -> list[str]:
-    """Return the symbols of the elements of a set, by atomic number."""
-    return [SYMBOLS[z] for z in sorted(set(crystals.numbers.tolist()))]
+def with_channels(crystals: CrystalSet, stride: int) -> CrystalSet:
+    """Return crystals with the column ``channels`` in the place of ``resolved``: spins summed, every so many energies.
+
+    :param stride: 0 leaves channels out.
+    """
+    columns = dict(crystals.atom_columns)
+    resolved = columns.pop("resolved", None)
+    if stride and resolved is not None:
+        columns["channels"] = resolved.sum(1)[..., ::stride]
+    return crystals.replace(atom_columns=columns)
+
+
+def vocabulary(*sets: CrystalSet) -> list[str]:
+    """Return the symbols of the elements of some sets, by atomic number."""
+    return [SYMBOLS[z] for z in sorted({z for crystals in sets for z in crystals.numbers.tolist()})]
 
 
 def hash_of(path: Path, what: str) -> str:

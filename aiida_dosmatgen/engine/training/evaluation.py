@@ -58,7 +58,7 @@ def evaluate(
             found = found.with_columns(crystal={"formation_energy": energies})
     if header.kind == "predictor":
         found = found.with_columns(atom={"tight_binding": model.tight_binding.curves(found)})
-    labelled, objective = LabelledDataset(found, header.elements), _objective(header.kind)
+    labelled, objective = LabelledDataset(found, header.elements, header.grid), _objective(header.kind)
 
     def once(size: int) -> dict[str, float]:
         return objective.evaluate(model, (batch.to(device) for batch in DataLoader(labelled, batch_size=size)))

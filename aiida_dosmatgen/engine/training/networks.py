@@ -17,7 +17,8 @@ from torch_geometric.loader import DataLoader
 from ... import __version__
 from ...core.crystals import CrystalSet
 from ...core.curve_columns import meaning_of
-from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA
+from ...core.curves import Meaning
+from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...core.errors import ContentError
 from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from ...core.job import TrainJob, TrainParameters
@@ -28,7 +29,7 @@ from ..diffusion.conditioning import Dropout
 from ..prediction.predictor import Predictor
 from . import tightbinding
 from .classifier import ClassifierObjective
-from .dataset import LabelledDataset, hash_of, load_labelled, vocabulary, with_formation_energies
+from .dataset import LabelledDataset, hash_of, load_labelled, vocabulary, with_channels, with_formation_energies
 from .denoiser import DenoiserObjective
 from .growing import fit_new, grown, larger, only_new
 from .loop import Objective, Schedule, Trainer
@@ -36,7 +37,7 @@ from .predictor import PredictorObjective
 from .pseudolabels import joined
 
 _ARCHITECTURE = {
-    "denoiser": {"width", "layers", "frequencies"},
+    "denoiser": {"width", "layers", "frequencies", "stride", "composition"},
     "classifier": {"width", "layers", "frequencies"},
     "predictor": {"width", "layers", "members"},
 }
@@ -86,20 +87,25 @@ def train_network(
     if job.pseudolabelled is not None and parameters.model != "denoiser":
         raise ContentError(f"pseudolabelled: only a denoiser learns from predicted curves; a {parameters.model} does not")
     start = None if job.parent is None else _header_of_parent(folder / job.parent)
-    labelled = load_labelled(
-        folder / job.dataset,
-        DEFAULT_GRID if start is None else start.grid,
-        DEFAULT_SIGMA if start is None else start.sigma,
-        None if start is None else start.meaning,
-        resolved=parameters.model == "predictor",
-    )
+    given = DEFAULT_GRID if parameters.energies is None else EnergyGrid(*parameters.energies)
+    about: tuple[EnergyGrid, float, Meaning | None] = (given, DEFAULT_SIGMA, None)
+    if start is not None:
+        about = (start.grid, start.sigma, start.meaning)
+    stride = _stride(parameters, start)
+    labelled = load_labelled(folder / job.dataset, *about, resolved=parameters.model == "predictor" or stride > 0)
     crystals, n_test = without_test(labelled)
     crystals = with_formation_energies(crystals)
+    if parameters.model != "predictor":
+        crystals = with_channels(crystals, stride)
     training, held_out = split_by_system(crystals, parameters.validation_fraction, job.seed)
     choosing, judging = _roles(crystals, held_out, parameters, job.seed)
     parent_sha256 = None if job.parent is None else hash_of(folder / job.parent, "parent")
     pseudolabelled_sha256 = None if job.pseudolabelled is None else hash_of(folder / job.pseudolabelled, "pseudo-labelled set")
-    header = _header(job, crystals, len(training), dataset_sha256, parent_sha256, pseudolabelled_sha256)
+    predicted = None
+    if job.pseudolabelled is not None:
+        predicted = without_test(load_labelled(folder / job.pseudolabelled, *about[:2], resolved=stride > 0))[0]
+        predicted = with_channels(predicted, stride)
+    header = _header(job, given, crystals, predicted, len(training), dataset_sha256, parent_sha256, pseudolabelled_sha256)
     model: Any
     known, names = 0, set[str]()
     with torch.random.fork_rng(devices=[]):
@@ -126,17 +132,18 @@ def train_network(
                 allows=allows, progress=progress("epochs of tight binding", passes),
             )  # fmt: skip
         crystals = _prepared(crystals, model)
-    sets = [LabelledDataset(crystals[indices], header.elements) for indices in (training, choosing) if len(indices)]
+    sets = [
+        LabelledDataset(crystals[indices], header.elements, header.grid) for indices in (training, choosing) if len(indices)
+    ]
     objective: Any = _objective(parameters, model, sets[0], known, names)
-    if job.pseudolabelled is not None:
-        predicted = without_test(load_labelled(folder / job.pseudolabelled, header.grid, header.sigma))[0]
+    if predicted is not None:
         if meaning_of(predicted) != header.meaning:
             raise ContentError(
                 f"pseudolabelled: its curves are {meaning_of(predicted)}, those of the data set {header.meaning}; "
                 "predict them by a model that learnt the same"
             )
         both = joined(crystals[training], predicted, crystals[held_out], job.seed)
-        sets[0] = LabelledDataset(both, header.elements)
+        sets[0] = LabelledDataset(both, header.elements, header.grid)
     trainer = Trainer(
         model.train(),
         objective,
@@ -225,12 +232,22 @@ def _objective(parameters: TrainParameters, model: Any, dataset: LabelledDataset
         return PredictorObjective(DEFAULT_GRID)
     if parameters.model == "classifier":
         return ClassifierObjective()
-    return DenoiserObjective(Dropout(parameters.drop_crystal, parameters.drop_site, parameters.total_only))
+    dropped = parameters.drop_crystal, parameters.drop_site, parameters.total_only, parameters.drop_channels
+    return DenoiserObjective(Dropout(*dropped))
+
+
+def _stride(parameters: TrainParameters, parent: CheckpointHeader | None) -> int:
+    """Return the stride of the curves by channel that the network takes, 0 if it takes none."""
+    if parameters.model != "denoiser":
+        return 0
+    return parameters.architecture.stride if parent is None else int(parent.architecture.get("stride", 0))
 
 
 def _header(
     job: TrainJob,
+    grid: EnergyGrid,
     crystals: CrystalSet,
+    predicted: CrystalSet | None,
     n_crystals: int,
     dataset_sha256: str,
     parent_sha256: str | None,
@@ -241,13 +258,15 @@ def _header(
     architecture = job.parameters.architecture.model_dump(include=_ARCHITECTURE[kind])
     if kind == "predictor" and "resolved" in crystals.atom_columns:
         architecture["stride"] = _STRIDE
+    every = [crystals] if predicted is None else [crystals, predicted]
     if kind == "denoiser":
-        architecture |= {"max_atoms": int(crystals.n_atoms.max()), "n_curves": n_crystals}
+        architecture = {name: value for name, value in architecture.items() if value}
+        architecture |= {"max_atoms": max(int(some.n_atoms.max()) for some in every), "n_curves": n_crystals}
     return CheckpointHeader(
         kind=kind,
         architecture=architecture,
-        elements=vocabulary(crystals),
-        grid=DEFAULT_GRID,
+        elements=vocabulary(*every),
+        grid=grid,
         sigma=DEFAULT_SIGMA,
         meaning=meaning_of(crystals),
         training=TrainingHeader(

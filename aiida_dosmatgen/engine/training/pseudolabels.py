@@ -13,6 +13,7 @@ import numpy as np
 
 from ...core.contacts import closest_contacts
 from ...core.crystals import CrystalSet
+from ...core.job import Splits
 from ...core.labelled.splits import assign, systems_of
 from ...core.screening import ScreenCriteria
 
@@ -30,13 +31,13 @@ def valid(crystals: CrystalSet) -> np.ndarray:
         return inside & (closest_contacts(crystals) >= _LIMITS.min_contact)
 
 
-def thinned(crystals: CrystalSet, most_of_system: int, split: tuple[float, float, int] | None) -> CrystalSet:
+def thinned(crystals: CrystalSet, most_of_system: int, split: Splits | None) -> CrystalSet:
     """Leave out what is kept for tests, and what a chemical system has too much of.
 
-    :param split: the arguments of :func:`.splits.assign`; None keeps nothing for tests.
+    :param split: None keeps nothing for tests.
     """
     if split is not None:
-        crystals = crystals[np.flatnonzero(assign(crystals, *split) == "train")]
+        crystals = crystals[np.flatnonzero(assign(crystals, **split.model_dump()) == "train")]
     seen: Counter[str] = Counter()
     kept = []
     for index, system in enumerate(systems_of(crystals)):
@@ -57,8 +58,8 @@ def most_certain(crystals: CrystalSet, left_out: float) -> CrystalSet:
 def joined(labelled: CrystalSet, pseudolabelled: CrystalSet, held_out: CrystalSet, seed: int) -> CrystalSet:
     """Return what a denoiser is trained on: labelled crystals, repeated, and those with predicted curves.
 
-    Chemical systems that are held out are left out of the latter, too. A predicted curve is said to be complete up to where
-    some labelled one is, as the network is told of it.
+    Chemical systems that are held out are left out of the latter, too. A predicted curve is said to be known as far as
+    some labelled one is, as the network is told of it, and no farther than it was predicted.
 
     :param labelled: with the columns ``dos`` and ``complete_below``.
     :param pseudolabelled: with the column ``dos``.
@@ -69,12 +70,19 @@ def joined(labelled: CrystalSet, pseudolabelled: CrystalSet, held_out: CrystalSe
     chosen = rng.choice(len(labelled), len(kept))
     highs = labelled.crystal_columns["complete_below"]
     lows = labelled.crystal_columns.get("low", np.full(len(labelled), -np.inf))
+    from_, to = kept.crystal_columns.get("low"), kept.crystal_columns.get("complete_below")
+    low = lows[chosen] if from_ is None else np.maximum(lows[chosen], from_)
+    high = highs[chosen] if to is None else np.minimum(highs[chosen], to)
     repeats = max(1, round(LABELLED_SHARE / (1 - LABELLED_SHARE) * len(kept) / len(labelled)))
 
+    shapes = {some.atom_columns["channels"].shape[1:] for some in (labelled, kept) if "channels" in some.atom_columns}
+
     def bare(crystals: CrystalSet, low: np.ndarray, high: np.ndarray) -> CrystalSet:
-        return crystals.replace(
-            crystal_columns={"low": low, "complete_below": high}, atom_columns={"dos": crystals.atom_columns["dos"]}
-        )
+        columns = {"dos": crystals.atom_columns["dos"]}
+        for shape in shapes:  # one, or none; NaN says that an atom has no channels
+            without = np.full((len(crystals.numbers), *shape), np.nan, dtype=np.float32)
+            columns["channels"] = crystals.atom_columns.get("channels", without)
+        return crystals.replace(crystal_columns={"low": low, "complete_below": high}, atom_columns=columns)
 
     own = bare(labelled, lows, highs)
-    return CrystalSet.concatenate([own] * repeats + [bare(kept, lows[chosen], highs[chosen])])
+    return CrystalSet.concatenate([own] * repeats + [bare(kept, low, high)])

@@ -8,7 +8,8 @@ import torch
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.job import PseudolabelJob, sha256_of
+from aiida_dosmatgen.core.job import PseudolabelJob, Splits, sha256_of
+from aiida_dosmatgen.core.labelled.reserved import digest_of
 from aiida_dosmatgen.core.labelled.splits import assign, systems_of
 from aiida_dosmatgen.engine.checkpoint import load_model, save_model
 from aiida_dosmatgen.engine.cli import main
@@ -76,22 +77,43 @@ def test_elements_that_the_predictor_does_not_know(folder):
         pseudolabel.run(job, folder)
 
 
+def test_real_crystals_are_labelled_too_and_what_is_kept_for_tests_is_not(folder):
+    real = generate(["C", "Si", "Ge", "B"], 80, 9, 4)
+    about = {"source": np.full(len(real), "somebody"), "id": np.array([f"no {i}" for i in range(len(real))])}
+    real.with_columns(crystal=about).save(folder / "real.npz")
+    split = {"system_fraction": 0.0, "prototype_fraction": 0.0, "final_fraction": 0.5, "seed": 1}
+    (folder / "reserved.txt").write_text(digest_of("Si-C") + "\n")
+    given = json.loads((folder / "job.json").read_text()) | {"crystals": "real.npz", "count": 0, "split": split}
+    given["reserved"] = "reserved.txt"
+    job = PseudolabelJob.model_validate(given)
+    assert {"real.npz", "reserved.txt"} < set(job.input_files())
+    pseudolabel.run(job, folder)
+    found = CrystalSet.load(folder / "pseudolabelled.npz")
+    assert set(found.crystal_columns["source"].tolist()) == {"somebody"}
+    assert not (found.numbers == 5).any()  # B is not among the elements
+    assert "C-Si" in systems_of(real)
+    assert "C-Si" not in systems_of(found)
+    assert set(assign(found, **split)) == {"train"}
+    held_out = assign(real, **split) == "test-final"
+    assert held_out.any() and len(found) < len(real) - held_out.sum()
+
+
 def test_nothing_is_left(folder):
     given = json.loads((folder / "job.json").read_text()) | {"elements": ["C", "Si"], "count": 40}
     crystals = generate(["C", "Si"], 40, 2, 4)
     pure = int((np.array(systems_of(crystals)) != "C-Si").sum())
     given |= {"split": {"system_fraction": 0.99, "prototype_fraction": 0.99, "seed": 1}}
     job = PseudolabelJob.model_validate(given)
-    kept = thinned(crystals, 100, (0.99, 0.99, 1))
+    kept = thinned(crystals, 100, Splits(system_fraction=0.99, prototype_fraction=0.99, seed=1))
     assert len(kept) == pure > 0  # elements are never kept for tests
     none = job.model_copy(update={"count": 1, "elements": ["C"], "most_of_system": 0})
-    with pytest.raises(ContentError, match="none of the 1 crystals is left"):
+    with pytest.raises(ContentError, match="none of the 2 crystals is left"):
         pseudolabel.run(none, folder)
 
 
 def test_systems_are_thinned_and_tests_left_out():
     crystals = labelled(60)
-    kept = thinned(crystals, 3, (0.4, 0.1, 1))
+    kept = thinned(crystals, 3, Splits(**SPLIT))
     assert set(assign(kept, 0.4, 0.1, 1)) == {"train"}
     assert {systems_of(kept).count(s) for s in set(systems_of(kept))} <= {1, 2, 3}
     assert len(thinned(crystals, 1000, None)) == len(crystals)

@@ -13,11 +13,13 @@ from aiida_dosmatgen.core.curve_columns import curves_of, with_energies
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.checkpoint_header import read_header
-from aiida_dosmatgen.core.job import PredictJob, TrainJob, sha256_of
+from aiida_dosmatgen.core.job import PredictJob, SampleParameters, TrainJob, sha256_of
 from aiida_dosmatgen.core.labelled.shards import load_shards
 from aiida_dosmatgen.core.labelled.splits import split_by_system, systems_of
+from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.commands import Clock, predict, train
+from aiida_dosmatgen.engine.diffusion.sampler import sample
 from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding
 from aiida_dosmatgen.engine.training.loop import STATE_FILE, Schedule
@@ -402,3 +404,27 @@ def test_a_predictor_learns_from_shards_of_another_grid(tmp_path):
     given.with_columns(atom={"projections": 0.9 * parent.atom_columns["dos"]}).save(tmp_path / "data.npz")
     train.run(job("predictor", 1, parent="parent.safetensors"), tmp_path)
     assert read_header(tmp_path / "checkpoint.safetensors").meaning == "projections"
+
+
+def test_a_denoiser_learns_channels_of_shards_and_elements_of_predicted_curves(tmp_path, crystals):
+    """Curves by channel from shards, on energies of its own; predicted curves without channels bring elements and sizes."""
+    shards = load_shards(SHARDS)
+    learnt = shards.crystal_columns["split"] == "train"
+    few = shards[np.flatnonzero(learnt & (shards.n_atoms <= 2))[:24]]
+    few.save(tmp_path / "data.npz")
+    with_energies(crystals, DEFAULT_GRID, 0.3, "partition").save(tmp_path / "pseudo.npz")
+    architecture = SMALL["denoiser"] | {"stride": 3, "composition": 16}
+    asked = {"architecture": architecture, "energies": [-20, 10, 301]}
+    results = train.run(job("denoiser", 2, parameters=asked, pseudolabelled="pseudo.npz"), tmp_path)
+    model, header = load_model(tmp_path / "checkpoint.safetensors")
+    assert (header.grid.emin, header.grid.emax, header.grid.n) == (-20, 10, 301)
+    assert {"C", "Si", "Ge"} < set(header.elements)
+    assert header.architecture["max_atoms"] == max(few.n_atoms.max(), crystals.n_atoms.max())
+    assert model.conditioning.channels.mean.abs().max() > 0.01
+    assert 0 <= results.details["metrics"]["element_recall"] <= results.details["metrics"]["element_recall_20"] <= 1
+    target = DosTarget(curves_of(few))
+    asked_of_it = SampleParameters(steps=2, precision="float32", compositions={"count": 3})
+    made = CrystalSet.concatenate(sample(model, target, asked_of_it, 1, range(4)))
+    assert set(made.crystal_columns["proposal"].tolist()) <= {0, 1, 2}
+    with pytest.raises(ValueError, match="energies are for a denoiser"):
+        job("classifier", 1, parameters={"energies": [-20, 10, 301]})
