@@ -349,7 +349,7 @@ def test_all_crystals_train_when_none_is_held_out(folder, crystals):
     results = train.run(job("predictor", 2, parameters={"validation_fraction": 0}), folder)
     header = read_header(folder / "checkpoint.safetensors")
     assert header.training.n_crystals == len(crystals)
-    assert header.metrics == {"n_held_out": 0, "n_test": 0, "calibrated": False}
+    assert header.metrics == {"n_held_out": 0, "n_test": 0, "n_calibrated_by": 0, "calibrated": False}
     assert results.details["best_epoch"] == 2
 
 
