@@ -22,7 +22,7 @@ SIDES = {
 }
 """The extras that bring what a part of the package imports, besides the base dependencies."""
 
-OPTIONAL = {"mp-api", "pyarrow"}
+OPTIONAL = {"chgnet", "mp-api", "pyarrow", "sevenn"}
 """What only some people need; a message says what to install."""
 
 

@@ -163,7 +163,7 @@ def test_selection_refuses_what_does_not_belong_together(predicted, target):
     _, node = select_candidates.run_get_node(CrystalSetData(predicted), result["report"], Int(1), Dict({}))
     assert node.exit_message == "the report ranks 2 candidates, but there are 3 crystals"
     _, node = select_candidates.run_get_node(result["crystals"], result["report"], Int(1), Dict({"novelty": 1}))
-    assert node.exit_message == "weights: novelty: unknown key, known here: uncertainty, diversity"
+    assert node.exit_message == "weights: novelty: unknown key, known here: uncertainty, diversity, exploration"
 
 
 def test_extract_candidate_by_number(predicted):

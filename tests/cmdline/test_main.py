@@ -135,7 +135,7 @@ def test_what_is_no_work_chain_is_refused(run, aiida_profile_clean):
 
 @pytest.mark.parametrize(
     "place",
-    ["aiida.cmdline.utils.decorators.load_backend_if_not_loaded", "aiida_dosmatgen.cmdline.cmd_status.newest_campaign"],
+    ["aiida.manage.manager.Manager.get_profile_storage", "aiida_dosmatgen.cmdline.cmd_status.newest_campaign"],
 )
 def test_a_database_that_is_locked_is_said_in_one_line(run, aiida_profile, monkeypatch, place):
     """While the profile is loaded, and later."""

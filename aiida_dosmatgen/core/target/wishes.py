@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
 from scipy.interpolate import CubicSpline
-from scipy.signal import find_peaks
 
 from ..curves import Curves
 from ..errors import ContentError
@@ -251,6 +250,8 @@ class Peak(Wish):
         if isinstance(piece, Measured):
             return piece
         energies, values = piece
+        from scipy.signal import find_peaks  # takes a second to import
+
         places, _ = find_peaks(values, prominence=_PROMINENCE * max(float(values.max()), 1e-12))
         if not len(places):
             return Measured(None, float(energies[-1] - energies[0]), "the curve has no peak")

@@ -20,10 +20,10 @@ from ..checkpoint import load_model
 from ..diffusion.conditioning import Dropout
 from ..memory import halving
 from .classifier import ClassifierObjective
-from .dataset import LabelledDataset, load_labelled
+from .dataset import LabelledDataset, load_labelled, with_channels
 from .denoiser import DenoiserObjective
 from .loop import Objective
-from .predictor import PredictorObjective
+from .predictor import PredictorObjective, prepared
 
 _BATCH_SIZE = 64
 
@@ -46,7 +46,8 @@ def evaluate(
     :raises ContentError: if no crystal is left.
     """
     model, header = load_model(checkpoint, device)
-    found = load_labelled(crystals, header.grid, header.sigma, header.meaning)
+    stride = header.architecture.get("stride") or 0
+    found = load_labelled(crystals, header.grid, header.sigma, header.meaning, resolved=stride > 0)
     known = _known(found, header.elements, header.architecture.get("max_atoms"))
     if not len(known):
         raise ContentError(f"none of the {len(found)} crystals has only elements that the model knows")
@@ -56,8 +57,7 @@ def evaluate(
         if "energy" in anchors.crystal_columns:
             energies = formation_energy(found.crystal_columns["energy"], found, elemental_references(anchors))
             found = found.with_columns(crystal={"formation_energy": energies})
-    if header.kind == "predictor":
-        found = found.with_columns(atom={"tight_binding": model.tight_binding.curves(found)})
+    found = prepared(found, model) if header.kind == "predictor" else with_channels(found, stride)
     labelled, objective = LabelledDataset(found, header.elements, header.grid), _objective(header.kind)
 
     def once(size: int) -> dict[str, float]:

@@ -26,14 +26,13 @@ from ...core.labelled.splits import split_by_system, systems_of, without_test
 from ..batch import to_dense
 from ..checkpoint import build_model, load_model, save_model
 from ..diffusion.conditioning import Dropout
-from ..prediction.predictor import Predictor
 from . import tightbinding
 from .classifier import ClassifierObjective
 from .dataset import LabelledDataset, hash_of, load_labelled, vocabulary, with_channels, with_formation_energies
 from .denoiser import DenoiserObjective
 from .growing import fit_new, grown, larger, only_new
 from .loop import Objective, Schedule, Trainer
-from .predictor import PredictorObjective
+from .predictor import PredictorObjective, prepared
 from .pseudolabels import joined
 
 _ARCHITECTURE = {
@@ -131,7 +130,7 @@ def train_network(
                 seed=job.seed, folder=folder, fingerprint=json.dumps(["tight binding", *fingerprint]),
                 allows=allows, progress=progress("epochs of tight binding", passes),
             )  # fmt: skip
-        crystals = _prepared(crystals, model)
+        crystals = prepared(crystals, model)
     sets = [
         LabelledDataset(crystals[indices], header.elements, header.grid) for indices in (training, choosing) if len(indices)
     ]
@@ -196,20 +195,6 @@ def _roles(crystals: CrystalSet, held_out: np.ndarray, parameters: TrainParamete
     order = sorted(set(systems.tolist()), key=lambda system: hashlib.sha256(f"{seed} judges {system}".encode()).digest())
     judges = np.isin(systems, order[::2])
     return (held_out, held_out) if judges.all() else (held_out[~judges], held_out[judges])
-
-
-def _prepared(crystals: CrystalSet, model: Predictor) -> CrystalSet:
-    """Return crystals with the columns that a predictor's networks learn from, ``tight_binding`` and perhaps ``channels``.
-
-    :raises ContentError: if the model knows channels, and the crystals do not.
-    """
-    columns = {"tight_binding": model.tight_binding_of(crystals)}
-    if model.stride:
-        if "resolved" not in crystals.atom_columns:
-            raise ContentError("parent: the checkpoint knows channels s, p, d and f, but the labels of the data set have none")
-        columns["channels"] = crystals.atom_columns["resolved"].sum(1)[..., :: model.stride]
-    kept = {name: values for name, values in crystals.atom_columns.items() if name != "resolved"}
-    return crystals.replace(atom_columns={**kept, **columns})
 
 
 def _objective(parameters: TrainParameters, model: Any, dataset: LabelledDataset, known: int, names: set[str]) -> Objective:

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import to_dense_batch
 
+from ...core.crystals import CrystalSet
 from ...core.dos import EnergyGrid
+from ...core.errors import ContentError
 from ..batch import DenseBatch, to_dense
 from ..prediction.calibration import calibrate, calibrate_bins
 from ..prediction.predictor import Prediction, Predictor, mean_over_atoms
@@ -192,3 +194,17 @@ def reduced_formulas(batch: DenseBatch, n_elements: int) -> np.ndarray:
 
 def _tight_binding(batch: Batch) -> Tensor:
     return to_dense_batch(batch.tight_binding, batch.batch)[0]
+
+
+def prepared(crystals: CrystalSet, model: Predictor) -> CrystalSet:
+    """Return crystals with the columns that a predictor's networks learn from, ``tight_binding`` and perhaps ``channels``.
+
+    :raises ContentError: if the model knows channels, and the crystals do not.
+    """
+    columns = {"tight_binding": model.tight_binding_of(crystals)}
+    if model.stride:
+        if "resolved" not in crystals.atom_columns:
+            raise ContentError("the checkpoint knows channels s, p, d and f, but the labels of the data set have none")
+        columns["channels"] = crystals.atom_columns["resolved"].sum(1)[..., :: model.stride]
+    kept = {name: values for name, values in crystals.atom_columns.items() if name != "resolved"}
+    return crystals.replace(atom_columns={**kept, **columns})

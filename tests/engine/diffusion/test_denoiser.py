@@ -35,6 +35,10 @@ def a_batch(n_crystals=5, n_atoms=4, seed=0):
     )
 
 
+def fields_of(batch):
+    return [getattr(batch, field.name) for field in dataclasses.fields(batch)]
+
+
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
@@ -197,7 +201,7 @@ def test_noised_crystals_and_targets_belong_together(model):
     batch = a_batch(1, 3, seed=4).to(torch.float64)
     batch = dataclasses.replace(batch, mask=torch.ones_like(batch.mask))
     n, time = 20_000, 0.35
-    many = DenseBatch(*(getattr(batch, f.name).expand(n, *getattr(batch, f.name).shape[1:]) for f in dataclasses.fields(batch)))
+    many = DenseBatch(*(None if one is None else one.expand(n, *one.shape[1:]) for one in fields_of(batch)))
     t = torch.full((n,), time, dtype=torch.float64)
     state, target = model.noised(many, t, torch.Generator().manual_seed(1))
     a, sigma = math.cos(math.pi * time / 2), math.sin(math.pi * time / 2)
@@ -252,7 +256,7 @@ def test_loss_falls_and_reaches_all_parameters():
     model = Denoiser(ELEMENTS, GRID, width=32, layers=2, frequencies=3)
     batch = a_batch(6)
     model.fit_statistics([batch])
-    many = DenseBatch(*(torch.cat([getattr(batch, f.name)] * 8) for f in dataclasses.fields(batch)))
+    many = DenseBatch(*(None if one is None else torch.cat([one] * 8) for one in fields_of(batch)))
     optimiser = torch.optim.Adam(model.parameters(), lr=3e-3)
     generator, history, touched = torch.Generator().manual_seed(0), [], set()
     for _ in range(120):

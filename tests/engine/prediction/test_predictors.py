@@ -167,8 +167,12 @@ def test_calibrated_uncertainties_are_the_errors_on_average(model, crystals):
 
 def test_nothing_is_calibrated_without_crystals_or_members(model, crystals):
     model.dos_calibration.fill_(7.0)
+    model.dos_floor.fill_(0.1)
     assert PredictorObjective(DEFAULT_GRID).calibrate(model, []) == {"calibrated": False}
-    assert float(model.dos_calibration) == float(model.energy_calibration) == 1
+    assert [float(factor) for factor in (model.dos_calibration, model.energy_calibration)] == [7, 1]  # a parent's stay
+    assert float(model.dos_floor) == pytest.approx(0.1)
+    model.dos_calibration.fill_(1.0)
+    model.dos_floor.fill_(0.0)
     architecture = {**HEADER.architecture, "members": 1}
     alone = Predictor.from_header(HEADER.model_copy(update={"architecture": architecture})).eval()
     data = DataLoader(LabelledDataset(crystals, ELEMENTS), batch_size=20)

@@ -218,7 +218,7 @@ def test_calculator_of_another_package_by_entry_point(tmp_path, monkeypatch):
         for d in (1.0, 2.0)
     ]
     assert energies[1] == pytest.approx(2 * energies[0]) and abs(energies[0]) > 1e-6
-    with pytest.raises(ContentError, match="installed are pair-potential"):
+    with pytest.raises(ContentError, match="installed are chgnet, pair-potential, sevennet"):
         load(ForceField(calculator="pair"), tmp_path)
 
 
