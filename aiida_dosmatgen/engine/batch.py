@@ -57,12 +57,10 @@ class DenseBatch:
     def to(self, target: torch.device | str | torch.dtype) -> "DenseBatch":
         """Move to a device, or turn all floating point values into a dtype."""
 
-        def move(tensor: Tensor | None) -> Tensor | None:
-            if tensor is None:
-                return None
+        def move(tensor: Tensor) -> Tensor:
             return tensor if isinstance(target, torch.dtype) and not tensor.is_floating_point() else tensor.to(target)
 
-        return DenseBatch(**{f.name: move(getattr(self, f.name)) for f in dataclasses.fields(self)})  # type: ignore[arg-type]
+        return dataclasses.replace(self, **{name: move(tensor) for name, tensor in vars(self).items() if tensor is not None})
 
 
 def to_dense(batch: Batch) -> DenseBatch:

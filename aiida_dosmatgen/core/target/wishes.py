@@ -393,6 +393,11 @@ def _accepted(relation: Relation, wanted: float, tolerance: float) -> tuple[floa
     return {"=": (wanted - tolerance, wanted + tolerance), ">=": (wanted, math.inf), "<=": (-math.inf, wanted)}[relation]
 
 
+def accepted_by(one: States | Gap | BandCentre | BandWidth) -> tuple[float, float]:
+    """Return the least and the largest value with which a wish for a number is met, in its unit; may be infinite."""
+    return _accepted(one.relation, one.value, one.tolerance)
+
+
 def _sum(points: np.ndarray, low: float, high: float) -> np.ndarray:
     """Return the weights of a curve's points whose sum is the integral between two energies."""
     return _inside(points, low, high) * (points[1] - points[0])

@@ -56,6 +56,7 @@ class Condition:
     total: Tensor
     total_given: Tensor
     complete_below: Tensor
+    # None is what a caller leaves out; __post_init__ replaces it, so that readers see tensors
     low: Tensor = None  # type: ignore[assignment]
     said: Tensor = None  # type: ignore[assignment]
     channels: Tensor = None  # type: ignore[assignment]

@@ -99,8 +99,8 @@ class Denoiser(NoisedCrystalModel):
         self.node_head = nn.Linear(width, 3)
         self.pair_head = _PairHead(width, self.network.geometry.n_vectors)
         for head in (self.type_head, self.lattice_head[-1], self.node_head, self.pair_head.coefficients):
-            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
         self.composition = CompositionNetwork(elements, grid, width=composition, stride=stride) if composition else None
 
     def fit_statistics(self, batches: Iterable[DenseBatch]) -> None:

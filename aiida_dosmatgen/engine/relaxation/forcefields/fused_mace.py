@@ -9,6 +9,7 @@ edges of (weights × sender) ⊗ (spherical harmonics) is a matrix product.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -45,11 +46,12 @@ def fuse(model: torch.nn.Module) -> torch.nn.Module:
 
 def quicken_atoms(model: torch.nn.Module) -> None:
     """Replace, in place, what MACE computes for each atom, where it can be had faster; the parameters stay where they are."""
-    for block in model.interactions:  # type: ignore[union-attr]
+    mace: Any = model  # its parts have no declared types
+    for block in mace.interactions:
         linear = SpeciesLinear.of(block.skip_tp)
         if linear is not None:
             block.skip_tp = linear
-    for product in model.products:  # type: ignore[union-attr]
+    for product in mace.products:
         contractions = product.symmetric_contractions.contractions
         for k in range(len(contractions)):
             contraction = ScalarContraction.of(contractions[k])
@@ -200,16 +202,17 @@ class SpeciesLinear(torch.nn.Module):
 
     def __init__(self, product: torch.nn.Module, shape: tuple[int, int, int], factor: float) -> None:
         super().__init__()
-        self.weight, self.shape, self.factor = product.weight, shape, factor
+        self.weight: Any = product.weight
+        self.shape, self.factor = shape, factor
 
     @classmethod
     def of(cls, product: torch.nn.Module) -> SpeciesLinear | None:
         """Return what replaces a product, None if it is of another kind."""
-        irreps = [getattr(product, name, None) for name in ("irreps_in1", "irreps_in2", "irreps_out")]
-        weight = getattr(product, "weight", None)
+        irreps: list[Any] = [getattr(product, name, None) for name in ("irreps_in1", "irreps_in2", "irreps_out")]
+        weight: Any = getattr(product, "weight", None)
         if any(i is None or len(i) != 1 or i[0].ir.l != 0 or i[0].ir.p != 1 for i in irreps) or weight is None:
             return None
-        shape = tuple(i[0].mul for i in irreps)  # type: ignore[index,union-attr]
+        shape = tuple(i[0].mul for i in irreps)
         if weight.numel() != shape[0] * shape[1] * shape[2]:
             return None
         with torch.no_grad():
@@ -224,7 +227,7 @@ class SpeciesLinear(torch.nn.Module):
 
     def forward(self, scalars: torch.Tensor, elements: torch.Tensor) -> torch.Tensor:
         """Map (N, C) of atoms with the one-hot elements (N, E) to (N, C')."""
-        matrices = self.weight.view(self.shape).transpose(0, 1) * self.factor  # type: ignore[operator]
+        matrices = self.weight.view(self.shape).transpose(0, 1) * self.factor
         species, result = elements.argmax(1), scalars.new_zeros(len(scalars), self.shape[2])
         for k in species.unique().tolist():
             rows = (species == k).nonzero()[:, 0]

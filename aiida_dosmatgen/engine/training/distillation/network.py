@@ -68,7 +68,8 @@ def quicken(model: torch.nn.Module) -> torch.nn.Module:
 
     The parameters stay those of the model.
     """
-    for block in model.interactions:  # type: ignore[union-attr]
+    mace: Any = model  # its parts have no declared types
+    for block in mace.interactions:
         convolution = DifferentiableConvolution.of(block.conv_tp)
         if convolution is not None:
             block.conv_tp, block.conv_fusion = convolution, True
