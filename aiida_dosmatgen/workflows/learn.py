@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict, LinkType
-from aiida.engine import ExitCode, ProcessBuilder, ProcessState, WorkChain
+from aiida.engine import ExitCode, ProcessBuilder, WorkChain
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
 from ..calculations.evaluate import EvaluateCalculation
@@ -24,7 +24,6 @@ from ..calculations.functions import (
     rehearse,
     sum_up_round,
 )
-from ..calculations.functions.content import ContentFunction
 from ..calculations.ports import port_from_model
 from ..calculations.sample import validate_kind
 from ..calculations.train import TrainCalculation
@@ -43,6 +42,7 @@ from .dos import DosWorkChain
 from .failures import failure, failure_of, noted
 from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, inputs_of, job_metadata, load
+from .resuming import ResumingMixin
 from .retries import RetryMixin, ended_from_outside
 
 KINDS = {"denoiser": "checkpoint", "predictor": "predictor"}
@@ -76,7 +76,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
     return None
 
 
-class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
+class LearnWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, WorkChain):
     """Rounds of campaign, gate, training and verdict: each begins with the models that the one before has left.
 
     A round is a campaign for all targets; a few of its DFT results are computed once more; the gate says which results enter
@@ -277,7 +277,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
 
     def setup(self) -> ExitCode | None:
         """Begin with the given models. The context holds names, numbers and stored nodes: it survives the daemon."""
-        parted = self._once("part_for_learning", part_for_learning, dataset=self.inputs.dataset)
+        parted = self.once("part_for_learning", part_for_learning, dataset=self.inputs.dataset)
         if not parted.is_finished_ok:
             return self.exit_codes.ERROR_DATASET_REFUSED.format(reason=parted.exit_message)
         self.ctx.dataset = parted.outputs.learnt
@@ -288,7 +288,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         self.ctx.known = self.ctx.dataset
         if "known" in self.inputs:
             parts = {"learnt": self.ctx.dataset, "known": self.inputs.known}
-            self.ctx.known = self._once("collect_known", collect_crystals, **parts).outputs.result
+            self.ctx.known = self.once("collect_known", collect_crystals, **parts).outputs.result
         self.ctx.models = {kind: self.inputs[port] for kind, port in KINDS.items()}
         self.ctx.figures = {}  # of the models on held-out crystals
         self.ctx.number = 0
@@ -306,7 +306,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
     def run_children(self) -> None:
         """Submit the children of this step, or wait for those that it has submitted before the daemon was stopped."""
         for label in self.ctx.wanted:
-            self.to_context(**{label: self._submitted(label) or self._submit(label)})
+            self.to_context(**{label: self.submitted(label) or self._submit(label)})
 
     def inspect_children(self) -> None:
         """Repeat those that AiiDA failed with; what became of the others is looked at in the next step."""
@@ -330,7 +330,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         """Plan a round; its first step is a campaign with the models that were accepted last."""
         self.ctx.number += 1
         previous = {"previous": self.ctx.summaries[-1]} if self.ctx.summaries else {}
-        planned = self._once(
+        planned = self.once(
             f"plan_{self.ctx.number}",
             plan_round,
             settings=self.inputs.settings,
@@ -360,12 +360,12 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
                 structures[name] = node.inputs.structure
         self.ctx.any_result = self.ctx.any_result or bool(self.ctx.results)
         if structures:
-            known = self._once(f"add_known_{self.ctx.number}", add_known, known=self.ctx.known, **structures)
+            known = self.once(f"add_known_{self.ctx.number}", add_known, known=self.ctx.known, **structures)
             self.ctx.known = known.outputs.result
         if not self.ctx.results or not self._settings.repeats:
             return
         previous = {"previous": self.ctx.summaries[-1]} if self.ctx.summaries else {}
-        chosen = self._once(
+        chosen = self.once(
             f"choose_repeats_{self.ctx.number}",
             choose_repeats,
             settings=self.inputs.settings,
@@ -380,7 +380,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         if not self.ctx.results and not self.ctx.without:
             return
         optional = {name: self.inputs.get(name) for name in ("held_out", "reserved")} | {"kept": self.ctx.get("kept")}
-        node = self._once(
+        node = self.once(
             f"gate_{self.ctx.number}",
             gate,
             dataset=self.ctx.dataset,
@@ -401,7 +401,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         if not entered:
             return
         entries = {f"dos_{name}": self.ctx.results[name] for name in entered}
-        extended = self._once(
+        extended = self.once(
             f"extend_{self.ctx.number}", extend_labelled, dataset=self.ctx.dataset, report=self.ctx.report, **entries
         )
         if not extended.is_finished_ok:
@@ -414,7 +414,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         """Fine-tune the models, if the training set has grown."""
         if self.ctx.get("extended") != self.ctx.number or not self._settings.models:
             return
-        node = self._once(
+        node = self.once(
             f"rehearse_{self.ctx.number}",
             rehearse,
             dataset=self.ctx.dataset,
@@ -445,7 +445,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         for kind, checkpoint in self.ctx.new.items():
             node = self.ctx[f"evaluate_{self.ctx.number}_{kind}"]
             found = {"after": node.outputs.metrics} if node.is_finished_ok else {"failure": failure_of(node, checkpoint)}
-            process = self._once(
+            process = self.once(
                 f"judge_{self.ctx.number}_{kind}",
                 judge_checkpoint,
                 settings=self.inputs.settings,
@@ -473,7 +473,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
             for label, node in found.items()
             if label.startswith("reports__")
         }
-        node = self._once(
+        node = self.once(
             f"sum_up_{self.ctx.number}",
             sum_up_round,
             settings=self.inputs.settings,
@@ -535,7 +535,7 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         return CampaignWorkChain, inputs
 
     def _repeat(self, name: str) -> tuple[Any, AttributeDict]:
-        moved = self._once(f"move_{self.ctx.number}_{name}", moved_in_cell, dos=self.ctx.results[name])
+        moved = self.once(f"move_{self.ctx.number}_{name}", moved_in_cell, dos=self.ctx.results[name])
         validate = self.exposed_inputs(CampaignWorkChain, "campaign")["validate"]
         inputs = AttributeDict(validate["dos"])
         inputs.structure, inputs.clean_workdir = moved.outputs.result, validate["clean_workdir"]
@@ -552,25 +552,6 @@ class LearnWorkChain(StrictProtocolMixin, RetryMixin, WorkChain):
         # elements are counted from the set as it was given: what is found must not change the yardstick
         inputs.update(checkpoint=checkpoint, crystals=self.ctx.held_out, dataset=self.inputs.dataset)
         return EvaluateBaseWorkChain, {"evaluate": inputs}
-
-    def _submitted(self, label: str) -> orm.ProcessNode | None:
-        """Return a child that was submitted already: the daemon was killed before it could note so."""
-        called = self._what_was_called(label, LinkType.CALL_WORK)
-        if not called or called[-1].process_state is ProcessState.CREATED or ended_from_outside(called[-1]):
-            return None
-        return called[-1]
-
-    def _once(self, label: str, function: ContentFunction, **inputs: Any) -> orm.CalcFunctionNode:
-        """Run a calcfunction, unless this process has run it before the daemon was stopped, and return its node."""
-        done = [node for node in self._what_was_called(label, LinkType.CALL_CALC) if node.is_finished_ok]
-        if done:
-            return done[-1]
-        return function.run_get_node(**inputs, metadata={"call_link_label": label})[1]
-
-    def _what_was_called(self, label: str, link: LinkType) -> list[Any]:
-        """Return what was called by a label, the oldest first."""
-        links = self.node.base.links.get_outgoing(link_type=link, link_label_filter=label)
-        return sorted(links.all_nodes(), key=pk_of)
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 

@@ -298,10 +298,10 @@ def test_a_step_that_the_daemon_left_in_the_middle_is_not_done_twice(begun):
     before = chains()
     chain.run_children()
     assert chains() == before  # it waits for the one that it has submitted
-    assert chain._submitted("campaign_1").uuid == running.uuid
+    assert chain.submitted("campaign_1").uuid == running.uuid
     running.set_process_state("excepted")
     running.set_exception("aio_pika.exceptions.ConnectionClosed")
-    assert chain._submitted("campaign_1") is None
+    assert chain.submitted("campaign_1") is None
     chain.ctx.campaign_1 = running
     chain.inspect_children()
     assert chain.ctx.wanted == ["campaign_1"]  # AiiDA failed with it: once more

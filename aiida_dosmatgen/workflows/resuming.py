@@ -1,0 +1,39 @@
+"""To go on after a daemon was killed, without doing again what was done in the step that it was killed in.
+
+AiiDA runs the step again from its beginning. What it has called by then is in the graph, under the label that each call has.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida import orm
+from aiida.common import LinkType
+from aiida.engine import ProcessState, WorkChain
+
+from ..calculations.functions.content import ContentFunction
+from ..data.base import pk_of
+from .retries import ended_from_outside
+
+
+class ResumingMixin(WorkChain):
+    """Finds what a step has called already; each call of a work chain has a label of its own."""
+
+    def submitted(self, label: str) -> orm.ProcessNode | None:
+        """Return a child that was submitted already: the daemon was killed before it could note so."""
+        called = self._what_was_called(label, LinkType.CALL_WORK)
+        if not called or called[-1].process_state is ProcessState.CREATED or ended_from_outside(called[-1]):
+            return None
+        return called[-1]
+
+    def once(self, label: str, function: ContentFunction, **inputs: Any) -> orm.CalcFunctionNode:
+        """Run a calcfunction, unless this process has run it before the daemon was stopped, and return its node."""
+        done = [node for node in self._what_was_called(label, LinkType.CALL_CALC) if node.is_finished_ok]
+        if done:
+            return done[-1]
+        return function.run_get_node(**inputs, metadata={"call_link_label": label})[1]
+
+    def _what_was_called(self, label: str, link: LinkType) -> list[Any]:
+        """Return what was called by a label, the oldest first."""
+        links = self.node.base.links.get_outgoing(link_type=link, link_label_filter=label)
+        return sorted(links.all_nodes(), key=pk_of)
