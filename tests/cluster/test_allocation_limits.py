@@ -55,12 +55,13 @@ def tool(cluster):
 
 def test_an_allocation_that_runs_out_of_time(tool, cluster):
     """What runs in it has ended, and what waits gets another one."""
-    header = ["--ntasks=1", "--time=00:01:00"]
-    too_long, done = tool.submit("sleep 1000", header, seconds=300), cluster.home / "after-the-first"
+    header, done = ["--ntasks=1", "--time=00:30:00"], cluster.home / "after-the-first"
+    too_long = tool.submit("sleep 1000", header, seconds=1000)
     tool.wait_for(too_long, "running")
     (first,) = tool.allocations("running")
     waiting = tool.submit(f"touch {done}", header, seconds=20)
     assert tool.states() == {too_long: "running", waiting: "queued"}
+    tool.cluster._control("update", f"jobid={first}", "timelimit=1")  # only now: on a slow machine a minute is over early
     cluster.wait_for(lambda: not tool.states() and done.exists(), "the end of both")
     assert tool.allocations()[first] == "TIMEOUT" and len(tool.allocations()) == 2
 
