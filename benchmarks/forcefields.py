@@ -25,6 +25,8 @@ labelled crystals:
 ``garbage``
     Whether each kind of impossible crystal ends with a status, and good ones beside it as if it were not there.
 
+By default crystals of the split ``train`` judge: a force field of others has learnt none of them, and what is chosen by the
+figures is not chosen by crystals that are kept for tests. One that was trained on them is judged by ``--split test-system``.
 The last line is JSON.
 """
 
@@ -128,7 +130,7 @@ def main() -> None:
     parser.add_argument("--force-field", default=str(ROOT / "aiida_dosmatgen/models/forcefield.model"))
     parser.add_argument("--arguments", type=json.loads, default={}, help="of the force field, in JSON")
     parser.add_argument("--dataset", type=Path, default=ROOT / "datasets/pseudodojo-pbe", help="a folder of shards")
-    parser.add_argument("--split", nargs="+", choices=SPLIT_NAMES, default=list(SPLIT_NAMES), help="crystals to judge by")
+    parser.add_argument("--split", nargs="+", choices=SPLIT_NAMES, default=["train"], help="crystals to judge by")
     parser.add_argument("--most-atoms", type=int, default=12)
     parser.add_argument("--count", type=int, help="of real crystals, chosen by --seed; default all")
     parser.add_argument("--seed", type=int, default=0)
