@@ -44,6 +44,11 @@ candidates_option = option_from_field(CampaignNumbers, "n_candidates", "-n", "--
 jobs_option = option_from_field(CampaignNumbers, "n_jobs", default=None, note=OF_PROTOCOL)
 phases_option = click.option("--phases", type=CRYSTALS, help="Known phases, for the hull.")
 known_option = click.option("--known", type=CRYSTALS, help="Known crystals, for novelty.")
+targets_option = click.option(
+    "--target", "targets", multiple=True, required=True, type=TARGET, help="File, label or pk; may be repeated."
+)
+relax_option = click.option("--relax", is_flag=True, help="Let pw.x relax the candidates before it computes their DOS.")
+concurrent_option = option_from_field(CampaignNumbers, "max_concurrent", default=None, note=OF_PROTOCOL)
 
 
 @click.group("launch", cls=Group)
@@ -60,7 +65,7 @@ def launch() -> None:
 
 
 @launch.command("campaign")
-@click.option("--target", "targets", multiple=True, required=True, type=TARGET, help="File, label or pk; may be repeated.")
+@targets_option
 @checkpoint_option
 @predictor_option
 @force_field_option
@@ -71,8 +76,8 @@ def launch() -> None:
 @candidates_option
 @jobs_option
 @option_from_field(CampaignNumbers, "top_k", note=OF_PROTOCOL)
-@option_from_field(CampaignNumbers, "max_concurrent", default=None, note=OF_PROTOCOL)
-@click.option("--relax", is_flag=True, help="Let pw.x relax the candidates before it computes their DOS.")
+@concurrent_option
+@relax_option
 @seed_option
 @protocol_options
 @where_jobs_run("dosmatgen", "pw", "projwfc")
@@ -101,7 +106,7 @@ def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top
 
 @launch.command("learn")
 @click.argument("dataset", type=DATASET)
-@click.option("--target", "targets", multiple=True, required=True, type=TARGET, help="File, label or pk; may be repeated.")
+@targets_option
 @click.option("--held-out", type=DATASET, help="Labelled crystals to judge checkpoints by; by default those kept for tests.")
 @click.option("--pseudolabelled", type=DATASET, help="Crystals with predicted curves, which the denoiser rehearses too.")
 @click.option("--reserved", type=click.Path(exists=True, path_type=Path), help="A file of systems that never enter, as Ga-N.")
@@ -117,9 +122,9 @@ def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top
 @option_from_field(LearnSettings, "budget", note=OF_PROTOCOL)
 @option_from_field(LearnSettings, "max_rounds", note=OF_PROTOCOL)
 @option_from_field(LearnSettings, "top_k", note=OF_PROTOCOL)
-@option_from_field(CampaignNumbers, "max_concurrent", default=None, note=OF_PROTOCOL)
+@concurrent_option
 @click.option("--no-learning", is_flag=True, help="The same rounds with the models as they are, to compare with.")
-@click.option("--relax", is_flag=True, help="Let pw.x relax the candidates before it computes their DOS.")
+@relax_option
 @seed_option
 @protocol_options
 @where_jobs_run("dosmatgen", "pw", "projwfc")
