@@ -72,8 +72,8 @@ class ChannelMember(nn.Module):
         self.move = nn.Linear(2 * width, 3 * N_CHANNELS)
         self.energy = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 1))
         for head in (self.dos[-1], self.change_share, self.move):
-            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(
         self, types: Tensor, descriptors: Tensor, moments: Tensor, mask: Tensor, mean: Tensor, deviation: Tensor

@@ -71,8 +71,8 @@ class _Member(nn.Module):
         self.change_share = nn.Linear(2 * width, 1)
         self.energy = nn.Sequential(nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 1))
         for head in (self.dos[-1], self.change_share):
-            nn.init.zeros_(head.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(head.bias)  # type: ignore[arg-type]
+            for parameter in head.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(self, types: Tensor, moments: Tensor, mask: Tensor, deviation: Tensor) -> tuple[Tensor, Tensor]:
         hidden = self.embed(types) + self.read(deviation)

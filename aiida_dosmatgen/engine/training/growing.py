@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ...core.files.checkpoint_header import CheckpointHeader
 from ..checkpoint import build_model
 from ..descriptors import descriptors
+from ..prediction.tightbinding import TightBinding
 
 _SHARED = ("bond", "reach", "correction")
 """Parameters of tight binding that do not belong to elements."""
@@ -34,10 +35,11 @@ def larger(parent: CheckpointHeader, elements: Sequence[str], max_atoms: int | N
     return parent.model_copy(update={"elements": [*parent.elements, *new], "architecture": architecture})
 
 
-def grown(model: nn.Module, header: CheckpointHeader) -> tuple[nn.Module, set[str]]:
+def grown(model: Any, header: CheckpointHeader) -> tuple[Any, set[str]]:
     """Return the model of a larger header (:func:`larger`) with what a smaller one has learnt, and which tensors have grown.
 
-    :raises ValueError: if the model is not a smaller one of the same kind.
+    :param model: of any kind that checkpoints have.
+    :raises ValueError: if it is not a smaller one of the same kind.
     """
     result = build_model(header)
     state, names = result.state_dict(), set[str]()
@@ -53,12 +55,12 @@ def grown(model: nn.Module, header: CheckpointHeader) -> tuple[nn.Module, set[st
     result.load_state_dict(state)
     tight_binding = getattr(result, "tight_binding", None)
     if tight_binding is not None:
-        _likened(tight_binding, len(model.tight_binding.elements))  # type: ignore[union-attr,arg-type]
+        _likened(tight_binding, len(model.tight_binding.elements))
     return result, names
 
 
 @torch.no_grad()
-def fit_new(model: nn.Module, names: set[str], known: int, fit: Callable[[Any], None]) -> None:
+def fit_new(model: Any, names: set[str], known: int, fit: Callable[[Any], None]) -> None:
     """Set the statistics of the elements that were added, and leave those of the others.
 
     :param names: of the tensors that have grown.
@@ -69,7 +71,7 @@ def fit_new(model: nn.Module, names: set[str], known: int, fit: Callable[[Any], 
     fit(fresh)
     new = dict(fresh.named_buffers())
     for name, buffer in model.named_buffers():
-        if name in names and len(buffer) == len(model.elements):  # type: ignore[arg-type]
+        if name in names and len(buffer) == len(model.elements):
             buffer[known:] = new[name][known:]
 
 
@@ -83,9 +85,8 @@ def only_new(tight_binding: nn.Module, known: int) -> None:
             parameter.register_hook(lambda gradient: torch.cat([torch.zeros_like(gradient[:known]), gradient[known:]]))
 
 
-def _likened(tight_binding: nn.Module, known: int) -> None:
+def _likened(tight_binding: TightBinding, known: int) -> None:
     """Give new elements the features of elements like them: a linear function of descriptors, fitted to the known ones."""
-    embedding: Tensor = tight_binding.embedding.data  # type: ignore[union-attr,assignment]
-    about = descriptors(tight_binding.elements)  # type: ignore[arg-type]
+    embedding, about = tight_binding.embedding.data, descriptors(tight_binding.elements)
     if known < len(about):
         embedding[known:] = about[known:] @ torch.linalg.pinv(about[:known], rtol=1e-2) @ embedding[:known]

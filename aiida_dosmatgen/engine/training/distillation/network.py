@@ -84,8 +84,9 @@ def even_out(model: torch.nn.Module, graph: dict[str, torch.Tensor]) -> None:
 
     :param graph: some crystals, as the network takes them.
     """
+    mace: Any = model
     with torch.no_grad():
-        for block, product in zip(model.interactions, model.products, strict=True):  # type: ignore[arg-type,call-overload]
+        for block, product in zip(mace.interactions, mace.products, strict=True):
             for module, pick in ((block, 0), (product, None)):
                 seen: list[torch.Tensor] = []
                 hook = module.register_forward_hook(lambda _, __, out, pick=pick, seen=seen: seen.append(_part(out, pick)))

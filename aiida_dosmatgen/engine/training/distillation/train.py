@@ -61,20 +61,20 @@ def train_batched(
     crystals = _finite(crystals, options.at_rest)
     pseudolabelled = None if pseudolabelled is None else _finite(pseudolabelled, options.at_rest)
     both = crystals if pseudolabelled is None else CrystalSet.concatenate([crystals, pseudolabelled])
+    elder: Any = None  # a MACE, whose parts have no declared types
     if parent is None:
-        elder = None
         numbers = np.unique(both.numbers)
         isolated = fitted_constants(both.crystal_columns["energy"], both, numbers)
         shift = np.zeros(len(numbers))
     else:
         elder = _read_parent(parent, options)
-        numbers = elder.atomic_numbers.numpy()  # type: ignore[operator,union-attr]
+        numbers = elder.atomic_numbers.numpy()
         foreign = np.setdiff1d(both.numbers, numbers)
         if len(foreign):
             raise ContentError(f"parent: it does not know {' '.join(SYMBOLS[z] for z in foreign)}, which the crystals have")
         lacking = crystals.crystal_columns["energy"] - _energies(elder, crystals)
         shift = fitted_constants(lacking, crystals, numbers)
-        isolated = np.atleast_2d(elder.atomic_energies_fn.atomic_energies.double().numpy())[0] + shift  # type: ignore
+        isolated = np.atleast_2d(elder.atomic_energies_fn.atomic_energies.double().numpy())[0] + shift
     crystals = crystals[np.flatnonzero(_height(crystals, numbers, isolated) < _HIGHEST_ENERGY)]
     training, held_out = split_by_system(crystals, parameters.validation_fraction, seed)
     if not len(training):
@@ -90,7 +90,7 @@ def train_batched(
         energies = _interaction(kept, numbers, isolated - shift)
         seen += graphs(kept, energies, numbers, options.cutoff, options.pseudo_weight)
     size = parameters.architecture
-    neighbours = np.sqrt(mean_neighbours(seen)) if elder is None else float(elder.interactions[0].avg_num_neighbors)  # type: ignore
+    neighbours = np.sqrt(mean_neighbours(seen)) if elder is None else float(elder.interactions[0].avg_num_neighbors)
     network = build(options, size.width, size.layers, numbers, isolated, neighbours, seed)
     if elder is None:
         even_out(network, mace_input(Batch.from_data_list(seen[:: max(1, len(seen) // _AT_ONCE)]), len(numbers)))
