@@ -60,6 +60,11 @@ def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | 
     if edges is None:
         notes.append(f"{said}, which is zero")
         metal = np.interp(fermi, found.energies, total) > _METAL * total.max()
+        if not metal:
+            found.warnings.append(
+                f"few states at the Fermi energy, as in a narrow gap{'' if found.sigma else ' or with a broadening'}; "
+                f"{'' if found.sigma else '--sigma S tells, '}--zero E is the valence band maximum"
+            )
         return fermi, "fermi", 0.0 if metal else None
     gap = _gap(edges)
     notes.append(f"{said} in a gap{f' of {gap:.2f} eV' if gap else ''}; zero at the valence band maximum, {edges[0]:.3f} eV")
