@@ -289,7 +289,7 @@ def test_a_coarse_mesh_is_warned_of_by_number():
 
 def test_electrons_that_no_atom_has_are_warned_of():
     def warnings(factor, **options):
-        return target_from_text("E-E_F,DOS\n" + rows(ENERGIES, factor * CURVE), "a.csv", **options).warnings
+        return target_from_text("E-E_F,DOS\n" + rows(ENERGIES, factor * (CURVE + 0.1)), "a.csv", **options).warnings
 
     assert warnings(1.0, n_atoms=2) == ()
     assert any("more than any element has" in w for w in warnings(60, n_atoms=2))
@@ -330,7 +330,8 @@ def test_refusals(text, options, message):
 
 
 def test_options_take_precedence_over_the_file(tmp_path):
-    record = {"energies": ENERGIES.tolist(), "total": CURVE.tolist(), "n_atoms": 2, "sigma": 0.5, "zero": "fermi", "high": 6.0}
+    total = CURVE + 0.1  # of a metal
+    record = {"energies": ENERGIES.tolist(), "total": total.tolist(), "n_atoms": 2, "sigma": 0.5, "zero": "fermi", "high": 6.0}
     path = tmp_path / "a.json"
     path.write_text(json.dumps(record))
     plain, other = read_target(path).target, read_target(path, n_atoms=4, sigma=0.4, high=3.0, zero="vbm", gap=1.0)

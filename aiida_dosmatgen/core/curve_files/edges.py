@@ -22,9 +22,10 @@ from scipy.optimize import least_squares
 _EMPTY = 2e-4  # of the largest value; below, a curve counts as zero
 _LEAST_GAP = 0.05  # eV
 _TAIL, _TAIL_OF_UNKNOWN = 0.05, 0.02  # of the largest value, up to which a curve is fitted
-_LEAST = 1e-5  # of the largest value, from which on a curve is fitted
+_LEAST = 1e-5  # of the largest value, from which on a curve is fitted; and from 20 of its last digit
 _LEAST_FILLED = 0.3  # eV; a narrower gap cannot be told from a low density of states
 _POWER, _POWER_OF_UNKNOWN = 0.5, 1.0  # a power of 1/2 and a broadening that is fitted, too, are not told apart
+_ONE_LEVEL = 0.002  # of the logarithm, within which a tail is that of one level
 _SIGMAS = (0.03, 0.6)  # eV, of broadenings that are fitted
 _REACH = 25.0  # broadenings; farther inside a band there is no edge
 
@@ -79,7 +80,7 @@ def _fitted(energies: np.ndarray, total: np.ndarray, fermi: float, sigma: float 
     while end < len(shares) - 1 and shares[end + 1] < tail:
         end += 1
     points = np.arange(begin, end + 1)
-    points = points[shares[points] > _LEAST]
+    points = points[shares[points] > max(_LEAST, 20 * _last_digit(shares))]
     left, right = points[points <= lowest], points[points > lowest]
     least = 3 if sigma is not None else 4
     if begin == 0 or len(left) < least:
@@ -88,6 +89,10 @@ def _fitted(energies: np.ndarray, total: np.ndarray, fermi: float, sigma: float 
     if only_below and right.size and shares[right].max() > 100 * _LEAST:
         return None  # a band begins that has no tail
     x, y = (energies[left], np.log(shares[left])) if only_below else (energies[points], np.log(shares[points]))
+    if sigma is None and not only_below:
+        highest, lowest_empty = _level(energies[left], shares[left]), _level(energies[right], shares[right])
+        if highest is not None and lowest_empty is not None:
+            return highest, lowest_empty
     onset = _onset(power)
 
     def residuals(p: np.ndarray) -> np.ndarray:
@@ -109,6 +114,21 @@ def _fitted(energies: np.ndarray, total: np.ndarray, fermi: float, sigma: float 
     if bottom is not None and not (top - 0.1 <= fermi <= bottom + 0.1 and bottom - top > _LEAST_FILLED):
         return None
     return top, bottom
+
+
+def _level(energies: np.ndarray, shares: np.ndarray) -> float | None:
+    """Return the level whose tail this is, as of a molecule or a coarse mesh; None if it is that of a band."""
+    x, y = energies - energies[0], np.log(shares)
+    curvature, slope, _ = parabola = np.polyfit(x, y, 2)
+    if len(x) < 5 or curvature >= 0 or float(np.abs(y - np.polyval(parabola, x)).max()) > _ONE_LEVEL:
+        return None
+    return float(energies[0] - slope / (2 * curvature))
+
+
+def _last_digit(values: np.ndarray) -> float:
+    """Return the least difference of values, which the last digit of a file makes."""
+    differences = np.abs(np.diff(values))
+    return float(differences[differences > 0].min())
 
 
 def _lowest(shares: np.ndarray, start: int) -> int:
