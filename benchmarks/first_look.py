@@ -46,11 +46,11 @@ def main() -> None:
     chosen = np.sort(rng.permutation(len(candidates))[: given.candidates])
     candidates = candidates[chosen].replace(crystal_columns={}, atom_columns={})
     model, header = load_model(PACKAGE / "models" / "predictor.safetensors", torch.device("cpu"))
-    predict, rows = in_batches(model, header, candidates, 64), np.arange(len(candidates))
+    rows = np.arange(len(candidates))
     curves, seconds = {}, {}
     for first_look in (True, False):
         begin, found = time.process_time(), np.zeros((len(rows), header.grid.n))
-        for some, predicted in predict(rows, first_look):
+        for some, predicted in in_batches(model, header, candidates, 64, first_look)(rows):
             found[some] = means(predicted, "predicted_dos")
         curves[first_look], seconds[first_look] = found, (time.process_time() - begin) / len(rows)
     known = np.isfinite(curves[True]).all(1) & np.isfinite(curves[False]).all(1)

@@ -146,7 +146,7 @@ class ReferencesBaseWorkChain(DosmatgenBaseWorkChain):
 
 
 class PredictBaseWorkChain(DosmatgenBaseWorkChain):
-    """Predict the DOS and the formation energy of crystals, and begin again if it was interrupted."""
+    """Predict the DOS and the formation energy of crystals, and continue until all are done."""
 
     _process_class = PredictCalculation
 

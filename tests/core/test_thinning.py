@@ -3,7 +3,7 @@ import pytest
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
-from aiida_dosmatgen.core.screening import ScreenCriteria, screen, thin, thinning
+from aiida_dosmatgen.core.screening import ScreenCriteria, looking, screen, thin, thinning
 from aiida_dosmatgen.core.screening.geometries import join_geometries
 from aiida_dosmatgen.core.target import DosTarget
 
@@ -51,11 +51,14 @@ class Predictor:
             crystal={"predicted_dos_uncertainty": 0.1 + 0.001 * (np.arange(len(crystals)) % 2)}, atom={"predicted_dos": dos}
         )
 
-    def __call__(self, rows, first_look):
+    def __call__(self, rows, first_look=False):
         self.asked[first_look] += rows.tolist()
         for start in range(0, len(rows), 7):
             some = rows[start : start + 7]
             yield some, self.predict(self.crystals[some], 0.05 if first_look else 0.0)
+
+    def look(self, target):
+        return looking(lambda rows: self(rows, True), target)
 
 
 CASES = {
@@ -72,7 +75,7 @@ def test_the_best_are_those_of_the_screening_of_all(case):
     crystals = candidates()
     criteria = ScreenCriteria(**{"geometries": ["relaxed"], "max_ranked": 2, **CASES[case]})
     predictor = Predictor(crystals)
-    thinned = thin(crystals, REFERENCES, TARGET, criteria, predictor)
+    thinned = thin(crystals, REFERENCES, TARGET, criteria, predictor, predictor.look(TARGET))
     found = screen(thinned.crystals, REFERENCES, TARGET, criteria, left_out=thinned.left_out)
     expected = screen(predictor.predict(crystals), REFERENCES, TARGET, criteria)
     keys = ("formula", "formation_energy", "predicted_distance", "score")
@@ -90,7 +93,7 @@ def test_only_what_is_near_at_a_first_look_is_predicted_in_full(monkeypatch):
     crystals, criteria = candidates(), ScreenCriteria(geometries=["relaxed"], unique=False, max_ranked=4)
     monkeypatch.setattr(thinning, "LOOKED_AT", 2)
     predictor = Predictor(crystals)
-    thinned = thin(crystals, REFERENCES, TARGET, criteria, predictor)
+    thinned = thin(crystals, REFERENCES, TARGET, criteria, predictor, predictor.look(TARGET))
     assert len(predictor.asked[False]) == 8 < len(predictor.asked[True])
     columns = thinned.left_out.crystal_columns
     assert set(columns["criterion"]) >= {"valid", "converged", "near", "best"}
@@ -110,7 +113,7 @@ def test_two_geometries_stay_together_and_the_nearer_counts():
     for geometries in (["relaxed", "unrelaxed"], ["unrelaxed"]):
         criteria = ScreenCriteria(max_ranked=3, geometries=geometries)
         predictor = Predictor(both)
-        thinned = thin(both, REFERENCES, TARGET, criteria, predictor)
+        thinned = thin(both, REFERENCES, TARGET, criteria, predictor, predictor.look(TARGET))
         found = screen(thinned.crystals, REFERENCES, TARGET, criteria, left_out=thinned.left_out)
         expected = screen(predictor.predict(both), REFERENCES, TARGET, criteria)
         assert [(row["candidate"], row["geometry"]) for row in found.ranking] == [
@@ -129,5 +132,5 @@ def test_without_a_target_only_the_ranked_are_predicted_and_nothing_may_stay():
     assert len(predictor.asked[False]) == 5 and not predictor.asked[True]
     none = ScreenCriteria(max_formation_energy=-5.0)
     for target in (None, TARGET):
-        thinned = thin(crystals, REFERENCES, target, none, predictor)
+        thinned = thin(crystals, REFERENCES, target, none, predictor, target and predictor.look(target))
         assert screen(thinned.crystals, REFERENCES, target, none, left_out=thinned.left_out).ranking == []

@@ -6,6 +6,6 @@ the function that says which candidates fail it (``filters.py``), and apply it i
 
 from .criteria import RankWeights, ScreenCriteria
 from .screen import Screened, screen
-from .thinning import Thinned, thin
+from .thinning import Predict, Thinned, looking, thin
 
-__all__ = ["RankWeights", "ScreenCriteria", "Screened", "Thinned", "screen", "thin"]
+__all__ = ["Predict", "RankWeights", "ScreenCriteria", "Screened", "Thinned", "looking", "screen", "thin"]

@@ -32,8 +32,22 @@ LOOKED_AT = 4
 
 Of the best ten by the full prediction none was lost, of the best five 0.2 % (``benchmarks/first_look.py``)."""
 
-Predict = Callable[[np.ndarray, bool], Iterator[tuple[np.ndarray, CrystalSet]]]
-"""From rows, and whether a first look suffices, to batches: rows, and their crystals with predictions."""
+Predict = Callable[[np.ndarray], Iterator[tuple[np.ndarray, CrystalSet]]]
+"""From rows to batches: rows, and their crystals with predictions, or at a first look with what it found."""
+
+
+_FIRST_LOOK = "first_look"
+
+
+def looking(predict: Predict, target: DosTarget) -> Predict:
+    """Return what keeps of predictions by how far they are from a target, as a column."""
+
+    def look(rows: np.ndarray) -> Iterator[tuple[np.ndarray, CrystalSet]]:
+        for chosen, predicted in predict(rows):
+            distances = np.array(_judged(predicted, target))
+            yield chosen, predicted.replace(crystal_columns={_FIRST_LOOK: distances}, atom_columns={})
+
+    return look
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +100,7 @@ def thin(
     target: DosTarget | None,
     criteria: ScreenCriteria,
     predict: Predict,
+    look: Predict | None = None,
     phases: CrystalSet | None = None,
     known: CrystalSet | None = None,
 ) -> Thinned:
@@ -95,6 +110,7 @@ def thin(
     else the one with the best score in one of its geometries. Depends on nothing but the candidates.
 
     :param crystals: as for :func:`.screen`, without predictions.
+    :param look: the first, cheap prediction, as :func:`looking` returns it; None predicts all in full.
     """
     n = len(crystals)
     names = crystals.crystal_columns.get("candidate", np.arange(n))
@@ -133,20 +149,20 @@ def thin(
     if target is None:
         ranked = sorted(left, key=lambda i: (score(i, None), i))
         apply("best", dict.fromkeys(ranked[most:], beyond(most)))
-        stay = [part for _, part in predict(np.array(sorted(left), dtype=np.int64), False)]
+        stay = [part for _, part in predict(np.array(sorted(left), dtype=np.int64))]
     else:
         above = {i: float(energies[j] - energies[i]) for i, j in unrelaxed.items()}
         rows_of = geometries_that_count(crystals, left, unrelaxed, above, contacts, criteria)
-        if len(left) > LOOKED_AT * most:
-            for rows, predicted in predict(_rows(rows_of, left), True):
-                first_look[rows] = _judged(predicted, target)
+        if look is not None and len(left) > LOOKED_AT * most:
+            for rows, seen in look(_rows(rows_of, left)):
+                first_look[rows] = seen.crystal_columns[_FIRST_LOOK]
             near = sorted(left, key=lambda i: (score(i, _least(first_look, rows_of[i])), i))
             apply("near", dict.fromkeys(near[LOOKED_AT * most :], "far from the target at a first look"))
         limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
         farthest = math.inf if criteria.max_predicted_distance is None else criteria.max_predicted_distance
         certain = distance.copy()  # where it is sure enough
         best = _Best(most, {i: rows_of[i] for i in left}, first)
-        for rows, predicted in predict(_rows(rows_of, left), False):
+        for rows, predicted in predict(_rows(rows_of, left)):
             distance[rows] = _judged(predicted, target)
             unsure = predicted.crystal_columns["predicted_dos_uncertainty"] > limit
             certain[rows] = np.where(unsure | (distance[rows] > farthest), np.nan, distance[rows])
@@ -161,7 +177,7 @@ def thin(
         apply("unique", dict.fromkeys(set(left) - set(ranked), "duplicate"))
         apply("best", dict.fromkeys(ranked[most:], beyond(most)))
         bare = [i for i in left if i not in rows_of[i]]  # of these only the other geometry was predicted
-        stay = [part for _, part in predict(np.array(bare, dtype=np.int64), False)]
+        stay = [part for _, part in predict(np.array(bare, dtype=np.int64))]
         stay += best.crystals([j for i in left for j in rows_of[i]])
     kept = CrystalSet.concatenate(stay) if stay else _nothing(crystals)
     return Thinned(kept, _left_out(crystals, sorted(fallen), names, fallen, first_look, distance))
@@ -201,7 +217,7 @@ def _left_out(
         "criterion": np.array([fallen[i][0] for i in rows], dtype=np.str_),
         "reason": np.array([fallen[i][1] for i in rows], dtype=np.str_),
         "energy": np.asarray(crystals.crystal_columns["energy"], dtype=np.float64)[rows],
-        "first_look": first_look[rows],
+        _FIRST_LOOK: first_look[rows],
         "predicted_distance": distance[rows],
     }
     return crystals.replace(crystal_columns={}, atom_columns={})[rows].with_columns(crystal=columns)

@@ -12,9 +12,9 @@ import torch
 
 from ...core.crystals import CrystalSet
 from ...core.job import ReferencesJob, RelaxJob, Results
+from ..parts import Parts
 from ..relaxation import Relaxed, gather, relax
 from ..relaxation.forcefields import Evaluator, load
-from ..relaxation.parts import Parts
 from . import Clock, Progress, prepare, results
 
 _PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
@@ -68,7 +68,7 @@ def relax_all(
     :return: all crystals in the order given, with their earlier columns and those of the relaxation.
     """
     parts = Parts(folder / restart_files(job)[0], _key(crystals, job, evaluator))
-    found = parts.read()
+    found = {i: Relaxed(i, crystal) for i, crystal in parts.read().items()}
     finished = {i: r for i, r in found.items() if r.status != "out of time"}
     todo = np.array([i for i in range(len(crystals)) if i not in finished], dtype=np.int64)
     start = _start(crystals, found, todo)
@@ -81,7 +81,7 @@ def relax_all(
     ):  # fmt: skip
         relaxed = dataclasses.replace(relaxed, index=int(todo[relaxed.index]))
         finished[relaxed.index] = relaxed
-        parts.add(relaxed)
+        parts.add(relaxed.index, relaxed.crystal)
         done += relaxed.status != "out of time"
         progress(done)
     parts.flush()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import torch
 
 from ...core.crystals import CrystalSet
 from ...core.files.checkpoint_header import CheckpointHeader
+from ...core.screening import Predict
 from ..batch import type_indices
 from ..memory import halving
 from ..niggli import niggli
@@ -102,16 +103,14 @@ def predict(
 
 
 def in_batches(
-    model: Predictor, header: CheckpointHeader, crystals: CrystalSet, batch_size: int, progress: Any = None
-) -> Callable[[np.ndarray, bool], Iterator[tuple[np.ndarray, CrystalSet]]]:
-    """Return what predicts chosen rows of a set batch by batch, as :func:`...core.screening.thin` wants it.
+    model: Predictor, header: CheckpointHeader, crystals: CrystalSet, batch_size: int, first_look: bool = False
+) -> Predict:
+    """Return what predicts chosen rows of a set batch by batch.
 
-    A first look takes a coarse mesh of k-points and one network of the ensemble.
-
-    :param progress: called with the number of crystals done, and whether it was a first look.
+    :param first_look: take a coarse mesh of k-points and one network of the ensemble.
     """
 
-    def rows_predicted(rows: np.ndarray, first_look: bool) -> Iterator[tuple[np.ndarray, CrystalSet]]:
+    def rows_predicted(rows: np.ndarray) -> Iterator[tuple[np.ndarray, CrystalSet]]:
         rows = rows[np.argsort(crystals.n_atoms[rows], kind="stable")]  # little padding
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
@@ -123,8 +122,6 @@ def in_batches(
                     "crystals",
                 )
             yield chosen, predicted
-            if progress is not None:
-                progress(start + len(chosen), "a first look" if first_look else "")
 
     return rows_predicted
 

@@ -1,4 +1,4 @@
-"""Restart files of a relaxation: finished crystals on disk, so that a killed run continues."""
+"""Restart files of a job: finished crystals on disk, so that a killed run continues."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ...core.crystals import CrystalSet
-from ...core.errors import ContentError
-from .relax import Relaxed
+from ..core.crystals import CrystalSet
+from ..core.errors import ContentError
 
-_INDEX = "relaxed_index"
+_INDEX = "part_index"
 
 
 class Parts:
@@ -24,7 +23,7 @@ class Parts:
 
     def __init__(self, folder: Path, key: str, every: float = 10.0) -> None:
         self.folder, self.every = folder, every
-        self._waiting: list[Relaxed] = []
+        self._waiting: dict[int, CrystalSet] = {}
         self._last = time.monotonic()
         folder.mkdir(parents=True, exist_ok=True)
         label = folder / "key"
@@ -34,9 +33,9 @@ class Parts:
             label.write_text(key, encoding="utf-8")
         self._next = 1 + max((int(p.stem.split("-")[1]) for p in folder.glob("part-*.npz")), default=-1)
 
-    def read(self) -> dict[int, Relaxed]:
+    def read(self) -> dict[int, CrystalSet]:
         """Return what earlier runs finished, by index; a damaged part is dropped, and its crystals are computed again."""
-        found: dict[int, Relaxed] = {}
+        found: dict[int, CrystalSet] = {}
         for path in sorted(self.folder.glob("part-*.npz")):
             try:
                 part = CrystalSet.load(path)
@@ -44,14 +43,17 @@ class Parts:
                 path.unlink()
                 continue
             indices = part.crystal_columns[_INDEX]
-            columns = {k: v for k, v in part.crystal_columns.items() if k != _INDEX}
-            part = part.replace(crystal_columns=columns)
-            found |= {int(i): Relaxed(int(i), crystal) for i, crystal in zip(indices, part, strict=True)}
+            part = part.replace(crystal_columns={k: v for k, v in part.crystal_columns.items() if k != _INDEX})
+            found |= {int(i): crystal for i, crystal in zip(indices, part, strict=True)}
         return found
 
-    def add(self, relaxed: Relaxed) -> None:
-        """Keep a crystal; it is on disk after ``every`` seconds at the latest, if crystals keep coming."""
-        self._waiting.append(relaxed)
+    def add(self, index: int, crystal: CrystalSet) -> None:
+        """Keep a crystal; it is on disk after ``every`` seconds at the latest, if crystals keep coming.
+
+        :param index: its place in the set of the job.
+        :param crystal: a set of one, with what was computed as columns.
+        """
+        self._waiting[index] = crystal
         if time.monotonic() - self._last >= self.every:
             self.flush()
 
@@ -60,8 +62,8 @@ class Parts:
         self._last = time.monotonic()
         if not self._waiting:
             return
-        part = CrystalSet.concatenate(r.crystal for r in self._waiting)
-        indices = np.array([r.index for r in self._waiting])
+        part = CrystalSet.concatenate(self._waiting.values())
+        indices = np.array(list(self._waiting))
         part.with_columns(crystal={_INDEX: indices}).save(self.folder / f"part-{self._next:06d}.npz")
         self._next += 1
-        self._waiting = []
+        self._waiting = {}

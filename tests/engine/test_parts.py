@@ -3,24 +3,20 @@ import pytest
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.engine.labelling.prototypes import generate
-from aiida_dosmatgen.engine.relaxation.parts import Parts
-from aiida_dosmatgen.engine.relaxation.relax import Relaxed
+from aiida_dosmatgen.engine.parts import Parts
 
 
 @pytest.fixture
-def finished() -> list[Relaxed]:
+def finished() -> dict[int, CrystalSet]:
     crystals = generate(["Si", "C"], 6, 0)
-    return [
-        Relaxed(10 + i, crystal.replace(crystal_columns={"status": np.array(["converged"])}))
-        for i, crystal in enumerate(crystals)
-    ]
+    return {10 + i: crystal.replace(crystal_columns={"status": np.array(["converged"])}) for i, crystal in enumerate(crystals)}
 
 
 def written(folder, finished, key="job") -> Parts:
     """Two parts of three crystals, as a run leaves them that is killed after the second."""
     parts = Parts(folder, key, every=1e9)
-    for number, relaxed in enumerate(finished):
-        parts.add(relaxed)
+    for number, (index, crystal) in enumerate(finished.items()):
+        parts.add(index, crystal)
         if number % 3 == 2:
             parts.flush()
     return parts
@@ -30,14 +26,14 @@ def test_a_run_finds_what_a_killed_one_wrote(tmp_path, finished):
     written(tmp_path / "parts", finished)
     found = Parts(tmp_path / "parts", "job").read()
     assert sorted(found) == list(range(10, 16))
-    assert all(found[r.index].crystal == r.crystal for r in finished)
+    assert found == finished
 
 
 def test_a_later_part_replaces_an_earlier_one(tmp_path, finished):
     written(tmp_path, finished)
     again = Parts(tmp_path, "job", every=0.0)
-    again.add(Relaxed(11, finished[0].crystal))
-    assert Parts(tmp_path, "job").read()[11].crystal == finished[0].crystal
+    again.add(11, finished[10])
+    assert Parts(tmp_path, "job").read()[11] == finished[10]
 
 
 def test_a_truncated_part_costs_only_itself(tmp_path, finished):
@@ -55,5 +51,5 @@ def test_parts_of_another_job_are_not_used(tmp_path, finished):
 
 def test_adding_writes_now_and_then(tmp_path, finished):
     parts = Parts(tmp_path, "job", every=0.0)
-    parts.add(finished[0])
-    assert isinstance(Parts(tmp_path, "job").read()[10].crystal, CrystalSet)
+    parts.add(10, finished[10])
+    assert Parts(tmp_path, "job").read() == {10: finished[10]}
