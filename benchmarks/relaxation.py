@@ -13,12 +13,19 @@ counts, gains energies that mean nothing. Other minima are atoms that no longer 
 ``exploded``, meet the criterion all the same: ``converged`` counts them in all rows, and ``isolated`` says how many they are.
 Force calls of ASE's are its steps: a line search makes several calls in each. The last line is JSON; ``ratio`` is ours over the
 best of ASE's, in crystals a minute, and ``ratio_cpu`` the same in seconds of CPU.
+
+With ``--peers`` the same crystals are relaxed by torch-sim, too, with the same criterion, in an environment of its own below
+``build/peers``, which this makes with a Python of 3.12 or later; ``ratio_peers`` and ``ratio_peers_cpu`` are to the best of its
+optimisers. It counts no force calls.
 """
 
 import argparse
 import json
 import os
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -27,8 +34,11 @@ from pathlib import Path
 for _library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{_library}_NUM_THREADS", "1")
 
+import ase.io  # noqa: E402
+import mace  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from ase import Atoms  # noqa: E402
 from ase.filters import FrechetCellFilter  # noqa: E402
 from ase.optimize import BFGS, FIRE, LBFGS, BFGSLineSearch  # noqa: E402
 from ase.units import GPa  # noqa: E402
@@ -45,6 +55,9 @@ HOLE = 0.3  # distance over the sum of covalent radii, below which atoms lie on 
 ISOLATED = 1.8  # the same, above which they do not touch
 OPTIMIZERS = {"BFGSLineSearch": BFGSLineSearch, "BFGS": BFGS, "FIRE": FIRE, "LBFGS": LBFGS}
 PACKAGE = Path(__file__).parents[1] / "aiida_dosmatgen"
+PEERS = Path(__file__).parents[1] / "build" / "peers"
+TORCH_SIM = "torch-sim-atomistic==0.6.2"
+PEER_OPTIMIZERS = ("lbfgs", "fire", "bfgs")
 
 
 def displaced_crystals(elements: list[str], count: int, seed: int) -> CrystalSet:
@@ -99,7 +112,57 @@ def batched(crystals: CrystalSet, evaluator, parameters: RelaxParameters, batch_
     return row | {"energies": energies}, relaxed
 
 
-def summary(count: int, seconds: tuple[float, float], converged: int, calls: int, isolated: int) -> dict:
+def environment(python: str | None) -> Path:
+    """Make the environment of the peers if it is not there, and return its Python.
+
+    :param python: to make it with; by default the first of python3.12 … python3.14 that is found.
+    """
+    made = PEERS / "bin" / "python"
+    if not made.exists():
+        python = python or next(filter(None, (shutil.which(f"python3.{minor}") for minor in (12, 13, 14))), None)
+        if python is None:
+            raise SystemExit("--peers: torch-sim needs Python 3.12 or later; name one with --python")
+        subprocess.run([python, "-m", "venv", str(PEERS)], check=True)
+        pip = [str(made), "-m", "pip", "install", "--quiet"]
+        subprocess.run([*pip, f"torch=={torch.__version__.partition('+')[0]}"], check=True, stdout=sys.stderr)
+        subprocess.run([*pip, TORCH_SIM, f"mace-torch=={mace.__version__}"], check=True, stdout=sys.stderr)
+    return made
+
+
+def peers(crystals: CrystalSet, given: argparse.Namespace, parameters: RelaxParameters) -> dict[str, dict]:
+    """Relax with each optimiser of torch-sim."""
+    script = Path(__file__).parent / "peers" / "relax_with_torch_sim.py"
+    with tempfile.TemporaryDirectory() as place:
+        ase.io.write(f"{place}/crystals.extxyz", crystals.to_ase())
+        job = {
+            "crystals": f"{place}/crystals.extxyz",
+            "force_field": str(given.force_field.resolve()),
+            "optimizers": PEER_OPTIMIZERS,
+            "batch_size": given.batch_size or 64,
+            "max_steps": parameters.max_steps,
+            "neighbours": "torch_nl_linked_cell",
+            **{name: getattr(given, name) for name in ("precision", "device", "fmax", "smax")},
+        }
+        Path(place, "job.json").write_text(json.dumps(job), encoding="utf-8")
+        command = [str(environment(given.python)), "-W", "ignore", str(script), f"{place}/job.json"]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    rows = {}
+    for name, row in json.loads(done.stdout.splitlines()[-1])["rows"].items():
+        ends = CrystalSet.from_ase(
+            [
+                Atoms(atoms.numbers, positions=positions, cell=cell, pbc=True)
+                for atoms, positions, cell in zip(crystals.to_ase(), row["positions"], row["cells"], strict=True)
+            ]
+        )
+        contacts, converged = closest_contacts(ends), np.array(row["converged"])
+        isolated = int((converged & (contacts > ISOLATED)).sum())
+        energies = np.where(contacts < HOLE, np.nan, np.array(row["energies"]) / crystals.n_atoms)
+        line = summary(len(crystals), row["seconds"], int(converged.sum()), None, isolated)
+        rows[f"torch-sim {name}"] = line | {"energies": energies}
+    return rows
+
+
+def summary(count: int, seconds: tuple[float, float], converged: int, calls: int | None, isolated: int) -> dict:
     """One line of the result."""
     wall, cpu = seconds
     return {
@@ -171,6 +234,8 @@ def main() -> None:
     parser.add_argument("--smax", type=float, default=0.5)
     parser.add_argument("--optimizers", nargs="+", choices=list(OPTIMIZERS), default=list(OPTIMIZERS))
     parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--peers", action="store_true", help="compare with torch-sim, too")
+    parser.add_argument("--python", help="of 3.12 or later, to make the environment of the peers with")
     parser.add_argument("--precision", choices=["float32", "float64"], default="float32")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--output", type=Path, help="write the result here as well, after each optimiser")
@@ -202,6 +267,7 @@ def main() -> None:
         "rows": {},
     }
 
+    others = peers(crystals, given, parameters) if given.peers else {}
     rows: dict[str, dict] = {}
     ours: list[dict] = []
     for name in given.optimizers:
@@ -214,7 +280,11 @@ def main() -> None:
         theirs = [row for n, row in rows.items() if n != "ours"]
         for key, quantity in {"ratio": "seconds", "ratio_cpu": "cpu_seconds"}.items():
             result[key] = round(min(r[quantity] for r in theirs) / rows["ours"][quantity], 2)
-        result["rows"] = settle(rows)
+            if others:
+                result[f"{key.replace('ratio', 'ratio_peers')}"] = round(
+                    min(r[quantity] for r in others.values()) / rows["ours"][quantity], 2
+                )
+        result["rows"] = settle(rows | others)
         if not given.json:
             print(f"{name:18} {result['rows'][f'ASE {name}']}\n{'ours':18} {result['rows']['ours']}", flush=True)
         if given.output is not None:
