@@ -15,14 +15,24 @@ from ..calculations.functions.content import ContentFunction
 from ..data.base import pk_of
 from .retries import ended_from_outside
 
+_NOT_BEGUN = (None, ProcessState.CREATED)
+
 
 class ResumingMixin(WorkChain):
     """Finds what a step has called already; each call of a work chain has a label of its own."""
 
     def submitted(self, label: str) -> orm.ProcessNode | None:
-        """Return a child that was submitted already: the daemon was killed before it could note so."""
+        """Return a child that was submitted already: the daemon was killed before it could note so.
+
+        One that has not begun is called off, and counts as not submitted: whether its task has reached the broker cannot be
+        known. Without a task it would never begin; with one it would run beside the one that is submitted in its place.
+        """
         called = self._what_was_called(label, LinkType.CALL_WORK)
-        if not called or called[-1].process_state is ProcessState.CREATED or ended_from_outside(called[-1]):
+        if not called or ended_from_outside(called[-1]):
+            return None
+        if called[-1].process_state in _NOT_BEGUN:
+            _call_off(called[-1])
+            self.report(f"{called[-1].process_label}<{called[-1].pk}> ({label}) had not begun; it is called off and repeated")
             return None
         return called[-1]
 
@@ -37,3 +47,11 @@ class ResumingMixin(WorkChain):
         """Return what was called by a label, the oldest first."""
         links = self.node.base.links.get_outgoing(link_type=link, link_label_filter=label)
         return sorted(links.all_nodes(), key=pk_of)
+
+
+def _call_off(node: orm.ProcessNode) -> None:
+    """Mark a process that has not begun as killed: workers of the daemon drop the task of a process that has ended."""
+    node.set_process_status("called off: its parent was interrupted as it submitted this process, and has submitted another")
+    node.set_process_state(ProcessState.KILLED)
+    node.delete_checkpoint()
+    node.seal()

@@ -1,10 +1,16 @@
 """The outline of the loop: what a round does with what its campaign, its trainings and the daemon have left of it."""
 
+import asyncio
+
 import numpy as np
+import plumpy
 import pytest
 from aiida import orm
 from aiida.common import LinkType
+from aiida.engine.persistence import AiiDAPersister
+from aiida.engine.processes.launcher import ProcessLauncher
 from ase.build import bulk
+from plumpy.process_comms import create_continue_body
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.learning.extending import FOUND
@@ -305,6 +311,23 @@ def test_a_step_that_the_daemon_left_in_the_middle_is_not_done_twice(begun):
     chain.ctx.campaign_1 = running
     chain.inspect_children()
     assert chain.ctx.wanted == ["campaign_1"]  # AiiDA failed with it: once more
+
+
+@pytest.mark.parametrize("state", ["created", None])
+def test_a_child_that_has_not_begun_never_runs_beside_the_one_in_its_place(begun, state):
+    """The daemon died as the child was submitted; its task may be in the queue of the broker, or may not."""
+    chain = begun()
+    lost = orm.WorkChainNode().store()
+    lost.set_process_state(state)
+    add_called(chain.node, lost, "campaign_1")
+    assert chain.submitted("campaign_1") is None
+    assert lost.is_killed and lost.is_sealed
+    with pytest.raises(plumpy.KilledError):  # what a worker does with its task
+        asyncio.run(ProcessLauncher(persister=AiiDAPersister())(None, create_continue_body(lost.pk)))
+    again = orm.WorkChainNode().store()
+    again.set_process_state("running")
+    add_called(chain.node, again, "campaign_1")
+    assert chain.submitted("campaign_1").uuid == again.uuid and not again.is_sealed
 
 
 def test_of_a_candidate_that_was_validated_twice_the_one_with_a_result_counts(aiida_profile):
