@@ -45,6 +45,10 @@ def load(tmp_path, text):
     return load_job(path)
 
 
+PSEUDOLABEL = {"kind": "pseudolabel", "elements": ["Si"], "count": 1, "force_field": {"foundation": "small"}, "predictor": "p"}
+FRAMES = {"kind": "frames", "crystals": "c", "count": 1, "force_field": {"foundation": "small"}}
+
+
 @pytest.mark.parametrize("path", ["../candidates.npz", "/tmp/candidates.npz", "a/../../b.npz", "..", ".", ""])
 @pytest.mark.parametrize(
     ("key", "job"),
@@ -56,6 +60,13 @@ def load(tmp_path, text):
         ("output", {"kind": "train", "dataset": "d", "seed": 1}),
         ("history", {"kind": "train", "dataset": "d", "seed": 1}),
         ("output", {"kind": "label", "crystals": "c"}),
+        ("directory", {"kind": "label", "crystals": "c"}),
+        ("shards", {"kind": "label", "crystals": "c"}),
+        ("output", PSEUDOLABEL),
+        ("directory", PSEUDOLABEL),
+        ("output", {"kind": "evaluate", "checkpoint": "c", "crystals": "c"}),
+        ("left_out", {"kind": "predict", "crystals": "c", "checkpoint": "c"}),
+        ("directory", FRAMES),
     ],
 )
 def test_nothing_is_written_outside_of_the_folder(tmp_path, key, job, path):

@@ -73,5 +73,5 @@ class LabelJob(Job):
     split: Splits | None = None
     workers: int = Field(1, ge=1)
     pseudo_directory: str | None = None
-    directory: str = "labels"
+    directory: Written = "labels"
     output: Written = "labelled.npz"

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ..strict import Strict
-from .base import Job
+from .base import Job, Written
 from .label import Splits
 from .relax import ForceField, RelaxParameters
 
@@ -52,8 +52,8 @@ class PseudolabelJob(PseudolabelParameters, Job):
     predictor: str
     crystals: str | None = None
     reserved: str | None = None
-    directory: str = "pseudolabels"
-    output: str = "pseudolabelled.npz"
+    directory: Written = "pseudolabels"
+    output: Written = "pseudolabelled.npz"
 
     def input_files(self) -> list[str]:
         """Return the predictor, the crystals, and the force field and the reserved systems if they are files."""
