@@ -85,6 +85,26 @@ def test_pickles_are_refused_unopened(tmp_path):
     refused(path, "not a whole things file")
 
 
+def test_a_bomb_is_refused_unread(tmp_path):
+    """A hundred thousand bytes that are 96 MB when they are unpacked, in a path and in a stream."""
+    np.savez_compressed(tmp_path / "bomb.npz", a=np.zeros(12_000_000))
+    assert (tmp_path / "bomb.npz").stat().st_size < 150_000
+    refused(tmp_path / "bomb.npz", "bytes and says that they are 96[0-9]{6};")
+    with open(tmp_path / "bomb.npz", "rb") as stream, pytest.raises(ContentError, match="the file has"):
+        load_arrays(stream, "things", 2)
+
+
+def test_what_compresses_well_is_no_bomb(tmp_path):
+    save_arrays(tmp_path / "zeros.npz", HEADER, {"a": np.zeros(8_000_000)})
+    assert load_arrays(tmp_path / "zeros.npz", "things", 2)[1]["a"].shape == (8_000_000,)
+
+
+@pytest.mark.parametrize("header", ["no JSON", "[1]", "[" * 100_000, '{"format": "things", "version": "x"}'])
+def test_a_header_that_is_none(tmp_path, header):
+    np.savez(tmp_path / "odd.npz", __header__=np.array(header))
+    refused(tmp_path / "odd.npz", "holds None|format version x")
+
+
 def test_another_kind_and_a_newer_version_are_refused(path):
     with pytest.raises(ContentError, match="holds 'things', not 'stuff'"):
         load_arrays(path, "stuff", 2)

@@ -1,8 +1,11 @@
 """Numpy archives with a format header, written atomically and read without ever unpickling."""
 
+import contextlib
 import io
 import json
+import math
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,6 +16,9 @@ from ..errors import ContentError
 from .replacing import replacing, write_synced
 
 _HEADER = "__header__"
+_MOST_EXPANDED = 200  # times, that a file gets larger as it is unpacked; real sets of crystals do by less than ten
+_ALWAYS_READ = 1 << 26  # bytes unpacked; below that no file is too large
+_NO_ARCHIVE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 
 def save_arrays(path: str | Path | BinaryIO, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -38,9 +44,10 @@ def load_arrays(path: str | Path | BinaryIO, kind: str, version: int) -> tuple[d
 
     :param kind: what the header's ``format`` must say.
     :param version: the newest format version that the caller understands.
-    :raises ContentError: for a truncated, foreign or newer file.
+    :raises ContentError: for a truncated, foreign or newer file, and one that is made to fill the memory.
     """
     name = str(path) if isinstance(path, str | Path) else "the file"
+    refuse_bomb(path, name)
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -54,9 +61,50 @@ def load_arrays(path: str | Path | BinaryIO, kind: str, version: int) -> tuple[d
         raise ContentError(f"{name} is damaged and cannot be read: {exception}") from None
     if _HEADER not in arrays:
         raise ContentError(f"{name} is an npz file but has no {kind} header; it was not written by this package")
-    header = json.loads(str(arrays.pop(_HEADER)))
+    header = _header(str(arrays.pop(_HEADER)))
     if header.get("format") != kind:
         raise ContentError(f"{name} holds {header.get('format')!r}, not {kind!r}")
-    if int(header.get("version", 0)) > version:
-        raise ContentError(f"{name} has format version {header['version']}, newer than {version}; update aiida-dosmatgen")
+    said = header.get("version", 0)
+    if not isinstance(said, int) or said > version:
+        raise ContentError(f"{name} has format version {said}, newer than {version}; update aiida-dosmatgen")
     return header, arrays
+
+
+def refuse_bomb(path: str | Path | BinaryIO, name: str) -> None:
+    """Refuse a zip archive of arrays that would fill the memory, from what it says of itself.
+
+    A member that has more than it says is not read to its end, so that what is said is the most there can be.
+
+    :param name: what the message calls it.
+    :raises ContentError: in one line.
+    """
+    packed = unpacked = 0
+    with contextlib.suppress(*_NO_ARCHIVE), zipfile.ZipFile(path) as archive:  # who reads it says what is wrong
+        members = archive.infolist()
+        packed, unpacked = sum(one.compress_size for one in members), sum(one.file_size for one in members)
+        if unpacked <= max(_ALWAYS_READ, _MOST_EXPANDED * packed):
+            packed, unpacked = unpacked, max((_stated_size(archive, one) for one in members), default=0)
+    if not isinstance(path, str | Path):
+        path.seek(0)
+    if unpacked > max(_ALWAYS_READ, packed):
+        raise ContentError(
+            f"{name} has {packed} bytes and says that they are {unpacked}; it is not read, as it is made to fail"
+        )
+
+
+def _stated_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Return the bytes of an array by its shape; 0 if it is none. Numpy makes room for them before it reads."""
+    with contextlib.suppress(ValueError, SyntaxError, TypeError), archive.open(member) as stream:
+        old = np.lib.format.read_magic(stream) == (1, 0)
+        read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        return math.prod(shape) * dtype.itemsize
+    return 0
+
+
+def _header(text: str) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return header if isinstance(header, dict) else {}

@@ -168,7 +168,7 @@ def _record(metadata: Any, name: str) -> dict[str, Any]:
         raise ContentError(f"{name} is a safetensors file of another program: it has no {METADATA_KEY!r} header")
     try:
         record = json.loads(text)
-    except json.JSONDecodeError as exception:
+    except (json.JSONDecodeError, RecursionError) as exception:
         raise ContentError(f"{name}: its {METADATA_KEY!r} header is not valid JSON: {exception}") from None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         raise ContentError(f"{name}: its {METADATA_KEY!r} header does not say {FORMAT!r}")

@@ -16,7 +16,7 @@ from ...core.curve_files import ReadCurves, read_curves
 from ...core.curve_files.found import Unknown
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
-from ...core.files.archive import load_arrays
+from ...core.files.archive import load_arrays, refuse_bomb
 from ...core.files.mpdos import read_records
 from ...core.labelled.shards import MANIFEST, load_shards
 from ...core.target import DosTarget
@@ -55,6 +55,7 @@ def format_of(path: Path) -> str | None:
     """Return what the header of an npz file calls it; None if it is none of this package."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return None
+    refuse_bomb(path, str(path))
     try:
         with np.load(path, allow_pickle=False) as archive:
             return str(json.loads(str(archive["__header__"])).get("format")) if "__header__" in archive.files else None

@@ -15,6 +15,7 @@ from ...errors import ContentError
 
 _PACKED = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _CHUNK = 1 << 20  # characters
+_LONGEST = 1 << 29  # characters of a record; a DOS of two hundred atoms in all its orbitals has a tenth
 _BETWEEN = " \t\r\n,\x1e\ufeff"  # of a list, or of lines of JSON
 
 
@@ -63,6 +64,8 @@ def json_records(path: Path) -> Iterator[JsonRecord]:
             except RecursionError:
                 raise ContentError(f"{path}, record {number}: lists within lists without an end") from None
             except json.JSONDecodeError as exception:
+                if len(buffer) - place > _LONGEST:
+                    raise ContentError(f"{path}, record {number} has more than {_LONGEST} characters; it is not read") from None
                 try:
                     more = stream.read(max(_CHUNK, len(buffer) - place))
                 except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError) as fault:
