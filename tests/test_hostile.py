@@ -1,8 +1,16 @@
 """Data never runs code: archives, job files, checkpoints, structures, tables and YAML that try to, each with a marker file."""
 
+import gzip
+import html
+import io
 import json
+import pickle
 import struct
 import sys
+import tracemalloc
+import zipfile
+from collections import Counter
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -12,20 +20,29 @@ from aiida.common.exceptions import ValidationError
 from aiida.manage import get_manager
 from aiida.tools.archive import create_archive, import_archive
 
+from aiida_dosmatgen import report
 from aiida_dosmatgen.cmdline.main import main as command_line
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.curve_files import read_curves
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.checkpoint_header import read_header
 from aiida_dosmatgen.core.files.structures import read_structures
 from aiida_dosmatgen.core.job import sha256_of
+from aiida_dosmatgen.core.labelled.importing import streams
 from aiida_dosmatgen.core.target import DosTarget
+from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.forcefield import ForceFieldData
+from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 from aiida_dosmatgen.data.trust import validate_trust
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.cli import main
+from aiida_dosmatgen.engine.commands import importing as command_import
 from aiida_dosmatgen.engine.commands import inspect
 from aiida_dosmatgen.setup.settings import ComputerSettings
+from tests.synthetic import make_campaign, shared_nodes, synthetic
+
+__all__ = ["make_campaign", "shared_nodes", "synthetic"]
 
 REFUSED = (ContentError, ValidationError)
 
@@ -190,6 +207,125 @@ def test_arrays_with_pickled_objects(marker):
             read(marker.parent / "hostile.npz")
 
 
+READERS = {
+    "inspect": lambda path: inspect.write(str(path), False),
+    "crystals": CrystalSetData.from_file,
+    "labelled crystals": LabelledCrystalSetData.from_file,
+    "checkpoint": CheckpointData.from_file,
+    "target": lambda path: read_curves(path),
+    "set": lambda path: command_import.write([path], path.parent / "imported.npz"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["bomb.pt", "bomb.pth", "bomb.ckpt", "bomb.model", "bomb.npy", "bomb.npz", "bomb.pkl", "bomb.csv"]
+)
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_pickles_under_any_name(marker, name, read):
+    if name.endswith(".npy"):
+        array = np.empty(1, dtype=object)
+        array[0] = Bomb(marker)
+        np.save(marker.parent / name, array)
+    elif name.endswith((".pt", ".pth", ".ckpt", ".model")):
+        torch.save(Bomb(marker), marker.parent / name)
+    else:
+        (marker.parent / name).write_bytes(pickle.dumps(Bomb(marker)))
+    if read is READERS["inspect"] and name.endswith((".pt", ".pth", ".ckpt", ".model")):
+        read(marker.parent / name)  # it says that this is a pickle, and does not open it
+        return
+    with pytest.raises(REFUSED) as refused:
+        read(marker.parent / name)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def zip_bomb(path):
+    np.savez_compressed(
+        path, __header__=np.array(json.dumps({"format": "dosmatgen-crystals", "version": 1})), x=np.zeros(2**24)
+    )
+
+
+def header_bomb(path):
+    """The header alone is 128 MB."""
+    np.savez_compressed(path, __header__=np.array(" " * 2**25))
+
+
+def shape_bomb(path):
+    """An array that says that it has eight million million numbers."""
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (2**43,)})
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("n_atoms.npy", stream.getvalue())
+
+
+def xml_bomb(path):
+    entities = "".join(f'<!ENTITY x{k} "{f"&x{k - 1};" * 10}">' for k in range(1, 10))
+    path.write_text(f'<?xml version="1.0"?><!DOCTYPE m [<!ENTITY x0 "ha">{entities}]><modeling>&x9;</modeling>')
+
+
+def depth_bomb(path):
+    path.write_text("[" * 200_000)
+
+
+def record_bomb(path):
+    with gzip.open(path, "wt") as stream:
+        stream.write('[{"a": "')
+        for _ in range(40):
+            stream.write("a" * 2**20)
+
+
+BOMBS = {
+    "crystals.npz": zip_bomb, "header.npz": header_bomb, "shape.npz": shape_bomb, "vasprun.xml": xml_bomb,
+    "depth.json": depth_bomb, "record.json.gz": record_bomb,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs_are_refused_in_one_line(tmp_path, monkeypatch, name, read):
+    monkeypatch.setattr(streams, "_LONGEST", 2**24)  # half of what the record has
+    BOMBS[name](tmp_path / name)
+    tracemalloc.start()
+    with pytest.raises(REFUSED) as refused:
+        read(tmp_path / name)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(str(refused.value).splitlines()) == 1
+    assert most < 400e6  # twice what a file of curves may have
+
+
+NAMES = [
+    "$(touch marker)",
+    "`touch marker`",
+    "; touch marker;",
+    "| touch marker",
+    "-o marker",
+    "' touch marker '",
+    '"; touch marker; "',
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_file_names_are_names(marker, crystals, capsys, name):
+    folder = marker.parent / name
+    folder.mkdir()
+    crystals.save(folder / f"{name}.npz")
+    job = {"kind": "relax", "crystals": f"{name}.npz", "force_field": {"calculator": "ase.calculators.lj:LennardJones"}}
+    (folder / f"{name}.json").write_text(json.dumps({**job, "output": f"{name}-relaxed.npz", "parameters": {"max_steps": 0}}))
+    assert main(["relax", str(folder / f"{name}.json")]) == 0
+    assert len(CrystalSetData.from_file(folder / f"{name}-relaxed.npz").crystals) == len(crystals)
+    assert main(["inspect", str(folder / f"{name}.npz")]) == 0
+    assert not [path for path in marker.parent.iterdir() if path != folder]
+
+
+@pytest.mark.parametrize("path", ["../outside.npz", "/tmp/outside.npz", "in/../../outside.npz"])
+def test_a_job_file_writes_into_its_folder_only(marker, crystals, capsys, path):
+    crystals.save("crystals.npz")
+    job = {"kind": "relax", "crystals": "crystals.npz", "force_field": {"calculator": "ase.calculators.lj:LennardJones"}}
+    (marker.parent / "job.json").write_text(json.dumps({**job, "output": path}))
+    assert main(["relax", "job.json"]) == 2
+    assert "leads out of the folder of the job file" in capsys.readouterr().err
+
+
 MAGNETIC_CIF = """data_magnetic
 _cell_length_a 4
 _cell_length_b 4
@@ -262,3 +398,31 @@ def test_yaml(marker):
         command_line, ["launch", "relax", "x", "-P", f"fmax=!!python/object/apply:os.system [touch {marker}]"]
     )
     assert result.exit_code != 0
+
+
+# --- labels in the page of a campaign -----------------------------------------------------------------------------------------
+
+HTML = "<img src=x onerror=\"open('marker')\"></script><script>open('marker')</script></title><svg onload='x()'>&amp;<!--"
+
+
+def test_html_in_labels(make_campaign, shared_nodes, tmp_path):
+    """Without a browser: labels add no element and no handler to the page. In one: ``tests/report/test_page.py``."""
+
+    class Elements(HTMLParser):
+        def __init__(self, text):
+            super().__init__()
+            self.found = Counter()
+            self.feed(text)
+
+        def handle_starttag(self, tag, attributes):
+            self.found.update([tag, *(name for name, _ in attributes if name.startswith("on"))])
+
+    for name in ("checkpoint", "force_field", "dosmatgen", "pw"):
+        shared_nodes[name].label = HTML
+    options = {"n_candidates": 20, "n_ranked": 10, "n_validated": 2, "label": HTML, "label_source": HTML, "name": "target"}
+    campaign = make_campaign(**options)
+    campaign.description = HTML
+    text = report.write(campaign, tmp_path / "page.html").read_text(encoding="utf-8")
+    found = Elements(text).found
+    assert found["script"] == 4 and not found["img"] and not found["onerror"] and not found["onload"]
+    assert HTML not in text and text.count(html.escape(HTML, quote=False).split(" ")[0]) > 3  # it is there, as text
