@@ -51,7 +51,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
 class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
     """For each target: candidates, and the best ``top_k`` of them validated by DFT, at most ``max_concurrent`` at a time.
 
-    A target without candidates, and a candidate that fails, is recorded with its reason; the others continue.
+    A target without candidates or ranking, and a candidate that fails, is recorded with its reason; the others continue.
     """
 
     _protocol_name = "campaign"
@@ -93,8 +93,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             "candidates", valid_type=CrystalSetData, dynamic=True, help="What passed the screening for each target, best first."
         )
         spec.exit_code(301, "ERROR_NO_CANDIDATES", message="no target has candidates: {reason}")
-        spec.exit_code(302, "ERROR_RANKING_FAILED", message="the ranking could not be made: {reason}")
-        spec.exit_code(303, "ERROR_SELECTION_FAILED", message="target {name}: nothing could be chosen for DFT: {reason}")
+        spec.exit_code(302, "ERROR_RANKING_FAILED", message="there are candidates, but no ranking could be made: {reason}")
         spec.exit_code(304, "ERROR_NOTHING_VALIDATED", message="there are candidates, but no validation succeeded: {reason}")
 
     @classmethod
@@ -230,7 +229,7 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         self.report(f"launching CandidatesWorkChain<{node.pk}> for the target {name}")
         self.add_child(name, node)
 
-    def inspect_candidates(self) -> ExitCode | None:
+    def inspect_candidates(self) -> None:
         """Queue the best of a target for validation, in turn, so that no target waits for another."""
         for name, node in self.collect().items():
             if ended_from_outside(node) and self.repeat(name, node):
@@ -265,12 +264,12 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
                 metadata={"call_link_label": f"select_{name}"},
             )
             if not chosen.is_finished_ok:
-                return self.exit_codes.ERROR_SELECTION_FAILED.format(name=name, reason=chosen.exit_message)
+                self._note(name, f"nothing could be chosen for DFT: {chosen.exit_message}")
+                continue
             self.ctx.selections[name] = selection
             rows = selection.get_dict()["selected"]
             self.ctx.queue.extend([place, name, int(row["candidate"])] for place, row in enumerate(rows))
         self.ctx.queue.sort()
-        return None
 
     def validations_left(self) -> bool:
         """Say whether there are candidates that are not validated."""
@@ -329,19 +328,26 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
                 metadata={"call_link_label": f"rank_{name}"},
             )
             if not node.is_finished_ok:
-                return self.exit_codes.ERROR_RANKING_FAILED.format(reason=node.exit_message)
+                self._note(name, f"the ranking could not be made: {node.exit_message}")
+                continue
             rankings[f"ranking_{name}"] = ranking
         failures = {f"failure_{name}": reason for name, reason in self.ctx.failed.items()}
         self.out("ranking", collect_rankings(**rankings, **failures))
         if not rankings and set(self.ctx.failed) != set(self.ctx.empty):
             reasons = "; ".join(f"{name}: {reason['reason']}" for name, reason in self.ctx.failed.items())
-            return self.exit_codes.ERROR_NO_CANDIDATES.format(reason=reasons)
+            code = self.exit_codes.ERROR_RANKING_FAILED if self.ctx.candidates else self.exit_codes.ERROR_NO_CANDIDATES
+            return code.format(reason=reasons)
         if self.ctx.queue and not any(self.ctx.validated.values()):
             said = sorted({reason["reason"] for failed in self.ctx.failures.values() for reason in failed.values()})
             return self.exit_codes.ERROR_NOTHING_VALIDATED.format(reason="; ".join(said))
         return None
 
     # --- helpers ----------------------------------------------------------------------------------------------------
+
+    def _note(self, name: str, reason: str) -> None:
+        """Note what failed with a target that has candidates; the others continue."""
+        self.ctx.failed[name] = noted(self.ctx.candidates[name].outputs.report, reason)
+        self.report(f"target {name}: {reason}")
 
     def _validated(self, name: str, output: str, prefix: str) -> dict[str, orm.Data]:
         """Return an output of the validations of a target's candidates, as ``<prefix>_<candidate>``."""

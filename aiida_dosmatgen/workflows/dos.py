@@ -16,6 +16,7 @@ from aiida_quantumespresso.workflows.pw.base import PwBaseWorkChain
 
 from ..calculations.base import what_aiida_refuses
 from ..calculations.functions import count_states, prepare_dos
+from ..calculations.ports import port_from_model
 from ..core.dft.recipe import ATTEMPTS, FALLBACKS, Recipe, bands_namelists, n_bands, scf_namelists
 from ..core.errors import ContentError
 from ..data.conversion import StructureData, crystal_of
@@ -24,7 +25,7 @@ from .error_handlers import almost_symmetric, bands_left, crashed, not_converged
 from .failures import FailureMixin, failure
 from .outline import while_
 from .protocols.spin import with_spin
-from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load, problem_with
+from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .pseudos import headers, missing_pseudo, pseudos_of, validate_pseudos
 from .retries import RetryMixin, was_interrupted
 from .workdirs import empty_workdirs, from_cache
@@ -42,11 +43,6 @@ def validate_structure(node: StructureData | None, _: Any) -> str | None:
     except ContentError as exception:
         return f"the structure cannot be used: {exception}"
     return None
-
-
-def validate_recipe(node: orm.Dict | None, _: Any) -> str | None:
-    """Refuse settings that do not exist."""
-    return problem_with(Recipe, node.get_dict(), "recipe") if node is not None else None
 
 
 class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
@@ -70,7 +66,7 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
             validator=validate_structure,
             help="The crystal. Its kinds are named by their symbols.",
         )
-        spec.input("recipe", valid_type=orm.Dict, validator=validate_recipe, help="See core.dft.recipe.Recipe.")
+        spec.input("recipe", **port_from_model(Recipe, "recipe", required=True))
         spec.input(
             "clean_workdir",
             valid_type=orm.Bool,
@@ -98,7 +94,7 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
         spec.outline(cls.setup, while_(cls.is_left)(cls.run_step, cls.inspect_step), cls.results)
         spec.output("dos", valid_type=CrystalSetData, help="The crystal with its density of states: see count_states.")
         cls.define_failure(spec)
-        spec.exit_code(201, "ERROR_NO_PSEUDOPOTENTIAL", message="{reason}")
+        spec.exit_code(201, "ERROR_NO_PSEUDOPOTENTIAL", message="pseudopotentials: {reason}")
         spec.exit_code(301, "ERROR_SCF_FAILED", message="the self-consistent run failed: {reason}")
         spec.exit_code(302, "ERROR_BANDS_FAILED", message="the bands could not be computed: {reason}")
         spec.exit_code(303, "ERROR_PROJWFC_FAILED", message="pw.x finished, but the projections failed: {reason}")

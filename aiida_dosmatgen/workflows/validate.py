@@ -62,7 +62,7 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, FailureMixin, WorkChain):
         spec.output("dos", valid_type=CrystalSetData, required=False, help="The crystal with its density of states.")
         spec.output("score", valid_type=orm.Dict, required=False, help="Distances to the target.")
         cls.define_failure(spec)
-        spec.exit_code(201, "ERROR_NO_PSEUDOPOTENTIAL", message="{reason}")
+        spec.exit_code(201, "ERROR_NO_PSEUDOPOTENTIAL", message="pseudopotentials: {reason}")
         spec.exit_code(301, "ERROR_RELAX_FAILED", message="the relaxation by pw.x failed: {reason}")
         spec.exit_code(302, "ERROR_DOS_FAILED", message="the density of states could not be computed: {reason}")
         spec.exit_code(310, "ERROR_DOS_REFUSED", message="the DOS is not scored: {reason}")

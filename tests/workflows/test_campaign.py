@@ -269,6 +269,30 @@ def test_a_campaign_of_which_no_candidate_passed_the_screening_has_finished(buil
     assert all(reason.startswith("no candidate passed the screening") for reason in failed.values()) and len(failed) == 2
 
 
+def test_a_target_that_cannot_be_ranked_costs_the_others_nothing(build, process, target_node):
+    """A report of other crystals than those that came: neither a choice for DFT nor a ranking can be made of it."""
+    chain = process(build(targets={"a": target_node, "b": target_node}))
+    chain.setup()
+    chain.open_window()
+    one = CrystalSet([2], [14, 14], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3)[None] * 4)
+    row = {"candidate": 0, "score": 0.5, "uncertainty": None}
+    for name, ranking in (("a", [row, {**row, "candidate": 0}]), ("b", [row])):
+        node = orm.WorkChainNode().store()
+        for label, output in {"crystals": CrystalSetData(one), "report": orm.Dict({"ranking": ranking})}.items():
+            output.store().base.links.add_incoming(node, LinkType.RETURN, label)
+        node.set_process_state("finished")
+        node.set_exit_status(0)
+        chain.add_child(name, node)
+    chain.inspect_candidates()
+    assert chain.ctx.queue == [[0, "b", 0]]
+    assert chain.ctx.failed["a"]["reason"].startswith("nothing could be chosen for DFT: the report ranks 2 candidates")
+    assert chain.ctx.failed["a"].creator.process_label == "note_failure"
+    chain.ctx.queue = []
+    assert chain.finish() is None
+    content = chain.outputs["ranking"].get_dict()
+    assert [row["candidate"] for row in content["targets"]["b"]] == [0] and set(content["failed"]) == {"a"}
+
+
 def test_the_ranking_of_all_targets_keeps_the_window_of_each(aiida_profile):
     row = {"candidate": 3, "status": "validated", "rank": 1}
     ranked = orm.Dict({"ranking": [row], "window": {"low": -8.0, "high": 5.5}})

@@ -287,7 +287,7 @@ def test_what_cannot_be_computed_is_refused_before_pw_runs(build, process):
     builder.structure = orm.StructureData(ase=bulk("GaAs", "zincblende", a=5.65))
     exit_code = process(builder).setup()
     assert exit_code.status == exit_codes.ERROR_NO_PSEUDOPOTENTIAL.status
-    assert exit_code.message == "no pseudopotential for As Ga; there are some for C Si"
+    assert exit_code.message == "pseudopotentials: no pseudopotential for As Ga; there are some for C Si"
 
     vacancy = orm.StructureData(cell=bulk("Si").cell.array.tolist())
     vacancy.append_atom(symbols="Si", weights=0.8, position=[0, 0, 0])
@@ -302,7 +302,10 @@ def test_a_pseudopotential_that_projects_nothing_is_refused(build, process, tmp_
     builder.pseudos = {"Si": UpfData(path)}
     exit_code = process(builder).setup()
     assert exit_code.status == DosWorkChain.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.status
-    assert exit_code.message == "the pseudopotential of Si has no atomic wavefunctions, so that nothing can be projected"
+    assert (
+        exit_code.message
+        == "pseudopotentials: the pseudopotential of Si has no atomic wavefunctions, so that nothing can be projected"
+    )
 
 
 def test_a_magnetic_element_without_spin_is_said(build, process, tmp_path, caplog):

@@ -98,7 +98,7 @@ def test_a_structure_without_pseudopotential_is_an_exit_code(build, process):
     builder.structure = orm.StructureData(ase=bulk("GaAs", "zincblende", a=5.65))
     exit_code = process(builder).setup()
     assert exit_code.status == ValidateWorkChain.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.status
-    assert exit_code.message == "no pseudopotential for As Ga; there are some for C Si"
+    assert exit_code.message == "pseudopotentials: no pseudopotential for As Ga; there are some for C Si"
 
 
 @pytest.mark.parametrize(
