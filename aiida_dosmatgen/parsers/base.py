@@ -77,6 +77,19 @@ class DosmatgenParser(Parser):
         """
         raise NotImplementedError
 
+    def check_given(self, results: Results, *names: str) -> None:
+        """Check that files which the job used are those of its inputs, by their hashes.
+
+        :param names: of inputs; those that were not given are not checked.
+        :raises ContentError: naming the first that is another.
+        """
+        for name in names:
+            if name not in self.node.inputs:
+                continue
+            used, given = results.details.get(f"{name}_sha256"), self.node.inputs[name].sha256
+            if used != given:
+                raise ContentError(f"{name}: the job used a file with sha256 {used}, given was {given}")
+
     @contextlib.contextmanager
     def file(self, name: str) -> Iterator[Path]:
         """Give a retrieved file as a path."""

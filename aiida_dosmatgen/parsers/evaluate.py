@@ -19,10 +19,7 @@ class EvaluateParser(DosmatgenParser):
     def parse_output(self, path: Path, results: Results) -> None:
         """Attach the errors; model and crystals must be those that were given."""
         inputs = self.node.inputs
-        for name, given in (("checkpoint", inputs.checkpoint.sha256), ("crystals", inputs.crystals.sha256)):
-            used = results.details.get(f"{name}_sha256")
-            if used != given:
-                raise ContentError(f"the {name} of the job have sha256 {used}, given was {given}")
+        self.check_given(results, "checkpoint", "crystals")
         try:
             metrics = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:

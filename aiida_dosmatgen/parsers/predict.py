@@ -15,7 +15,8 @@ class PredictParser(DosmatgenParser):
     """Attach the crystals with their predictions."""
 
     def parse_output(self, path: Path, results: Results) -> None:
-        """Attach the crystals; all must be there, in order, but those that were left out."""
+        """Attach the crystals; all must be there, in order, but those that were left out; of the predictor that was given."""
+        self.check_given(results, "checkpoint")
         columns = ("predicted_dos", "predicted_formation_energy")
         screened = "left_out" in results.details
         read_crystals(path, () if screened else columns, self.node.inputs.crystals.crystals, screened or not results.finished)

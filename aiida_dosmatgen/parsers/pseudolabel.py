@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..core.errors import ContentError
 from ..core.job import Results
 from ..data.labelled import LabelledCrystalSetData
 from .base import DosmatgenParser
@@ -19,8 +18,6 @@ class PseudolabelParser(DosmatgenParser):
         """Attach the crystals; predictor and force field must be those that were given."""
         read_crystals(path, ("dos", "complete_below", "source", "id"))
         check_force_field(results, self.node.inputs.force_field)
-        used, given = results.details.get("predictor_sha256"), self.node.inputs.predictor.sha256
-        if used != given:
-            raise ContentError(f"the predictor of the job has sha256 {used}, given was {given}")
-        card = {"origin": "predicted curves of prototype crystals", "predictor_sha256": given}
+        self.check_given(results, "predictor")
+        card = {"origin": "predicted curves of prototype crystals", "predictor_sha256": self.node.inputs.predictor.sha256}
         self.out("crystals", LabelledCrystalSetData(path, card=card))

@@ -15,7 +15,8 @@ class SampleParser(DosmatgenParser):
     """Attach the candidates."""
 
     def parse_output(self, path: Path, results: Results) -> None:
-        """Attach the candidates; they must be those of the range, in order."""
+        """Attach the candidates; they must be those of the range, in order, of the models and the target that were given."""
+        self.check_given(results, "checkpoint", "target", "classifier")
         crystals = read_crystals(path, ("candidate", "seed"))
         start, stop = self.node.inputs.candidates.get_list()
         got = crystals.crystal_columns["candidate"].tolist()

@@ -140,7 +140,11 @@ def test_sample(sample_job):
     crystals = outputs["crystals"].crystals
     assert crystals.crystal_columns["candidate"].tolist() == [4, 5, 6]
     assert outputs["crystals"].sha256 == outputs["results"].get_dict()["output_sha256"]
-    assert outputs["results"].get_dict()["details"]["checkpoint_sha256"] == sample_job.process.inputs.checkpoint.sha256
+    details = outputs["results"].get_dict()["details"]
+    assert details["checkpoint_sha256"] == sample_job.process.inputs.checkpoint.sha256
+    sample_job.results(details={**details, "checkpoint_sha256": "0" * 64})
+    _, node = sample_job.parse()
+    assert node.exit_status == 303 and "checkpoint: the job used a file with sha256 0000" in node.exit_message
 
 
 def test_sample_from_a_structure_guided_by_a_classifier(start, model, target, crystals):
@@ -216,6 +220,9 @@ def test_many_candidates_are_screened_as_they_are_predicted(start, model, crysta
     job.results(details={**outputs["results"].get_dict()["details"], "left_out_sha256": "0" * 64})
     _, node = job.parse()
     assert node.exit_status == 303 and "left_out.npz has not the sha256" in node.exit_message
+    job.results(details={**outputs["results"].get_dict()["details"], "checkpoint_sha256": None})
+    _, node = job.parse()
+    assert node.exit_status == 303 and "checkpoint: the job used a file with sha256 None" in node.exit_message
 
 
 def test_evaluate(start, model, labelled):
@@ -228,7 +235,7 @@ def test_evaluate(start, model, labelled):
     assert metrics["kind"] == "denoiser" and metrics["n_crystals"] == 3 and metrics["loss"] > 0
     job.results(details={**outputs["results"].get_dict()["details"], "crystals_sha256": "0" * 64})
     _, node = job.parse()
-    assert node.exit_status == 303 and "the crystals of the job have sha256 0000" in node.exit_message
+    assert node.exit_status == 303 and "crystals: the job used a file with sha256 0000" in node.exit_message
 
 
 def test_crystals(start, crystals):
@@ -270,7 +277,7 @@ def test_pseudolabel(start, model):
     assert all(name.endswith(f) for name, f in zip(columns["id"].tolist(), labelled.crystals.formulas, strict=True))
     job.results(details={**outputs["results"].get_dict()["details"], "predictor_sha256": "0" * 64})
     _, node = job.parse()
-    assert node.exit_status == 303 and "the predictor of the job has sha256 0000" in node.exit_message
+    assert node.exit_status == 303 and "predictor: the job used a file with sha256 0000" in node.exit_message
 
 
 @pytest.fixture
