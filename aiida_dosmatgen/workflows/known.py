@@ -9,6 +9,8 @@ from aiida import orm
 from ..calculations.functions import collect_crystals
 from ..data.crystals import CrystalSetData
 
+_CANDIDATES = "aiida.workflows:dosmatgen.candidates"
+
 
 def known_crystals(*given: CrystalSetData, elements: Iterable[str] | None = None) -> CrystalSetData:
     """Return the given crystals, and those that passed the screening of every earlier campaign, as one node linked to all.
@@ -19,7 +21,7 @@ def known_crystals(*given: CrystalSetData, elements: Iterable[str] | None = None
     """
     earlier = (
         orm.QueryBuilder()
-        .append(orm.WorkChainNode, filters={"attributes.process_label": "CandidatesWorkChain"}, tag="candidates")
+        .append(orm.WorkChainNode, filters={"process_type": _CANDIDATES}, tag="candidates")
         .append(
             CrystalSetData,
             with_incoming="candidates",

@@ -12,8 +12,7 @@ pytestmark = pytest.mark.usefixtures("aiida_profile_clean")
 
 def campaign(crystals) -> CrystalSetData:
     """Store what a finished candidates work chain leaves."""
-    chain, node = orm.WorkChainNode(), CrystalSetData(crystals).store()
-    chain.set_process_label("CandidatesWorkChain")
+    chain, node = orm.WorkChainNode(process_type="aiida.workflows:dosmatgen.candidates"), CrystalSetData(crystals).store()
     chain.store()
     node.base.links.add_incoming(chain, LinkType.RETURN, "crystals")
     return node
