@@ -87,9 +87,8 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
         """Begin with the first crystal."""
         self.ctx.next = 0
         self.ctx.again = []  # rows that were interrupted
-        self.ctx.chains = {}  # the uuid of each row's last work chain
         self.ctx.failures = {}  # the node with the reason of each row
-        self.ctx.finished = []
+        self.ctx.finished = {}  # the density of states of each row
 
     @property
     def _total(self) -> int:
@@ -118,7 +117,7 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
             if ended_from_outside(node) and self.repeat(key, node):
                 self.ctx.again.append(row)
             elif node.is_finished_ok:
-                self.ctx.finished.append(row)
+                self.ctx.finished[str(row)] = node.outputs.dos
             else:
                 self.ctx.failures[str(row)] = failure_of(node, node.inputs.structure)
             self.report(f"{len(self.ctx.finished)} of {self._total} crystals computed, {len(self.ctx.failures)} failed")
@@ -126,12 +125,11 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
     def assemble(self) -> ExitCode | None:
         """Collect the labels, and the reasons of the crystals that have none."""
         failures = {f"failure_{row}": node for row, node in self.ctx.failures.items()}
-        chains = {int(row): orm.load_node(uuid) for row, uuid in self.ctx.chains.items()}
         labelled, node = assemble_labelled.run_get_node(
             crystals=self.inputs.crystals,
             recipe=self.inputs.dos.recipe,
             **failures,
-            **{f"dos_{row}": chains[row].outputs.dos for row in sorted(self.ctx.finished)},
+            **{f"dos_{row}": dos for row, dos in self.ctx.finished.items()},
             metadata={"call_link_label": "assemble_labelled"},
         )
         sets = {"labelled": labelled} if node.is_finished_ok else {}
@@ -152,6 +150,4 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
         if not node.is_finished_ok:
             self.ctx.failures[str(row)] = noted(self.inputs.crystals, node.exit_message)
             return
-        chain = self.submit(DosWorkChain, **self.dos_inputs(structure, f"dos_{row}"))
-        self.ctx.chains[str(row)] = chain.uuid
-        self.add_child(f"dos_{row}", chain)
+        self.add_child(f"dos_{row}", self.submit(DosWorkChain, **self.dos_inputs(structure, f"dos_{row}")))

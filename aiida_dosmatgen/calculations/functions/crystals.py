@@ -62,7 +62,8 @@ def extract_candidate(crystals: CrystalSetData, candidate: Int) -> StructureData
 
     :param candidate: its number in the column ``candidate``, or its row where crystals have no such column.
     """
-    return structure_of(crystals.crystals[row_of(crystals.crystals, candidate.value)])
+    given = crystals.crystals  # reads the file
+    return structure_of(given[row_of(given, candidate.value)])
 
 
 @content_function
