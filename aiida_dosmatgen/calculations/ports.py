@@ -47,7 +47,7 @@ def port_from_model(model: type[BaseModel], name: str = "", required: bool = Fal
         "valid_type": Dict,
         "serializer": to_aiida_type,
         "validator": validate_with(model, name),
-        "help": f"As in `{model.__module__}.{model.__qualname__}`.",
+        "help": f"Keys: {', '.join(f'`{key}`' for key in model.model_fields)}; see `{model.__module__}.{model.__qualname__}`.",
     }
     return port if required else {**port, "default": lambda: Dict({})}
 

@@ -100,12 +100,14 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
         spec.input(
             "max_iterations",
             valid_type=orm.Int,
+            serializer=orm.to_aiida_type,
             default=lambda: orm.Int(20),
             help="How often each job is submitted at most, until it is complete.",
         )
         spec.input(
             "clean_workdir",
             valid_type=orm.Bool,
+            serializer=orm.to_aiida_type,
             default=lambda: orm.Bool(False),
             help="Whether the work directories of the jobs are emptied at the end.",
         )
