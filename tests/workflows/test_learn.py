@@ -17,7 +17,8 @@ from aiida_dosmatgen.core.learning.extending import FOUND
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
-from aiida_dosmatgen.workflows.learn import LearnWorkChain, validations_of
+from aiida_dosmatgen.workflows.learn import LearnWorkChain
+from aiida_dosmatgen.workflows.learning.rounds import validations_of
 from tests.core.learning.test_extending import small_set, with_projections
 from tests.core.learning.test_gate import result, zincblende
 
