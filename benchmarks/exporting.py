@@ -1,13 +1,14 @@
 """What the export of a large campaign costs: seconds of the processor and memory, by the number of its validations.
 
     python benchmarks/exporting.py                   # 500, 1,000, 2,000 and 5,000 validations: about 15 minutes of one core
-    python benchmarks/exporting.py --sizes 50 100    # half a minute
+    python benchmarks/exporting.py --sizes 100 300   # a minute
+    python benchmarks/exporting.py -o benchmarks/results/exporting.json
 
 The campaigns are those of ``synthetic_campaigns.py`` in a temporary AiiDA profile (sqlite), without the files that jobs leave;
 each has two candidates for each validation. Each file is written by the command that a user types, in a process of its own,
 whose seconds (user and system) and largest resident memory count. The last line is JSON: for each kind of file ``cpu_s``,
 ``memory_mb`` and ``size_mb`` by size, and ``ms_per_validation`` from each size to the next, which are equal where the cost is
-linear.
+linear, as are the ``mb_per_validation`` of memory. With ``-o`` it is also written to a file.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def main() -> None:
     """Make campaigns of growing size, and write each in every form."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print nothing but the last line")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the last line to a file, too")
     parser.add_argument("--sizes", type=int, nargs="+", default=[500, 1000, 2000, 5000], help="numbers of validations")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     given = parser.parse_args()
@@ -57,7 +59,10 @@ def main() -> None:
                 if not given.json:
                     cost = f"{row['cpu_s']:8.1f} s {row['memory_mb']:7.0f} MB"
                     print(f"{kind:9s} {size:6d} {cost}, {row['size_mb']:8.1f} MB written", flush=True)
-    print(json.dumps({"validations": sizes, **{kind: summary(sizes, found) for kind, found in rows.items()}}))
+    result = {"validations": sizes, **{kind: summary(sizes, found) for kind, found in rows.items()}}
+    if given.output is not None:
+        given.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))
 
 
 def made(size: int, folder: Path) -> int:
@@ -100,10 +105,18 @@ def written(kind: str, pk: int, folder: Path) -> dict[str, float]:
 
 def summary(sizes: list[int], rows: list[dict[str, float]]) -> dict[str, Any]:
     """Return the figures of one kind of file as lists by size."""
-    seconds = [row["cpu_s"] for row in rows]
-    steps = [1000 * (b - a) / (n - m) for (m, a), (n, b) in itertools.pairwise(zip(sizes, seconds, strict=True))]
     columns = {name: [round(row[name], 1) for row in rows] for name in ("cpu_s", "memory_mb", "size_mb")}
-    return {**columns, "ms_per_validation": [round(step, 2) for step in steps]}
+    milliseconds, megabytes = ([row[name] * factor for row in rows] for name, factor in (("cpu_s", 1000), ("memory_mb", 1)))
+    return {
+        **columns,
+        "ms_per_validation": [round(step, 2) for step in steps(sizes, milliseconds)],
+        "mb_per_validation": [round(step, 4) for step in steps(sizes, megabytes)],
+    }
+
+
+def steps(sizes: list[int], values: list[float]) -> list[float]:
+    """Return by how much values grow for each further validation, from each size to the next."""
+    return [(b - a) / (n - m) for (m, a), (n, b) in itertools.pairwise(zip(sizes, values, strict=True))]
 
 
 if __name__ == "__main__":
