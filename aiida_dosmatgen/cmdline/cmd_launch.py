@@ -79,7 +79,7 @@ def launch() -> None:
 @concurrent_option
 @relax_option
 @seed_option
-@protocol_options
+@protocol_options()
 @where_jobs_run("dosmatgen", "pw", "projwfc")
 @submit_options
 def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top_k: int | None, **inputs: Any) -> int:
@@ -126,7 +126,7 @@ def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top
 @click.option("--no-learning", is_flag=True, help="The same rounds with the models as they are, to compare with.")
 @relax_option
 @seed_option
-@protocol_options
+@protocol_options()
 @where_jobs_run("dosmatgen", "pw", "projwfc")
 @submit_options
 def learn(
@@ -177,7 +177,7 @@ def learn(
 @candidates_option
 @jobs_option
 @seed_option
-@protocol_options
+@protocol_options()
 @where_jobs_run("dosmatgen")
 @submit_options
 def candidates(target: Any, where: Where, submitting: Submitting, **inputs: Any) -> int:
@@ -251,7 +251,7 @@ def relax(crystals: Any, force_field: Any, parameters: dict[str, Any], where: Wh
 @click.option("--target", type=TARGET, required=True, help="File, label or pk.")
 @click.option("--candidate", type=click.IntRange(0), help="Of a set of crystals: the candidate's number.")
 @click.option("--relax", is_flag=True, help="Let pw.x relax the structure before it computes its DOS.")
-@protocol_options
+@protocol_options()
 @where_jobs_run("pw", "projwfc")
 @submit_options
 def validate(
@@ -375,7 +375,7 @@ def pseudolabel(seed: int, parameters: dict[str, Any], where: Where, submitting:
 @launch.command("label")
 @click.argument("crystals", type=CRYSTALS)
 @click.option("--max-concurrent", type=click.IntRange(1), help="How many crystals at a time; by default the protocol's.")
-@protocol_options
+@protocol_options("fast")
 @where_jobs_run("pw", "projwfc")
 @submit_options
 def label(crystals: Any, where: Where, submitting: Submitting, **inputs: Any) -> int:
@@ -383,7 +383,7 @@ def label(crystals: Any, where: Where, submitting: Submitting, **inputs: Any) ->
 
     \b
     Example:
-      aiida-dosmatgen launch label crystals.extxyz --protocol fast
+      aiida-dosmatgen launch label crystals.extxyz
     """
     from ..workflows.label import LabelWorkChain
 

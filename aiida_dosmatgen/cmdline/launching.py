@@ -101,28 +101,36 @@ def where_jobs_run(*codes: str) -> Callable[[Callable], Callable]:
     return decorate
 
 
-def protocol_options(function: Callable) -> Callable:
-    """Add the options of protocols; the command gets ``protocol`` and ``overrides``."""
+def protocol_options(default: str = "balanced") -> Callable[[Callable], Callable]:
+    """Add the options of protocols; the command gets ``protocol`` and ``overrides``.
 
-    @functools.wraps(function)
-    def wrapped(*args: Any, override: Iterable[Any], overrides: Path | None, **kwargs: Any) -> Any:
-        return function(*args, overrides=nested(override, yaml_mapping(overrides)), **kwargs)
+    :param default: the protocol that is taken if none is given.
+    """
 
-    for option in (
-        click.option(
-            "--override", multiple=True, type=Setting(), help="Goes before the protocol, nested by dots; may be repeated."
-        ),
-        click.option("--overrides", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A YAML file of them."),
-        click.option(
-            "--protocol",
-            type=click.Choice(["fast", "balanced", "stringent"]),
-            default="balanced",
-            show_default=True,
-            help="How much, and how precise.",
-        ),
-    ):
-        wrapped = option(wrapped)
-    return wrapped
+    def add(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def wrapped(*args: Any, override: Iterable[Any], overrides: Path | None, **kwargs: Any) -> Any:
+            return function(*args, overrides=nested(override, yaml_mapping(overrides)), **kwargs)
+
+        for option in (
+            click.option(
+                "--override", multiple=True, type=Setting(), help="Goes before the protocol, nested by dots; may be repeated."
+            ),
+            click.option(
+                "--overrides", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A YAML file of them."
+            ),
+            click.option(
+                "--protocol",
+                type=click.Choice(["fast", "balanced", "stringent"]),
+                default=default,
+                show_default=True,
+                help="How much, and how precise.",
+            ),
+        ):
+            wrapped = option(wrapped)
+        return wrapped
+
+    return add
 
 
 def parameters_option(model: str) -> Callable[[Callable], Callable]:

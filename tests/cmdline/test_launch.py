@@ -141,7 +141,7 @@ def test_train(dry, run):
 
 def test_label(dry, crystals):
     node = CrystalSetData(crystals[:2]).store()
-    inputs = dry("label", node.pk, "--protocol", "fast", "--override", f"pseudo_family={FAMILY}", "--max-concurrent", 3)
+    inputs = dry("label", node.pk, "--override", f"pseudo_family={FAMILY}", "--max-concurrent", 3)
     assert inputs["max_concurrent"] == 3 and inputs["dos"]["recipe"]["bands_distance"] == 0.25
 
 
