@@ -81,28 +81,29 @@ def write_optimade(node: orm.WorkChainNode, path: str | Path) -> Path:
     :raises ValueError: in one line, if the node is no campaign, or has no ranking (yet).
     """
     results = results_of(node)
-    content = {
-        "data": [_entry(node, crystal, results.targets[crystal.target]) for crystal in results.crystals],
-        "meta": {
-            "query": {"representation": "/structures"},
-            "api_version": _OPTIMADE,
-            "more_data_available": False,
-            "data_returned": len(results.crystals),
-            "data_available": len(results.crystals),
-            "time_stamp": _time(node),
-            "provider": {
-                "name": "aiida-dosmatgen",
-                "description": "Results of one campaign, from a target density of states to validated crystals",
-                "prefix": "dosmatgen",
-            },
-            "implementation": {"name": "aiida-dosmatgen", "version": __version__},
-            f"{_PREFIX}campaign": node.uuid,
-            f"{_PREFIX}properties": _properties(),
-            f"{_PREFIX}targets": {name: _curve_of(target) for name, target in results.targets.items()},
+    meta = {
+        "query": {"representation": "/structures"},
+        "api_version": _OPTIMADE,
+        "more_data_available": False,
+        "data_returned": len(results.crystals),
+        "data_available": len(results.crystals),
+        "time_stamp": _time(node),
+        "provider": {
+            "name": "aiida-dosmatgen",
+            "description": "Results of one campaign, from a target density of states to validated crystals",
+            "prefix": "dosmatgen",
         },
+        "implementation": {"name": "aiida-dosmatgen", "version": __version__},
+        f"{_PREFIX}campaign": node.uuid,
+        f"{_PREFIX}properties": _properties(),
+        f"{_PREFIX}targets": {name: _curve_of(target) for name, target in results.targets.items()},
     }
-    with replacing(Path(path).expanduser()) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+    with replacing(Path(path).expanduser()) as partial, open(partial, "w", encoding="utf-8") as stream:
+        stream.write('{\n "data": [')
+        for number, crystal in enumerate(results.crystals):  # one at a time: as objects of Python they are many times larger
+            entry = _json(_entry(node, crystal, results.targets[crystal.target]), "  ")
+            stream.write(f"{',' if number else ''}\n  {entry}")
+        stream.write(f'\n ],\n "meta": {_json(meta, " ")}\n}}')
     return Path(path).expanduser()
 
 
@@ -126,6 +127,10 @@ def write_extxyz(node: orm.WorkChainNode, path: str | Path) -> Path:
     with replacing(Path(path).expanduser()) as partial:
         ase.io.write(partial, frames, format="extxyz")
     return Path(path).expanduser()
+
+
+def _json(content: dict[str, Any], indentation: str) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).replace("\n", f"\n{indentation}")
 
 
 def _entry(campaign: orm.WorkChainNode, crystal: RankedCrystal, target: DosTarget) -> dict[str, Any]:
