@@ -224,8 +224,8 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         self.ctx.next_target += 1
         inputs = AttributeDict(self.exposed_inputs(CandidatesWorkChain, "candidates"))
         inputs.target = self.inputs.targets[name]
-        inputs.metadata.call_link_label = f"candidates_{name}"
-        node = self.submit(CandidatesWorkChain, **inputs)
+        inputs.metadata.call_link_label = label = f"candidates_{name}"
+        node = self.submitted(label) or self.submit(CandidatesWorkChain, **inputs)
         self.report(f"launching CandidatesWorkChain<{node.pk}> for the target {name}")
         self.add_child(name, node)
 
@@ -283,18 +283,16 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
         """Extract the next candidate, and start its validation."""
         _, name, candidate = self.ctx.queue[self.ctx.next_validation]
         self.ctx.next_validation += 1
-        structure, node = extract_candidate.run_get_node(
-            crystals=self.ctx.candidates[name].outputs.crystals,
-            candidate=orm.Int(candidate),
-            metadata={"call_link_label": f"extract_{name}_{candidate}"},
-        )
+        crystals = self.ctx.candidates[name].outputs.crystals
+        node = self.once(f"extract_{name}_{candidate}", extract_candidate, crystals=crystals, candidate=orm.Int(candidate))
         if not node.is_finished_ok:
-            self.ctx.failures[name][str(candidate)] = noted(self.ctx.candidates[name].outputs.crystals, node.exit_message)
+            self.ctx.failures[name][str(candidate)] = noted(crystals, node.exit_message)
             return
+        structure = node.outputs.result
         inputs = AttributeDict(self.exposed_inputs(ValidateWorkChain, "validate"))
         inputs.structure, inputs.target = structure, self.inputs.targets[name]
-        inputs.metadata.call_link_label = f"validate_{name}_{candidate}"
-        validation = self.submit(ValidateWorkChain, **inputs)
+        inputs.metadata.call_link_label = label = f"validate_{name}_{candidate}"
+        validation = self.submitted(label) or self.submit(ValidateWorkChain, **inputs)
         self.report(
             f"launching ValidateWorkChain<{validation.pk}> for candidate {candidate} ({formula_of(structure)}) of {name}"
         )

@@ -144,10 +144,10 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
 
     def _begin(self, row: int) -> None:
         """Submit the work chain of a crystal, or note why it cannot be computed."""
-        structure, node = crystal_at.run_get_node(
-            crystals=self.inputs.crystals, row=orm.Int(row), metadata={"call_link_label": f"crystal_at_{row}"}
-        )
+        node = self.once(f"crystal_at_{row}", crystal_at, crystals=self.inputs.crystals, row=orm.Int(row))
         if not node.is_finished_ok:
             self.ctx.failures[str(row)] = noted(self.inputs.crystals, node.exit_message)
             return
-        self.add_child(f"dos_{row}", self.submit(DosWorkChain, **self.dos_inputs(structure, f"dos_{row}")))
+        label = f"dos_{row}"
+        chain = self.submitted(label) or self.submit(DosWorkChain, **self.dos_inputs(node.outputs.result, label))
+        self.add_child(label, chain)

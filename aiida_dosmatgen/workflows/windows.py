@@ -9,6 +9,7 @@ from aiida import orm
 from aiida.common import AttributeDict
 
 from ..aiida_internals.waiting import AnyChildWorkChain
+from .resuming import ResumingMixin
 from .retries import RetryMixin
 
 
@@ -21,14 +22,15 @@ def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
     return validate
 
 
-class SlidingWindowWorkChain(RetryMixin, AnyChildWorkChain):
+class SlidingWindowWorkChain(RetryMixin, ResumingMixin, AnyChildWorkChain):
     """A work chain with at most ``max_concurrent`` children at a time, whose outline continues when any of them has ended.
 
-    An outline adds children one by one, so that a daemon that dies in between submits at most one of them again::
+    An outline adds children one by one, and asks :meth:`.ResumingMixin.submitted` for each before it submits it, so that a
+    daemon that dies in between submits none of them again::
 
         cls.open_window,
         while_(cls.something_left)(          # running children count as something left
-            while_(cls.may_start)(cls.start_next),      # calls add_child
+            while_(cls.may_start)(cls.start_next),      # calls submitted, submit and add_child
             cls.wait_for_one,
             cls.inspect,                                # calls collect
         ),

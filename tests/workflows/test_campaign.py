@@ -17,6 +17,7 @@ from aiida_dosmatgen.workflows.protocols.utils import inputs_of
 from aiida_dosmatgen.workflows.retries import LIMIT, aiida_failed, ended_from_outside, was_interrupted
 
 from .conftest import FAMILY
+from .test_learn import add_called
 
 
 @pytest.fixture
@@ -183,6 +184,33 @@ def test_a_chain_that_aiida_failed_with_is_begun_again(build, process, target_no
     chain.add_child("b_4", broken())
     chain.inspect_validations()
     assert chain.ctx.queue[1:] == [[1, "b", 4]] and chain.may_start_validation() and chain.ctx.failures["b"] == {}
+
+
+def test_what_was_submitted_as_the_daemon_died_is_not_submitted_again(build, process, target_node):
+    """The step begins again: with what it has called by then, but with the context from before."""
+    chain = process(build(targets={"a": target_node}))
+    chain.setup()
+    chain.open_window()
+    called = {}
+    for label, state in (("candidates_a", "finished"), ("validate_a_0", "waiting")):
+        called[label] = orm.WorkChainNode().store()
+        called[label].set_process_state(state)
+        add_called(chain.node, called[label], label)
+    one = CrystalSetData(CrystalSet([2], [14, 14], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3)[None] * 4)).store()
+    one.base.links.add_incoming(called["candidates_a"], LinkType.RETURN, "crystals")
+    chain.ctx.candidates["a"], chain.ctx.queue = called["candidates_a"], [[0, "a", 0]]
+
+    def steps():
+        chain.ctx.next_target = chain.ctx.next_validation = 0
+        chain.run_candidates()
+        chain.run_validation()
+        return {key: node.uuid for key, node in chain.ctx.running.items()}
+
+    count = orm.QueryBuilder().append(orm.ProcessNode).count
+    running = steps()
+    assert running == {"a": called["candidates_a"].uuid, "a_0": called["validate_a_0"].uuid}
+    before = count()
+    assert steps() == running and count() == before + 1  # the extraction, which has no call of its own in a bare node
 
 
 def test_what_was_interrupted_and_what_was_not(aiida_profile):
