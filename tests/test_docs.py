@@ -1,6 +1,7 @@
 """What the documentation says is so: links, job files, commands, code; every block with a language is run or checked."""
 
 import ast
+import importlib.metadata
 import importlib.util
 import inspect
 import json
@@ -11,7 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from aiida_dosmatgen.calculations import functions as between_jobs
 from aiida_dosmatgen.core.job import load_job
+from aiida_dosmatgen.workflows import functions as within_chains
 from tests.cmdline.test_main import problem_of
 
 ROOT = Path(__file__).parents[1]
@@ -164,6 +167,18 @@ def test_the_exit_codes_are_those_of_the_specs():
     spec.loader.exec_module(module)
     page = ROOT / "docs" / "reference" / "exit_codes.md"
     assert page.read_text() == module.table(), "run: python docs/make_exit_codes.py"
+
+
+def test_all_that_aiida_finds_of_this_package_is_listed():
+    page = (ROOT / "docs" / "reference" / "processes.md").read_text()
+    ours = [one for one in importlib.metadata.distribution("aiida-dosmatgen").entry_points if one.group != "console_scripts"]
+    assert len(ours) > 40
+    for one in ours:
+        named = one.attr if one.group in ("aiida.calculations", "aiida.workflows") else f"`{one.name}`"
+        assert named in page or one.group == "aiida.parsers", one
+    for module in (between_jobs, within_chains):
+        functions = [name for name, value in vars(module).items() if hasattr(value, "run_get_node")]
+        assert len(functions) > 3 and not [name for name in functions if f"`{name}`" not in page]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
