@@ -194,8 +194,8 @@ def submit(builder: Any, label: str, submitting: Submitting) -> int:
     problem = daemon.problem()
     if problem:
         raise ContentError(problem)
+    builder.metadata.label = label
     node = submit_to_daemon(builder)
-    node.label = label
     click.echo(f"Submitted {node.process_label}<{node.pk}>; watch it: aiida-dosmatgen status {node.pk}")
     if not submitting.wait:
         return 0

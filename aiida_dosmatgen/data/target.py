@@ -189,4 +189,4 @@ class DosTargetData(ContentFileData):
             grid = node.base.attributes.get("grid", None)
             crystal = with_energies(crystals[index], EnergyGrid(**grid) if grid else DEFAULT_GRID)
             target = DosTarget(curves_of(crystal))
-            return cls(target, label_source=f"crystal {index} ({crystal.formulas[0]}) of {node.uuid}")
+            return cls(target, label_source=f"crystal {index} ({crystal.formulas[0]}) of the set {node.sha256[:8]}")

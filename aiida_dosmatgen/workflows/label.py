@@ -78,7 +78,7 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
         elements = crystals.base.attributes.get("elements")
         builder, inputs = cls.builder_with_dos(pw_code, projwfc_code, protocol, overrides, options, elements, **spin)
         builder.crystals = crystals
-        builder.max_concurrent = max_concurrent or inputs["max_concurrent"]
+        builder.max_concurrent = inputs["max_concurrent"] if max_concurrent is None else max_concurrent
         return builder
 
     # --- outline ----------------------------------------------------------------------------------------------------

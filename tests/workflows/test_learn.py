@@ -244,6 +244,12 @@ def test_what_a_round_leaves_is_linked(begun, tuned):
     assert chain.ctx.seed.creator.process_label == "plan_round"
 
 
+def test_targets_may_be_called_as_what_a_round_takes(begun, target_node):
+    chain = begun(targets={name: target_node for name in ("number", "settings", "previous")})
+    assert {"target_number", "number"} <= set(chain.ctx.seed.creator.base.links.get_incoming().all_link_labels())
+    assert chain.ctx.top_k.value >= 1
+
+
 def test_failures_are_on_record_and_the_loop_goes_on(begun, tuned):
     chain = begun()
     good = {"a_1": validated(zincblende("Ge", "C", 4.6))}

@@ -46,6 +46,7 @@ def plan_round(settings: Dict, number: Int, previous: Dict | None = None, **targ
     :param settings: as in :class:`~aiida_dosmatgen.core.learning.settings.LearnSettings`.
     :param number: of the round, counted from 1.
     :param previous: the summary of the round before.
+    :param targets: as ``target_<name>``.
     """
     spent = 0 if previous is None else previous.get_dict()["spent"]
     planned = rounds.plan(checked(LearnSettings, settings, "settings"), number.value, len(targets), spent)

@@ -40,7 +40,7 @@ class RoundsMixin(ChildrenMixin):
             settings=self.inputs.settings,
             number=orm.Int(self.ctx.number),
             **previous,
-            **self.inputs.targets,
+            **{f"target_{name}": target for name, target in self.inputs.targets.items()},
         )
         self.ctx.seed, self.ctx.top_k = planned.outputs.seed, planned.outputs.top_k
         self.ctx.before = dict(self.ctx.figures)
