@@ -16,9 +16,8 @@ class RelaxParser(DosmatgenParser):
     """Attach the relaxed crystals."""
 
     def parse_output(self, path: Path, results: Results) -> None:
-        """Attach the crystals; the force field must be the one that was given."""
-        partial = not results.finished
-        read_crystals(path, ("energy", "status", "forces"), self.node.inputs.crystals.crystals, partial)
+        """Attach the crystals; all must be there, also those without time; the force field must be the one that was given."""
+        read_crystals(path, ("energy", "status", "forces"), self.node.inputs.crystals.crystals)
         check_force_field(results, self.node.inputs.force_field)
         self.out("crystals", CrystalSetData(path, check=False))
 

@@ -519,6 +519,15 @@ def test_relaxed_crystals_that_are_others(relax_job):
         assert node.exit_status == 303 and words in node.exit_message
 
 
+def test_a_relaxation_that_was_stopped_early_has_all_crystals_too(relax_job):
+    assert relax_job.run("--max-seconds", "0.000001") == 3
+    outputs, node = relax_job.parse()
+    assert node.exit_status == 401 and len(outputs["crystals"].crystals) == 3
+    replace_output(relax_job, "relaxed.npz", CrystalSet.load(relax_job.folder / "relaxed.npz")[:2])
+    _, node = relax_job.parse()
+    assert node.exit_status == 303 and "has 2 crystals, 3 were given" in node.exit_message
+
+
 def test_another_force_field_than_the_one_given(relax_job, make_job, model_file):
     relax_job.run()
     given = ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store()
