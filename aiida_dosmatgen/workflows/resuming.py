@@ -27,7 +27,7 @@ class ResumingMixin(WorkChain):
         One that has not begun is called off, and counts as not submitted: whether its task has reached the broker cannot be
         known. Without a task it would never begin; with one it would run beside the one that is submitted in its place.
         """
-        called = self._what_was_called(label, LinkType.CALL_WORK)
+        called = self._what_was_called(label, LinkType.CALL_WORK, LinkType.CALL_CALC)
         if not called or ended_from_outside(called[-1]):
             return None
         if called[-1].process_state in _NOT_BEGUN:
@@ -43,10 +43,11 @@ class ResumingMixin(WorkChain):
             return done[-1]
         return function.run_get_node(**inputs, metadata={"call_link_label": label})[1]
 
-    def _what_was_called(self, label: str, link: LinkType) -> list[Any]:
+    def _what_was_called(self, label: str, *kinds: LinkType) -> list[Any]:
         """Return what was called by a label, the oldest first."""
-        links = self.node.base.links.get_outgoing(link_type=link, link_label_filter=label)
-        return sorted(links.all_nodes(), key=pk_of)
+        links = self.node.base.links.get_outgoing(link_type=kinds, link_label_filter=label).all()
+        # the filter is one of SQL's "like": an underscore is any letter, and databases may not tell capitals from small letters
+        return sorted((entry.node for entry in links if entry.link_label == label), key=pk_of)
 
 
 def _call_off(node: orm.ProcessNode) -> None:

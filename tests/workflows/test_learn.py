@@ -337,6 +337,19 @@ def test_a_child_that_has_not_begun_never_runs_beside_the_one_in_its_place(begun
     assert chain.submitted("campaign_1").uuid == again.uuid and not again.is_sealed
 
 
+def test_a_child_is_found_by_its_whole_label(begun):
+    """Databases take an underscore for any letter, and some do not tell capitals from small letters."""
+    chain = begun()
+    children = {}
+    for label in ("repeat_1_axb_0", "repeat_1_A_B_0", "repeat_1_a_b_0"):
+        children[label] = orm.WorkChainNode().store()
+        children[label].set_process_state("running")
+        add_called(chain.node, children[label], label)
+        assert chain.submitted(label).uuid == children[label].uuid
+    assert {label: chain.submitted(label).uuid for label in children} == {label: node.uuid for label, node in children.items()}
+    assert chain.submitted("repeat_1_a_c_0") is None
+
+
 def test_of_a_candidate_that_was_validated_twice_the_one_with_a_result_counts(aiida_profile):
     broken, good = validated(bulk("Si"), status=302), validated(bulk("Si"))
     node = campaign({"a_1": good, "a_2": broken})
