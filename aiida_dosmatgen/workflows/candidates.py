@@ -32,6 +32,7 @@ from .failures import FailureMixin, failure
 from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .references import reference_parameters, stored_references
+from .resuming import ResumingMixin
 from .retries import RetryMixin, ended_from_outside
 
 _SCREENING = ("criteria", "references", "target", "phases", "known")
@@ -47,7 +48,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
     )
 
 
-class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
+class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin, WorkChain):
     """Sample crystals for a target, relax them with a force field, predict their DOS, and screen.
 
     The DOS of a candidate is predicted for its relaxed geometry; if the ``geometries`` of the criteria name both, also for the
@@ -412,7 +413,8 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkCha
     def _submit(self, process_class: Any, kind: str, label: str, inputs: Any) -> ProcessNode:
         """Submit a job of a kind; the chains around jobs share the nodes that say how persistent they are."""
         shared = {name: self.inputs[name] for name in ("max_iterations", "clean_workdir")}
-        node = self.submit(process_class, **{kind: inputs}, **shared, metadata={"call_link_label": label})
+        inputs = {kind: inputs, **shared, "metadata": {"call_link_label": label}}
+        node = self.submitted(label) or self.submit(process_class, **inputs)
         self.report(f"launching {process_class.__name__}<{node.pk}> ({label})")
         return node
 

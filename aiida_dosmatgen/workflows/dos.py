@@ -27,6 +27,7 @@ from .outline import while_
 from .protocols.spin import with_spin
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .pseudos import headers, missing_pseudo, pseudos_of, validate_pseudos
+from .resuming import ResumingMixin
 from .retries import RetryMixin, was_interrupted
 from .workdirs import empty_workdirs, from_cache
 
@@ -45,7 +46,7 @@ def validate_structure(node: StructureData | None, _: Any) -> str | None:
     return None
 
 
-class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
+class DosWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin, WorkChain):
     """Compute the density of states of a crystal by a recipe: self-consistent field, bands on a denser mesh, projections.
 
     The same as ``dosmatgen label`` with AiiDA: equal recipes give equal curves. A self-consistent field that does not converge
@@ -182,8 +183,8 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, FailureMixin, WorkChain):
         """Run pw.x for the self-consistent field, for the bands, or projwfc.x."""
         process, inputs = {"scf": self._scf, "bands": self._bands, "projwfc": self._projwfc}[self.ctx.step]()
         self.ctx.runs += 1
-        inputs.metadata.call_link_label = f"{self.ctx.step}_{self.ctx.runs}"
-        node = self.submit(process, **inputs)
+        inputs.metadata.call_link_label = label = f"{self.ctx.step}_{self.ctx.runs}"
+        node = self.submitted(label) or self.submit(process, **inputs)
         self.report(f"launching {process.__name__}<{node.pk}> for {self.ctx.step}")
         return ToContext(**{self.ctx.step: node})
 

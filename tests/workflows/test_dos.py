@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.common import LinkType
 from aiida.engine import run_get_node
 from aiida.manage.caching import disable_caching, enable_caching
 from aiida.plugins import WorkflowFactory
@@ -24,6 +25,7 @@ from aiida_dosmatgen.workflows.dos import DosWorkChain
 from aiida_dosmatgen.workflows.retries import LIMIT
 
 from .conftest import FAMILY, QUICK, SERIAL, runs
+from .test_learn import add_called
 
 DEBIAN = Path("/usr/share/espresso/pseudo")
 IRON = {"cutoff": 28, "density_factor": 9, "scf_distance": 0.6, "bands_distance": 0.6, "points_per_atom": 0, "least_high": 1.0}
@@ -279,6 +281,21 @@ def test_kinds_are_renamed_by_their_symbols(build, process):
     assert chain.setup() is None
     assert chain.ctx.structure.get_kind_names() == ["Si"] and len(chain.ctx.structure.sites) == 2
     assert set(chain._scf()[1].pw.pseudos) == {"Si"}
+
+
+def test_a_run_that_was_submitted_as_the_daemon_died_is_waited_for(build, process):
+    chain = process(build())
+    assert chain.setup() is None
+    submitted = orm.WorkChainNode().store()
+    submitted.set_process_state("running")
+    add_called(chain.node, submitted, "scf_1")
+    job = orm.CalcJobNode().store()
+    job.set_process_state("waiting")
+    add_called(chain.node, job, "projwfc_2", LinkType.CALL_CALC)
+    count = orm.QueryBuilder().append(orm.ProcessNode).count
+    before = count()
+    assert chain.run_step()["scf"].uuid == submitted.uuid and count() == before
+    assert chain.submitted("projwfc_2").uuid == job.uuid and chain.submitted("scf_2") is None
 
 
 def test_what_cannot_be_computed_is_refused_before_pw_runs(build, process):
