@@ -10,11 +10,16 @@ from aiida.engine import ExitCode, WorkChain
 from .error_handlers import error_message
 from .functions import note_failure
 
+CALLED_OFF = "called off: its parent was interrupted as it submitted this process, and has submitted another"
+"""The status of a process in whose place another one was submitted: it says nothing of its parent."""
+
 
 def failure(node: orm.ProcessNode) -> str:
     """Return the deepest known reason why a process failed: that of the last failed process it called, or its own."""
     own = _own_failure(node)
     for child in reversed(node.called if isinstance(node, orm.WorkChainNode) else []):
+        if child.process_status == CALLED_OFF:
+            continue
         if child.is_terminated and not child.is_finished_ok:
             return f"{own} [{failure(child)}]" if isinstance(child, orm.CalcJobNode) else failure(child)
     return own

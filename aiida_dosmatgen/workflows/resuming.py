@@ -13,6 +13,7 @@ from aiida.engine import ProcessState, WorkChain
 
 from ..calculations.functions.content import ContentFunction
 from ..data.base import pk_of
+from .failures import CALLED_OFF
 from .retries import ended_from_outside
 
 _NOT_BEGUN = (None, ProcessState.CREATED)
@@ -52,7 +53,7 @@ class ResumingMixin(WorkChain):
 
 def _call_off(node: orm.ProcessNode) -> None:
     """Mark a process that has not begun as killed: workers of the daemon drop the task of a process that has ended."""
-    node.set_process_status("called off: its parent was interrupted as it submitted this process, and has submitted another")
+    node.set_process_status(CALLED_OFF)
     node.set_process_state(ProcessState.KILLED)
     node.delete_checkpoint()
     node.seal()

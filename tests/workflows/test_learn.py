@@ -17,6 +17,7 @@ from aiida_dosmatgen.core.learning.extending import FOUND
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
+from aiida_dosmatgen.workflows.failures import failure
 from aiida_dosmatgen.workflows.learn import LearnWorkChain
 from aiida_dosmatgen.workflows.learning.rounds import validations_of
 from tests.core.learning.test_extending import small_set, with_projections
@@ -335,6 +336,7 @@ def test_a_child_that_has_not_begun_never_runs_beside_the_one_in_its_place(begun
     again.set_process_state("running")
     add_called(chain.node, again, "campaign_1")
     assert chain.submitted("campaign_1").uuid == again.uuid and not again.is_sealed
+    assert "killed" not in failure(chain.node)
 
 
 def test_a_child_is_found_by_its_whole_label(begun):
