@@ -60,3 +60,15 @@ def load_arrays(path: str | Path | BinaryIO, kind: str, version: int) -> tuple[d
     if int(header.get("version", 0)) > version:
         raise ContentError(f"{name} has format version {header['version']}, newer than {version}; update aiida-dosmatgen")
     return header, arrays
+
+
+def is_of_others(path: str | Path) -> bool:
+    """Say whether a file is an ``npz`` file that :func:`save_arrays` did not write."""
+    if not Path(path).is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names) and f"{_HEADER}.npy" not in names

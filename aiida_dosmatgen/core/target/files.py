@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..curve_files import ReadCurves, read_content, read_curves
 from ..curve_files.likeness import most_sigma
-from ..curve_files.made import curves_from
+from ..curve_files.made import curves_from, settled
 from ..curve_files.readers.records import found_in_dos
 from ..curves import LEAST_HELD, Curves
 from ..dos import DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
+from ..files.archive import is_of_others
 from .points import averaged, energies_for, resampled
 from .target import DosTarget, check_options, of_a_cell
 
@@ -52,7 +53,7 @@ def read_target(path: str | Path, **options: Any) -> TargetFile:
     :raises ContentError: one line, if it cannot be read or is no target.
     """
     path = Path(path).expanduser()
-    if path.suffix == ".npz":
+    if path.suffix == ".npz" and not is_of_others(path):
         if options:
             raise ContentError(f"{path} is a whole target; leave out {min(options)}")
         target = DosTarget.load(path)
@@ -92,6 +93,7 @@ def target_from(
     name = read.said.partition(": ")[0]
     if read.problem is not None:
         raise ContentError(read.problem)
+    read = settled(read, n_atoms, site_indices)
     try:
         warnings = list[str]()
         curves = _limited(read, low, complete_below if high is None else high)

@@ -16,7 +16,7 @@ from ...core.curve_files import ReadCurves, read_curves
 from ...core.curve_files.found import Unknown
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
-from ...core.files.archive import load_arrays
+from ...core.files.archive import is_of_others, load_arrays
 from ...core.files.mpdos import read_records
 from ...core.labelled.shards import MANIFEST, load_shards
 from ...core.target import DosTarget
@@ -71,7 +71,7 @@ def is_set(path: Path) -> bool:
     """Say whether a path is a set of crystals: npz, a folder of shards or its manifest, records of MP-DOS."""
     if path.is_dir():
         return (path / MANIFEST).is_file()
-    return path.suffix == ".npz" or path.name == MANIFEST or is_mp_dos(path)
+    return (path.suffix == ".npz" and not is_of_others(path)) or path.name == MANIFEST or is_mp_dos(path)
 
 
 def is_mp_dos(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What the heading of a column means: energies, spins, orbitals, sites, integrals; and what lines above a table say."""
+"""What the heading of a column means: energies, spins, orbitals, sites, integrals."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import dataclasses
 import re
 from typing import Literal
 
-from ...curves import Meaning
 from ...elements import ATOMIC_NUMBERS
 
 Role = Literal["energy", "index", "total", "curve", "integrated", "left out", "unknown"]
 
-UNITS = {"ev": 1.0, "mev": 1e-3, "hartree": 27.211386245988, "rydberg": 13.605693122994}
+UNITS = {"ev": 1.0, "mev": 1e-3, "kev": 1e3, "hartree": 27.211386245988, "rydberg": 13.605693122994}
 """Energies in eV."""
 
-_UNIT_NAMES = {
+UNIT_NAMES = {
     "ev": "ev",
     "mev": "mev",
+    "kev": "kev",
+    "эв": "ev",
     "ha": "hartree",
     "hartree": "hartree",
     "hartrees": "hartree",
@@ -27,33 +28,14 @@ _UNIT_NAMES = {
     "ryd": "rydberg",
     "rydberg": "rydberg",
 }
-_UNIT_WORDS = {"ev", "mev", "ha", "hartree", "ry", "cell", "arb", "states", "state"}
+HELP = (
+    "call columns energy (E-E_F, if relative to the Fermi energy), total, spin up, spin down, integrated, s, p, d, f, "
+    "or sites Si1, Si2, Si1_p; or leave it out"
+)
+_UNIT_WORDS = {"ev", "mev", "kev", "эв", "ha", "hartree", "ry", "cell", "arb", "states", "state"}
 _OTHER_UNITS = {"arb. units", "arb.u.", "arbitrary units", "1/cm", "cm-1", "k", "j", "kj/mol", "kcal/mol"}
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
-_FERMI_WORD = r"(?:\be_?\{?f(?:ermi)?\}?\b|\bfermi(?:[ _-]?(?:energy|level))?\b|\bef\b)"
-_FERMI = re.compile(
-    rf"{_FERMI_WORD}\s*(?:\([^)]*\)|\[[^\]]*\])?\s*(?:[:=]|\bis\b|\bat\b)?\s*({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
-)
-_TO = r"(?:relative|reference|referenced|shifted|aligned|w\.?r\.?t\.?|zero)\b.{0,40}?"
-_AT_FERMI = re.compile(
-    rf"fermi\b[^.;]{{0,40}}?\b(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)|{_TO}(?:fermi|chemical potential|\be_?f\b)"
-    r"|\be(?:nergy)?\s*-\s*e_?\{?f",
-    re.IGNORECASE,
-)
-_AT_VBM = re.compile(
-    rf"{_TO}(?:vbm|valence band maximum|highest occupied|homo)"
-    r"|(?:vbm|valence band maximum|highest occupied (?:level|state))\b.{0,20}?\b(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)"
-    r"|\be(?:nergy)?\s*-\s*e_?\{?(?:vbm|v\b|homo)",
-    re.IGNORECASE,
-)
-_SIGMA = re.compile(
-    rf"\b(sigma|σ|broadening|smearing|degauss|fwhm)\b[^\d.,;+-]{{0,30}}?({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
-)
+_LATEX = re.compile(r"\\(?:mathrm|mathit|text|rm|it|,|;|!)\s*|[${}]")
 _LONGEST = 200  # letters of a name that are looked at: the time to understand one grows with their square
-_MOST_SIGMA = 3.0  # eV; larger numbers are of something else, as a temperature
-_MEANING = re.compile(r"meaning\s*[:=]\s*(partition|projections)")
-_ATOMS = re.compile(r"\b(?:n_?atoms|nat|number of atoms|atoms in (?:the )?cell)\s*[:=]\s*(\d+)", re.IGNORECASE)
-
 _UP = r"(?:spin[ _-]?)?(?:up|alpha|majority|maj)|spin[ _-]?1|↑|\u25b2"
 _DOWN = r"(?:spin[ _-]?)?(?:down|dn|dw|dwn|beta|minority|min)|spin[ _-]?2|↓|\u25bc"
 _ORBITALS = {
@@ -73,9 +55,6 @@ _OF_A_KIND = re.compile(r"\d+:\w")  # WIEN2k: of one atom that stands for all eq
 _NO_ENERGY = re.compile(
     r"binding|frequen|wave ?(?:length|number|vector)|temperature|k-?points?\b|\bthz\b|\bcm\b|\bnm\b|2 ?theta|pressure|time|"
     r"distance|angle|voltage|kinetic"
-)
-_PHONONS = re.compile(
-    r"(?<!electron.)phonon(?:ic)? (?:dos|density)|phonopy|\bfrequenc|\bthz\b|\bcm\^?-1\b|\bcm⁻¹", re.IGNORECASE
 )
 _INTEGRATED = re.compile(r"\bint\b|integr|\bidos|\bcumul|\bnos\b|\bintdos")
 _TOTAL = re.compile(
@@ -112,7 +91,7 @@ class Column:
 
 def understand(heading: str) -> Column:
     """Return what a column with this heading holds; its role is ``unknown`` if that cannot be told."""
-    name, unit_text = _without_unit(heading[:_LONGEST].strip().strip("\"'$").strip())
+    name, unit_text = _without_unit(_LATEX.sub("", heading[:_LONGEST]).strip().strip("\"'").strip())
     lower = name.lower()
     unit, per_atom, arbitrary = _unit(unit_text)
     zero = _zero(lower)
@@ -143,59 +122,6 @@ def is_no_energy(heading: str) -> bool:
     return bool(_NO_ENERGY.search(heading.lower()))
 
 
-def fermi_energy(notes: list[str]) -> tuple[float, str | None] | None:
-    """Return the Fermi energy that lines above a table state, and its unit; None if none does."""
-    for note in notes:
-        match = _FERMI.search(note)
-        if match:
-            return float(re.sub("[dD]", "e", match[1])), _UNIT_NAMES.get((match[2] or "").lower().rstrip(".,;"))
-    return None
-
-
-def zero_of_notes(notes: list[str]) -> Literal["fermi", "vbm"] | None:
-    """Return what the energies are relative to, if lines above a table say so."""
-    for note in notes:
-        if _AT_VBM.search(note):
-            return "vbm"
-        if _AT_FERMI.search(note):
-            return "fermi"
-    return None
-
-
-def sigma_of_notes(notes: list[str]) -> float | None:
-    """Return the standard deviation of a Gaussian broadening in eV, if lines above a table state one."""
-    for note in notes:
-        match = _SIGMA.search(note)
-        if match:
-            value = float(re.sub("[dD]", "e", match[2])) * UNITS[_UNIT_NAMES.get((match[3] or "ev").lower(), "ev")]
-            value = value / 2.354820045 if match[1].lower() == "fwhm" else value
-            if 0 <= value <= _MOST_SIGMA and (match[3] or "") not in ("K", "mRy", "mHa", "THz", "cm"):
-                return value
-    return None
-
-
-def atoms_of_notes(notes: list[str]) -> int | None:
-    """Return the number of atoms of the cell, if lines above a table state one."""
-    return next((int(match[1]) for note in notes if (match := _ATOMS.search(note)) and 0 < int(match[1]) < 100_000), None)
-
-
-def is_of_phonons(notes: list[str]) -> bool:
-    """Say whether lines above a table speak of frequencies, as densities of states of phonons do."""
-    return any(_PHONONS.search(note) for note in notes)
-
-
-def number_of_notes(notes: list[str], key: str) -> float | None:
-    """Return the number in eV of a line such as ``high: 5.5``, None if there is no such line."""
-    pattern = re.compile(rf"{key}\s*[:=]\s*({_NUMBER})(?:\s*eV)?", re.IGNORECASE)
-    return next((float(re.sub("[dD]", "e", match[1])) for note in notes if (match := pattern.fullmatch(note.strip()))), None)
-
-
-def meaning_of_notes(notes: list[str]) -> Meaning | None:
-    """Return what sites hold, if a line says so: ``meaning: projections``."""
-    found = {match[1] for note in notes if (match := _MEANING.fullmatch(note.strip().lower()))}
-    return "projections" if "projections" in found else "partition" if found else None
-
-
 # --- parts of a heading ---------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +130,7 @@ def _without_unit(name: str) -> tuple[str, str]:
     for match in re.finditer(r"[\[(]([^\[\]()]*)[\])]", name):
         inside = match[1].strip().lower()
         words = re.findall(r"[a-zа-я.]+", inside)
-        if inside in _UNIT_NAMES or inside in _OTHER_UNITS or _UNIT_WORDS.intersection(words):
+        if inside in UNIT_NAMES or inside in _OTHER_UNITS or _UNIT_WORDS.intersection(words):
             return (name[: match.start()] + " " + name[match.end() :]).strip(), inside
     tail = re.fullmatch(
         r"(.*?)(?:\s+in\s+|\s*/\s*|[ _]+)((?:1/|states/)?(?:m?ev|ha|hartree|ry)(?:\^?-1)?)", name, re.IGNORECASE
@@ -216,10 +142,10 @@ def _unit(text: str) -> tuple[str | None, bool, bool]:
     """Return the unit of energy in a unit, whether it is per atom, and whether it is per something else, or arbitrary."""
     if not text:
         return None, False, False
-    unit = _UNIT_NAMES.get(text)
+    unit = UNIT_NAMES.get(text)
     if unit is None:
         for word in re.findall(r"[a-z.]+", re.sub(r"\^?-1", "", text)):
-            unit = unit or _UNIT_NAMES.get(word.strip("."))
+            unit = unit or UNIT_NAMES.get(word.strip("."))
     per_atom = bool(re.search(r"atom|/at\b|site", text))
     arbitrary = bool(re.search(r"arb|f\.?u\.?\b|formula|normali|volume|cm|å|nm|bohr|\bm\^?3", text)) and not per_atom
     known = unit or ("unknown:" + text if not arbitrary and not re.search("state|electron|^1", text) else None)

@@ -14,6 +14,7 @@ from .headings import Column, understand
 
 _NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdDqQ][-+]?\d+)?|(?:\d+\.\d*|\.\d+)[-+]\d{3})")
 _NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)|\*{2,}", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+\.\d*|(?:\.\d{3})+,\d*|(?:['’ ]\d{3})+(?:[.,]\d*)?)")
 _COMMENT = re.compile(r"^\s*(?:[#%!@;*]|//)+")
 _REMARK = re.compile(r"\s[#!%].*$")
 _UNIT = re.compile(r"[\[(][^\])]*[\])]")
@@ -62,6 +63,7 @@ def read_table(text: str, name: str) -> Table:
     above: list[tuple[str, str]] = []  # headings and comments: the text, and how its line is separated
     notes: list[str] = []
     dialect: tuple[str, bool] | None = None
+    empty_at_end = False
     ends: list[int] = []  # rows after which a set of xmgrace ends
     for number, line in enumerate(text.splitlines(), 1):
         if len(line) > _MOST_LETTERS:
@@ -85,6 +87,7 @@ def read_table(text: str, name: str) -> Table:
         cells = _cells(bare, *(dialect or own))
         if dialect is not None and not _all_numbers(cells) and _all_numbers(_cells(bare, *own)):
             cells = _cells(bare, *own)  # whole numbers, say, among others with a decimal comma
+        empty_at_end = empty_at_end or bare.rstrip(" ")[-1:] in (",", ";")
         if not _all_numbers(cells):
             if not width and not _begins_like_numbers(cells):
                 above.append((bare, own[0]))
@@ -100,11 +103,14 @@ def read_table(text: str, name: str) -> Table:
         width = len(cells)
         lines.append(number)
     if len(lines) < 2 or width < 2:
+        number = next((line for line, _ in above if re.match(r"[-+.]?\d", line)), None)
+        if number is not None and not lines:
+            raise ContentError(f"{name}: no line is of numbers alone; one begins {number[:30]!r}; write units into a heading")
         raise ContentError(
             f"{name} has no table of numbers (two columns and two lines or more): "
             "energies in the first column, densities of states in the others"
         )
-    headings, heading = _headings(above, width)
+    headings, heading = _headings(above, width, empty_at_end)
     values = np.array(numbers).reshape(-1, width)
     both = _spins_side_by_side(values, headings, notes)
     if both is not None:
@@ -194,6 +200,10 @@ def _what_is_wrong(cells: list[str]) -> str:
     bad = next(cell for cell in cells if not _is_number(cell))[:_WIDEST]
     if not bad:
         return "an empty cell; write a number in each"
+    if _THOUSANDS.fullmatch(bad):
+        return f"{bad!r} has a separator of thousands; write numbers without it, in Excel in the format General"
+    if re.match(r"#(?:N/A|REF!|DIV/0!|VALUE!|NAME\?|NUM!)", bad):
+        return f"{bad!r} is an error of a spreadsheet; put its formula right, or leave the line out"
     if _NOT_FINITE.fullmatch(bad):
         return f"{bad!r} is no finite number; write a number, or leave the line out"
     if len(re.findall(r"[-+]?\d*\.\d+", bad)) > 1:
@@ -204,10 +214,12 @@ def _what_is_wrong(cells: list[str]) -> str:
 # --- headings -------------------------------------------------------------------------------------------------------------
 
 
-def _headings(above: list[tuple[str, str]], n: int) -> tuple[list[str] | None, str]:
+def _headings(above: list[tuple[str, str]], n: int, empty_at_end: bool = False) -> tuple[list[str] | None, str]:
     """Return the names of the columns, and the line that they are from: the last line above that has as many.
 
     A list of them, numbered from 1, counts as well.
+
+    :param empty_at_end: whether rows end with empty cells, which may have names.
     """
     listed = [match for line, _ in above if (match := re.fullmatch(r"(\d+)\s{2,}(\S.*)", line))]
     if [int(match[1]) for match in listed] == list(range(1, n + 1)):
@@ -219,6 +231,8 @@ def _headings(above: list[tuple[str, str]], n: int) -> tuple[list[str] | None, s
     for place in range(len(above) - 1, -1, -1):
         line, separator = above[place]
         cells = _split(line, separator, n)
+        if cells is None and empty_at_end and separator in (",", ";"):
+            cells = [*_cells_of_heading(line, separator), ""][:n] if line.count(separator) >= n else None
         if cells is None or not any(re.search(r"[^\W\d_]", cell) for cell in cells):
             continue
         if place and all(len(cell) < _LONGEST and _UNITS.fullmatch(cell) for cell in cells):

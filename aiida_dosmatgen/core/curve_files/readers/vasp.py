@@ -25,11 +25,6 @@ def is_vasprun(text: str, name: str) -> bool:
     return text.lstrip().startswith("<") and "<modeling>" in text[:2000]
 
 
-def refuse_xml(text: str, name: str) -> Found:
-    """Refuse XML and HTML that is no vasprun.xml."""
-    raise ContentError(f"{name} is XML or HTML, not a vasprun.xml; give the curve as text in columns")
-
-
 def read_vasprun(text: str, name: str) -> Found:
     """Read the density of states of a vasprun.xml; band edges come from its eigenvalues."""
     from pymatgen.core.structure import StructureError
