@@ -17,6 +17,7 @@ from ..contacts import closest_contacts
 from ..crystals import CrystalSet
 from ..curve_files.content import check_path, read_bytes, text_of
 from ..errors import PARSER_ERRORS, ContentError
+from .vasp4 import with_symbols
 
 if TYPE_CHECKING:
     import ase
@@ -94,9 +95,15 @@ def _read(path: Path, name: str, content: bytes, dropped: dict[int, str] | None)
     if suffix == ".res":
         return Frames(_by_pymatgen(path, name, _res))
     if path.name.upper().startswith(("POSCAR", "CONTCAR")) or suffix in (".vasp", ".poscar"):
-        lines = start.splitlines()
-        if len(lines) > 5 and not re.search("[A-Za-z]", lines[5]):
-            raise ContentError(f"{name} names no elements (VASP 4); write their symbols into a line above the numbers of atoms")
+        text = path.read_text(encoding="utf-8", errors="replace")
+        whole = with_symbols(text, name)
+        if whole is not text:
+            with tempfile.TemporaryDirectory() as folder:
+                bare = Path(folder) / "POSCAR"
+                bare.write_text(whole, encoding="utf-8")
+                return _by_ase(bare, name, dropped)
+    if re.search(r"<qes:espresso\b", start):
+        raise ContentError(f"{name} is the XML of pw.x, which is not read here; give what pw.x printed, or its input")
     if path.name.upper().startswith(_DENSITIES):
         return Frames(_by_pymatgen(path, name, _density))
     return _by_ase(path, name, dropped)
