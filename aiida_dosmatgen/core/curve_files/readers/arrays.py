@@ -29,17 +29,18 @@ def read_array(content: bytes, name: str) -> Found:
 
     :raises ContentError: if there are no energies among them.
     """
+    arrays: dict[str, np.ndarray]
     try:
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
-        arrays = {key: loaded[key] for key in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else {"": loaded}
+        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
     except PARSER_ERRORS as exception:
         reason = " ".join(str(exception).split())[:80]
         raise ContentError(f"{name} is no array of numbers that numpy can read ({reason})") from None
+    array = next(iter(arrays.values()), np.empty(0))
     if len(arrays) > 1:
         return _by_names(arrays, name)
-    array = next(iter(arrays.values()), np.empty(0))
     if array.dtype.names:
-        return _by_names({key: array[key] for key in array.dtype.names}, name)
+        return _by_names({str(key): array[str(key)] for key in array.dtype.names}, name)
     _check_numbers(array, name)
     if array.ndim != 2 or min(array.shape) < 2 or not any(_has_order(line) for line in (array[:, 0], array[0])):
         raise ContentError(f"{name} is an array of {' x '.join(map(str, array.shape))} numbers; {_NO_ENERGIES}")

@@ -103,9 +103,9 @@ def read_table(text: str, name: str) -> Table:
         width = len(cells)
         lines.append(number)
     if len(lines) < 2 or width < 2:
-        number = next((line for line, _ in above if re.match(r"[-+.]?\d", line)), None)
-        if number is not None and not lines:
-            raise ContentError(f"{name}: no line is of numbers alone; one begins {number[:30]!r}; write units into a heading")
+        begun = next((line for line, _ in above if re.match(r"[-+.]?\d", line)), None)
+        if begun is not None and not lines:
+            raise ContentError(f"{name}: no line is of numbers alone; one begins {begun[:30]!r}; write units into a heading")
         raise ContentError(
             f"{name} has no table of numbers (two columns and two lines or more): "
             "energies in the first column, densities of states in the others"

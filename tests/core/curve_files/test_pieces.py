@@ -1,0 +1,149 @@
+"""Curves of elements, of some atoms, of one spin or orbital: cells are made of them, or one line says why not."""
+
+import numpy as np
+import pytest
+
+from aiida_dosmatgen.core.curve_files import compare_files, read_content
+from aiida_dosmatgen.core.errors import ContentError
+from aiida_dosmatgen.core.target.files import target_from_text
+
+from .test_read import CURVE, ENERGIES, rows
+
+A, B = 0.6 * CURVE, 0.4 * CURVE
+S, P, D = 0.3 * CURVE, 0.5 * CURVE, 0.2 * CURVE
+
+
+def on(target, curve):
+    return np.interp(target.grid.points, ENERGIES, curve)
+
+
+@pytest.mark.parametrize(
+    ("heading", "columns"),
+    [
+        ("energy,Fe,O", (A, B)),
+        ("E,total,Fe,O", (CURVE, A, B)),
+        ("E;Fe;O;Total", (A, B, CURVE)),
+        ("E,Fe_up,Fe_down,O_up,O_down", (0.7 * A, -0.3 * A, 0.6 * B, -0.4 * B)),
+        ("E,Fe dos,O dos,Fe idos,O idos", (A, B, np.cumsum(A), np.cumsum(B))),
+        ("E,Fe s,Fe p,O s,O p", (0.3 * A, 0.7 * A, 0.3 * B, 0.7 * B)),
+        ("E,In,N", (A, B)),
+    ],
+)
+def test_curves_of_elements_are_sites_or_sums(heading, columns):
+    text = f"{heading}\n" + rows(ENERGIES, *columns, separator=";" if ";" in heading else ",")
+    with pytest.raises(ContentError, match=r"a\.csv: a curve of an element may be that of one atom, .*\(2 if it is one each\)"):
+        target_from_text(text, "a.csv")
+    sums = target_from_text(text, "a.csv", n_atoms=5)
+    assert (sums.target.kind, sums.target.n_atoms) == ("total", 5) and "curves of elements added to the total" in sums.said
+    np.testing.assert_allclose(5 * sums.target.total, on(sums.target, CURVE), atol=2e-3)
+    sites = target_from_text(text, "a.csv", n_atoms=2).target
+    assert sites.kind == "sites"
+    np.testing.assert_allclose(sites.curves, [on(sites, A), on(sites, B)], atol=2e-3)
+    chosen = target_from_text(text, "a.csv", n_atoms=6, site_indices=[0, 4]).target
+    assert chosen.sites == (0, 4)
+
+
+def test_the_number_of_atoms_may_be_in_the_file():
+    made = target_from_text("# number of atoms: 5\nE,Fe,O\n" + rows(ENERGIES, A, B), "a.csv")
+    assert (made.target.kind, made.target.n_atoms) == ("total", 5)
+
+
+def test_columns_of_one_element_are_sites():
+    for heading in ("E,Si,Si", "E,Si1,Si2", "E,Si(1),Si(2)", "E,Si0,Si1", "E,Ga1,As1", "E,atom 1,atom 2"):
+        assert target_from_text(f"{heading}\n" + rows(ENERGIES, A, B), "a.csv").target.n_atoms == 2, heading
+
+
+def test_elements_are_compared_with_the_atoms_of_the_cell():
+    whole = read_content("E-E_F,total\n" + rows(ENERGIES, CURVE), "whole.csv")
+    elements = read_content("E-E_F,Fe,O\n" + rows(ENERGIES, A, B), "elements.csv")
+    distance, _ = compare_files(whole, elements, (5, 5))
+    assert distance.mae == pytest.approx(0, abs=1e-6)
+    with pytest.raises(ContentError, match="elements.csv: a curve of an element may be"):
+        compare_files(whole, elements, (5, None))
+
+
+@pytest.mark.parametrize("heading", ["E,Ga1,As5", "E,Fe2,O3", "E,Fe3,Fe4"])
+def test_some_atoms_are_no_cell(heading):
+    text = f"{heading}\n" + rows(ENERGIES, A, B)
+    with pytest.raises(ContentError, match="not of all atoms of a cell; say which .* --sites 0,4 --n-atoms N"):
+        target_from_text(text, "a.csv", n_atoms=2)
+    chosen = target_from_text(text, "a.csv", n_atoms=8, site_indices=[0, 4]).target
+    assert chosen.sites == (0, 4) and chosen.n_atoms == 8
+    total = heading.replace("E,", "E,total,")
+    made = target_from_text(f"{total}\n" + rows(ENERGIES, CURVE, A, B), "a.csv", n_atoms=8)
+    assert made.target.kind == "total" and f"{heading[2:].replace(',', ', ')} left out" in made.said
+
+
+def test_single_orbitals_of_atoms_are_pieces():
+    text = "E,Ti t2g,Ti eg,O 2p\n" + rows(ENERGIES, A / 2, A / 2, B)
+    with pytest.raises(ContentError, match="Ti t2g, Ti eg, O 2p are orbitals, not all of an atom"):
+        target_from_text(text, "a.csv", n_atoms=3)
+    made = target_from_text("Energy,TDOS,Ti_d,O_p\n" + rows(ENERGIES, CURVE, A, B), "a.csv", n_atoms=3)
+    assert "Ti_d, O_p left out" in made.said and made.target.dos.zero is None
+    np.testing.assert_allclose(3 * made.target.total, on(made.target, CURVE), atol=2e-3)
+
+
+ORBITALS = "#Energy           s           p           d         tot\n" + rows(ENERGIES, S, P, D, CURVE, separator="  ")
+AIMS = "# Energy (eV)  total dos  l=0  l=1\n" + rows(ENERGIES, CURVE, S, P + D, separator="  ")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("PDOS_A1.dat", ORBITALS), ("atom_projected_dos_Ga0001.dat", AIMS), ("PDOS_A12_SOC.dat", ORBITALS)]
+)
+def test_files_of_one_atom(name, text):
+    with pytest.raises(ContentError, match="not of all atoms of a cell"):
+        target_from_text(text, name, n_atoms=2)
+    target = target_from_text(text, name, n_atoms=2, site_indices=[1]).target
+    assert target.sites == (1,)
+    np.testing.assert_allclose(target.curves[0], on(target, CURVE), atol=2e-3)
+
+
+@pytest.mark.parametrize(("name", "text"), [("PDOS_Ga.dat", ORBITALS), ("Ga_l_proj_dos.dat", AIMS), ("Ga_dos.dat", AIMS)])
+def test_files_of_one_element_are_warned_of(name, text):
+    made = target_from_text(text, name, n_atoms=2)
+    assert any(warning.startswith("of Ga alone, by its name") for warning in made.warnings)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("Ga_l_proj_dos_spin_up.dat", AIMS, "is of one spin, by its name"),
+        ("case.dos1evup", "#ENERGY total-DOS 1:total\n" + rows(ENERGIES, CURVE, A, separator=" "), "is of one spin"),
+        ("a.csv", "E (eV),DOS (states/eV/spin)\n" + rows(ENERGIES, CURVE), r"'DOS \(states/eV/spin\)' is per spin"),
+        ("swapped.csv", rows(CURVE, ENERGIES), "the second column seems to hold the energies"),
+    ],
+)
+def test_what_is_half_or_turned_round(name, text, message):
+    with pytest.raises(ContentError, match=message):
+        target_from_text(text, name, n_atoms=2)
+
+
+def test_one_column_that_is_the_sum_of_two_is_the_total():
+    for columns in ((CURVE, A, B), (A, B, CURVE)):
+        made = target_from_text(rows(ENERGIES, *columns), "a.csv", n_atoms=4)
+        assert made.target.kind == "total" and "the others left out: two sites, or two spins" in made.said
+        np.testing.assert_allclose(4 * made.target.total, on(made.target, CURVE), atol=2e-3)
+    sites = target_from_text(rows(ENERGIES, CURVE, A, B / 2, B / 2), "a.csv").target
+    assert sites.n_atoms == 3
+
+
+@pytest.mark.parametrize("heading", [r"$E - E_\mathrm{F}$ (eV)", "E - E$_F$ (eV)", "Energy (eV) vs Fermi level", "E-E_{Fermi}"])
+def test_ways_to_write_the_fermi_energy(heading):
+    assert read_content(f"{heading},DOS\n" + rows(ENERGIES, CURVE), "a.csv").curves.zero == "fermi"
+
+
+def test_words_that_say_nothing_of_the_zero():
+    for heading in ("Energy,TDOS", "energy,s,px,x2-y2"):
+        columns = [CURVE] if "TDOS" in heading else [S, P, D]
+        assert read_content(f"{heading}\n" + rows(ENERGIES, *columns), "a.csv").curves.zero is None
+
+
+def test_empty_cells_behind_columns_with_names():
+    text = "E-E_F (eV),DOS,remark\n" + rows(ENERGIES, CURVE).replace("\n", ",\n")
+    assert read_content(text, "a.csv").curves.zero == "fermi"
+
+
+def test_energies_that_are_the_index_of_pandas():
+    read = read_content(",DOS\n" + rows(ENERGIES, CURVE), "a.csv")
+    np.testing.assert_allclose(read.curves.energies, ENERGIES)
+    assert "the first column, without a name, taken for the energies" in read.said
