@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ContentError
+from ..paths import user_path
 from .content import check_path, plain, read_bytes, text_of, unpacked
 from .found import Found, ReadCurves
 from .made import curves_from
@@ -38,7 +39,7 @@ def read_curves(path: str | Path, *, zero: float | None = None, sigma: float | N
     :param sigma: broadening in eV, if the file does not state it.
     :raises ContentError: one line, if the file cannot be read.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     check_path(path)
     if path.is_dir():
         return _read_folder(path, zero, sigma)

@@ -11,6 +11,7 @@ from .found import Found
 
 _IN_GAP = 0.1  # eV above the valence band maximum; an energy nearer than that is the maximum itself
 _PROBES = (0.2, 0.4, 0.7, 1.0)  # eV above a valence band maximum, that a broadening may reach
+_BEYOND = 1.0  # eV beyond its energies, where the zero of a curve of occupied states alone may be
 _METAL = 0.05  # of the largest value; where fewer states are at the Fermi energy, a broadened curve may hide a gap
 
 
@@ -23,6 +24,9 @@ def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | 
     """
     total, notes = found.states.summed, found.notes
     if zero is not None:
+        if not found.energies[0] - _BEYOND <= zero <= found.energies[-1] + _BEYOND:
+            ends = f"{found.energies[0]:g} to {found.energies[-1]:g} eV"
+            raise ContentError(f"{name}: the zero of {zero:g} eV is outside of the energies, {ends}")
         edges = band_edges(found.energies, total, zero, found.sigma)
         if edges is not None and zero - edges[0] > _IN_GAP:
             notes.append(f"{zero:g} eV, as asked for, is in a gap; zero at the valence band maximum, {edges[0]:.3f} eV")

@@ -17,6 +17,7 @@ from ..contacts import closest_contacts
 from ..crystals import CrystalSet
 from ..curve_files.content import check_path, read_bytes, text_of
 from ..errors import PARSER_ERRORS, ContentError
+from ..paths import user_path
 from .vasp4 import with_symbols
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def read_frames(path: str | Path, dropped: dict[int, str] | None = None) -> Fram
     :param dropped: takes the structures that ASE reads and that are no crystals, by their number from 0, with the reason, and
         the others are returned; without it the first of them is an error.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     check_path(path)
     if path.is_dir() or path.is_fifo():
         raise ContentError(f"{path} is a {'folder' if path.is_dir() else 'pipe'}; give a file")

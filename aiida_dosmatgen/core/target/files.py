@@ -16,6 +16,7 @@ from ..curves import LEAST_HELD, Curves
 from ..dos import DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
 from ..files.archive import is_of_others
+from ..paths import user_path
 from .points import averaged, energies_for, resampled
 from .target import DosTarget, check_options, of_a_cell
 
@@ -52,7 +53,7 @@ def read_target(path: str | Path, **options: Any) -> TargetFile:
         that becomes zero, or says what zero is.
     :raises ContentError: one line, if it cannot be read or is no target.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     if path.suffix == ".npz" and not is_of_others(path):
         if options:
             raise ContentError(f"{path} is a whole target; leave out {min(options)}")
@@ -166,6 +167,8 @@ def _reading_options(options: dict[str, Any]) -> tuple[float | None, float | Non
     check_options(**{key: value for key, value in options.items() if key not in ("zero", "per_atom", "site_indices", "grid")})
     if isinstance(zero, str) and zero not in ("vbm", "fermi"):
         raise ContentError(f"zero must be an energy in eV, or one of vbm, fermi, not {zero!r}")
+    if isinstance(zero, float | int) and not math.isfinite(zero):
+        raise ContentError(f"zero must be an energy in eV, not {zero}")
     return None if zero is None or isinstance(zero, str) else float(zero), options.get("sigma")
 
 

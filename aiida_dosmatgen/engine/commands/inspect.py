@@ -20,6 +20,7 @@ from ...core.files.checkpoint_header import read_header
 from ...core.files.structures import read_structures
 from ...core.job import sha256_of
 from ...core.labelled.shards import MANIFEST
+from ...core.paths import user_path
 from ...core.target import DosTarget
 from .sources import column_of, curves_named, format_of, header_of, is_set, is_target, load_set, of_target
 
@@ -46,7 +47,7 @@ def describe(reference: str) -> dict[str, Any]:
 
     :raises ContentError: if it cannot be read.
     """
-    path = Path(reference).expanduser()
+    path = user_path(reference)
     if not path.exists():
         if "#" in reference:
             return {"kind": "density of states", "file": reference, **of_curves(curves_named(reference))}

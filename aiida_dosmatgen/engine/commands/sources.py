@@ -19,6 +19,7 @@ from ...core.errors import ContentError
 from ...core.files.archive import is_of_others, load_arrays
 from ...core.files.mpdos import read_records
 from ...core.labelled.shards import MANIFEST, load_shards
+from ...core.paths import user_path
 from ...core.target import DosTarget
 
 COLUMNS = ("dos", "predicted_dos")
@@ -31,10 +32,10 @@ def curves_named(reference: str, zero: float | None = None, sigma: float | None 
     :param sigma: broadening in eV, if the file does not state it.
     :raises ContentError: if there are none.
     """
-    path, row = Path(reference).expanduser(), None
+    path, row = user_path(reference), None
     match = re.fullmatch(r"(.+)#(\d+)", reference)
     if match and not path.exists():
-        path, row = Path(match[1]).expanduser(), int(match[2])
+        path, row = user_path(match[1]), int(match[2])
     if not path.exists():
         raise ContentError(f"{path} does not exist")
     if is_target(path):

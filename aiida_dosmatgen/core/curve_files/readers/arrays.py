@@ -36,7 +36,7 @@ def read_array(content: bytes, name: str) -> Found:
     except PARSER_ERRORS as exception:
         reason = " ".join(str(exception).split())[:80]
         raise ContentError(f"{name} is no array of numbers that numpy can read ({reason})") from None
-    array = next(iter(arrays.values()), np.empty(0))
+    array: np.ndarray = next(iter(arrays.values()), np.empty(0))
     if len(arrays) > 1:
         return _by_names(arrays, name)
     if array.dtype.names:
