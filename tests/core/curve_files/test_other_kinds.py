@@ -96,6 +96,7 @@ KINDS = {
     "array.txt": (str(np.stack([ENERGIES, CURVE], 1)).encode(), "is not valid JSON: .* if it is none, give a table"),
     "elements.json": (json.dumps({"Si": {"energies": [0], "densities": {"1": [0]}}}).encode(), "states of Si; give the whole"),
     "bands.json": (b'{"bands": {"1": [[1]]}, "kpoints": [[0, 0, 0]]}', "is a band structure"),
+    "vasprun.xml": (b'<?xml version="1.0"?>\n<modeling></modeling>', "no <dos> in it"),
     "na.json": (b'{"edos_energies": "na", "total_edos_up": "na"}', "of JARVIS without a density of states"),
 }
 

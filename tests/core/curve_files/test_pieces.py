@@ -147,3 +147,81 @@ def test_energies_that_are_the_index_of_pandas():
     read = read_content(",DOS\n" + rows(ENERGIES, CURVE), "a.csv")
     np.testing.assert_allclose(read.curves.energies, ENERGIES)
     assert "the first column, without a name, taken for the energies" in read.said
+
+
+@pytest.mark.parametrize(
+    ("line", "zero", "shift"),
+    [
+        ("# Fermi level (5.6 eV) set to zero", "fermi", 0.0),
+        ("# Fermi energy 5.6 eV subtracted", "fermi", 0.0),
+        ("# energies shifted by E_F=5.6 eV", "fermi", 0.0),
+        ("# E_F = 0.25", "fermi", 0.25),
+        ("Fermi energy (eV),0.25", "fermi", 0.25),
+        ("# VBM = 0.25, CBM = 1.5", "vbm", 0.25),
+        ("# HOMO: 0.25 eV", "vbm", 0.25),
+        ("# VBM (eV) = 250 meV", "vbm", 0.25),
+    ],
+)
+def test_lines_that_state_the_zero(line, zero, shift):
+    for heading in ("E (eV),DOS\n", ""):
+        read = read_content(f"{line}\n{heading}" + rows(ENERGIES, CURVE), "a.csv")
+        assert read.curves.zero == zero, (line, heading)
+        assert read.curves.energies[0] == pytest.approx(ENERGIES[0] - shift)
+
+
+def test_a_stated_band_edge_outside_of_the_energies_is_refused():
+    with pytest.raises(ContentError, match="the valence band maximum of 50 eV is outside of the energies, -10 to 10 eV"):
+        read_content("# VBM = 50\nE,DOS\n" + rows(ENERGIES, CURVE), "a.csv")
+
+
+def test_atomic_units_beside_electronvolts_are_arbitrary():
+    for unit in ("a.u.", "a. u.", "arb. units"):
+        made = target_from_text(f"Energy (eV),DOS ({unit})\n" + rows(ENERGIES, CURVE), "a.csv", n_atoms=2)
+        np.testing.assert_allclose(2 * made.target.total, on(made.target, CURVE), atol=2e-3)
+        assert any("in units that are not states/eV" in warning for warning in made.warnings)
+    both = read_content("Energy (a.u.),DOS (a.u.)\n" + rows(ENERGIES / 27.211386, CURVE * 27.211386, form="{:.9f}"), "a.csv")
+    np.testing.assert_allclose(both.curves.energies, ENERGIES, atol=1e-4)
+    np.testing.assert_allclose(both.curves.total, CURVE, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("E,DOS\n" + rows(ENERGIES, CURVE, form="{:.3f}").replace(".", ","), "commas seem to be decimal"),
+        ("x,y\n" + rows(CURVE, ENERGIES), "the second column seems to hold the energies"),
+        ("E,col1,col2\n" + rows(ENERGIES, A, B), "'col1' cannot be understood"),
+        (
+            "81 # number of points\n# energy elec_states sum_states\n" + rows(ENERGIES, A, B, separator=" "),
+            "'elec_states' cannot",
+        ),
+    ],
+)
+def test_dialects_that_are_refused(text, message):
+    with pytest.raises(ContentError, match=message):
+        target_from_text(text, "a.csv", n_atoms=2)
+
+
+def test_names_that_look_like_others():
+    for heading, elements in {"E,K,I": ("K", "I"), "E,In,N": ("In", "N")}.items():
+        assert read_content(f"{heading}\n" + rows(ENERGIES, A, B), "a.csv").elements == elements
+    assert read_content("E/eV,D/eV^-1\n" + rows(ENERGIES, CURVE), "a.csv").curves.channels == ("all",)
+    assert read_content("E,2s,2p\n" + rows(ENERGIES, A, B), "a.csv").curves.channels == ("s", "p", "d", "f")
+    assert read_content("E,α,β\n" + rows(ENERGIES, A, B), "a.csv").curves.values.shape[1] == 2
+
+
+def test_siesta_files_have_absolute_energies_with_one_spin_and_with_four_columns():
+    for columns in ((CURVE,), (A, B, 0 * A, -0.1 * B)):
+        text = rows(ENERGIES + 5, *columns, separator=" ")
+        with pytest.raises(ContentError, match="is a SIESTA DOS: its energies are absolute"):
+            target_from_text(text, "si.DOS", n_atoms=2)
+        made = target_from_text(text, "si.DOS", n_atoms=2, zero=5.0)
+        np.testing.assert_allclose(2 * made.target.total, on(made.target, CURVE), atol=2e-3)
+
+
+def test_a_doscar_whose_number_of_energies_runs_into_the_word_before():
+    energies = np.linspace(-10, 10, 10_001)
+    total = np.interp(energies, ENERGIES, CURVE)
+    head = "1 1 1 0\n1 1 1 1 1\n1e-4\n CAR\n Si\n"
+    text = f"{head}     10.00000000    -10.0000000010001      0.00000000      1.00000000\n"
+    read = read_content(text + rows(energies, total, np.cumsum(total) * 0.002, separator=" "), "DOSCAR")
+    np.testing.assert_allclose(read.curves.total, total, atol=1e-5)

@@ -33,8 +33,8 @@ def found_without_headings(table: Table, name: str) -> Found:
     if values.shape[1] > 2 and is_index(values[:, 0]) and _is_energy(values[:, 1]):
         values = values[:, 1:]
         notes.append("a first column of line numbers left out")
-    if values.shape[1] == 2 and not _is_ordered(values[:, 0]) and _is_energy(values[:, 1]):
-        raise ContentError(f"{name}: the second column seems to hold the energies, not the first; put them first")
+    if values.shape[1] == 2:
+        check_not_turned(values[:, 0], values[:, 1], name)
     unit, factor = "eV", 1.0
     match = next(
         (m for note in table.notes if (m := re.search(r"energ\w*[^a-z]{0,4}\b(meV|Ha|Hartree|Ry)\b", note, re.I))), None
@@ -62,8 +62,8 @@ def found_without_headings(table: Table, name: str) -> Found:
     elif len(curves) == 4 and _are_spins_with_integrals(values[:, 0], values[:, 1:].T):
         notes.append("the last two columns are the integrals of both spins, left out")
         states, integrated = Total(np.abs(curves[:2])), np.abs(curves[2:]).sum(0) * factor
-    elif len(curves) == 2 and lower.endswith(".dos"):
-        kind, states = "SIESTA DOS", Total(curves)
+    elif (len(curves) in (2, 4) and lower.endswith(".dos")) or (len(curves) == 1 and name.endswith(".DOS")):
+        kind, states = "SIESTA DOS", Total(curves[:2])  # of four, the others are of the two spins together
         absolute = "its energies are absolute; give --zero with the Fermi energy, the first line of the .EIG file beside it"
     elif len(curves) > 2 and (place := _place_of_the_sum(curves)) is not None:
         others = np.delete(curves, place, axis=0)
@@ -80,6 +80,15 @@ def found_without_headings(table: Table, name: str) -> Found:
     found.zero = "fermi" if elk else zero_of_notes(table.notes)
     set_stated(found, table, factor)
     return found
+
+
+def check_not_turned(energies: np.ndarray, curve: np.ndarray, name: str) -> None:
+    """Refuse a curve of a figure that stands upright, with the energies as the second column.
+
+    :raises ContentError: if the energies are in no order, and the curve is, below zero, too.
+    """
+    if not _is_ordered(energies) and _is_energy(curve):
+        raise ContentError(f"{name}: the second column seems to hold the energies, not the first; put them first")
 
 
 def _place_of_the_sum(curves: np.ndarray) -> int | None:

@@ -40,8 +40,10 @@ def check_doubles(columns: list[Column], headings: list[str], rest: list[int], n
         seen[key] = i
 
 
-def is_all_there_is(column: Column) -> bool:
-    """Say whether a column without others is the total, whatever it is called: as a formula may look like a site."""
+def is_all_there_is(column: Column, heading: str) -> bool:
+    """Say whether a column without others is the total, whatever it is called: as a formula may look like a site, or D(E)."""
+    if column.site is None and column.channel == "d" and heading.lstrip("\"'$ ")[:1] == "D":
+        return True
     return column.role == "unknown" or (column.role == "curve" and column.channel is None and (column.site or "1").isalpha())
 
 

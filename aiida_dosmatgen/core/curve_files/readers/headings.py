@@ -10,7 +10,7 @@ from ...elements import ATOMIC_NUMBERS
 
 Role = Literal["energy", "index", "total", "curve", "integrated", "left out", "unknown"]
 
-UNITS = {"ev": 1.0, "mev": 1e-3, "kev": 1e3, "hartree": 27.211386245988, "rydberg": 13.605693122994}
+UNITS = {"ev": 1.0, "mev": 1e-3, "kev": 1e3, "hartree": 27.211386245988, "a.u.": 27.211386245988, "rydberg": 13.605693122994}
 """Energies in eV."""
 
 UNIT_NAMES = {
@@ -22,8 +22,9 @@ UNIT_NAMES = {
     "hartree": "hartree",
     "hartrees": "hartree",
     "eh": "hartree",
-    "a.u.": "hartree",
-    "au": "hartree",
+    "a.u.": "a.u.",
+    "a. u.": "a.u.",
+    "au": "a.u.",
     "ry": "rydberg",
     "ryd": "rydberg",
     "rydberg": "rydberg",
@@ -36,8 +37,8 @@ _UNIT_WORDS = {"ev", "mev", "kev", "эв", "ha", "hartree", "ry", "cell", "arb",
 _OTHER_UNITS = {"arb. units", "arb.u.", "arbitrary units", "1/cm", "cm-1", "k", "j", "kj/mol", "kcal/mol"}
 _LATEX = re.compile(r"\\(?:mathrm|mathit|text|rm|it|,|;|!)\s*|[${}]")
 _LONGEST = 200  # letters of a name that are looked at: the time to understand one grows with their square
-_UP = r"(?:spin[ _-]?)?(?:up|alpha|majority|maj)|spin[ _-]?1|↑|\u25b2"
-_DOWN = r"(?:spin[ _-]?)?(?:down|dn|dw|dwn|beta|minority|min)|spin[ _-]?2|↓|\u25bc"
+_UP = r"(?:spin[ _-]?)?(?:up|alpha|majority|maj)|spin[ _-]?1|↑|\u25b2|α"
+_DOWN = r"(?:spin[ _-]?)?(?:down|dn|dw|dwn|beta|minority|min)|spin[ _-]?2|↓|\u25bc|β"
 _ORBITALS = {
     **{name: "s" for name in ("s", "l=0", "l0")},
     **{name: "p" for name in ("p", "px", "py", "pz", "p_x", "p_y", "p_z", "l=1", "l1")},
@@ -101,7 +102,7 @@ def understand(heading: str) -> Column:
         if unit_text and (own is None or arbitrary or unit_text in _OTHER_UNITS):  # as 1/cm of phonons
             own = f"unknown:{unit_text}"
         return Column("energy", unit=own, zero=zero)
-    if _INDEX.fullmatch(lower):
+    if _INDEX.fullmatch(lower) and name != "I":  # which is iodine
         return Column("index")
     rest, spin = _without_spin(name)
     if _OF_A_KIND.match(lower):
@@ -179,7 +180,7 @@ def _place(name: str) -> tuple[str | None, str | None]:
     """Return the site and the channel of which a name without spin and unit is."""
     text = _FILLER.sub(" ", re.sub(r"(?<=[a-zA-Z\d])_(?=[a-zA-Z])", " ", name)).strip(" _-.:,")
     text = re.sub(r"\s+", " ", re.sub(r"\(e\)", "", text, flags=re.IGNORECASE)).strip()
-    for whole in (name.strip(), text, text.replace(" ", ""), text.replace(" ", "_")):
+    for whole in (name.strip(), text, text.replace(" ", ""), text.replace(" ", "_"), re.sub(r"^[1-7](?=[spdf])", "", text)):
         if whole.lower() in _ORBITALS and not (whole.isupper() and len(whole) == 1 and whole in ("S", "P", "F")):
             return None, _ORBITALS[whole.lower()]
     match = re.match(
@@ -193,6 +194,8 @@ def _place(name: str) -> tuple[str | None, str | None]:
     if symbol is not None:
         symbol = symbol.capitalize() if len(symbol) == 2 or symbol.isupper() else symbol
         word_of_prose = text[:2].islower() and re.match(r"(?:in|as|at|no|he|be|os|am|pa)\b(?!$)", text) is not None
+        if number is None and text[match.end(2) : match.end(2) + 1].isalpha():  # as in Col1, which is no Co
+            return None, None
         if symbol not in ATOMIC_NUMBERS or ATOMIC_NUMBERS[symbol] == 0 or word_of_prose:
             return None, None
     site = word or f"{symbol}{number or ''}"

@@ -15,9 +15,18 @@ _FERMI_WORD = r"(?:\be_?\{?f(?:ermi)?\}?\b|\bfermi(?:[ _-]?(?:energy|level))?\b|
 _FERMI = re.compile(
     rf"{_FERMI_WORD}\s*(?:\([^)]*\)|\[[^\]]*\])?\s*(?:[:=]|\bis\b|\bat\b)?\s*({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
 )
-_TO = r"(?:relative|reference|referenced|shifted|aligned|w\.?r\.?t\.?|vs|versus|zero)\b.{0,40}?"
+_AFTER_COMMA = re.compile(rf"{_FERMI_WORD}\s*(?:\([^)]*\)|\[[^\]]*\])?\s*[,;\t]\s*({_NUMBER})\s*[,;\t]*()", re.IGNORECASE)
+_VBM, _CBM = (
+    re.compile(rf"\b(?:{words})\s*(?:\([^)]*\))?\s*[:=]\s*({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE)
+    for words in (
+        "vbm|valence band maximum|homo|highest occupied level",
+        "cbm|conduction band minimum|lumo|lowest unoccupied level",
+    )
+)
+_TO = r"(?:relative|reference|referenced|shifted|aligned|w\.?r\.?t\.?|vs|versus|subtract\w*|zero)\b.{0,40}?"
 _AT_FERMI = re.compile(
-    rf"fermi\b[^.;]{{0,40}}?\b(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)|{_TO}(?:fermi|chemical potential|\be_?f\b)"
+    rf"fermi\b(?:[^.;]|\.\d){{0,40}}?\b(?:(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)|subtracted)"
+    rf"|{_TO}(?:fermi|chemical potential|\be_?f\b)"
     r"|\be(?:nergy)?\s*-\s*e_?\{?f",
     re.IGNORECASE,
 )
@@ -47,6 +56,8 @@ def set_stated(found: Found, table: Table, factor: float) -> None:
         found.fermi = stated[0] * (UNITS[stated[1]] if stated[1] else factor)
     if found.zero is None and found.fermi is None and any(_VASPKIT.match(note) for note in table.notes):
         found.zero, found.kind = "fermi", "VASPKIT text"
+    if found.zero is None and found.fermi is None:
+        found.edges = _edges_of_notes(table.notes, factor)
     if any("ABINIT" in note for note in table.notes):
         found.kind = "ABINIT DOS"
     if found.zero is None and found.fermi is None and any(_VACUUM.search(note) for note in table.notes):
@@ -63,10 +74,20 @@ def set_stated(found: Found, table: Table, factor: float) -> None:
 def fermi_energy(notes: list[str]) -> tuple[float, str | None] | None:
     """Return the Fermi energy that lines above a table state, and its unit; None if none does."""
     for note in notes:
-        match = _FERMI.search(note)
+        match = _FERMI.search(note) or _AFTER_COMMA.fullmatch(note)
         if match:
             return float(re.sub("[dD]", "e", match[1])), UNIT_NAMES.get((match[2] or "").lower().rstrip(".,;"))
     return None
+
+
+def _edges_of_notes(notes: list[str], factor: float) -> tuple[float, float | None] | None:
+    """Return the valence band maximum and the conduction band minimum in eV that lines above a table state."""
+    edges = list[float | None]()
+    for pattern in (_VBM, _CBM):
+        match = next((m for note in notes if (m := pattern.search(note))), None)
+        unit = UNIT_NAMES.get((match[2] or "").lower().rstrip(".,;")) if match else None
+        edges.append(float(re.sub("[dD]", "e", match[1])) * (UNITS[unit] if unit else factor) if match else None)
+    return None if edges[0] is None else (edges[0], edges[1])
 
 
 def zero_of_notes(notes: list[str]) -> Literal["fermi", "vbm"] | None:

@@ -336,7 +336,7 @@ def _spins(densities: Any, energies: np.ndarray, where: str) -> np.ndarray:
         spin = {"1": 0, "Spin.up": 0, "up": 0, "-1": 1, "Spin.down": 1, "down": 1}.get(str(key))
         if spin is None:
             raise ContentError(f"{where}: {key!r} is no spin; spins are 1 and -1")
-        if values is None:
+        if values is None or values == []:
             continue
         array = _numbers(values, where)
         if array.shape != energies.shape:

@@ -64,6 +64,11 @@ def read_table(text: str, name: str) -> Table:
     notes: list[str] = []
     dialect: tuple[str, bool] | None = None
     empty_at_end = False
+    widths, zeros, whole = (
+        set[tuple[int, ...]](),
+        False,
+        True,
+    )  # of every second cell: digits behind a decimal comma have one width
     ends: list[int] = []  # rows after which a set of xmgrace ends
     for number, line in enumerate(text.splitlines(), 1):
         if len(line) > _MOST_LETTERS:
@@ -77,7 +82,7 @@ def read_table(text: str, name: str) -> Table:
             if bare.strip() and not _EMPTY.fullmatch(bare):
                 bare = bare[:_LONGEST]
                 notes.append(bare)
-                if not width and not line.lstrip().startswith("@"):  # of xmgrace, which names no columns
+                if width < 2 and not line.lstrip().startswith("@"):  # of xmgrace, which names no columns
                     above.append((bare, ""))
                     if line.startswith(";") and line.count(";") > 1:  # no comment, but an empty name of a column
                         above.append((line.strip(), ";"))
@@ -94,11 +99,17 @@ def read_table(text: str, name: str) -> Table:
                 notes.append(bare[:_LONGEST])
                 continue
             raise ContentError(f"{name}, line {number}: {_what_is_wrong(cells)}")
+        if width == 1 and len(lines) == 1 and len(cells) > 1:  # the number of rows, above them
+            numbers, lines, dialect, width = array("d"), [], own, 0
         if width and len(cells) != width:
             raise ContentError(f"{name}, line {number}: {len(cells)} columns, but {width} in line {lines[0]}")
         if len(lines) >= _MOST_ROWS:
             raise ContentError(f"{name} has more than {_MOST_ROWS} rows; thin it out")
         dialect = dialect or own
+        if dialect[0] == ",":
+            widths.add(tuple(len(cell) for cell in cells[1::2]))
+            zeros = zeros or any(re.match(r"0\d", cell) for cell in cells[1::2])
+            whole = whole and all(cell.lstrip("+-").isdigit() for cell in cells)
         numbers.extend([_number(cell) for cell in cells])
         width = len(cells)
         lines.append(number)
@@ -110,6 +121,8 @@ def read_table(text: str, name: str) -> Table:
             f"{name} has no table of numbers (two columns and two lines or more): "
             "energies in the first column, densities of states in the others"
         )
+    if whole and zeros and len(widths) == 1 and width >= 4 and width % 2 == 0:
+        raise ContentError(f"{name}: commas seem to be decimal as well as between columns; separate columns by semicolons")
     headings, heading = _headings(above, width, empty_at_end)
     values = np.array(numbers).reshape(-1, width)
     both = _spins_side_by_side(values, headings, notes)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...errors import ContentError
 from ..found import Found
-from .bare import found_without_headings, is_index
+from .bare import check_not_turned, found_without_headings, is_index
 from .columns import check_doubles, check_spins, is_all_there_is, states_of
 from .headings import HELP, UNITS, Column, is_no_energy, understand
 from .named import by_its_name
@@ -61,8 +61,11 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
     rest = [i for i, column in enumerate(columns) if i != place and column.role not in ("index", "integrated", "left out")]
     if not rest:
         raise ContentError(f"{name} has no density of states besides {', '.join(h for h in headings if h)}; {HELP}")
-    if len(rest) == 1 and is_all_there_is(columns[rest[0]]):
-        columns[rest[0]] = dataclasses.replace(columns[rest[0]], role="total", site=None)
+    for i in rest:
+        if columns[i].unit == "a.u." and energy.unit not in ("a.u.", "hartree"):  # arbitrary ones, beside eV
+            columns[i] = dataclasses.replace(columns[i], unit=None, arbitrary=True)
+    if len(rest) == 1 and is_all_there_is(columns[rest[0]], headings[rest[0]]):
+        columns[rest[0]] = dataclasses.replace(columns[rest[0]], role="total", site=None, channel=None)
         notes.append(f"{headings[rest[0]]}, the one curve, taken for the total")
     for i in rest:
         unit = columns[i].unit
@@ -87,6 +90,8 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
         if columns[i].spin == 1 and values[i].max() <= 0:
             values[i] = -values[i]
     check_doubles(columns, headings, rest, name)
+    if len(columns) == 2:
+        check_not_turned(table.values[:, place], table.values[:, rest[0]], name)
     states, rows, elements = states_of(columns, headings, values, name, notes)
     found = Found(
         "table",
