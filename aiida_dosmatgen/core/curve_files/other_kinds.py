@@ -65,6 +65,7 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"(?i)\A\s*(?:<!doctype html|<html)", "a web page", "save the file that it links to, not the page"),
     (r"\A\s*<", "XML, but no vasprun.xml", _AS_TEXT),
 )
+_STRUCTURES = re.compile(r"\.(?:xyz|xsf|gen|res|pdb|cube|struct|xsd|cssr|mol|cell|gjf)$", re.IGNORECASE)
 _START = 4000  # letters that tell what a text is
 
 
@@ -95,6 +96,8 @@ def refuse_text(text: str, name: str) -> None:
 
     :raises ContentError: saying what it is, and what to give instead.
     """
+    if _STRUCTURES.search(name):
+        raise ContentError(f"{name} is a structure, by its name; a density of states is needed")
     start = text[:_START].lstrip("\ufeff")
     for pattern, what, instead in _TEXTS:
         if re.search(pattern, start):

@@ -77,6 +77,7 @@ KINDS = {
     "PROCAR": (b"PROCAR lm decomposed\n# of k-points: 1 # of bands: 8\n", "a PROCAR"),
     "POSCAR": (b"Si2\n1.0\n0 2.7 2.7\n2.7 0 2.7\n2.7 2.7 0\nSi\n2\nDirect\n0 0 0\n.25 .25 .25\n", r"a structure \(POSCAR\)"),
     "si.cif": (b"data_Si\n_cell_length_a 5.43\n", "a structure; a density of states is needed"),
+    "si.xsf": (b"CRYSTAL\nPRIMVEC\n 3 0 0\n 0 3 0\n 0 0 3\n", "a structure, by its name"),
     "si.extxyz": (b'1\nLattice="3 0 0 0 3 0 0 0 3"\nSi 0 0 0\n', "a structure"),
     "COHPCAR.lobster": (
         b" 2 1 481 -14 9 0\nAverage\nNo.1:Si1->Si2(2.35)\n-1 0 0 0 0\n0 0 0 0 0\n",

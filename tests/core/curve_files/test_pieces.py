@@ -27,6 +27,8 @@ def on(target, curve):
         ("E,Fe dos,O dos,Fe idos,O idos", (A, B, np.cumsum(A), np.cumsum(B))),
         ("E,Fe s,Fe p,O s,O p", (0.3 * A, 0.7 * A, 0.3 * B, 0.7 * B)),
         ("E,In,N", (A, B)),
+        ("E,PDOS(Si),PDOS(O)", (A, B)),
+        ("E,Total Si,Total O", (A, B)),
     ],
 )
 def test_curves_of_elements_are_sites_or_sums(heading, columns):
@@ -83,6 +85,7 @@ def test_single_orbitals_of_atoms_are_pieces():
     np.testing.assert_allclose(3 * made.target.total, on(made.target, CURVE), atol=2e-3)
 
 
+ELEMENTS = "E-E_F,total,Fe up,Fe down,O1_s,O1_p\n" + rows(ENERGIES, CURVE, 0.7 * A, 0.3 * A, B, 0 * B)
 ORBITALS = "#Energy           s           p           d         tot\n" + rows(ENERGIES, S, P, D, CURVE, separator="  ")
 AIMS = "# Energy (eV)  total dos  l=0  l=1\n" + rows(ENERGIES, CURVE, S, P + D, separator="  ")
 
@@ -127,7 +130,9 @@ def test_one_column_that_is_the_sum_of_two_is_the_total():
     assert sites.n_atoms == 3
 
 
-@pytest.mark.parametrize("heading", [r"$E - E_\mathrm{F}$ (eV)", "E - E$_F$ (eV)", "Energy (eV) vs Fermi level", "E-E_{Fermi}"])
+@pytest.mark.parametrize(
+    "heading", [r"$E - E_\mathrm{F}$ (eV)", "E - E$_F$ (eV)", "Energy (eV) vs Fermi level", "E-E_{Fermi}", "E_minus_Ef"]
+)
 def test_ways_to_write_the_fermi_energy(heading):
     assert read_content(f"{heading},DOS\n" + rows(ENERGIES, CURVE), "a.csv").curves.zero == "fermi"
 
@@ -189,6 +194,8 @@ def test_atomic_units_beside_electronvolts_are_arbitrary():
     [
         ("E,DOS\n" + rows(ENERGIES, CURVE, form="{:.3f}").replace(".", ","), "commas seem to be decimal"),
         ("x,y\n" + rows(CURVE, ENERGIES), "the second column seems to hold the energies"),
+        ("E_F - E (eV),DOS\n" + rows(ENERGIES, CURVE), "does not hold energies that grow upwards"),
+        ("E_bind,DOS\n" + rows(ENERGIES, CURVE), "does not hold energies that grow upwards"),
         ("E,col1,col2\n" + rows(ENERGIES, A, B), "'col1' cannot be understood"),
         (
             "81 # number of points\n# energy elec_states sum_states\n" + rows(ENERGIES, A, B, separator=" "),
@@ -225,3 +232,18 @@ def test_a_doscar_whose_number_of_energies_runs_into_the_word_before():
     text = f"{head}     10.00000000    -10.0000000010001      0.00000000      1.00000000\n"
     read = read_content(text + rows(energies, total, np.cumsum(total) * 0.002, separator=" "), "DOSCAR")
     np.testing.assert_allclose(read.curves.total, total, atol=1e-5)
+
+
+@pytest.mark.parametrize("heading", ["DOS per atom", "DOS/atom", "DOS (states/eV/atom)", "dos_per_atom", "DOS (per atom)"])
+def test_a_density_for_each_atom(heading):
+    made = target_from_text(f"E,{heading}\n" + rows(ENERGIES, CURVE), "a.csv")
+    assert made.target.n_atoms is None
+    np.testing.assert_allclose(made.target.total, on(made.target, CURVE), atol=2e-3)
+
+
+def test_angular_momenta_beyond_f_are_left_out():
+    text = "# Energy (eV)  total dos  l=0  l=1  l=2  l=3  l=4\n" + rows(
+        ENERGIES, CURVE, S, P, D, 0 * D, 1e-4 * D, separator="  "
+    )
+    made = target_from_text(text, "aims.dat", n_atoms=2)
+    assert "l=4 left out" in made.said and "total with s p d" in made.said

@@ -153,6 +153,8 @@ def _array(
         array[site, spins, channels.index(column.channel or "all")] += values[i] / len(spins)
     for site, curve in all_of.items():  # a site that has its orbitals and their sum
         held = array[site].sum(1)
-        share = np.where(held[:, None] > 0, array[site] / np.maximum(held[:, None], 1e-300), 1 / len(channels))
+        there = array[site].any((0, 2))
+        rest = there / there.sum() if there.any() else np.full(len(channels), 1 / len(channels))
+        share = np.where(held[:, None] > 0, array[site] / np.maximum(held[:, None], 1e-300), rest[:, None])
         array[site] = share * curve[:, None]
     return array

@@ -52,16 +52,17 @@ _ORBITALS = {
 }
 _ENERGY = re.compile(r"(?:e|en|energy|energies|energie|énergie|energia|energía|ev|x|omega|ω|w|eigenvalue|band energy)")
 _INDEX = re.compile(r"|#|index|idx|no\.?|nr\.?|row|point|unnamed: 0|i")
-_OF_A_KIND = re.compile(r"\d+:\w")  # WIEN2k: of one atom that stands for all equivalent ones
+_OF_A_KIND = re.compile(r"\d+:\w|l ?= ?[4-9]")  # WIEN2k: of one atom that stands for all equivalent ones; FHI-aims: beyond f
 _NO_ENERGY = re.compile(
-    r"binding|frequen|wave ?(?:length|number|vector)|temperature|k-?points?\b|\bthz\b|\bcm\b|\bnm\b|2 ?theta|pressure|time|"
-    r"distance|angle|voltage|kinetic"
+    r"bind|\be_?b\b|^\W*e_?f(?:ermi)?\s*-\s*e|frequen|wave ?(?:length|number|vector)|temperature|k-?points?\b|"
+    r"\bthz\b|\bcm\b|\bnm\b|2 ?theta|pressure|time|distance|angle|voltage|kinetic"
 )
 _INTEGRATED = re.compile(r"\bint\b|integr|\bidos|\bcumul|\bnos\b|\bintdos")
 _TOTAL = re.compile(
     r"(?:t|total|tot|sum|all)?[ _.:-]*(?:l?dos|density[ _]of[ _]states|states|zustandsdichte|spectrum|intensity|value|y|pdos)?"
     r"(?:\(e\))?|[gdn]\(e\)|tdos|densité d'états|total density"
 )
+_PER_ATOM = re.compile(r"[\s_]*(?:\(?\bper[\s_]+atom\)?|_per_atom|/\s*at(?:om|\.)?$)", re.IGNORECASE)
 _FILLER = re.compile(r"\b(?:p?dos|ldos|states?|density of states|orbitals?|channel|projected|partial|shell)\b", re.IGNORECASE)
 
 
@@ -93,8 +94,10 @@ class Column:
 def understand(heading: str) -> Column:
     """Return what a column with this heading holds; its role is ``unknown`` if that cannot be told."""
     name, unit_text = _without_unit(_LATEX.sub("", heading[:_LONGEST]).strip().strip("\"'").strip())
+    name, of_an_atom = _PER_ATOM.subn("", name)
     lower = name.lower()
     unit, per_atom, arbitrary = _unit(unit_text)
+    per_atom = per_atom or bool(of_an_atom)
     zero = _zero(lower)
     bare = re.sub(r"\s*[-_]\s*e?_?\{?(?:fermi|ef|f|vbm|homo|v)\}?(?:ermi)?$", "", lower).strip() if zero else lower
     if _ENERGY.fullmatch(bare) or (zero and _ENERGY.match(bare)):
@@ -120,7 +123,7 @@ def understand(heading: str) -> Column:
 
 def is_no_energy(heading: str) -> bool:
     """Say whether a heading names what no electronic energy is, or one that grows the other way, such as a binding energy."""
-    return bool(_NO_ENERGY.search(heading.lower()))
+    return bool(_NO_ENERGY.search(_LATEX.sub("", heading).lower()))
 
 
 # --- parts of a heading ---------------------------------------------------------------------------------------------------
@@ -148,7 +151,7 @@ def _unit(text: str) -> tuple[str | None, bool, bool]:
         for word in re.findall(r"[a-z.]+", re.sub(r"\^?-1", "", text)):
             unit = unit or UNIT_NAMES.get(word.strip("."))
     per_atom = bool(re.search(r"atom|/at\b|site", text))
-    arbitrary = bool(re.search(r"arb|f\.?u\.?\b|formula|normali|volume|cm|å|nm|bohr|\bm\^?3", text)) and not per_atom
+    arbitrary = bool(re.search(r"arb|f\.?u\.?\b|mol|formula|normali|volume|cm|å|nm|bohr|\bm\^?3", text)) and not per_atom
     known = unit or ("unknown:" + text if not arbitrary and not re.search("state|electron|^1", text) else None)
     return known, per_atom, arbitrary
 
@@ -180,6 +183,7 @@ def _place(name: str) -> tuple[str | None, str | None]:
     """Return the site and the channel of which a name without spin and unit is."""
     text = _FILLER.sub(" ", re.sub(r"(?<=[a-zA-Z\d])_(?=[a-zA-Z])", " ", name)).strip(" _-.:,")
     text = re.sub(r"\s+", " ", re.sub(r"\(e\)", "", text, flags=re.IGNORECASE)).strip()
+    text = re.sub(r"^\(([A-Z][a-z]?\d*)\)$|^(?:total|sum)[ (]+([A-Z][a-z]?\d*)\)?$", r"\1\2", text, flags=re.IGNORECASE)
     for whole in (name.strip(), text, text.replace(" ", ""), text.replace(" ", "_"), re.sub(r"^[1-7](?=[spdf])", "", text)):
         if whole.lower() in _ORBITALS and not (whole.isupper() and len(whole) == 1 and whole in ("S", "P", "F")):
             return None, _ORBITALS[whole.lower()]
@@ -204,4 +208,7 @@ def _place(name: str) -> tuple[str | None, str | None]:
     if not rest or rest.lower() in ("tot", "total", "dos", "sum", "all"):
         return site, None
     rest = re.sub(r"^\d(?=[spdf])", "", rest)  # the shell of 3d
-    return (site, _ORBITALS[rest.lower()]) if rest.lower() in _ORBITALS else (None, None)
+    for whole in (rest.lower(), rest.lower().replace(" ", "")):
+        if whole in _ORBITALS:
+            return site, _ORBITALS[whole]
+    return None, None

@@ -26,7 +26,7 @@ _VBM, _CBM = (
 _TO = r"(?:relative|reference|referenced|shifted|aligned|w\.?r\.?t\.?|vs|versus|subtract\w*|zero)\b.{0,40}?"
 _AT_FERMI = re.compile(
     rf"fermi\b(?:[^.;]|\.\d){{0,40}}?\b(?:(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)|subtracted)"
-    rf"|{_TO}(?:fermi|chemical potential|\be_?f\b)"
+    rf"|{_TO}(?:fermi|chemical potential|\be_?f\b)|\be minus e_?f"
     r"|\be(?:nergy)?\s*-\s*e_?\{?f",
     re.IGNORECASE,
 )
@@ -93,9 +93,10 @@ def _edges_of_notes(notes: list[str], factor: float) -> tuple[float, float | Non
 def zero_of_notes(notes: list[str]) -> Literal["fermi", "vbm"] | None:
     """Return what the energies are relative to, if lines above a table say so."""
     for note in notes:
-        if _AT_VBM.search(note):
+        ways = (note, note.replace("_", " "))
+        if any(map(_AT_VBM.search, ways)):
             return "vbm"
-        if _AT_FERMI.search(note):
+        if any(map(_AT_FERMI.search, ways)):
             return "fermi"
     return None
 

@@ -101,7 +101,7 @@ def _with_headings(table: Table, columns: list[Column], headings: list[str], nam
         elements=elements,
         notes=notes,
         zero=energy.zero or zero_of_notes(table.notes),
-        per_atom=any(columns[i].per_atom for i in rest),
+        per_atom=any(columns[i].per_atom and columns[i].site is None for i in rest),
         scaled=all(columns[i].unit for i in rest) and not any(columns[i].arbitrary for i in rest),
     )
     if any(columns[i].arbitrary for i in rest):
