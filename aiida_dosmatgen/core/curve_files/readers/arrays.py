@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from ...errors import PARSER_ERRORS, ContentError
+from ...errors import ContentError
 from ..found import Found
 from .records import found_in_record
 from .table import Table
@@ -33,7 +33,7 @@ def read_array(content: bytes, name: str) -> Found:
     try:
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
         arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
-    except PARSER_ERRORS as exception:
+    except Exception as exception:  # of a damaged archive, header or number: they have no common base class
         reason = " ".join(str(exception).split())[:80]
         raise ContentError(f"{name} is no array of numbers that numpy can read ({reason})") from None
     array: np.ndarray = next(iter(arrays.values()), np.empty(0))

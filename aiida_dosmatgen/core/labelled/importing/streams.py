@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -65,7 +66,7 @@ def json_records(path: Path) -> Iterator[JsonRecord]:
             except json.JSONDecodeError as exception:
                 try:
                     more = stream.read(max(_CHUNK, len(buffer) - place))
-                except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError) as fault:
+                except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError, zlib.error) as fault:
                     raise ContentError(f"{path}, record {number}: cannot be read on ({fault}); copy the file again") from None
                 if more:
                     buffer, place = buffer[place:] + more, 0
