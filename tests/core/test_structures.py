@@ -154,6 +154,8 @@ REFUSED = {
     "columns.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:99999999"), "line 2: Properties names more columns"),
     "infinite.extxyz": (frame(["O"], ["0 0 0"], cell="4 -1e3080 0 0 4 0 0 0 4"), "NaN or infinite entries"),
     "digits.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:1_00099999999"), "Properties names more columns"),
+    "many_POSCAR": (POSCAR.format("", "", "").replace("1 1\n", "1 99999999\n"), "is truncated: 100000000 atoms, and 10 lines"),
+    "long.cif": (cif([("Ga", "0 0 0", 1)]) + 30_000 * "a", "a line has more than 20000 letters"),
     "tag.res": ("TITL x\nCELL 1 3 3 3 90 90 90\nLATT -1\n[1.4, 2.4]\nSFAC Al\nAl 1 0 0 0 1\nEND\n", "cannot be read as a file"),
     "flat.extxyz": (frame(["Si"], ["0 0 0"], cell="1 0 0 1 0 0 0 0 1"), "volume"),
 }

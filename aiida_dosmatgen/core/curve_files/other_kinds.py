@@ -39,6 +39,7 @@ _IN_ARCHIVES: tuple[tuple[str, str, str], ...] = (
     (r"content\.xml", "a workbook or document of LibreOffice", "save its sheet as CSV"),
     (r".*data\.pkl", "a file of torch, which could run code", _AS_TEXT),
 )
+_POSCAR = ("a structure (POSCAR)", _OF_VASP)
 _TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"\A\{\\rtf", "a document in RTF", "save it as plain text"),
     (r"\A%!PS", "a picture in PostScript", _OF_A_FIGURE),
@@ -52,7 +53,7 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"\A\s*&plot\s+nbnd", "a band structure of bands.x", _OF_ESPRESSO),
     (r"\A\s*vasp\.\d.*\n", "an OUTCAR", _OF_VASP),
     (r"\APROCAR\b", "a PROCAR", _OF_VASP),
-    (r"\A(?:\s*\d+){4}\s*\n(?:.*\n){4}\s*\d+\s+\d+\s+\d+\s*\n", "an EIGENVAL, with levels", _OF_VASP),
+    (r"\A[ \t]*\d+(?:[ \t]+\d+){3}[ \t]*\n(?:.*\n){4}[ \t]*\d+(?:[ \t]+\d+){2}[ \t]*\n", "an EIGENVAL, with levels", _OF_VASP),
     (r"(?m)\A(?:.*\n){0,30}\s*(?:ISMEAR|ENCUT|LORBIT|NEDOS|IBRION)\s*=", "an INCAR", _OF_VASP),
     (r"(?i)\A.*\n\s*\d+\s*\n\s*(?:gamma|monkhorst|line|automatic|reciprocal|cartesian)", "a KPOINTS", _OF_VASP),
     (r"\A.*\n\s*Average\b|\A\s*COHP#", "of bonds (COHP) by LOBSTER", "give the DOSCAR.lobster"),
@@ -61,7 +62,7 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"for atom number iatom=", "the local DOS of one atom by ABINIT", "give the file of the total, _DOS or _DOS_TOTAL"),
     (r"DOS at iteration step", "a histogram of levels by CP2K", "make a curve in states/eV of the levels in its .pdos files"),
     (r'Lattice="|(?m:^_cell_length_a\b)|\bCELL_PARAMETERS\b|%BLOCK LATTICE', "a structure", "a density of states is needed"),
-    (r"\A.*\n\s*[-+\d.eE]+\s*\n(?:(?:\s*[-+\d.eE]+){3}\s*\n){3}[A-Za-z\d\s]+\n", "a structure (POSCAR)", _OF_VASP),
+    (r"\A.*\n[ \t]*[-+\d.eE]+[ \t]*\n(?:[ \t]*[-+\d.eE]+(?:[ \t]+[-+\d.eE]+){2}[ \t]*\n){3}[A-Za-z\d \t]+\n", *_POSCAR),
     (r"(?i)\A\s*(?:<!doctype html|<html)", "a web page", "save the file that it links to, not the page"),
     (r"\A\s*<", "XML, but no vasprun.xml", _AS_TEXT),
 )

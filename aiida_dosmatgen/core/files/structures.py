@@ -29,6 +29,7 @@ _CRYSTALS = "crystals are needed, periodic in three dimensions"
 _DENSITIES = ("CHGCAR", "CHG_", "AECCAR", "LOCPOT", "PARCHG", "ELFCAR")  # of VASP, which begin with a POSCAR
 _OF_ASE = re.compile(r'"(?:ids|nextid)"\s*:')
 _START = 200_000  # bytes that tell what a file is
+_LONGEST = 20_000  # letters of a line of a CIF: the time to read one grows with their square
 _ON_TOP = 0.05  # of the sum of covalent radii; atoms nearer than that are one
 _VACUUM = 10.0  # Å without an atom between two planes: more than in any layered crystal
 
@@ -95,7 +96,7 @@ def _read(path: Path, name: str, content: bytes, dropped: dict[int, str] | None)
         return Frames(_by_pymatgen(path, name, _json))
     if suffix == ".res":
         return Frames(_by_pymatgen(path, name, _res))
-    if path.name.upper().startswith(("POSCAR", "CONTCAR")) or suffix in (".vasp", ".poscar"):
+    if re.search("POSCAR|CONTCAR", path.name.upper()) or suffix in (".vasp", ".poscar"):
         text = path.read_text(encoding="utf-8", errors="replace")
         whole = with_symbols(text, name)
         if whole is not text:
@@ -116,6 +117,9 @@ def _read(path: Path, name: str, content: bytes, dropped: dict[int, str] | None)
 def _cif(path: Path) -> list[Structure]:
     from pymatgen.io.cif import CifParser
 
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        if any(len(line) > _LONGEST for line in iter(lambda: stream.readline(_LONGEST + 1), "")):
+            raise ContentError(f"a line has more than {_LONGEST} letters, and those of a CIF 2048 at most")
     return CifParser(str(path)).parse_structures(primitive=False)
 
 

@@ -1,4 +1,4 @@
-"""POSCAR files of VASP 4, which have no line with the symbols of the elements."""
+"""POSCAR files: their claims, and the symbols of the elements, for which VASP 4 has no line."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ import re
 from ..elements import ATOMIC_NUMBERS
 from ..errors import ContentError
 
+_NUMBERS = re.compile(r"\s*\d{1,12}(?:\s+\d{1,12})*\s*")
+
 
 def with_symbols(text: str, name: str) -> str:
     """Return a POSCAR with a line of symbols, from where VASP 4 has them: behind the coordinates, or as the whole first line.
 
-    :raises ContentError: if neither names an element for each number of atoms, or they name different ones.
+    :raises ContentError: if neither names an element for each number of atoms, or they name different ones; or if there are
+        more atoms than lines.
     """
     lines = text.splitlines()
-    if len(lines) < 8 or not re.fullmatch(r"\s*\d+(?:\s+\d+)*\s*", lines[5]):
+    atoms = next((line for line in lines[5:7] if _NUMBERS.fullmatch(line)), "")
+    if sum(map(int, atoms.split())) > len(lines):
+        raise ContentError(f"{name} is truncated: {sum(map(int, atoms.split()))} atoms, and {len(lines)} lines in all")
+    if len(lines) < 8 or not _NUMBERS.fullmatch(lines[5]):
         return text
     counts = [int(word) for word in lines[5].split()]
     found = {tuple(symbols) for symbols in (_of_coordinates(lines, counts), _of_the_first_line(lines[0], counts)) if symbols}

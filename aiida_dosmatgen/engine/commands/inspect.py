@@ -131,6 +131,7 @@ def of_curves(read: ReadCurves) -> dict[str, Any]:
         "read_as": read.kind,
         "said": read.said,
         "sites": len(curves) if curves.resolved and read.rows == "sites" else None,
+        "curves_of": read.rows if curves.resolved else None,
         "atoms": read.n_atoms,
         "elements": list(dict.fromkeys(read.elements)) if read.elements else None,
         "spins": curves.values.shape[1],

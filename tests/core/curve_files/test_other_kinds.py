@@ -98,6 +98,7 @@ KINDS = {
     "elements.json": (json.dumps({"Si": {"energies": [0], "densities": {"1": [0]}}}).encode(), "states of Si; give the whole"),
     "bands.json": (b'{"bands": {"1": [[1]]}, "kpoints": [[0, 0, 0]]}', "is a band structure"),
     "vasprun.xml": (b'<?xml version="1.0"?>\n<modeling></modeling>', "no <dos> in it"),
+    "digits.csv": (b"name\n" + 5000 * b"1" + b"\n" + 5000 * b"1", "line 2: .* is no number"),
     "na.json": (b'{"edos_energies": "na", "total_edos_up": "na"}', "of JARVIS without a density of states"),
 }
 

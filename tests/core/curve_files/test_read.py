@@ -362,6 +362,9 @@ def test_a_narrow_range_is_warned_of():
         (rows(ENERGIES, -CURVE), "negative"),
         (rows(ENERGIES, 0 * CURVE), "zero everywhere"),
         (PLAIN + PLAIN, "neither rise nor fall"),
+        ("E,DOS\n" + rows(ENERGIES * 1e300, CURVE, form="{:.6e}"), "energies up to 1e\\+301 eV, which no electron has"),
+        ("E,DOS\n" + rows(ENERGIES, CURVE * 1e300, form="{:.6e}"), "values up to 1e\\+300, which none has"),
+        (PLAIN + "10.0000000001,7.0\n", "has two values"),
         (PLAIN + "10.000000,7.0\n", "has two values"),
         ("-10.0000-0.1234\n" + PLAIN, "line 1"),
         (PLAIN + "&\n" + PLAIN, "second set"),
@@ -374,6 +377,8 @@ def test_a_narrow_range_is_warned_of():
         ('{"energies": [0, 1], "total": [1, 1], "zero": "top"}', "'vbm' or 'fermi'"),
         ('{"energies": "abc", "total": [1, 1]}', "lists of numbers"),
         ("[]", "0 records"),
+        (f'{{"energies": [{5000 * "1"}]}}', "is not valid JSON: Exceeds the limit"),
+        (f"{5000 * '1'} 2 1 0\n" + 8 * "1 1 3 1\n", "columns|is no number"),
         ("{", "not valid JSON"),
     ],
 )

@@ -40,8 +40,8 @@ def read_record(text: str, name: str) -> Found:
         several = "it holds several records, one a line: give one of them"
         more = several if exception.msg == "Extra data" else "if it is none, give a table: energies and curves in columns"
         raise ContentError(f"{name} is not valid JSON: {exception}; {more}") from None
-    except RecursionError as exception:
-        raise ContentError(f"{name} is not valid JSON: {exception}") from None
+    except (RecursionError, ValueError) as exception:  # lists without an end, or a number of thousands of digits
+        raise ContentError(f"{name} is not valid JSON: {str(exception).partition(';')[0]}") from None
     return found_in_record(record, name)
 
 

@@ -17,7 +17,7 @@ from ..found import Found, Total, parts_beside
 from .records import found_in_dos, orbital_channel
 
 _MAGNETIC = 0.05  # of the density; smearing makes orbitals less negative than that
-_INTEGERS = re.compile(r"\s*\d+(?:\s+\d+){3}\s*$")
+_INTEGERS = re.compile(r"\s*\d{1,9}(?:\s+\d{1,9}){3}\s*$")
 
 
 def is_vasprun(text: str, name: str) -> bool:

@@ -76,6 +76,8 @@ def json_records(path: Path) -> Iterator[JsonRecord]:
                         f"{path}, record {number} is not valid JSON: {exception.msg}; is the file whole?"
                     ) from None
                 return
+            except ValueError as exception:  # a number of thousands of digits
+                raise ContentError(f"{path}, record {number}: {str(exception).partition(';')[0]}") from None
             text = buffer[place:end]
             place = end
             if number == 0 and _holds_records(content):
