@@ -74,7 +74,7 @@ def settled(read: ReadCurves, n_atoms: int | None = None, sites: Sequence[int] |
 
     :param n_atoms: atoms of the cell; by default what the file tells.
     :param sites: the atoms that the curves are for, if they are chosen ones.
-    :raises ContentError: if the curves are of some atoms only, or it takes the number of atoms to tell.
+    :raises ContentError: if the curves are of some atoms only, or the number of atoms is needed, or less than that of elements.
     """
     if read.rows == "sites" or sites is not None:
         return dataclasses.replace(read, rows="sites")
@@ -90,6 +90,8 @@ def settled(read: ReadCurves, n_atoms: int | None = None, sites: Sequence[int] |
             f"{name}: a curve of an element may be that of one atom, or the sum over all of its atoms; "
             f"give the atoms of the cell, --n-atoms N ({len(read.curves)} if it is one each)"
         )
+    if n_atoms < len(read.curves):
+        raise ContentError(f"{name}: curves of {len(read.curves)} elements, but {n_atoms} atoms; give the atoms of the cell")
     if n_atoms == len(read.curves):
         return dataclasses.replace(read, rows="sites", n_atoms=n_atoms)
     total = read.curves.summed(spins=False, channels=False, sites=True)

@@ -43,6 +43,8 @@ def test_curves_of_elements_are_sites_or_sums(heading, columns):
     np.testing.assert_allclose(sites.curves, [on(sites, A), on(sites, B)], atol=2e-3)
     chosen = target_from_text(text, "a.csv", n_atoms=6, site_indices=[0, 4]).target
     assert chosen.sites == (0, 4)
+    with pytest.raises(ContentError, match="curves of 2 elements, but 1 atoms"):
+        target_from_text(text, "a.csv", n_atoms=1)
 
 
 def test_the_number_of_atoms_may_be_in_the_file():

@@ -16,6 +16,11 @@ _ONLY_S = {"H", "He"}
 
 
 def check_spins(columns: list[Column], headings: list[str], rest: list[int], name: str) -> None:
+    """Refuse one spin without the other.
+
+    :param rest: the columns that hold curves.
+    :raises ContentError: naming the column.
+    """
     keys: dict[tuple, set] = {}
     for i in rest:
         keys.setdefault((columns[i].role, columns[i].site), set()).add(columns[i].spin)
@@ -29,6 +34,11 @@ def check_spins(columns: list[Column], headings: list[str], rest: list[int], nam
 
 
 def check_doubles(columns: list[Column], headings: list[str], rest: list[int], name: str) -> None:
+    """Refuse two totals.
+
+    :param rest: the columns that hold curves.
+    :raises ContentError: naming the columns.
+    """
     seen: dict[tuple, int] = {}
     for i in rest:
         column = columns[i]
