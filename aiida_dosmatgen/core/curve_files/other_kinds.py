@@ -66,7 +66,13 @@ _TEXTS: tuple[tuple[str, str, str], ...] = (
     (r"(?i)\A\s*(?:<!doctype html|<html)", "a web page", "save the file that it links to, not the page"),
     (r"\A\s*<", "XML, but no vasprun.xml", _AS_TEXT),
 )
-_STRUCTURES = re.compile(r"\.(?:xyz|xsf|gen|res|pdb|cube|struct|xsd|cssr|mol|cell|gjf)$", re.IGNORECASE)
+_NAMES: tuple[tuple[str, str, str], ...] = (
+    (r"(?i).*\.(?:xyz|xsf|gen|res|pdb|cube|struct|xsd|cssr|mol|cell|gjf)", "a structure", "a density of states is needed"),
+    (r"I(?:T|P)DOS.*\.dat", "an integrated density of states of VASPKIT", "give the TDOS.dat or PDOS beside it"),
+    (r"PDOS_S\d+_A\d+\.OUT", "the density of states of one atom, of Elk", "give the TDOS.OUT"),
+    (r"Local\.\d", "a file of FLEUR, by regions and types of atoms", "give a table of the energies and the total"),
+    (r"DOS[1-9]\d*", "of one atom, of the VTST scripts, or of one spin", "give the DOSCAR, or a table of the total"),
+)
 _START = 4000  # letters that tell what a text is
 
 
@@ -97,8 +103,9 @@ def refuse_text(text: str, name: str) -> None:
 
     :raises ContentError: saying what it is, and what to give instead.
     """
-    if _STRUCTURES.search(name):
-        raise ContentError(f"{name} is a structure, by its name; a density of states is needed")
+    for pattern, what, instead in _NAMES:
+        if re.fullmatch(pattern, name):
+            raise ContentError(f"{name} is {what}, by its name; {instead}")
     start = text[:_START].lstrip("\ufeff")
     for pattern, what, instead in _TEXTS:
         if re.search(pattern, start):

@@ -77,6 +77,10 @@ KINDS = {
     "PROCAR": (b"PROCAR lm decomposed\n# of k-points: 1 # of bands: 8\n", "a PROCAR"),
     "POSCAR": (b"Si2\n1.0\n0 2.7 2.7\n2.7 0 2.7\n2.7 2.7 0\nSi\n2\nDirect\n0 0 0\n.25 .25 .25\n", r"a structure \(POSCAR\)"),
     "si.cif": (b"data_Si\n_cell_length_a 5.43\n", "a structure; a density of states is needed"),
+    "ITDOS.dat": (b"#Energy  TDOS\n-1 0\n0 1\n1 2\n", "an integrated density of states of VASPKIT, by its name"),
+    "PDOS_S01_A0001.OUT": (b"-1 0\n0 1\n1 2\n", "of one atom, of Elk, by its name; give the TDOS.OUT"),
+    "Local.1": (b"-1 0 1 1\n0 1 1 1\n1 2 1 1\n", "a file of FLEUR"),
+    "DOS1": (b"-1 0 1 1\n0 1 1 1\n1 2 1 1\n", "of one atom, of the VTST scripts, or of one spin, by its name"),
     "si.xsf": (b"CRYSTAL\nPRIMVEC\n 3 0 0\n 0 3 0\n 0 0 3\n", "a structure, by its name"),
     "si.extxyz": (b'1\nLattice="3 0 0 0 3 0 0 0 3"\nSi 0 0 0\n', "a structure"),
     "COHPCAR.lobster": (

@@ -18,7 +18,7 @@ _MOST_CURVES = 20  # of a table that has more columns than rows
 
 def found_without_headings(table: Table, name: str) -> Found:
     values = table.values
-    notes = []
+    notes, warnings = list[str](), list[str]()
     lower = name.lower()
     if len(values) <= _MOST_CURVES < values.shape[1] and _is_energy(values[0]):
         values = values.T
@@ -75,8 +75,9 @@ def found_without_headings(table: Table, name: str) -> Found:
             states = parts_beside(states.values, others[:, None, None])
     elif states is None:
         states = Parts(curves[:, None, None])
-        notes.append(f"{len(curves)} columns without a heading taken as sites")
+        warnings.append(f"{len(curves)} columns without a heading taken as sites, all of a cell")
     found = Found(kind, energies, states, integrated=integrated, scaled=False, unit=unit, notes=notes, absolute=absolute)
+    found.warnings += warnings
     found.zero = "fermi" if elk else zero_of_notes(table.notes)
     set_stated(found, table, factor)
     return found
