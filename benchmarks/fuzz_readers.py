@@ -34,7 +34,7 @@ from aiida_dosmatgen.core.files.mpdos import read_records
 from aiida_dosmatgen.core.files.structures import read_structures
 from aiida_dosmatgen.core.target.files import read_target
 from tests.core import test_mpdos, test_structures, test_target_files
-from tests.core.curve_files import test_programs, test_read, test_vasprun
+from tests.core.curve_files import test_other_kinds, test_pieces, test_programs, test_read, test_vasprun
 
 _MEMORY = 1 << 30  # bytes of a case
 _SECONDS = 20.0  # of a case; a file of the size of these takes a fraction of one
@@ -44,6 +44,7 @@ _TOKENS = (
     *(b"spin up|down|integrated|E-E_F|EFermi = |Fermi energy|(Ha)|(meV)|arb. units|LOBSTER|ik|total|Si1|Fe|s|px".split(b"|")),
     *(b'"densities"|"pdos"|"energies"|"structure"|"sites"|null|true|1e999|{"a":|[[[[['.split(b"|")),
     *(b'<pdos>|<orbital|</data>|<energy_values>|l="2"|atom_index="9999999999"|Column: 1 contains:'.split(b"|")),
+    *(b"E-E_F,Fe,O|Ga1,As5|Fe_d|VBM = 5|subtracted|per atom|(a.u.)|#REF!|-1,000.5|1'000|ik".split(b"|")),
     *(b'"datasetColl"|"columns"|"data"|"lattice_vectors"|"lattice_mat"|"efermi"|"x":|"y":'.split(b"|")),
     *(b'Lattice="|Properties=|pbc="F F F"|REF_energy=|:R:|:S:1'.split(b"|")),
     *(b"\n|\r\n|\t| |  ".split(b"|")),
@@ -69,6 +70,8 @@ def corpus() -> list[tuple[str, bytes]]:
         path = Path(folder) / "labels.extxyz"
         ase.io.write(path, [test_structures.silicon(), test_structures.silicon()], format="extxyz")
         files["labels.extxyz"] = path.read_bytes()
+    files |= {f"given_{name}": content for name, (content, _) in test_other_kinds.KINDS.items()} | test_other_kinds.ARRAYS
+    files |= {"PDOS_A1.dat": test_pieces.ORBITALS, "Ga_l_proj_dos.dat": test_pieces.AIMS, "elements.csv": test_pieces.ELEMENTS}
     files |= {name: content for name, (content, _) in test_structures.READ.items()}
     files |= {name: content for name, (content, _) in test_structures.REFUSED.items()}
     files |= {"records.json": json.dumps([test_mpdos.RECORD]), "MPDOS.json": json.dumps(test_mpdos.RECORD)}
@@ -160,7 +163,7 @@ def read(path: Path, draw: random.Random) -> str:
         *(read_target, lambda p: read_target(p, n_atoms=2), lambda p: read_target(p, n_atoms=2, zero=1.0, sigma=0.1)),
         *(read_structures, read_labels, read_records, CrystalSet.load),
     )
-    by_name = {".npz": (0, 6), ".cif": (3,), ".extxyz": (3, 4), ".json": (0, 1, 3, 5), ".vasp": (3,)}
+    by_name = {".npz": (0, 1, 6), ".npy": (0, 1), ".cif": (3,), ".extxyz": (3, 4), ".json": (0, 1, 3, 5), ".vasp": (3,)}
     wanted = by_name.get(path.suffix, (0, 1, 1, 2)) if draw.random() < 0.9 else tuple(range(len(readers)))
     try:
         readers[draw.choice(wanted)](path)

@@ -12,6 +12,7 @@ import click
 import yaml
 
 from ..core.errors import ContentError
+from ..core.paths import user_path
 from .group import Group
 from .listing import attribute, nodes_table, say_stored
 from .params import TARGET
@@ -67,7 +68,9 @@ def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | N
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"per_atom": True} if per_atom else {}
     given |= {"site_indices": sites} if sites is not None else {}
-    path = Path(source).expanduser()
+    if "://" in source:
+        raise ContentError(f"{source} is an address; download the file, and give its path")
+    path = user_path(source)
     if path.exists() or not source.replace("-", "").isalnum():
         node, reading = nodes.target_and_reading(path, label or _stem(path), **given)
         say_stored(node)
@@ -80,7 +83,8 @@ def import_(source: str, label: str | None, per_atom: bool, sites: list[int] | N
 def _stem(path: Path) -> str:
     """Return what a target is called after its file."""
     name = path.resolve().name
-    return Path(re.sub(r"\.(?:gz|bz2|xz)$", "", name)).stem or name
+    stem = Path(re.sub(r"\.(?:gz|bz2|xz)$", "", name)).stem
+    return stem if stem.strip() else name
 
 
 @target.command("from-mp")
@@ -211,7 +215,7 @@ def _possible(texts: Iterable[str]) -> tuple[Any, ...]:
 
 def _wishes_in(text: str) -> list[Any]:
     """Return the wishes of a file, or a text as it is."""
-    path = Path(text).expanduser()
+    path = user_path(text)
     if path.suffix not in (".yaml", ".yml", ".json"):
         return [text]
     from ..core.target.wish_text import wishes_of

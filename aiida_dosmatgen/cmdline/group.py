@@ -6,6 +6,7 @@ import contextlib
 import logging
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import click
@@ -45,8 +46,15 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments, for which the profile is loaded and nodes are looked up."""
+        given = list(args)
         with _refusals(ctx):
-            return super().parse_args(ctx, args)
+            try:
+                return super().parse_args(ctx, args)
+            except click.NoSuchOption:
+                file = next((arg for arg in given if arg.startswith("-") and Path(arg).exists()), None)
+                if file is None:
+                    raise
+                raise click.UsageError(f"the name of the file {file} begins like an option; write ./{file}", ctx) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""

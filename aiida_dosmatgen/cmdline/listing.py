@@ -62,6 +62,6 @@ def say_stored(node: Any, default: str = "") -> None:
     """Say where a stored node is; one without a label gets the default."""
     from ..tools.nodes import named, normalized
 
-    if not node.label:
+    if not node.label and default:
         named(node, normalized(default))
     click.echo(f"{type(node).__name__}<{node.pk}> {node.label or node.uuid}")

@@ -12,6 +12,7 @@ from aiida.cmdline import DataParamType, with_dbenv
 from click.shell_completion import CompletionItem
 
 from ..core.errors import ContentError
+from ..core.paths import user_path
 from ..workflows.protocols import yaml_text as yaml
 
 
@@ -89,7 +90,7 @@ class NodeOrFile(DataParamType):
 
 def _if_file(read: Callable[[Path], Any]) -> Callable[[str], Any]:
     def store(text: str) -> Any:
-        path = Path(text).expanduser()
+        path = user_path(text)
         return read(path) if path.is_file() else None
 
     return store
@@ -112,7 +113,7 @@ def _checkpoint(path: Path) -> Any:
 def _force_field(text: str) -> Any:
     from ..tools import nodes
 
-    return nodes.force_field(text) if text.startswith("mace:") or Path(text).expanduser().is_file() else None
+    return nodes.force_field(text) if text.startswith("mace:") or user_path(text).is_file() else None
 
 
 def _crystals(path: Path) -> Any:

@@ -18,6 +18,7 @@ PARSER_ERRORS = (
     SyntaxError,  # xml.etree.ElementTree.ParseError is one
     TypeError,
     ValueError,
+    Warning,  # raised by the reader of SHELX files
     struct.error,
     zlib.error,
 )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from ..core.curve_columns import curves_of, with_energies
 from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..core.errors import ContentError
+from ..core.paths import user_path
 from ..core.target import DosTarget
 from ..core.target.files import read_target, target_of_complete_dos
 from ..core.target.wish_text import wishes_of
@@ -110,7 +111,7 @@ class DosTargetData(ContentFileData):
             ``sigma``, ``low``, ``high``, ``gap``, ``meaning``, ``site_indices``, ``grid``.
         :raises ValidationError: naming the line, column or key that is wrong.
         """
-        path = Path(path).expanduser()
+        path = user_path(path)
         with as_validation_error():
             read = read_target(path, **options)
         for warning in read.warnings:

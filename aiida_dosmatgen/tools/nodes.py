@@ -25,6 +25,7 @@ from ..data.pdos import pdos_nodes
 from ..data.target import DosTargetData
 
 _Node = TypeVar("_Node", bound=orm.Data)
+_LONGEST = 255  # letters of a label in PostgreSQL
 
 
 def target(path: str | Path, label: str | None = None, **options: Any) -> DosTargetData:
@@ -162,7 +163,7 @@ def stored_once(node: _Node, key: str = "sha256", label: str | None = None) -> _
     label = normalized(label)
     same = query.all(flat=True)
     for found in sorted(same, key=lambda other: other.label == ""):
-        if normalized(found.label) in (label, ""):
+        if _plain(found.label) in (label, ""):
             return named(found, label)
     node.label = label
     return node.store()
@@ -176,13 +177,27 @@ def named(node: _Node, label: str) -> _Node:
 
 
 def normalized(label: str) -> str:
-    """Return a label with its letters composed: file systems and keyboards write accents in two ways."""
-    return unicodedata.normalize("NFC", label)
+    """Return a label as it is stored: its letters composed, and blanks for marks that nobody sees, such as ends of lines.
+
+    File systems and keyboards write accents in two ways.
+
+    :raises ContentError: if it has more letters than a database takes, or nothing is left of it.
+    """
+    label = _plain(label)
+    if not label or len(label) > _LONGEST:
+        begins = f"{label[:30]!r}{'…' * (len(label) > 30)}"
+        raise ContentError(f"a label needs 1 to {_LONGEST} letters, and {begins} has {len(label)}; give another by --label")
+    return label
+
+
+def _plain(label: str) -> str:
+    seen = "".join(" " if unicodedata.category(letter) in ("Cc", "Cf", "Zl", "Zp") else letter for letter in label)
+    return unicodedata.normalize("NFC", seen).strip()
 
 
 def with_label(classes: tuple[type, ...], label: str) -> list[Any]:
     """Return the nodes of some classes that have a label, whichever way its accents are written, oldest first."""
-    ways = sorted({label, *(unicodedata.normalize(form, label) for form in ("NFC", "NFD"))})
+    ways = sorted({label, _plain(label), *(unicodedata.normalize(form, label) for form in ("NFC", "NFD"))})
     query = orm.QueryBuilder().append(classes, filters={"label": {"in": ways}}, tag="node")
     return query.order_by({"node": {"id": "asc"}}).all(flat=True)
 

@@ -30,6 +30,7 @@ def folder(tmp_path, monkeypatch):
     Path("figure.csv").write_text(rows(ENERGIES[::-1], CURVE[::-1], separator=";").replace(".", ","))
     Path("shifted.csv").write_text(rows(ENERGIES + 5.63, CURVE))
     Path("headings.csv").write_text("E-E_F (eV),spin up,spin down,integrated\n" + rows(ENERGIES, CURVE, CURVE, ENERGIES + 10))
+    Path("elements.csv").write_text("energy,Fe,O\n" + rows(ENERGIES, CURVE, CURVE))
     Path("sites.csv").write_text("energy,Si1,Si2\n" + rows(ENERGIES, CURVE, CURVE))
     return tmp_path
 
@@ -47,8 +48,9 @@ def test_the_page(aiida_profile_clean, run, folder, capsys):
             else:
                 printed[line] = run(*words)
     nodes = {node.label: node.target for node in orm.QueryBuilder().append(DosTargetData).all(flat=True)}
-    assert set(nodes) >= {"silicon", "figure", "shifted", "mp-silicon", "headings", "two-of-six"}
+    assert set(nodes) >= {"silicon", "figure", "shifted", "mp-silicon", "headings", "two-of-six", "elements"}
     np.testing.assert_allclose(nodes["figure"].total, nodes["shifted"].total, atol=1e-4)
+    np.testing.assert_allclose(5 * nodes["elements"].total, 4 * nodes["figure"].total, atol=1e-4)
     assert nodes["figure"].sigma == 0.1 and nodes["two-of-six"].sites == (0, 3)
     assert names["target"].kind == "sites" and names["node"].target.n_atoms == 2
     assert re.search(r"R² +1\.0000", capsys.readouterr().out)  # the same silicon by two ways

@@ -83,6 +83,40 @@ def test_what_is_no_target_is_refused(run, tmp_path):
     assert "is no DosWorkChain" in run("target", "import", number.pk, status=2)
 
 
+def test_names_of_files_and_labels_that_look_like_something_else(run, total_csv, monkeypatch):
+    monkeypatch.chdir(total_csv.parent)
+    text = total_csv.read_text()
+    for name in ("-dash.csv", "--label.csv", "~home.csv", "$HOME.csv", "new\nline.csv", " .csv"):
+        (total_csv.parent / name).write_text(text)
+    refused = run("target", "import", "-dash.csv", "--n-atoms", "8", status=2)
+    assert "the name of the file -dash.csv begins like an option; write ./-dash.csv" in refused
+    assert "write ./--label.csv" in run("target", "import", "--label.csv", "--n-atoms", "8", status=2)
+    for name, label in {
+        "./-dash.csv": "-dash",
+        "~home.csv": "~home",
+        "$HOME.csv": "$HOME",
+        "new\nline.csv": "new line",
+        " .csv": ".csv",
+    }.items():
+        assert stored(run("target", "import", name, "--n-atoms", "8")).label == label
+        assert "compared everywhere" in run("target", "show", "--", label)
+    node = stored(run("target", "import", "~home.csv", "--n-atoms", "8", "--label", "\x1b[31mre\u202ed\0"))
+    assert node.label == "[31mre d"
+    assert "compared everywhere" in run("target", "show", "\x1b[31mre\u202ed\0")
+    for label, what in (("  ", "'' has 0"), ("x" * 256, f"'{'x' * 30}'… has 256")):
+        assert what in run("target", "import", "~home.csv", "--n-atoms", "8", "--label", label, status=2)
+    assert "is an address; download the file" in run("target", "import", "https://example.org/a.csv", status=2)
+
+
+def test_numbers_that_no_curve_has(run, total_csv):
+    for options, message in {
+        ("--zero", "50"): "the zero of 50 eV is outside of the energies",
+        ("--zero", "nan"): "zero must be an energy in eV, not nan",
+        ("--sigma", "1e9"): "sigma must be a broadening from 0 to 10 eV",
+    }.items():
+        assert message in run("target", "import", total_csv, "--n-atoms", "8", *options, status=2)
+
+
 def test_a_sketch_is_stored_and_shown(run):
     output = run("target", "sketch", "--centre", "-3", "--width", "6", "--gap", "1.5", "--label", "drawn")
     node = stored(output)

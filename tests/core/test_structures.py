@@ -74,6 +74,14 @@ READ = {
     "optimade.json": (json.dumps({"data": [{"type": "structures", "attributes": OPTIMADE}]}), "GaAs"),
     "jarvis.json": (json.dumps({"jid": "JVASP-1", "atoms": JARVIS}), "GaAs"),
     "ase.json": (AS_JSON, "GaAs"),
+    "POSCAR_of_vasp4": (POSCAR.replace("Ga As\n1 1", "1 1").format("", "", ""), "GaAs"),
+    "formula.vasp": (POSCAR.replace("Ga As\n1 1", "1 1").replace("Ga As", "Ga1 As1").format("", "", ""), "GaAs"),
+    "POSCAR_symbols_behind": (
+        POSCAR.replace("Ga As\n1 1", "1 1")
+        .replace("Ga As", "my crystal")
+        .format("Selective dynamics\n", "T T F Ga", "T T T As"),
+        "GaAs",
+    ),
     "plain.extxyz": (frame(["Si"], ["0 0 0"]), "Si"),
 }
 
@@ -100,7 +108,20 @@ REFUSED = {
     "partial.cif.gz": (gzip.compress(PARTIAL.encode()), "site 1 is Si:0.5, Ge:0.5"),
     "vacancy.cif": (cif([("Si", "0 0 0", 0.7), ("C", "0.25 0.25 0.25", 1)]), "site 0 is Si:0.7"),
     "partial.json": (json.dumps(Structure(Lattice.cubic(4), [{"Fe": 0.9}], [[0, 0, 0]]).as_dict()), "site 0 is Fe:0.9"),
-    "POSCAR_vasp4": (POSCAR.replace("Ga As\n1 1", "1 1").format("", "", ""), "names no elements"),
+    "POSCAR_vasp4": (
+        POSCAR.replace("Ga As\n1 1", "1 1").replace("Ga As", "C Ni N run 3").format("", "", ""),
+        "names no elements",
+    ),
+    "POSCAR_counts": (POSCAR.replace("Ga As\n1 1", "1 1").replace("Ga As", "Ga2 As2").format("", "", ""), "names no elements"),
+    "POSCAR_one_name": (POSCAR.replace("Ga As\n1 1", "1 1").replace("Ga As", "Ga").format("", "", ""), "names no elements"),
+    "POSCAR_two_ways": (
+        POSCAR.replace("Ga As\n1 1", "1 1").format("", "Al", "P"),
+        "names its elements in two ways, Al P and Ga As",
+    ),
+    "data-file-schema.xml": (
+        '<qes:espresso xmlns:qes="x"></qes:espresso>',
+        "the XML of pw.x, which is not read here; give what pw.x",
+    ),
     "deuterium.extxyz": (frame("CD", ["0 0 0", ".6 .6 .6"]), "'D' is not a chemical element"),
     "kinds.extxyz": (frame(["Fe1", "Fe2"], ["0 0 0", "2 2 2"]), "'Fe1' is not a chemical element"),
     "molecule.extxyz": (frame("OH", ["1 1 1", "2 1 1"], "F F F"), r"structure 0 is not periodic .* \(pbc FFF\)"),
@@ -133,6 +154,9 @@ REFUSED = {
     "columns.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:99999999"), "line 2: Properties names more columns"),
     "infinite.extxyz": (frame(["O"], ["0 0 0"], cell="4 -1e3080 0 0 4 0 0 0 4"), "NaN or infinite entries"),
     "digits.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:1_00099999999"), "Properties names more columns"),
+    "many_POSCAR": (POSCAR.format("", "", "").replace("1 1\n", "1 99999999\n"), "is truncated: 100000000 atoms, and 10 lines"),
+    "long.cif": (cif([("Ga", "0 0 0", 1)]) + 30_000 * "a", "a line has more than 20000 letters"),
+    "tag.res": ("TITL x\nCELL 1 3 3 3 90 90 90\nLATT -1\n[1.4, 2.4]\nSFAC Al\nAl 1 0 0 0 1\nEND\n", "cannot be read as a file"),
     "flat.extxyz": (frame(["Si"], ["0 0 0"], cell="1 0 0 1 0 0 0 0 1"), "volume"),
 }
 

@@ -132,7 +132,7 @@ def test_sites():
     sites = np.stack([0.6 * CURVE, 0.4 * CURVE])
     for text, elements in (
         (rows(ENERGIES, *sites, 0.1 * CURVE), None),
-        ("energy,Ga,As\n" + rows(ENERGIES, *sites), "Ga As"),
+        ("energy,Ga1,As2\n" + rows(ENERGIES, *sites), "Ga As"),
         ("energy,Ga1 s,Ga1 p,As2 s,As2 p\n" + rows(ENERGIES, *(x * s for s in sites for x in (0.3, 0.7))), "Ga As"),
         ("E,Fe1 up,Fe1 down,O2 up,O2 down\n" + rows(ENERGIES, *(x * s for s in sites for x in (0.7, -0.3))), "Fe O"),
     ):
@@ -311,7 +311,7 @@ def test_electrons_that_no_atom_has_are_warned_of():
         ("E,DOS,bogus\n" + rows(ENERGIES, UP, DOWN), {}, "'bogus' cannot be understood"),
         ("Binding energy (eV),Intensity\n" + PLAIN, {}, "does not hold energies that grow upwards"),
         ("frequency,DOS\n" + PLAIN, {}, "is a density of states of phonons"),
-        ("Curve1,,Curve2,\nX,Y,X,Y\n" + rows(ENERGIES, UP, ENERGIES, DOWN), {}, "'X' cannot be understood"),
+        ("Curve1,,Curve2,\nX,Y,X,Y\n" + rows(ENERGIES, UP, ENERGIES, DOWN), {}, "'X' seems to hold energies, too"),
         ('{"frequencies": [0, 1], "densities": [1, 2], "@class": "PhononDos"}', {}, "a density of states of phonons"),
         (rows(ENERGIES + 20, CURVE), {"n_atoms": 1}, "there are no states below 0 eV"),
         ("\u22121 2\n" * 1 + "\u221210.5\u22120.1\n" + SPACED, {}, "line 2: .* run into each other"),

@@ -119,7 +119,7 @@ def test_missing_foreign_and_truncated_files(tmp_path, target, crystals):
     for path, words in [
         (tmp_path / "none.csv", "does not exist"),
         (tmp_path / "none.npz", "does not exist"),
-        (binary, "picture.csv is a picture; give the curve as text"),
+        (binary, "picture.csv is a picture; digitise the curve"),
         (foreign, "holds 'dosmatgen-crystals', not 'dosmatgen-target'"),
         (cut, "not a whole dosmatgen-target file"),
     ]:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from ase.build import bulk
+from scipy.stats import beta
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import with_curves
@@ -17,13 +18,14 @@ from .small_denoiser import save_small_denoiser
 
 ENERGIES = np.linspace(-14, 10, 961)
 FERMI = 6.31
-LEVELS = np.random.default_rng(3).uniform([[-12.5, -8]], [[-5, 0]], (2, 20, 2)).reshape(2, -1)
-EMPTY = np.random.default_rng(4).uniform(4.0, 9.0, (2, 30))
+BAND = beta.ppf((np.arange(300) + 0.5) / 300, 1.5, 1.5)  # with edges as of parabolic bands
+LEVELS = np.stack([np.concatenate([7 * BAND - 12.5, 8 * BAND - 8]), np.concatenate([4 * BAND - 11, 6 * BAND - 6])])
+EMPTY = np.stack([5 * BAND + 4, 4 * BAND + 4.5])
 
 
 def crystal(sigma=0.3, energies=ENERGIES, gap=True):
-    """Two sites with forty filled levels and thirty empty ones each, eight electrons, a gap of 4 eV; two spins."""
-    levels = np.concatenate([LEVELS, np.zeros((2, 1)), EMPTY if gap else EMPTY - 4.5], axis=1)
+    """Two sites with two filled bands and an empty one each, eight electrons, a gap of 4 eV; two spins."""
+    levels = np.concatenate([LEVELS, EMPTY if gap else EMPTY - 4.5], axis=1)
     shape = np.exp(-0.5 * ((energies - levels[..., None]) / sigma) ** 2).sum(1) / (sigma * np.sqrt(2 * np.pi))
     sites = shape * 8 / LEVELS.size
     spins = np.stack([0.55 * sites, 0.45 * sites], axis=1)

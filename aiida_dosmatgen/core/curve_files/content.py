@@ -23,6 +23,7 @@ _LOOKALIKES = str.maketrans(
         **dict.fromkeys("\u2212\u2010\u2011\u2012\u2013\ufe63\uff0d", "-"),  # the minus sign, and hyphens that stand for it
         **dict.fromkeys("\u00a0\u2007\u2009\u202f\u3000", " "),  # spaces that do not break, or are thin or wide
         **dict.fromkeys("\ufeff\u200b\u200e\u200f\u2060", None),  # marks that nobody sees
+        **dict.fromkeys(map(chr, range(0x80, 0xA0))),  # control characters that no text has
     }
 )
 
@@ -97,7 +98,10 @@ def text_of(content: bytes, name: str) -> str:
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError:
-        text = content.decode("latin-1")
+        try:
+            text = content.decode("cp1252")
+        except UnicodeDecodeError:
+            text = content.decode("latin-1")
     text = plain(text)
     if any(ord(letter) < 32 and letter not in "\t\n\r\f\v\x1a" for letter in text[:4096]):
         raise ContentError(f"{name} is not a text file")

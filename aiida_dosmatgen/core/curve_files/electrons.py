@@ -49,7 +49,7 @@ def check_electrons(found: Found, curves: Curves, name: str) -> tuple[bool, list
             f"energies {curves.spacing:.2g} eV apart: the zero may be off by as much; "
             f"compute {wanted} energies or more (NEDOS in VASP)"
         )
-    if found.per_atom or curves.low >= _VALENCE:
+    if found.per_atom or found.rows != "sites" or curves.low >= _VALENCE:
         return True, warnings
     n_atoms = len(found.elements) if found.elements else found.n_atoms
     if n_atoms and electrons < _LEAST_ELECTRONS * n_atoms:

@@ -12,6 +12,9 @@ from ..curves import Curves, Meaning, Zero
 
 Unknown = Literal["zero", "sigma", "scale"]
 
+Rows = Literal["sites", "elements", "some sites"]
+"""What parts are of: all sites of a cell; elements, each of one atom or the sum over several; or some atoms of a cell."""
+
 Change = Callable[[np.ndarray], np.ndarray]
 
 
@@ -97,6 +100,7 @@ class Found:
     :param sigma: broadening in eV, if the file states it.
     :param n_electrons: of the cell, if the file states it.
     :param integrated: states below each energy, shape (n,).
+    :param rows: what parts are of.
     :param elements: symbols of the sites.
     :param n_atoms: atoms of the cell, if they are known.
     :param per_atom: whether a total is divided by the number of atoms.
@@ -123,6 +127,7 @@ class Found:
     sigma: float | None = None
     n_electrons: float | None = None
     integrated: np.ndarray | None = None
+    rows: Rows = "sites"
     elements: tuple[str, ...] | None = None
     n_atoms: int | None = None
     per_atom: bool = False
@@ -157,6 +162,7 @@ class ReadCurves:
     :param warnings: what looks wrong, also part of ``said``.
     :param n_atoms: atoms of the cell, None if they are not known.
     :param per_atom: whether a total is divided by the number of atoms.
+    :param rows: what curves of parts are of; ``made.settled`` says what to do with other ones than all sites.
     :param elements: symbols of the sites, None if they are not known.
     :param sites: the atoms, from 0, that the curves are for, if they are chosen ones.
     :param fermi: the Fermi energy that the file states, in eV relative to the energy zero of ``curves``.
@@ -171,6 +177,7 @@ class ReadCurves:
     warnings: tuple[str, ...] = ()
     n_atoms: int | None = None
     per_atom: bool = False
+    rows: Rows = "sites"
     elements: tuple[str, ...] | None = None
     sites: tuple[int, ...] | None = None
     fermi: float | None = None

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter1d
 from ..curves import Curves, Distance, compare
 from ..errors import ContentError
 from .found import ReadCurves
+from .made import settled
 
 _STEP = 0.05  # eV
 _FARTHEST = 25.0  # eV, that an energy zero may be off
@@ -35,6 +36,7 @@ def compare_files(
     :param window: limits (low, high) in eV.
     :raises ContentError: if something is missing that the distance hangs on, naming the option that gives it.
     """
+    a, b = settled(a, n_atoms[0]), settled(b, n_atoms[1])
     counts = [_count(read, n, letter) for read, n, letter in zip((a, b), n_atoms, "ab", strict=True)]
     chosen = b.sites is not None or a.sites is not None
     if a.sites is not None and b.sites is None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..curves import Curves, Zero
+from ..errors import ContentError
 from .electrons import check_electrons, expected_electrons
 from .found import Found, Parts, ReadCurves, Total, Unknown
 from .order import check_values, put_in_order, put_on_a_grid
@@ -46,7 +47,9 @@ def curves_from(found: Found, name: str, zero: float | None = None, sigma: float
     warnings = [*found.warnings, *more]
     if not enough:
         unknown.add("scale")
-    n_atoms = found.n_atoms if found.n_atoms is not None or not curves.resolved or found.sites is not None else len(curves)
+    n_atoms = found.n_atoms
+    if n_atoms is None and curves.resolved and found.sites is None and found.rows == "sites":
+        n_atoms = len(curves)
     what = [_shape(found, curves), *found.notes, *(f"warning: {warning}" for warning in warnings)]
     problem = found.lacks or (found.absolute if "zero" in unknown else None)
     return ReadCurves(
@@ -57,12 +60,43 @@ def curves_from(found: Found, name: str, zero: float | None = None, sigma: float
         warnings=tuple(warnings),
         n_atoms=n_atoms,
         per_atom=found.per_atom,
+        rows=found.rows,
         elements=found.elements,
         sites=found.sites,
         fermi=None if found.fermi is None else found.fermi - shift,
         unit=found.unit,
         problem=None if problem is None else f"{name} is a {found.kind}: {problem}",
     )
+
+
+def settled(read: ReadCurves, n_atoms: int | None = None, sites: Sequence[int] | None = None) -> ReadCurves:
+    """Return what was read when it is known of how many atoms: curves of elements are of one atom each, or are summed.
+
+    :param n_atoms: atoms of the cell; by default what the file tells.
+    :param sites: the atoms that the curves are for, if they are chosen ones.
+    :raises ContentError: if the curves are of some atoms only, or the number of atoms is needed, or less than that of elements.
+    """
+    if read.rows == "sites" or sites is not None:
+        return dataclasses.replace(read, rows="sites")
+    name = read.said.partition(": ")[0]
+    n_atoms = read.n_atoms if n_atoms is None else n_atoms
+    if read.rows == "some sites":
+        raise ContentError(
+            f"{name}: its curves are not of all atoms of a cell; say which atoms of a candidate they are for: "
+            "--sites 0,4 --n-atoms N (atoms count from 0), or give a total"
+        )
+    if n_atoms is None:
+        raise ContentError(
+            f"{name}: a curve of an element may be that of one atom, or the sum over all of its atoms; "
+            f"give the atoms of the cell, --n-atoms N ({len(read.curves)} if it is one each)"
+        )
+    if n_atoms < len(read.curves):
+        raise ContentError(f"{name}: curves of {len(read.curves)} elements, but {n_atoms} atoms; give the atoms of the cell")
+    if n_atoms == len(read.curves):
+        return dataclasses.replace(read, rows="sites", n_atoms=n_atoms)
+    total = read.curves.summed(spins=False, channels=False, sites=True)
+    said = f"{read.said}; curves of elements added to the total"
+    return dataclasses.replace(read, rows="sites", curves=total, said=said, elements=None, n_atoms=n_atoms)
 
 
 def _curves(found: Found, shift: float, zero: Zero | None, gap: float | None) -> Curves:
@@ -102,7 +136,8 @@ def _curves(found: Found, shift: float, zero: Zero | None, gap: float | None) ->
 
 
 def _shape(found: Found, curves: Curves) -> str:
-    rows = f"{len(curves)} site{'s' * (len(curves) > 1)}" if curves.resolved else "total"
+    word = "element" if found.rows == "elements" else "site"
+    rows = f"{len(curves)} {word}{'s' * (len(curves) > 1)}" if curves.resolved else "total"
     if found.elements and curves.resolved:
         rows += f" ({_grouped(found.elements)})"
     if curves.channels != ("all",):

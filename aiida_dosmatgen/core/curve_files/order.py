@@ -10,6 +10,9 @@ from scipy.interpolate import PchipInterpolator
 from ..errors import ContentError
 from .found import Found, Parts, Total
 
+_SAME = 1e-9  # eV; energies nearer than that are one
+_LARGEST = 1e30  # states/eV
+_FARTHEST = 1e6  # eV from zero; the deepest level of any atom is at 1e5
 _MOST_POINTS = 20_001
 _SHUFFLED = 0.3  # of the steps between energies; more go down in no file that has an order
 _FEW, _FLOOR = 20, 0.02  # energies of a curve that may be judged, and the part of its largest value where an integral begins
@@ -27,8 +30,12 @@ def put_in_order(found: Found, name: str) -> None:
             raise ContentError(f"{name}: {energies.size} energies but {array.shape[-1] if array.ndim else 0} values in a curve")
         if not np.isfinite(array).all():
             raise ContentError(f"{name}: the density of states has NaN or infinite values")
+        if np.abs(array).max(initial=0.0) > _LARGEST:
+            raise ContentError(f"{name}: the density of states has values up to {np.abs(array).max():.3g}, which none has")
     if energies.ndim != 1 or energies.size < 2 or not np.isfinite(energies).all():
         raise ContentError(f"{name}: the energies are no list of two finite numbers or more")
+    if np.abs(energies).max() > _FARTHEST:
+        raise ContentError(f"{name}: energies up to {np.abs(energies).max():.3g} eV, which no electron has; are they in eV?")
     steps = np.diff(energies)
     if (steps < 0).all():
         _select(found, np.arange(energies.size)[::-1])
@@ -47,7 +54,7 @@ def put_in_order(found: Found, name: str) -> None:
             )
         _select(found, np.argsort(energies, kind="stable"))
         found.notes.append("energies put in order" if shuffled else f"{falls} energies put in order")
-    same = np.flatnonzero(np.diff(found.energies) == 0)
+    same = np.flatnonzero(np.diff(found.energies) < _SAME)
     if same.size:
         if any(not np.allclose(array[..., same], array[..., same + 1]) for array in _arrays(found)):
             raise ContentError(f"{name}: the energy {found.energies[same[0]]:g} eV has two values; give each energy once")

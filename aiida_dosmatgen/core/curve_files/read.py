@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import ContentError
+from ..paths import user_path
 from .content import check_path, plain, read_bytes, text_of, unpacked
 from .found import Found, ReadCurves
 from .made import curves_from
-from .readers import espresso, records, siesta, text, vasp
+from .other_kinds import refuse_bytes, refuse_text
+from .readers import arrays, espresso, records, siesta, text, vasp
 
 Reader = Callable[[str, str], Found]
 
@@ -18,12 +20,14 @@ _READERS: tuple[tuple[str, Callable[[str, str], bool], Reader], ...] = (
     ("JSON of targets, pymatgen, emmet, JARVIS", records.is_record, records.read_record),
     ("vasprun.xml", vasp.is_vasprun, vasp.read_vasprun),
     ("PDOS of SIESTA and ABACUS", siesta.is_pdos, siesta.read_pdos),
-    ("XML or HTML of another kind", lambda content, name: content.lstrip().startswith("<"), vasp.refuse_xml),
     ("DOSCAR of VASP or LOBSTER", vasp.is_doscar, vasp.read_doscar),
     ("projwfc.x", espresso.is_projwfc, espresso.read_projwfc),
     ("text in columns", lambda content, name: True, text.read_text),
 )
-"""What can be read, how it is known by its content, and what reads it; the first that knows a file takes it."""
+"""What can be read, how it is known by its content, and what reads it; the first that knows a file takes it.
+
+What is in another way no density of states is in ``other_kinds.py``; arrays of numpy, which are no text, in ``arrays.py``.
+"""
 
 
 def read_curves(path: str | Path, *, zero: float | None = None, sigma: float | None = None) -> ReadCurves:
@@ -35,7 +39,7 @@ def read_curves(path: str | Path, *, zero: float | None = None, sigma: float | N
     :param sigma: broadening in eV, if the file does not state it.
     :raises ContentError: one line, if the file cannot be read.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     check_path(path)
     if path.is_dir():
         return _read_folder(path, zero, sigma)
@@ -55,12 +59,16 @@ def read_content(
     """
     if isinstance(content, bytes):
         content = unpacked(content, name)
-        _refuse_other_kinds(content, name)
+        if arrays.is_array(content):
+            return curves_from(arrays.read_array(content, name), name, zero, sigma)
+        refuse_bytes(content, name)
         content = text_of(content, name)
     else:
         content = plain(content)
     bare = re.sub(r"\.(?:gz|bz2|xz)$", "", name)
     for _, knows, reader in _READERS:
+        if reader is text.read_text:
+            refuse_text(content, name)
         if knows(content, bare):
             return curves_from(reader(content, bare), name, zero, sigma)
     raise AssertionError("the last reader takes everything")
@@ -78,27 +86,3 @@ def _read_folder(folder: Path, zero: float | None, sigma: float | None) -> ReadC
         names = ", ".join(Path(s).name for s in sets[:3])
         raise ContentError(f"{folder} holds files of several runs of projwfc.x ({names}); give the .pdos_tot of one")
     raise ContentError(f"{folder} is a folder without vasprun.xml, DOSCAR or *.pdos_atm# files; give a file of curves")
-
-
-def _refuse_other_kinds(content: bytes, name: str) -> None:
-    kinds = {
-        b"PK\x03\x04": "an archive (npz, xlsx, zip or a torch file)",
-        b"\x89HDF": "an HDF5 file",
-        b"PAR1": "a parquet file",
-        b"%PDF": "a PDF",
-        b"\x89PNG": "a picture",
-        b"\xff\xd8\xff": "a picture",
-        b"\x80": "a pickle, which could run code",
-        b"\x93NUMPY": "an array of numpy (numpy.savetxt writes one as text)",
-        b"\xd0\xcf\x11\xe0": "a workbook",
-        b"\x28\xb5\x2f\xfd": "packed by zstd, which is not read here",
-        b"7z\xbc\xaf": "an archive of 7z",
-        b"Rar!": "an archive of rar",
-        b"CDF": "a NetCDF file",
-        b"\x5d\0\0": "packed by lzma, which is not read here",
-    }
-    if content[257:262] == b"ustar":
-        raise ContentError(f"{name} is an archive of tar; unpack it, and give the folder or the file")
-    for start, what in kinds.items():
-        if content.startswith(start) and not content.startswith(b"\xff\xfe"):
-            raise ContentError(f"{name} is {what}; give the curve as text: energies, and the density of states, in columns")

@@ -11,6 +11,7 @@ from .found import Found
 
 _IN_GAP = 0.1  # eV above the valence band maximum; an energy nearer than that is the maximum itself
 _PROBES = (0.2, 0.4, 0.7, 1.0)  # eV above a valence band maximum, that a broadening may reach
+_BEYOND = 1.0  # eV beyond its energies, where the zero of a curve of occupied states alone may be
 _METAL = 0.05  # of the largest value; where fewer states are at the Fermi energy, a broadened curve may hide a gap
 
 
@@ -23,6 +24,7 @@ def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | 
     """
     total, notes = found.states.summed, found.notes
     if zero is not None:
+        _check_inside(zero, "zero", found, name, _BEYOND)
         edges = band_edges(found.energies, total, zero, found.sigma)
         if edges is not None and zero - edges[0] > _IN_GAP:
             notes.append(f"{zero:g} eV, as asked for, is in a gap; zero at the valence band maximum, {edges[0]:.3f} eV")
@@ -31,6 +33,7 @@ def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | 
         edges = edges or _edges_near(found, total, zero)
         return zero, "fermi" if edges is None else "vbm", _gap(edges) if edges else 0.0
     if found.edges is not None:
+        _check_inside(found.edges[0], "valence band maximum", found, name)
         gap = _gap(found.edges)
         notes.append(f"zero at the valence band maximum, {found.edges[0]:.3f} eV" + (f", gap {gap:.2f} eV" if gap else ""))
         return found.edges[0], "vbm", gap
@@ -48,11 +51,7 @@ def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | 
             )
         return 0.0, None, None
     found.fermi = fermi
-    if not found.energies[0] < fermi < found.energies[-1]:
-        raise ContentError(
-            f"{name}: the Fermi energy of {fermi:g} eV is outside of the energies, "
-            f"{found.energies[0]:g} to {found.energies[-1]:g} eV"
-        )
+    _check_inside(fermi, "Fermi energy", found, name)
     if not (total[found.energies <= fermi + 1e-6] > 0).any():
         raise ContentError(f"{name}: there are no states below the Fermi energy of {fermi:g} eV")
     edges = band_edges(found.energies, total, fermi, found.sigma)
@@ -69,6 +68,12 @@ def zero_of(found: Found, name: str, zero: float | None) -> tuple[float, Zero | 
     gap = _gap(edges)
     notes.append(f"{said} in a gap{f' of {gap:.2f} eV' if gap else ''}; zero at the valence band maximum, {edges[0]:.3f} eV")
     return edges[0], "vbm", gap
+
+
+def _check_inside(energy: float, what: str, found: Found, name: str, beyond: float = 0.0) -> None:
+    low, high = found.energies[[0, -1]]
+    if not low - beyond < energy < high + beyond:
+        raise ContentError(f"{name}: the {what} of {energy:g} eV is outside of the energies, {low:g} to {high:g} eV")
 
 
 def _edges_near(found: Found, total: np.ndarray, zero: float) -> tuple[float, float | None] | None:

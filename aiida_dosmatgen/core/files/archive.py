@@ -108,3 +108,15 @@ def _header(text: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return header if isinstance(header, dict) else {}
+
+
+def is_of_others(path: str | Path) -> bool:
+    """Say whether a file is an ``npz`` file that :func:`save_arrays` did not write."""
+    if not Path(path).is_file() or not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+        return False
+    return bool(names) and all(name.endswith(".npy") for name in names) and f"{_HEADER}.npy" not in names

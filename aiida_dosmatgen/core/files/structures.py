@@ -17,6 +17,8 @@ from ..contacts import closest_contacts
 from ..crystals import CrystalSet
 from ..curve_files.content import check_path, read_bytes, text_of
 from ..errors import PARSER_ERRORS, ContentError
+from ..paths import user_path
+from .vasp4 import with_symbols
 
 if TYPE_CHECKING:
     import ase
@@ -27,6 +29,7 @@ _CRYSTALS = "crystals are needed, periodic in three dimensions"
 _DENSITIES = ("CHGCAR", "CHG_", "AECCAR", "LOCPOT", "PARCHG", "ELFCAR")  # of VASP, which begin with a POSCAR
 _OF_ASE = re.compile(r'"(?:ids|nextid)"\s*:')
 _START = 200_000  # bytes that tell what a file is
+_LONGEST = 20_000  # letters of a line of a CIF: the time to read one grows with their square
 _ON_TOP = 0.05  # of the sum of covalent radii; atoms nearer than that are one
 _VACUUM = 10.0  # Å without an atom between two planes: more than in any layered crystal
 
@@ -59,7 +62,7 @@ def read_frames(path: str | Path, dropped: dict[int, str] | None = None) -> Fram
     :param dropped: takes the structures that ASE reads and that are no crystals, by their number from 0, with the reason, and
         the others are returned; without it the first of them is an error.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     check_path(path)
     if path.is_dir() or path.is_fifo():
         raise ContentError(f"{path} is a {'folder' if path.is_dir() else 'pipe'}; give a file")
@@ -93,10 +96,16 @@ def _read(path: Path, name: str, content: bytes, dropped: dict[int, str] | None)
         return Frames(_by_pymatgen(path, name, _json))
     if suffix == ".res":
         return Frames(_by_pymatgen(path, name, _res))
-    if path.name.upper().startswith(("POSCAR", "CONTCAR")) or suffix in (".vasp", ".poscar"):
-        lines = start.splitlines()
-        if len(lines) > 5 and not re.search("[A-Za-z]", lines[5]):
-            raise ContentError(f"{name} names no elements (VASP 4); write their symbols into a line above the numbers of atoms")
+    if re.search("POSCAR|CONTCAR", path.name.upper()) or suffix in (".vasp", ".poscar"):
+        text = path.read_text(encoding="utf-8", errors="replace")
+        whole = with_symbols(text, name)
+        if whole is not text:
+            with tempfile.TemporaryDirectory() as folder:
+                bare = Path(folder) / "POSCAR"
+                bare.write_text(whole, encoding="utf-8")
+                return _by_ase(bare, name, dropped)
+    if re.search(r"<qes:espresso\b", start):
+        raise ContentError(f"{name} is the XML of pw.x, which is not read here; give what pw.x printed, or its input")
     if path.name.upper().startswith(_DENSITIES):
         return Frames(_by_pymatgen(path, name, _density))
     return _by_ase(path, name, dropped)
@@ -108,6 +117,9 @@ def _read(path: Path, name: str, content: bytes, dropped: dict[int, str] | None)
 def _cif(path: Path) -> list[Structure]:
     from pymatgen.io.cif import CifParser
 
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        if any(len(line) > _LONGEST for line in iter(lambda: stream.readline(_LONGEST + 1), "")):
+            raise ContentError(f"a line has more than {_LONGEST} letters, and those of a CIF 2048 at most")
     return CifParser(str(path)).parse_structures(primitive=False)
 
 

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..curve_files import ReadCurves, read_content, read_curves
 from ..curve_files.likeness import most_sigma
-from ..curve_files.made import curves_from
+from ..curve_files.made import curves_from, settled
 from ..curve_files.readers.records import found_in_dos
 from ..curves import LEAST_HELD, Curves
 from ..dos import DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
+from ..files.archive import is_of_others
+from ..paths import user_path
 from .points import averaged, energies_for, resampled
 from .target import DosTarget, check_options, of_a_cell
 
@@ -51,8 +53,8 @@ def read_target(path: str | Path, **options: Any) -> TargetFile:
         that becomes zero, or says what zero is.
     :raises ContentError: one line, if it cannot be read or is no target.
     """
-    path = Path(path).expanduser()
-    if path.suffix == ".npz":
+    path = user_path(path)
+    if path.suffix == ".npz" and not is_of_others(path):
         if options:
             raise ContentError(f"{path} is a whole target; leave out {min(options)}")
         target = DosTarget.load(path)
@@ -92,6 +94,7 @@ def target_from(
     name = read.said.partition(": ")[0]
     if read.problem is not None:
         raise ContentError(read.problem)
+    read = settled(read, n_atoms, site_indices)
     try:
         warnings = list[str]()
         curves = _limited(read, low, complete_below if high is None else high)
@@ -164,6 +167,8 @@ def _reading_options(options: dict[str, Any]) -> tuple[float | None, float | Non
     check_options(**{key: value for key, value in options.items() if key not in ("zero", "per_atom", "site_indices", "grid")})
     if isinstance(zero, str) and zero not in ("vbm", "fermi"):
         raise ContentError(f"zero must be an energy in eV, or one of vbm, fermi, not {zero!r}")
+    if isinstance(zero, float | int) and not math.isfinite(zero):
+        raise ContentError(f"zero must be an energy in eV, not {zero}")
     return None if zero is None or isinstance(zero, str) else float(zero), options.get("sigma")
 
 

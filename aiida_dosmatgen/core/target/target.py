@@ -24,6 +24,7 @@ _FORMAT = "dosmatgen-target"
 _VERSION = 4  # 1 had no chosen sites; 1 and 2 had one limit, and neither a broadening nor what the curves mean; 3 no wishes
 _WITHOUT_WISHES = 3  # what has none is written as before, so that equal content keeps an equal hash
 _OF_A_CURVE = ("mae", "mae_window", "mae_total", "wasserstein", "r2")
+_MOST_SIGMA = 10.0  # eV, wider than any band
 _ABOUT = ("sigma", "low", "high", "zero", "gap", "n_electrons", "projected", "meaning")
 
 
@@ -505,8 +506,8 @@ def check_options(
     for name, word, words in (("zero", zero, ("vbm", "fermi")), ("meaning", meaning, ("partition", "projections"))):
         if word not in words and not (name == "zero" and word is None):
             raise ContentError(f"{name} must be one of {', '.join(words)}, not {word!r}")
-    if sigma is not None and not 0 <= sigma < math.inf:
-        raise ContentError(f"sigma must be a broadening in eV that is not negative, not {sigma:g}")
+    if sigma is not None and not 0 <= sigma <= _MOST_SIGMA:
+        raise ContentError(f"sigma must be a broadening from 0 to {_MOST_SIGMA:g} eV, not {sigma:g}")
 
 
 def named(distance: Distance) -> dict[str, Any]:

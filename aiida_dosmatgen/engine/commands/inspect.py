@@ -20,6 +20,7 @@ from ...core.files.checkpoint_header import read_header
 from ...core.files.structures import read_structures
 from ...core.job import sha256_of
 from ...core.labelled.shards import MANIFEST
+from ...core.paths import user_path
 from ...core.target import DosTarget
 from .sources import column_of, curves_named, format_of, header_of, is_set, is_target, load_set, of_target
 
@@ -46,7 +47,7 @@ def describe(reference: str) -> dict[str, Any]:
 
     :raises ContentError: if it cannot be read.
     """
-    path = Path(reference).expanduser()
+    path = user_path(reference)
     if not path.exists():
         if "#" in reference:
             return {"kind": "density of states", "file": reference, **of_curves(curves_named(reference))}
@@ -76,8 +77,8 @@ def _describe(path: Path) -> tuple[str, dict[str, Any]]:
             start = stream.read(9)
         if path.suffix == ".safetensors" or (start[8:9] == b"{" and start[:1] != b"{"):
             return "checkpoint", of_checkpoint(path)
-        if start.startswith(b"PK\x03\x04"):
-            return _archive(path)
+        if start.startswith(b"PK\x03\x04") and (archive := _archive(path)) is not None:
+            return archive
         if _is_structure(path):
             crystals = read_structures(path)
             return "structures", of_crystals(crystals)
@@ -101,20 +102,23 @@ def _is_structure(path: Path) -> bool:
     return "_cell_length_a" in start or 'Lattice="' in start
 
 
-def _archive(path: Path) -> tuple[str, dict[str, Any]]:
-    """Describe a file of torch, which is never opened: a pickle runs code."""
+def _archive(path: Path) -> tuple[str, dict[str, Any]] | None:
+    """Describe a file of torch, which is never opened: a pickle runs code. None for other archives.
+
+    :raises ContentError: for a file of this package that is none of curves or crystals.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError):
         raise ContentError(f"{path} is a truncated or damaged archive; copy it again") from None
-    if not any(name.split("/")[-1] == "data.pkl" for name in names):
-        kind = format_of(path)
-        raise ContentError(
-            f"{path} is an archive of {len(names)} files" + (f" ({kind})" if kind else "") + ", of no kind known here"
-        )
-    note = "a pickle of torch; it is not opened, because loading it runs the code in it"
-    return "force field", {"format": "torch", "sha256": sha256_of(path), "note": note}
+    if any(name.split("/")[-1] == "data.pkl" for name in names):
+        note = "a pickle of torch; it is not opened, because loading it runs the code in it"
+        return "force field", {"format": "torch", "sha256": sha256_of(path), "note": note}
+    kind = format_of(path)
+    if kind is not None:
+        raise ContentError(f"{path} is an archive of {len(names)} files ({kind}), of no kind known here")
+    return None
 
 
 # --- what each kind says --------------------------------------------------------------------------------------------------
@@ -126,7 +130,8 @@ def of_curves(read: ReadCurves) -> dict[str, Any]:
     return {
         "read_as": read.kind,
         "said": read.said,
-        "sites": len(curves) if curves.resolved else None,
+        "sites": len(curves) if curves.resolved and read.rows == "sites" else None,
+        "curves_of": read.rows if curves.resolved else None,
         "atoms": read.n_atoms,
         "elements": list(dict.fromkeys(read.elements)) if read.elements else None,
         "spins": curves.values.shape[1],

@@ -16,9 +16,10 @@ from ...core.curve_files import ReadCurves, read_curves
 from ...core.curve_files.found import Unknown
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
-from ...core.files.archive import load_arrays, refuse_bomb
+from ...core.files.archive import is_of_others, load_arrays, refuse_bomb
 from ...core.files.mpdos import read_records
 from ...core.labelled.shards import MANIFEST, load_shards
+from ...core.paths import user_path
 from ...core.target import DosTarget
 
 COLUMNS = ("dos", "predicted_dos")
@@ -31,10 +32,10 @@ def curves_named(reference: str, zero: float | None = None, sigma: float | None 
     :param sigma: broadening in eV, if the file does not state it.
     :raises ContentError: if there are none.
     """
-    path, row = Path(reference).expanduser(), None
+    path, row = user_path(reference), None
     match = re.fullmatch(r"(.+)#(\d+)", reference)
     if match and not path.exists():
-        path, row = Path(match[1]).expanduser(), int(match[2])
+        path, row = user_path(match[1]), int(match[2])
     if not path.exists():
         raise ContentError(f"{path} does not exist")
     if is_target(path):
@@ -72,7 +73,7 @@ def is_set(path: Path) -> bool:
     """Say whether a path is a set of crystals: npz, a folder of shards or its manifest, records of MP-DOS."""
     if path.is_dir():
         return (path / MANIFEST).is_file()
-    return path.suffix == ".npz" or path.name == MANIFEST or is_mp_dos(path)
+    return (path.suffix == ".npz" and not is_of_others(path)) or path.name == MANIFEST or is_mp_dos(path)
 
 
 def is_mp_dos(path: Path) -> bool:

@@ -108,7 +108,13 @@ def test_what_is_left_out_is_named_with_the_reason(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, message", [("[]", "among 0 records"), ("[{}, {", "record 1 is not valid JSON"), ("", "among 0")]
+    "content, message",
+    [
+        ("[]", "among 0 records"),
+        ("[{}, {", "record 1 is not valid JSON"),
+        ("", "among 0"),
+        ('[{"a": ' + 5000 * "1", "Exceeds the limit"),
+    ],
 )
 def test_broken_files_are_refused(tmp_path, content, message):
     (tmp_path / "broken.json").write_text(content)

@@ -12,7 +12,7 @@ from ...elements import ATOMIC_NUMBERS
 from ...errors import ContentError
 from ..content import read_bytes, text_of
 from ..found import Found, Parts, Total, parts_beside
-from .headings import fermi_energy
+from .notes import fermi_energy
 from .table import Table, read_table
 
 _WAVE_FUNCTION = re.compile(

@@ -1,4 +1,4 @@
-"""What the heading of a column means: energies, spins, orbitals, sites, integrals; and what lines above a table say."""
+"""What the heading of a column means: energies, spins, orbitals, sites, integrals."""
 
 from __future__ import annotations
 
@@ -6,56 +6,39 @@ import dataclasses
 import re
 from typing import Literal
 
-from ...curves import Meaning
 from ...elements import ATOMIC_NUMBERS
 
 Role = Literal["energy", "index", "total", "curve", "integrated", "left out", "unknown"]
 
-UNITS = {"ev": 1.0, "mev": 1e-3, "hartree": 27.211386245988, "rydberg": 13.605693122994}
+UNITS = {"ev": 1.0, "mev": 1e-3, "kev": 1e3, "hartree": 27.211386245988, "a.u.": 27.211386245988, "rydberg": 13.605693122994}
 """Energies in eV."""
 
-_UNIT_NAMES = {
+UNIT_NAMES = {
     "ev": "ev",
     "mev": "mev",
+    "kev": "kev",
+    "эв": "ev",
     "ha": "hartree",
     "hartree": "hartree",
     "hartrees": "hartree",
     "eh": "hartree",
-    "a.u.": "hartree",
-    "au": "hartree",
+    "a.u.": "a.u.",
+    "a. u.": "a.u.",
+    "au": "a.u.",
     "ry": "rydberg",
     "ryd": "rydberg",
     "rydberg": "rydberg",
 }
-_UNIT_WORDS = {"ev", "mev", "ha", "hartree", "ry", "cell", "arb", "states", "state"}
+HELP = (
+    "call columns energy (E-E_F, if relative to the Fermi energy), total, spin up, spin down, integrated, s, p, d, f, "
+    "or sites Si1, Si2, Si1_p; or leave it out"
+)
+_UNIT_WORDS = {"ev", "mev", "kev", "эв", "ha", "hartree", "ry", "cell", "arb", "states", "state"}
 _OTHER_UNITS = {"arb. units", "arb.u.", "arbitrary units", "1/cm", "cm-1", "k", "j", "kj/mol", "kcal/mol"}
-_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?"
-_FERMI_WORD = r"(?:\be_?\{?f(?:ermi)?\}?\b|\bfermi(?:[ _-]?(?:energy|level))?\b|\bef\b)"
-_FERMI = re.compile(
-    rf"{_FERMI_WORD}\s*(?:\([^)]*\)|\[[^\]]*\])?\s*(?:[:=]|\bis\b|\bat\b)?\s*({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
-)
-_TO = r"(?:relative|reference|referenced|shifted|aligned|w\.?r\.?t\.?|zero)\b.{0,40}?"
-_AT_FERMI = re.compile(
-    rf"fermi\b[^.;]{{0,40}}?\b(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)|{_TO}(?:fermi|chemical potential|\be_?f\b)"
-    r"|\be(?:nergy)?\s*-\s*e_?\{?f",
-    re.IGNORECASE,
-)
-_AT_VBM = re.compile(
-    rf"{_TO}(?:vbm|valence band maximum|highest occupied|homo)"
-    r"|(?:vbm|valence band maximum|highest occupied (?:level|state))\b.{0,20}?\b(?:at|to|=|is)\s+(?:zero|0(?:\.0*)?\b)"
-    r"|\be(?:nergy)?\s*-\s*e_?\{?(?:vbm|v\b|homo)",
-    re.IGNORECASE,
-)
-_SIGMA = re.compile(
-    rf"\b(sigma|σ|broadening|smearing|degauss|fwhm)\b[^\d.,;+-]{{0,30}}?({_NUMBER})\s*([A-Za-z.]+)?", re.IGNORECASE
-)
+_LATEX = re.compile(r"\\(?:mathrm|mathit|text|rm|it|,|;|!)\s*|[${}]")
 _LONGEST = 200  # letters of a name that are looked at: the time to understand one grows with their square
-_MOST_SIGMA = 3.0  # eV; larger numbers are of something else, as a temperature
-_MEANING = re.compile(r"meaning\s*[:=]\s*(partition|projections)")
-_ATOMS = re.compile(r"\b(?:n_?atoms|nat|number of atoms|atoms in (?:the )?cell)\s*[:=]\s*(\d+)", re.IGNORECASE)
-
-_UP = r"(?:spin[ _-]?)?(?:up|alpha|majority|maj)|spin[ _-]?1|↑|\u25b2"
-_DOWN = r"(?:spin[ _-]?)?(?:down|dn|dw|dwn|beta|minority|min)|spin[ _-]?2|↓|\u25bc"
+_UP = r"(?:spin[ _-]?)?(?:up|alpha|majority|maj)|spin[ _-]?1|↑|\u25b2|α"
+_DOWN = r"(?:spin[ _-]?)?(?:down|dn|dw|dwn|beta|minority|min)|spin[ _-]?2|↓|\u25bc|β"
 _ORBITALS = {
     **{name: "s" for name in ("s", "l=0", "l0")},
     **{name: "p" for name in ("p", "px", "py", "pz", "p_x", "p_y", "p_z", "l=1", "l1")},
@@ -69,19 +52,17 @@ _ORBITALS = {
 }
 _ENERGY = re.compile(r"(?:e|en|energy|energies|energie|énergie|energia|energía|ev|x|omega|ω|w|eigenvalue|band energy)")
 _INDEX = re.compile(r"|#|index|idx|no\.?|nr\.?|row|point|unnamed: 0|i")
-_OF_A_KIND = re.compile(r"\d+:\w")  # WIEN2k: of one atom that stands for all equivalent ones
+_OF_A_KIND = re.compile(r"\d+:\w|l ?= ?[4-9]")  # WIEN2k: of one atom that stands for all equivalent ones; FHI-aims: beyond f
 _NO_ENERGY = re.compile(
-    r"binding|frequen|wave ?(?:length|number|vector)|temperature|k-?points?\b|\bthz\b|\bcm\b|\bnm\b|2 ?theta|pressure|time|"
-    r"distance|angle|voltage|kinetic"
-)
-_PHONONS = re.compile(
-    r"(?<!electron.)phonon(?:ic)? (?:dos|density)|phonopy|\bfrequenc|\bthz\b|\bcm\^?-1\b|\bcm⁻¹", re.IGNORECASE
+    r"bind|\be_?b\b|^\W*e_?f(?:ermi)?\s*-\s*e|frequen|wave ?(?:length|number|vector)|temperature|k-?points?\b|"
+    r"\bthz\b|\bcm\b|\bnm\b|2 ?theta|pressure|time|distance|angle|voltage|kinetic"
 )
 _INTEGRATED = re.compile(r"\bint\b|integr|\bidos|\bcumul|\bnos\b|\bintdos")
 _TOTAL = re.compile(
     r"(?:t|total|tot|sum|all)?[ _.:-]*(?:l?dos|density[ _]of[ _]states|states|zustandsdichte|spectrum|intensity|value|y|pdos)?"
     r"(?:\(e\))?|[gdn]\(e\)|tdos|densité d'états|total density"
 )
+_PER_ATOM = re.compile(r"[\s_]*(?:\(?\bper[\s_]+atom\)?|_per_atom|/\s*at(?:om|\.)?$)", re.IGNORECASE)
 _FILLER = re.compile(r"\b(?:p?dos|ldos|states?|density of states|orbitals?|channel|projected|partial|shell)\b", re.IGNORECASE)
 
 
@@ -112,9 +93,11 @@ class Column:
 
 def understand(heading: str) -> Column:
     """Return what a column with this heading holds; its role is ``unknown`` if that cannot be told."""
-    name, unit_text = _without_unit(heading[:_LONGEST].strip().strip("\"'$").strip())
+    name, unit_text = _without_unit(_LATEX.sub("", heading[:_LONGEST]).strip().strip("\"'").strip())
+    name, of_an_atom = _PER_ATOM.subn("", name)
     lower = name.lower()
     unit, per_atom, arbitrary = _unit(unit_text)
+    per_atom = per_atom or bool(of_an_atom)
     zero = _zero(lower)
     bare = re.sub(r"\s*[-_]\s*e?_?\{?(?:fermi|ef|f|vbm|homo|v)\}?(?:ermi)?$", "", lower).strip() if zero else lower
     if _ENERGY.fullmatch(bare) or (zero and _ENERGY.match(bare)):
@@ -122,7 +105,7 @@ def understand(heading: str) -> Column:
         if unit_text and (own is None or arbitrary or unit_text in _OTHER_UNITS):  # as 1/cm of phonons
             own = f"unknown:{unit_text}"
         return Column("energy", unit=own, zero=zero)
-    if _INDEX.fullmatch(lower):
+    if _INDEX.fullmatch(lower) and name != "I":  # which is iodine
         return Column("index")
     rest, spin = _without_spin(name)
     if _OF_A_KIND.match(lower):
@@ -140,60 +123,7 @@ def understand(heading: str) -> Column:
 
 def is_no_energy(heading: str) -> bool:
     """Say whether a heading names what no electronic energy is, or one that grows the other way, such as a binding energy."""
-    return bool(_NO_ENERGY.search(heading.lower()))
-
-
-def fermi_energy(notes: list[str]) -> tuple[float, str | None] | None:
-    """Return the Fermi energy that lines above a table state, and its unit; None if none does."""
-    for note in notes:
-        match = _FERMI.search(note)
-        if match:
-            return float(re.sub("[dD]", "e", match[1])), _UNIT_NAMES.get((match[2] or "").lower().rstrip(".,;"))
-    return None
-
-
-def zero_of_notes(notes: list[str]) -> Literal["fermi", "vbm"] | None:
-    """Return what the energies are relative to, if lines above a table say so."""
-    for note in notes:
-        if _AT_VBM.search(note):
-            return "vbm"
-        if _AT_FERMI.search(note):
-            return "fermi"
-    return None
-
-
-def sigma_of_notes(notes: list[str]) -> float | None:
-    """Return the standard deviation of a Gaussian broadening in eV, if lines above a table state one."""
-    for note in notes:
-        match = _SIGMA.search(note)
-        if match:
-            value = float(re.sub("[dD]", "e", match[2])) * UNITS[_UNIT_NAMES.get((match[3] or "ev").lower(), "ev")]
-            value = value / 2.354820045 if match[1].lower() == "fwhm" else value
-            if 0 <= value <= _MOST_SIGMA and (match[3] or "") not in ("K", "mRy", "mHa", "THz", "cm"):
-                return value
-    return None
-
-
-def atoms_of_notes(notes: list[str]) -> int | None:
-    """Return the number of atoms of the cell, if lines above a table state one."""
-    return next((int(match[1]) for note in notes if (match := _ATOMS.search(note)) and 0 < int(match[1]) < 100_000), None)
-
-
-def is_of_phonons(notes: list[str]) -> bool:
-    """Say whether lines above a table speak of frequencies, as densities of states of phonons do."""
-    return any(_PHONONS.search(note) for note in notes)
-
-
-def number_of_notes(notes: list[str], key: str) -> float | None:
-    """Return the number in eV of a line such as ``high: 5.5``, None if there is no such line."""
-    pattern = re.compile(rf"{key}\s*[:=]\s*({_NUMBER})(?:\s*eV)?", re.IGNORECASE)
-    return next((float(re.sub("[dD]", "e", match[1])) for note in notes if (match := pattern.fullmatch(note.strip()))), None)
-
-
-def meaning_of_notes(notes: list[str]) -> Meaning | None:
-    """Return what sites hold, if a line says so: ``meaning: projections``."""
-    found = {match[1] for note in notes if (match := _MEANING.fullmatch(note.strip().lower()))}
-    return "projections" if "projections" in found else "partition" if found else None
+    return bool(_NO_ENERGY.search(_LATEX.sub("", heading).lower()))
 
 
 # --- parts of a heading ---------------------------------------------------------------------------------------------------
@@ -204,7 +134,7 @@ def _without_unit(name: str) -> tuple[str, str]:
     for match in re.finditer(r"[\[(]([^\[\]()]*)[\])]", name):
         inside = match[1].strip().lower()
         words = re.findall(r"[a-zа-я.]+", inside)
-        if inside in _UNIT_NAMES or inside in _OTHER_UNITS or _UNIT_WORDS.intersection(words):
+        if inside in UNIT_NAMES or inside in _OTHER_UNITS or _UNIT_WORDS.intersection(words):
             return (name[: match.start()] + " " + name[match.end() :]).strip(), inside
     tail = re.fullmatch(
         r"(.*?)(?:\s+in\s+|\s*/\s*|[ _]+)((?:1/|states/)?(?:m?ev|ha|hartree|ry)(?:\^?-1)?)", name, re.IGNORECASE
@@ -216,12 +146,12 @@ def _unit(text: str) -> tuple[str | None, bool, bool]:
     """Return the unit of energy in a unit, whether it is per atom, and whether it is per something else, or arbitrary."""
     if not text:
         return None, False, False
-    unit = _UNIT_NAMES.get(text)
+    unit = UNIT_NAMES.get(text)
     if unit is None:
         for word in re.findall(r"[a-z.]+", re.sub(r"\^?-1", "", text)):
-            unit = unit or _UNIT_NAMES.get(word.strip("."))
+            unit = unit or UNIT_NAMES.get(word.strip("."))
     per_atom = bool(re.search(r"atom|/at\b|site", text))
-    arbitrary = bool(re.search(r"arb|f\.?u\.?\b|formula|normali|volume|cm|å|nm|bohr|\bm\^?3", text)) and not per_atom
+    arbitrary = bool(re.search(r"arb|f\.?u\.?\b|mol|formula|normali|volume|cm|å|nm|bohr|\bm\^?3", text)) and not per_atom
     known = unit or ("unknown:" + text if not arbitrary and not re.search("state|electron|^1", text) else None)
     return known, per_atom, arbitrary
 
@@ -253,7 +183,8 @@ def _place(name: str) -> tuple[str | None, str | None]:
     """Return the site and the channel of which a name without spin and unit is."""
     text = _FILLER.sub(" ", re.sub(r"(?<=[a-zA-Z\d])_(?=[a-zA-Z])", " ", name)).strip(" _-.:,")
     text = re.sub(r"\s+", " ", re.sub(r"\(e\)", "", text, flags=re.IGNORECASE)).strip()
-    for whole in (name.strip(), text, text.replace(" ", ""), text.replace(" ", "_")):
+    text = re.sub(r"^\(([A-Z][a-z]?\d*)\)$|^(?:total|sum)[ (]+([A-Z][a-z]?\d*)\)?$", r"\1\2", text, flags=re.IGNORECASE)
+    for whole in (name.strip(), text, text.replace(" ", ""), text.replace(" ", "_"), re.sub(r"^[1-7](?=[spdf])", "", text)):
         if whole.lower() in _ORBITALS and not (whole.isupper() and len(whole) == 1 and whole in ("S", "P", "F")):
             return None, _ORBITALS[whole.lower()]
     match = re.match(
@@ -267,6 +198,8 @@ def _place(name: str) -> tuple[str | None, str | None]:
     if symbol is not None:
         symbol = symbol.capitalize() if len(symbol) == 2 or symbol.isupper() else symbol
         word_of_prose = text[:2].islower() and re.match(r"(?:in|as|at|no|he|be|os|am|pa)\b(?!$)", text) is not None
+        if number is None and text[match.end(2) : match.end(2) + 1].isalpha():  # as in Col1, which is no Co
+            return None, None
         if symbol not in ATOMIC_NUMBERS or ATOMIC_NUMBERS[symbol] == 0 or word_of_prose:
             return None, None
     site = word or f"{symbol}{number or ''}"
@@ -275,4 +208,7 @@ def _place(name: str) -> tuple[str | None, str | None]:
     if not rest or rest.lower() in ("tot", "total", "dos", "sum", "all"):
         return site, None
     rest = re.sub(r"^\d(?=[spdf])", "", rest)  # the shell of 3d
-    return (site, _ORBITALS[rest.lower()]) if rest.lower() in _ORBITALS else (None, None)
+    for whole in (rest.lower(), rest.lower().replace(" ", "")):
+        if whole in _ORBITALS:
+            return site, _ORBITALS[whole]
+    return None, None

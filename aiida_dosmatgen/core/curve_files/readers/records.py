@@ -24,7 +24,7 @@ _WRAPPERS = ("dos", "data", "response", "results", "complete_dos", "raw_files", 
 
 def is_record(text: str, name: str) -> bool:
     """Say whether a text is JSON."""
-    return text.lstrip()[:1] in ("{", "[") or text.lstrip()[:2] in ('"{', '"[')
+    return (text.lstrip()[:1] in ("{", "[") and not text.lstrip().startswith("{\\rtf")) or text.lstrip()[:2] in ('"{', '"[')
 
 
 def read_record(text: str, name: str) -> Found:
@@ -37,10 +37,11 @@ def read_record(text: str, name: str) -> Found:
         if isinstance(record, str):  # JSON in JSON
             record = json.loads(record)
     except json.JSONDecodeError as exception:
-        more = "; it holds several records, one a line: give one of them" if exception.msg == "Extra data" else ""
-        raise ContentError(f"{name} is not valid JSON: {exception}{more}") from None
-    except RecursionError as exception:
-        raise ContentError(f"{name} is not valid JSON: {exception}") from None
+        several = "it holds several records, one a line: give one of them"
+        more = several if exception.msg == "Extra data" else "if it is none, give a table: energies and curves in columns"
+        raise ContentError(f"{name} is not valid JSON: {exception}; {more}") from None
+    except (RecursionError, ValueError) as exception:  # lists without an end, or a number of thousands of digits
+        raise ContentError(f"{name} is not valid JSON: {str(exception).partition(';')[0]}") from None
     return found_in_record(record, name)
 
 
@@ -69,7 +70,7 @@ def found_in_record(record: Any, name: str, depth: int = 0) -> Found:
     columns = None if {"total", "sites"} & record.keys() else _columns(record, name)
     if columns is not None:
         return columns
-    if "energies" in record or "total" in record or "sites" in record:
+    if "energies" in record or (record.keys() <= _OWN and {"total", "sites"} & record.keys()):
         return _own(record, name)
     for key in _WRAPPERS:
         if isinstance(record.get(key), dict | list) and depth < 4:
@@ -78,6 +79,11 @@ def found_in_record(record: Any, name: str, depth: int = 0) -> Found:
         raise ContentError(f"{name} is a record of MP-DOS, a data set; give it as {name}#0")
     if record.get("@class") in ("Structure", "IStructure") or "lattice" in record:
         raise ContentError(f"{name} is a structure, not a density of states")
+    if "bands" in record and "kpoints" in record:
+        raise ContentError(f"{name} is a band structure, not a density of states; give the Dos of the material")
+    of_parts = [str(key) for key, value in record.items() if isinstance(value, Mapping) and "densities" in value]
+    if of_parts:
+        raise ContentError(f"{name} holds the densities of states of {', '.join(of_parts[:6])}; give the whole CompleteDos")
     raise ContentError(
         f"{name} must have the keys energies and one of total, sites, or be a Dos, CompleteDos, ElectronicDos or a record of "
         f"JARVIS; it has {', '.join(sorted(map(str, record))[:6]) or 'none'}"
@@ -267,6 +273,8 @@ def _electronic_dos(record: Mapping[str, Any], name: str) -> Found:
 def _jarvis(record: Mapping[str, Any], name: str) -> Found:
     def numbers(key: str) -> np.ndarray:
         value = record.get(key)
+        if value == "na":
+            raise ContentError(f"{name} is a record of JARVIS without a density of states: its {key} is 'na'")
         if isinstance(value, str):
             value = [part for part in value.strip().strip("'\"").split(",") if part.strip()]
         return _numbers(value, f"{name}: {key}")
@@ -328,7 +336,7 @@ def _spins(densities: Any, energies: np.ndarray, where: str) -> np.ndarray:
         spin = {"1": 0, "Spin.up": 0, "up": 0, "-1": 1, "Spin.down": 1, "down": 1}.get(str(key))
         if spin is None:
             raise ContentError(f"{where}: {key!r} is no spin; spins are 1 and -1")
-        if values is None:
+        if values is None or values == []:
             continue
         array = _numbers(values, where)
         if array.shape != energies.shape:

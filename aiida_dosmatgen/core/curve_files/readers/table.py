@@ -14,6 +14,7 @@ from .headings import Column, understand
 
 _NUMBER = re.compile(r"[-+]?(?:(?:\d+\.?\d*|\.\d+)(?:[eEdDqQ][-+]?\d+)?|(?:\d+\.\d*|\.\d+)[-+]\d{3})")
 _NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)|\*{2,}", re.IGNORECASE)
+_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:(?:,\d{3})+\.\d*|(?:\.\d{3})+,\d*|(?:['’ ]\d{3})+(?:[.,]\d*)?)")
 _COMMENT = re.compile(r"^\s*(?:[#%!@;*]|//)+")
 _REMARK = re.compile(r"\s[#!%].*$")
 _UNIT = re.compile(r"[\[(][^\])]*[\])]")
@@ -62,6 +63,12 @@ def read_table(text: str, name: str) -> Table:
     above: list[tuple[str, str]] = []  # headings and comments: the text, and how its line is separated
     notes: list[str] = []
     dialect: tuple[str, bool] | None = None
+    empty_at_end = False
+    widths, zeros, whole = (
+        set[tuple[int, ...]](),
+        False,
+        True,
+    )  # of every second cell: digits behind a decimal comma have one width
     ends: list[int] = []  # rows after which a set of xmgrace ends
     for number, line in enumerate(text.splitlines(), 1):
         if len(line) > _MOST_LETTERS:
@@ -75,7 +82,7 @@ def read_table(text: str, name: str) -> Table:
             if bare.strip() and not _EMPTY.fullmatch(bare):
                 bare = bare[:_LONGEST]
                 notes.append(bare)
-                if not width and not line.lstrip().startswith("@"):  # of xmgrace, which names no columns
+                if width < 2 and not line.lstrip().startswith("@"):  # of xmgrace, which names no columns
                     above.append((bare, ""))
                     if line.startswith(";") and line.count(";") > 1:  # no comment, but an empty name of a column
                         above.append((line.strip(), ";"))
@@ -85,26 +92,38 @@ def read_table(text: str, name: str) -> Table:
         cells = _cells(bare, *(dialect or own))
         if dialect is not None and not _all_numbers(cells) and _all_numbers(_cells(bare, *own)):
             cells = _cells(bare, *own)  # whole numbers, say, among others with a decimal comma
+        empty_at_end = empty_at_end or bare.rstrip(" ")[-1:] in (",", ";")
         if not _all_numbers(cells):
             if not width and not _begins_like_numbers(cells):
                 above.append((bare, own[0]))
                 notes.append(bare[:_LONGEST])
                 continue
             raise ContentError(f"{name}, line {number}: {_what_is_wrong(cells)}")
+        if width == 1 and len(lines) == 1 and len(cells) > 1:  # the number of rows, above them
+            numbers, lines, dialect, width = array("d"), [], own, 0
         if width and len(cells) != width:
             raise ContentError(f"{name}, line {number}: {len(cells)} columns, but {width} in line {lines[0]}")
         if len(lines) >= _MOST_ROWS:
             raise ContentError(f"{name} has more than {_MOST_ROWS} rows; thin it out")
         dialect = dialect or own
+        if dialect[0] == ",":
+            widths.add(tuple(len(cell) for cell in cells[1::2]))
+            zeros = zeros or any(re.match(r"0\d", cell) for cell in cells[1::2])
+            whole = whole and all(cell.lstrip("+-").isdigit() for cell in cells)
         numbers.extend([_number(cell) for cell in cells])
         width = len(cells)
         lines.append(number)
     if len(lines) < 2 or width < 2:
+        begun = next((line for line, _ in above if re.match(r"[-+.]?\d", line)), None)
+        if begun is not None and not lines:
+            raise ContentError(f"{name}: no line is of numbers alone; one begins {begun[:30]!r}; write units into a heading")
         raise ContentError(
             f"{name} has no table of numbers (two columns and two lines or more): "
             "energies in the first column, densities of states in the others"
         )
-    headings, heading = _headings(above, width)
+    if whole and zeros and len(widths) == 1 and width >= 4 and width % 2 == 0:
+        raise ContentError(f"{name}: commas seem to be decimal as well as between columns; separate columns by semicolons")
+    headings, heading = _headings(above, width, empty_at_end)
     values = np.array(numbers).reshape(-1, width)
     both = _spins_side_by_side(values, headings, notes)
     if both is not None:
@@ -194,6 +213,10 @@ def _what_is_wrong(cells: list[str]) -> str:
     bad = next(cell for cell in cells if not _is_number(cell))[:_WIDEST]
     if not bad:
         return "an empty cell; write a number in each"
+    if _THOUSANDS.fullmatch(bad):
+        return f"{bad!r} has a separator of thousands; write numbers without it, in Excel in the format General"
+    if re.match(r"#(?:N/A|REF!|DIV/0!|VALUE!|NAME\?|NUM!)", bad):
+        return f"{bad!r} is an error of a spreadsheet; put its formula right, or leave the line out"
     if _NOT_FINITE.fullmatch(bad):
         return f"{bad!r} is no finite number; write a number, or leave the line out"
     if len(re.findall(r"[-+]?\d*\.\d+", bad)) > 1:
@@ -204,10 +227,12 @@ def _what_is_wrong(cells: list[str]) -> str:
 # --- headings -------------------------------------------------------------------------------------------------------------
 
 
-def _headings(above: list[tuple[str, str]], n: int) -> tuple[list[str] | None, str]:
+def _headings(above: list[tuple[str, str]], n: int, empty_at_end: bool = False) -> tuple[list[str] | None, str]:
     """Return the names of the columns, and the line that they are from: the last line above that has as many.
 
     A list of them, numbered from 1, counts as well.
+
+    :param empty_at_end: whether rows end with empty cells, which may have names.
     """
     listed = [match for line, _ in above if (match := re.fullmatch(r"(\d+)\s{2,}(\S.*)", line))]
     if [int(match[1]) for match in listed] == list(range(1, n + 1)):
@@ -219,6 +244,8 @@ def _headings(above: list[tuple[str, str]], n: int) -> tuple[list[str] | None, s
     for place in range(len(above) - 1, -1, -1):
         line, separator = above[place]
         cells = _split(line, separator, n)
+        if cells is None and empty_at_end and separator in (",", ";"):
+            cells = [*_cells_of_heading(line, separator), ""][:n] if line.count(separator) >= n else None
         if cells is None or not any(re.search(r"[^\W\d_]", cell) for cell in cells):
             continue
         if place and all(len(cell) < _LONGEST and _UNITS.fullmatch(cell) for cell in cells):

@@ -17,7 +17,7 @@ from ..found import Found, Total, parts_beside
 from .records import found_in_dos, orbital_channel
 
 _MAGNETIC = 0.05  # of the density; smearing makes orbitals less negative than that
-_INTEGERS = re.compile(r"\s*\d+(?:\s+\d+){3}\s*$")
+_INTEGERS = re.compile(r"\s*\d{1,9}(?:\s+\d{1,9}){3}\s*$")
 
 
 def is_vasprun(text: str, name: str) -> bool:
@@ -25,13 +25,10 @@ def is_vasprun(text: str, name: str) -> bool:
     return text.lstrip().startswith("<") and "<modeling>" in text[:2000]
 
 
-def refuse_xml(text: str, name: str) -> Found:
-    """Refuse XML and HTML that is no vasprun.xml."""
-    raise ContentError(f"{name} is XML or HTML, not a vasprun.xml; give the curve as text in columns")
-
-
 def read_vasprun(text: str, name: str) -> Found:
     """Read the density of states of a vasprun.xml; band edges come from its eigenvalues."""
+    if "<dos>" not in text:
+        raise ContentError(f"{name} has no density of states (no <dos> in it); is the run complete?")
     from pymatgen.core.structure import StructureError
     from pymatgen.io.vasp.outputs import Vasprun
 
@@ -78,7 +75,7 @@ def is_doscar(text: str, name: str) -> bool:
     lines = text.split("\n", 7)
     if len(lines) < 7 or not _INTEGERS.match(lines[0]):
         return False
-    words = lines[5].replace(";", " ").split()
+    words = _header(lines[5])
     return len(words) >= 4 and words[2].isdigit()
 
 
@@ -92,7 +89,7 @@ def read_doscar(text: str, name: str) -> Found:
         raise ContentError(f"{name} is truncated: it has {len(lines)} lines; copy it again")
     n_atoms = int(lines[0].split()[0])
     lobster = lines[3].strip().upper().startswith("LOBSTER")
-    header = lines[5].replace(";", " ").split()
+    header = _header(lines[5])
     try:
         n, fermi = int(header[2]), float(header[3])
     except (ValueError, IndexError):
@@ -134,6 +131,11 @@ def read_doscar(text: str, name: str) -> Found:
         if all(symbol in ATOMIC_NUMBERS for symbol in symbols):
             found.elements = tuple(symbols)
     return found
+
+
+def _header(line: str) -> list[str]:
+    """Return the words of line 6: the ends of the energies, their number, which may run into the word before, and E_F."""
+    return re.sub(r"(\.\d{8})(?=\d{5}\b)", r"\1 ", line.replace(";", " ")).split()
 
 
 def _block(lines: list[str], start: int, n: int, name: str) -> np.ndarray:

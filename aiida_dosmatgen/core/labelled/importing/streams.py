@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
@@ -68,7 +69,7 @@ def json_records(path: Path) -> Iterator[JsonRecord]:
                     raise ContentError(f"{path}, record {number} has more than {_LONGEST} characters; it is not read") from None
                 try:
                     more = stream.read(max(_CHUNK, len(buffer) - place))
-                except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError) as fault:
+                except (UnicodeDecodeError, OSError, EOFError, lzma.LZMAError, zlib.error) as fault:
                     raise ContentError(f"{path}, record {number}: cannot be read on ({fault}); copy the file again") from None
                 if more:
                     buffer, place = buffer[place:] + more, 0
@@ -78,6 +79,8 @@ def json_records(path: Path) -> Iterator[JsonRecord]:
                         f"{path}, record {number} is not valid JSON: {exception.msg}; is the file whole?"
                     ) from None
                 return
+            except ValueError as exception:  # a number of thousands of digits
+                raise ContentError(f"{path}, record {number}: {str(exception).partition(';')[0]}") from None
             text = buffer[place:end]
             place = end
             if number == 0 and _holds_records(content):
