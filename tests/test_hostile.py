@@ -257,6 +257,11 @@ def shape_bomb(path):
         archive.writestr("n_atoms.npy", stream.getvalue())
 
 
+def array_bomb(path):
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, {"descr": "<f8", "fortran_order": False, "shape": (2**40, 2)})
+
+
 def xml_bomb(path):
     entities = "".join(f'<!ENTITY x{k} "{f"&x{k - 1};" * 10}">' for k in range(1, 10))
     path.write_text(f'<?xml version="1.0"?><!DOCTYPE m [<!ENTITY x0 "ha">{entities}]><modeling>&x9;</modeling>')
@@ -274,8 +279,8 @@ def record_bomb(path):
 
 
 BOMBS = {
-    "crystals.npz": zip_bomb, "header.npz": header_bomb, "shape.npz": shape_bomb, "vasprun.xml": xml_bomb,
-    "depth.json": depth_bomb, "record.json.gz": record_bomb,
+    "crystals.npz": zip_bomb, "header.npz": header_bomb, "shape.npz": shape_bomb, "array.npy": array_bomb,
+    "vasprun.xml": xml_bomb, "depth.json": depth_bomb, "record.json.gz": record_bomb,
 }  # fmt: skip
 
 

@@ -19,12 +19,13 @@ from .small_denoiser import save_small_denoiser
 ENERGIES = np.linspace(-14, 10, 961)
 FERMI = 6.31
 BAND = beta.ppf((np.arange(300) + 0.5) / 300, 1.5, 1.5)  # with edges as of parabolic bands
-LEVELS = np.stack([np.concatenate([7 * BAND - 12.5, 8 * BAND - 8]), np.concatenate([4 * BAND - 11, 6 * BAND - 6])])
+PEAKS = np.random.default_rng(3).uniform([[-11], [-9]], [[-1.5], [-2]], (2, 12)).repeat(20, axis=1)
+LEVELS = np.concatenate([np.stack([7 * BAND - 12.5, 4 * BAND - 11]), np.stack([8 * BAND - 8, 6 * BAND - 6]), PEAKS], axis=1)
 EMPTY = np.stack([5 * BAND + 4, 4 * BAND + 4.5])
 
 
 def crystal(sigma=0.3, energies=ENERGIES, gap=True):
-    """Two sites with two filled bands and an empty one each, eight electrons, a gap of 4 eV; two spins."""
+    """Two sites with two filled bands with peaks and an empty one each, eight electrons, a gap of 4 eV; two spins."""
     levels = np.concatenate([LEVELS, EMPTY if gap else EMPTY - 4.5], axis=1)
     shape = np.exp(-0.5 * ((energies - levels[..., None]) / sigma) ** 2).sum(1) / (sigma * np.sqrt(2 * np.pi))
     sites = shape * 8 / LEVELS.size

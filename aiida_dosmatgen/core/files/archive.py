@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def refuse_bomb(path: str | Path | BinaryIO, name: str) -> None:
         members = archive.infolist()
         packed, unpacked = sum(one.compress_size for one in members), sum(one.file_size for one in members)
         if unpacked <= max(_ALWAYS_READ, _MOST_EXPANDED * packed):
-            packed, unpacked = unpacked, max((_stated_size(archive, one) for one in members), default=0)
+            packed, unpacked = unpacked, max((_stated_size_of(archive, one) for one in members), default=0)
     if not isinstance(path, str | Path):
         path.seek(0)
     if unpacked > max(_ALWAYS_READ, packed):
@@ -92,9 +92,14 @@ def refuse_bomb(path: str | Path | BinaryIO, name: str) -> None:
         )
 
 
-def _stated_size(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
-    """Return the bytes of an array by its shape; 0 if it is none. Numpy makes room for them before it reads."""
-    with contextlib.suppress(ValueError, SyntaxError, TypeError), archive.open(member) as stream:
+def _stated_size_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    with archive.open(member) as stream:
+        return stated_size(stream)
+
+
+def stated_size(stream: IO[bytes]) -> int:
+    """Return the bytes of an array of numpy by its shape; 0 if it is none. Numpy makes room for them before it reads."""
+    with contextlib.suppress(ValueError, SyntaxError, TypeError):
         old = np.lib.format.read_magic(stream) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)

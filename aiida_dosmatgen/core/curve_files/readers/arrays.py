@@ -7,6 +7,7 @@ import io
 import numpy as np
 
 from ...errors import ContentError
+from ...files.archive import refuse_bomb, stated_size
 from ..found import Found
 from .records import found_in_record
 from .table import Table
@@ -30,6 +31,9 @@ def read_array(content: bytes, name: str) -> Found:
     :raises ContentError: if there are no energies among them.
     """
     arrays: dict[str, np.ndarray]
+    refuse_bomb(io.BytesIO(content), name)
+    if stated_size(io.BytesIO(content)) > len(content):
+        raise ContentError(f"{name} says that it has more numbers than are in it; it was cut, or is no array of numpy")
     try:
         loaded = np.load(io.BytesIO(content), allow_pickle=False)
         arrays = {"": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
