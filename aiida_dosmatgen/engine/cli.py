@@ -7,6 +7,7 @@ Exit status: 0 finished; 2 bad input, one line on stderr; 3 stopped by its time 
 import argparse
 import errno
 import importlib
+import shlex
 import sys
 import time
 import traceback
@@ -100,7 +101,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit status; the last line on stderr says how it ended, if not well."""
     try:
-        return _main(parser().parse_args(arguments))
+        given = parser().parse_args(arguments)
+        given.typed = shlex.join(["dosmatgen", *(sys.argv[1:] if arguments is None else arguments)])
+        return _main(given)
     except Exception as exception:  # a mistake of this program: said so, else it looks like a run that was killed
         traceback.print_exc()
         how = "interrupted: out of memory" if _is_out_of_memory(exception) else "crashed"
@@ -169,7 +172,7 @@ def _main(given: argparse.Namespace) -> int:
 
 def _run_job(given: argparse.Namespace) -> int:
     begin = time.monotonic()
-    from ..core.job import load_job
+    from ..core.job import card_of, load_job
     from . import trust
 
     job = load_job(given.job)
@@ -191,12 +194,12 @@ def _run_job(given: argparse.Namespace) -> int:
     budget = job.runtime.max_seconds
     with exclusive_lock(folder, patience=budget):
         job_sha256 = fingerprint(job, folder)
-        if cached_results(folder / RESULTS, job_sha256):
-            print(
-                f"dosmatgen: {folder / RESULTS} has the results of this job already; remove it to compute again",
-                file=sys.stderr,
-            )
-            return 0
+        places = [folder / RESULTS] + ([folder / card_of(job.output)] if job.kind == "train" else [])
+        for place in places:
+            if cached := cached_results(place, job_sha256):
+                print(f"dosmatgen: {place} has the results of this job already; remove it to compute again", file=sys.stderr)
+                cached.save(folder / RESULTS)
+                return 0
         (folder / RESULTS).unlink(missing_ok=True)  # no results of an earlier run while this one is not complete
         command = importlib.import_module(f".commands.{job.kind}", __package__)
         if budget is not None:  # some of which is spent: on waiting, and on the import of torch
@@ -204,8 +207,9 @@ def _run_job(given: argparse.Namespace) -> int:
             job = _revalidate(job, {"runtime": {**job.runtime.model_dump(), "max_seconds": left}})
         if job.runtime.continue_from is not None:
             restore(folder / job.runtime.continue_from, folder, command.restart_files(job))
-        results = command.run(job, folder).model_copy(update={"job_sha256": job_sha256})
-        results.save(folder / RESULTS)
+        results = command.run(job, folder).model_copy(update={"job_sha256": job_sha256, "command": given.typed})
+        for place in reversed(places):  # the end marker is written last
+            results.save(place)
     return 0 if results.finished else 3
 
 

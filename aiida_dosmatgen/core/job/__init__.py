@@ -17,7 +17,7 @@ from .label import LabelJob, LabelSettings, Splits
 from .predict import PredictJob
 from .pseudolabel import PseudolabelJob, PseudolabelParameters
 from .relax import ForceField, ReferencesJob, RelaxJob, RelaxParameters
-from .results import Results, sha256_of
+from .results import Results, card_of, sha256_of
 from .sample import SampleJob, SampleParameters, SizeRange
 from .train import Architecture, BatchedTraining, TrainJob, TrainParameters
 
@@ -50,6 +50,7 @@ __all__ = [
     "TrainJob",
     "TrainParameters",
     "Written",
+    "card_of",
     "load_job",
     "sha256_of",
 ]

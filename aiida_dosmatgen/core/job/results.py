@@ -20,6 +20,9 @@ class Results(BaseModel):
     :param output_sha256: hash of the output file, against truncated copies.
     :param job_sha256: hash of all that the results depend on, by which a second run of the same job knows them for its own.
     :param done: crystals (or epochs) finished, ``of`` those asked for.
+    :param command: what was typed; None if no command line was.
+    :param seconds: of this run, by the clock.
+    :param cpu_seconds: of this run, on all cores together.
     :param details: what the kind of job adds, JSON values only.
     """
 
@@ -33,7 +36,9 @@ class Results(BaseModel):
     output: str
     output_sha256: str
     job_sha256: str | None = None
+    command: str | None = None
     seconds: float
+    cpu_seconds: float | None = None
     engine_version: str
     torch_version: str
     device: str
@@ -54,6 +59,11 @@ class Results(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as exception:
             raise ContentError(f"results.json: {explain(exception)}") from None
+
+
+def card_of(output: str) -> str:
+    """Return the name of a model's card, the results of its training, which stay beside it: ``predictor_card.json``."""
+    return f"{Path(output).with_suffix('')}_card.json"
 
 
 def sha256_of(path: str | Path) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ... import __version__
 from ...core.errors import ContentError
 from ...core.job import Job, Results, Runtime, sha256_of
+from ..effort import cpu_seconds
 
 if TYPE_CHECKING:
     import torch
@@ -46,12 +47,18 @@ class Clock:
 
     def __init__(self, max_seconds: float | None) -> None:
         self.start = time.monotonic()
+        self._cpu_start = cpu_seconds()
         self.max_seconds = max_seconds
 
     @property
     def seconds(self) -> float:
         """Seconds since the start."""
         return time.monotonic() - self.start
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Seconds since the start on all cores together."""
+        return cpu_seconds() - self._cpu_start
 
     def allows(self, seconds: float = 0.0) -> bool:
         """Say whether something that takes so many seconds still fits."""
@@ -113,6 +120,7 @@ def results(
         output=output,
         output_sha256=sha256_of(folder / output),
         seconds=round(clock.seconds, 3),
+        cpu_seconds=round(clock.cpu_seconds, 3),
         engine_version=__version__,
         torch_version=torch_version,
         device=str(device),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.files.checkpoint_header import read_header
 from ...core.files.structures import read_structures
-from ...core.job import sha256_of
+from ...core.job import Results, card_of, sha256_of
 from ...core.labelled.shards import MANIFEST
 from ...core.paths import user_path
 from ...core.target import DosTarget
@@ -37,9 +38,20 @@ def write(reference: str, as_json: bool = False) -> None:
     if as_json:
         print(json.dumps(record, indent=1, ensure_ascii=False))
         return
-    width = max(len(key) for key in record) + 2
-    for key, value in record.items():
+    lines = {key: value for key, value in record.items() if key != "metrics"}
+    lines |= {name: value for name, value in _flat(record.get("metrics", {}))}
+    width = max(len(key) for key in lines) + 2
+    for key, value in lines.items():
         print(f"{key.replace('_', ' '):{width}}{_text(value)}")
+
+
+def _flat(metrics: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield figures one by one, those of a part after its name."""
+    for name, value in metrics.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{before}{name}: ")
+        else:
+            yield f"{before}{name}", value
 
 
 def describe(reference: str) -> dict[str, Any]:
@@ -114,7 +126,7 @@ def _archive(path: Path) -> tuple[str, dict[str, Any]] | None:
         raise ContentError(f"{path} is a truncated or damaged archive; copy it again") from None
     if any(name.split("/")[-1] == "data.pkl" for name in names):
         note = "a pickle of torch; it is not opened, because loading it runs the code in it"
-        return "force field", {"format": "torch", "sha256": sha256_of(path), "note": note}
+        return "force field", {"format": "torch", "sha256": sha256_of(path), "note": note, **of_card(path)}
     kind = format_of(path)
     if kind is not None:
         raise ContentError(f"{path} is an archive of {len(names)} files ({kind}), of no kind known here")
@@ -221,6 +233,33 @@ def of_checkpoint(path: Path) -> dict[str, Any]:
         "metrics": header.metrics,
         "engine_version": header.engine_version,
         "sha256": sha256_of(path),
+        **of_card(path),
+    }
+
+
+def of_card(path: Path) -> dict[str, Any]:
+    """Return what the card beside a model says of its training, as JSON values; nothing if there is none of this very file."""
+    card = path.with_name(card_of(path.name))
+    try:
+        results = Results.load(card.read_text(encoding="utf-8"))
+    except (ContentError, OSError, UnicodeDecodeError):
+        return {}
+    if results.output_sha256 != sha256_of(path):
+        return {}
+    said = results.details
+    effort = said.get("effort", {})
+    trained = {
+        "command": results.command,
+        "seconds": effort.get("seconds", results.seconds),
+        "cpu_seconds": effort.get("cpu_seconds", results.cpu_seconds),
+        "device": results.device,
+        "torch": results.torch_version,
+        **{name: said.get(name) for name in ("dataset_sha256", "pseudolabelled_sha256", "parent_sha256", "seed")},
+    }
+    return {
+        "card": card.name,
+        "trained_by": {name: value for name, value in trained.items() if value is not None},
+        "metrics": said.get("metrics", {}),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...core.errors import ContentError
 from ...core.job import Results, TrainJob
+from ..effort import effort_of
 from . import Clock, Progress, prepare, results
 
 
@@ -65,6 +66,7 @@ def _train_force_field(job: TrainJob, folder: Path, clock: Clock, device: Any) -
         "seed": job.seed,
         "best_epoch": outcome.best_epoch,
         "metrics": outcome.metrics | {"n_test": n_test},
+        "effort": {"seconds": round(clock.seconds, 1), "cpu_seconds": round(clock.cpu_seconds, 1)},
         "parent_sha256": None,
     }
     return results(
@@ -99,6 +101,7 @@ def _train_batched(job: TrainJob, folder: Path, clock: Clock, device: Any) -> Re
         "seed": job.seed,
         "best_epoch": outcome["best_epoch"],
         "metrics": outcome["metrics"] | {"n_test": n_test},
+        "effort": effort_of(outcome["history"]),
         "parent_sha256": None if parent is None else hash_of(parent, "parent"),
     }
     return results(

@@ -20,6 +20,7 @@ from ..checkpoint import load_model
 from ..diffusion.conditioning import Dropout
 from ..memory import halving
 from .classifier import ClassifierObjective
+from .comparison import comparison
 from .dataset import LabelledDataset, load_labelled, with_channels
 from .denoiser import DenoiserObjective
 from .loop import Objective
@@ -42,7 +43,8 @@ def evaluate(
 
     :param crystals: labelled crystals; splits mean nothing here.
     :param dataset: labelled crystals whose elements formation energies are counted from; None takes those of the crystals.
-    :return: with ``kind``, ``n_crystals``, and ``n_left_out``: of unknown elements, or larger than the model makes them.
+    :return: with ``kind``, ``n_crystals``, and ``n_left_out``: of unknown elements, or larger than the model makes them. Of a
+        predictor with ``comparison`` (:mod:`.comparison`).
     :raises ContentError: if no crystal is left.
     """
     model, header = load_model(checkpoint, device)
@@ -64,7 +66,9 @@ def evaluate(
         return objective.evaluate(model, (batch.to(device) for batch in DataLoader(labelled, batch_size=size)))
 
     metrics, _ = halving(once, batch_size or _BATCH_SIZE, torch.device(device), "crystals")
-    finite = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    finite: dict[str, Any] = {name: float(value) for name, value in metrics.items() if math.isfinite(value)}
+    if header.kind == "predictor":
+        finite["comparison"] = comparison(model, header, found, batch_size or _BATCH_SIZE).figures()
     return {"kind": header.kind, "n_crystals": len(found), "n_left_out": left_out, **finite}
 
 

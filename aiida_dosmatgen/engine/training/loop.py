@@ -23,6 +23,7 @@ from torch_geometric.loader import DataLoader
 
 from ...core.errors import ContentError
 from ...core.files.replacing import replacing
+from ..effort import cpu_seconds
 from ..memory import halving
 from .dataset import LabelledDataset, SizeBuckets
 from .state import load_state, save_state
@@ -191,7 +192,7 @@ class Trainer:
         return self.epoch >= self.schedule.epochs or lost
 
     def _one_epoch(self) -> dict[str, Any]:
-        start = time.monotonic()
+        start, cpu_start = time.monotonic(), cpu_seconds()
         seed = int(np.random.SeedSequence([self.seed, self.epoch]).generate_state(1)[0])
         sums: dict[str, float] = {}
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
@@ -215,7 +216,8 @@ class Trainer:
                 self._keep(metrics)
         else:
             self._keep({})
-        return {**record, "seconds": round(time.monotonic() - start, 3)}
+        spent = {"seconds": time.monotonic() - start, "cpu_seconds": cpu_seconds() - cpu_start}
+        return {**record, **{name: round(value, 3) for name, value in spent.items()}}
 
     def _keep(self, metrics: dict[str, float]) -> None:
         self.best = {k: v.clone() for k, v in self.average.state_dict().items()}

@@ -26,8 +26,11 @@ from ...core.labelled.splits import split_by_system, systems_of, without_test
 from ..batch import to_dense
 from ..checkpoint import build_model, load_model, save_model
 from ..diffusion.conditioning import Dropout
+from ..effort import effort_of
+from ..prediction.predictor import Predictor
 from . import tightbinding
 from .classifier import ClassifierObjective
+from .comparison import comparison
 from .dataset import LabelledDataset, hash_of, load_labelled, vocabulary, with_channels, with_formation_energies
 from .denoiser import DenoiserObjective
 from .growing import fit_new, grown, larger, only_new
@@ -119,17 +122,18 @@ def train_network(
     new = header.elements[known:]
     fingerprint = [header.model_dump_json(), __version__, torch.__version__]
     passes = parameters.tight_binding_epochs if parameters.model == "predictor" and new else 0
-    fitted = 0
+    fitted, fit_history = 0, {}
     if parameters.model == "predictor":
         if passes:
             if known:
                 only_new(model.tight_binding, known)
             chosen_by = choosing if parameters.keep == "best" else choosing[:0]
-            fitted = tightbinding.fit(
+            fit = tightbinding.fit(
                 model.tight_binding, crystals[training], crystals[chosen_by], passes,
                 seed=job.seed, folder=folder, fingerprint=json.dumps(["tight binding", *fingerprint]),
                 allows=allows, progress=progress("epochs of tight binding", passes),
             )  # fmt: skip
+            fitted, fit_history = fit.epochs, fit.history
         crystals = prepared(crystals, model)
     sets = [
         LabelledDataset(crystals[indices], header.elements, header.grid) for indices in (training, choosing) if len(indices)
@@ -163,10 +167,12 @@ def train_network(
         (folder / tightbinding.STATE_FILE).unlink(missing_ok=True)
     metrics: dict[str, Any] = {k: v for k, v in outcome.metrics.items() if math.isfinite(v)}
     metrics |= {"n_held_out": len(held_out), "n_test": n_test}
-    if parameters.model == "predictor":
+    if isinstance(outcome.model, Predictor):
         unseen = DataLoader(LabelledDataset(crystals[judging], header.elements), batch_size=64) if len(judging) else []
         metrics |= {"n_calibrated_by": len(judging)}
         metrics |= objective.calibrate(outcome.model, (batch.to(device) for batch in unseen))
+        if outcome.finished and len(judging):
+            metrics |= {"comparison": comparison(outcome.model.eval(), header, crystals[judging]).figures()}
     header = header.model_copy(
         update={"metrics": metrics, "training": header.training.model_copy(update={"epochs": outcome.best_epoch})}
     )
@@ -177,6 +183,7 @@ def train_network(
         "seed": job.seed,
         "best_epoch": outcome.best_epoch,
         "metrics": metrics,
+        "effort": effort_of(fit_history, outcome.history),
         "parent_sha256": parent_sha256,
         "pseudolabelled_sha256": pseudolabelled_sha256,
     }

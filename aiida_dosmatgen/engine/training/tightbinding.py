@@ -14,7 +14,7 @@ from ...core.dos import DEFAULT_GRID
 from ..batch import DenseBatch, to_dense
 from ..prediction.tightbinding import TightBinding
 from .dataset import LabelledDataset
-from .loop import Schedule, Trainer
+from .loop import Outcome, Schedule, Trainer
 
 STATE_FILE = "tight-binding-state.safetensors"
 
@@ -67,8 +67,8 @@ def fit(
     fingerprint: str,
     allows: Callable[[float], bool] = lambda seconds: True,
     progress: Callable[[int, str], None] = lambda done, note: None,
-) -> int:
-    """Fit the parameters of a model in place, and return how many epochs are done; fewer than asked for if time ran out.
+) -> Outcome:
+    """Fit the parameters of a model in place; fewer epochs are done than asked for if time ran out.
 
     :param held_out: crystals to choose the best epoch by; may be empty.
     :param folder: of :data:`STATE_FILE`, which stays there: the fit is not done again when the training is continued.
@@ -90,4 +90,4 @@ def fit(
     outcome = trainer.run(allows, progress)
     model.load_state_dict(outcome.model.state_dict())
     model.requires_grad_(False)
-    return outcome.epochs
+    return outcome

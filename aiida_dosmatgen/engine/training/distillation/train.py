@@ -54,7 +54,7 @@ def train_batched(
     :param crystals: with the columns ``energy`` (eV) and ``forces`` (eV/Å), and ``stress`` (eV/Å³) where it is known.
     :param pseudolabelled: frames that the network sees besides, never to judge by.
     :param folder: where the state is kept; one that fits is taken up.
-    :return: ``epochs``, ``best_epoch``, ``finished``, ``metrics``.
+    :return: ``epochs``, ``best_epoch``, ``finished``, ``metrics``, and ``history``, one list for each recorded quantity.
     :raises ContentError: if labels are missing, or the parent is not to be used.
     """
     options = parameters.batched or BatchedTraining()
@@ -117,6 +117,7 @@ def train_batched(
         "epochs": outcome.epochs,
         "best_epoch": outcome.best_epoch,
         "finished": outcome.finished,
+        "history": outcome.history,
         "metrics": {
             **{name: value for name, value in outcome.metrics.items() if name != "loss"},
             "n_held_out": len(judged),
