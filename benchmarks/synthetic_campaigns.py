@@ -72,8 +72,11 @@ def shared_nodes(folder: Path) -> dict[str, orm.Node]:
     return {name: node.store() for name, node in nodes.items()}
 
 
-def _checkpoint(path: Path, kind: str) -> Path:
-    """Write a checkpoint with a header and a few bytes for weights."""
+def _checkpoint(path: Path, kind: str, learnt_from: bytes | None = None) -> Path:
+    """Write a checkpoint with a header and a few bytes for weights.
+
+    :param learnt_from: of :meth:`TrainingCrystals.to_bytes`.
+    """
     header = {
         "format": "dosmatgen-checkpoint",
         "version": 2,
@@ -94,8 +97,14 @@ def _checkpoint(path: Path, kind: str) -> Path:
         "engine_version": "0",
     }
     metadata = {"dosmatgen": json.dumps(header), checksum.KEY: checksum.PLACEHOLDER}
-    text = json.dumps({"__metadata__": metadata, "weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}).encode()
-    path.write_bytes(checksum.with_checksum(struct.pack("<Q", len(text)) + text + bytes(16)))
+    tensors = {"weight": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}
+    data = bytes(16)
+    if learnt_from is not None:
+        ends = [len(data), len(data) + len(learnt_from)]
+        tensors["training_crystals"] = {"dtype": "U8", "shape": [len(learnt_from)], "data_offsets": ends}
+        data += learnt_from
+    text = json.dumps({"__metadata__": metadata, **tensors}).encode()
+    path.write_bytes(checksum.with_checksum(struct.pack("<Q", len(text)) + text + data))
     return path
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..core.files.checkpoint_header import CheckpointHeader, read_header
+from ..core.files.checkpoint_header import CheckpointHeader, read_header, read_training_crystals
+from ..core.screening.training_crystals import TrainingCrystals
 from .base import ContentFileData, as_validation_error, attribute
 
 
@@ -43,6 +44,13 @@ class CheckpointData(ContentFileData):
         :raises ValidationError: for a pickle, a foreign or newer file, and a truncated one.
         """
         return cls(path, **kwargs)
+
+    @property
+    def training_crystals(self) -> TrainingCrystals | None:
+        """The crystals that the model learnt from; None if the checkpoint does not keep them, as those before 0.3."""
+        with self.open(mode="rb") as stream:
+            content = read_training_crystals(stream)
+        return None if content is None else TrainingCrystals.from_bytes(content)
 
     @property
     def header(self) -> CheckpointHeader:

@@ -16,8 +16,9 @@ from torch import nn
 
 from ..core.errors import ContentError
 from ..core.files import checksum
-from ..core.files.checkpoint_header import CheckpointHeader, open_checkpoint, read_header
+from ..core.files.checkpoint_header import TRAINING_CRYSTALS, CheckpointHeader, open_checkpoint, read_header
 from ..core.files.replacing import replacing, write_synced
+from ..core.screening.training_crystals import TrainingCrystals
 
 _MODELS = {
     "denoiser": (".diffusion.denoiser", "Denoiser"),
@@ -53,9 +54,17 @@ def build_model(header: CheckpointHeader) -> nn.Module:
     return getattr(importlib.import_module(module, __package__), name).from_header(header)
 
 
-def save_model(path: str | Path, model: nn.Module, header: CheckpointHeader) -> None:
-    """Write a model's tensors with its header, atomically."""
-    save_tensors(path, model.state_dict(), header.to_metadata())
+def save_model(
+    path: str | Path, model: nn.Module, header: CheckpointHeader, learnt_from: TrainingCrystals | None = None
+) -> None:
+    """Write a model's tensors with its header, atomically.
+
+    :param learnt_from: the crystals that it learnt from; None leaves them out.
+    """
+    tensors = model.state_dict()
+    if learnt_from is not None:
+        tensors = {**tensors, TRAINING_CRYSTALS: torch.frombuffer(bytearray(learnt_from.to_bytes()), dtype=torch.uint8)}
+    save_tensors(path, tensors, header.to_metadata())
 
 
 def load_model(
@@ -79,7 +88,7 @@ def load_model(
         raise ContentError(f"{path} is damaged: {exception}") from None
     try:
         model = build_model(header)
-        model.load_state_dict(tensors)
+        model.load_state_dict({name: tensor for name, tensor in tensors.items() if name != TRAINING_CRYSTALS})
     except (RuntimeError, TypeError, KeyError, ValueError) as exception:
         reason = " ".join(str(exception).split())
         raise ContentError(f"{path}: the tensors are not those of the {header.kind} it describes: {reason[:300]}") from None

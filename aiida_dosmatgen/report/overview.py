@@ -16,6 +16,7 @@ from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
 from ..tools.ancestry import Ancestor
 from ..tools.campaign import CampaignResults, RankedCrystal
+from ..tools.learnt import learnt, learnt_by
 from ..tools.ranking import wishes_of
 from .curves import sparkline
 
@@ -83,10 +84,14 @@ def _met(crystal: RankedCrystal) -> dict[str, Any]:
 
 
 def _known(campaign: orm.WorkChainNode, nodes: Mapping[int, Ancestor], crystals: Iterable[RankedCrystal]) -> dict[str, str]:
-    """Say of crystals, by their targets, as which crystal of which set they are known; nothing if there is no set."""
+    """Say of crystals, by their targets, as which crystal of which set they are known; nothing if there is no set.
+
+    What models learnt from that is in no set here is known by its fingerprint in their checkpoints.
+    """
     crystals, found = list(crystals), {}
     sets = _sets(campaign, nodes)
-    if not sets:
+    models = learnt_by(campaign, [node.sha256 for _, node in sets])
+    if not sets and not models:
         return {}
     for crystal in crystals:
         found[crystal.target] = ""
@@ -99,6 +104,9 @@ def _known(campaign: orm.WorkChainNode, nodes: Mapping[int, Ancestor], crystals:
             if rows := known_as(crystal.crystal, [0], known):
                 found[crystal.target] = f"in {what}{_named(known, rows[0])}"
                 break
+        else:
+            if kind := learnt(crystal.crystal, models):
+                found[crystal.target] = f"one of the crystals that the {kind} learnt from, by its fingerprint"
     return found
 
 

@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, cast
 
+import numpy as np
 from aiida import orm
 from aiida.common import LinkType, NotExistent
 
 from ..core.former_names import current_row
+from ..core.screening.training_crystals import TrainingCrystals
 from ..core.target.judging import in_short, in_words, rank_key
 from ..data.conversion import StructureData
+from .learnt import learnt_by
 from .lineage import Lineage, UsedModel, UsedTemplate
 from .text import pairs, table
 
@@ -124,6 +127,7 @@ def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
     """
     lines: list[str] = []
     failed = campaign.outputs.ranking.get_dict()["failed"] if "ranking" in campaign.outputs else {}
+    models = learnt_by(campaign)
     for name, rows in ranking_of(campaign).items():
         lines += ["", f"Target {name}"]
         if name in failed:
@@ -133,9 +137,29 @@ def format_ranking(campaign: orm.WorkChainNode, limit: int | None = 20) -> str:
         shown = [row for i, row in enumerate(rows) if limit is None or i < limit or row["status"] != "not validated"]
         lines += [f"  {line}" for line in table(_HEADINGS, map(_cells, shown), right=_HEADINGS[:-1])]
         lines += [f"  {line}" for line in _wishes_of_best(rows)]
+        lines += [f"  {line}" for line in _learnt_lines(campaign, name, shown, models)]
         if len(shown) < len(rows):
             lines.append(f"  … and {len(rows) - len(shown)} more that were not validated")
     return "\n".join([*lines, "", EXPLANATION]).lstrip("\n")
+
+
+def _learnt_lines(
+    campaign: orm.WorkChainNode, target: str, rows: list[dict[str, Any]], models: dict[str, TrainingCrystals]
+) -> list[str]:
+    """Return a line for each model that says which of the candidates shown are among the crystals that it learnt from."""
+    if not models or "candidates" not in campaign.outputs or target not in campaign.outputs.candidates:
+        return []
+    crystals = campaign.outputs.candidates[target].crystals
+    numbers = crystals.crystal_columns.get("candidate", np.arange(len(crystals)))
+    places = {int(number): i for i, number in enumerate(numbers)}
+    chosen = [row["candidate"] for row in rows if row["candidate"] in places]
+    lines = []
+    for kind, known in models.items():
+        has = known.has(crystals, [places[candidate] for candidate in chosen])
+        found = [str(candidate) for candidate, one in zip(chosen, has, strict=True) if one]
+        if found:
+            lines.append(f"candidates that the {kind} learnt from, by their fingerprints: {', '.join(found)}")
+    return lines
 
 
 def funnel_line(campaign: orm.WorkChainNode, target: str) -> list[str]:

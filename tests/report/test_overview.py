@@ -5,11 +5,14 @@ import pytest
 from aiida import orm
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
+from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 from aiida_dosmatgen.report.content import content_of
 from aiida_dosmatgen.report.overview import CLOSE, best_of
 from aiida_dosmatgen.tools.campaign import results_of
+from aiida_dosmatgen.tools.ranking import format_ranking
 
 
 @pytest.fixture
@@ -88,3 +91,19 @@ def test_it_says_that_the_best_is_one_of_the_known_crystals(synthetic, shared_no
     graph.store()
     (row,) = rows_of(orm.load_node(campaign.uuid))
     assert row["known"] == "in the known crystals, crystal 0"
+
+
+def test_checkpoints_say_what_they_learnt_from_where_the_set_is_not(synthetic, shared_nodes, make_campaign, crystals, tmp_path):
+    def of(seed, known):
+        learnt = TrainingCrystals.of(bare(known, "", "")).to_bytes()
+        path = synthetic._checkpoint(tmp_path / "learnt.safetensors", "denoiser", learnt)
+        shared_nodes["checkpoint"] = CheckpointData(path).store()
+        return make_campaign(seed=seed, n_candidates=4, n_ranked=4, n_validated=2, n_failed=1, crystals=crystals)
+
+    unknown = of(1, synthetic.made_up(np.random.default_rng(8), 5, largest=3))
+    assert rows_of(unknown)[0]["known"] == "" and "learnt from" not in format_ranking(unknown)
+    known = of(2, crystals.replace(lattices=1.03 * crystals.lattices))
+    assert rows_of(known)[0]["known"] == "one of the crystals that the denoiser learnt from, by its fingerprint"
+    (line,) = [line for line in format_ranking(known).splitlines() if "learnt from" in line]
+    numbers = [str(crystal.row["candidate"]) for crystal in results_of(known).crystals]
+    assert line == f"  candidates that the denoiser learnt from, by their fingerprints: {', '.join(numbers)}"

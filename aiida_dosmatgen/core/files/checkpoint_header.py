@@ -2,7 +2,8 @@
 
 A checkpoint is a safetensors file: eight bytes with the length of a JSON text, the text, the tensors. The text's
 ``__metadata__`` has two keys: ``dosmatgen``, whose value is the JSON of a :class:`CheckpointHeader`, and ``sha256``, by which
-a single changed byte is noticed (:mod:`.checksum`).
+a single changed byte is noticed (:mod:`.checksum`). One tensor is none of the model: :data:`TRAINING_CRYSTALS`, the bytes of
+:class:`..screening.training_crystals.TrainingCrystals`.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from . import checksum
 FORMAT = "dosmatgen-checkpoint"
 VERSION: Literal[2] = 2
 METADATA_KEY = "dosmatgen"
+TRAINING_CRYSTALS = "training_crystals"
 
 _LONGEST_HEADER = 100_000_000  # bytes; the limit of the safetensors format
 
@@ -107,6 +109,18 @@ def read_header(source: str | Path | BinaryIO, name: str = "the file") -> Checkp
         with open_checkpoint(source) as stream:
             return _read(stream, str(source))
     return _read(source, name)
+
+
+def read_training_crystals(stream: BinaryIO) -> bytes | None:
+    """Return the bytes of the tensor :data:`TRAINING_CRYSTALS` of a checkpoint that was checked before, None if it has none."""
+    stream.seek(0)
+    (length,) = struct.unpack("<Q", stream.read(8))
+    entry = json.loads(stream.read(length)).get(TRAINING_CRYSTALS)
+    if entry is None:
+        return None
+    first, last = entry["data_offsets"]
+    stream.seek(8 + length + first)
+    return stream.read(last - first)
 
 
 def open_checkpoint(path: str | Path) -> BinaryIO:

@@ -17,11 +17,12 @@ from ...core.curve_files import ReadCurves, read_curves
 from ...core.curves import Curves
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
-from ...core.files.checkpoint_header import read_header
+from ...core.files.checkpoint_header import open_checkpoint, read_header, read_training_crystals
 from ...core.files.structures import read_structures
 from ...core.job import Results, card_of, sha256_of
 from ...core.labelled.shards import MANIFEST
 from ...core.paths import user_path
+from ...core.screening.training_crystals import TrainingCrystals
 from ...core.target import DosTarget
 from .sources import column_of, curves_named, format_of, header_of, is_set, is_target, load_set, of_target
 
@@ -229,12 +230,20 @@ def of_checkpoint(path: Path) -> dict[str, Any]:
         "sigma": header.sigma,
         "architecture": header.architecture,
         "trained_on": {"crystals": header.training.n_crystals, "dataset_sha256": header.training.dataset_sha256},
+        "training_crystals": _training_crystals(path),
         "epochs": header.training.epochs,
         "metrics": header.metrics,
         "engine_version": header.engine_version,
         "sha256": sha256_of(path),
         **of_card(path),
     }
+
+
+def _training_crystals(path: Path) -> dict[str, int] | None:
+    """Return how many crystals that it learnt from a checkpoint carries, and in how many bytes; None if none."""
+    with open_checkpoint(path) as stream:
+        content = read_training_crystals(stream)
+    return None if content is None else {"number": len(TrainingCrystals.from_bytes(content)), "bytes": len(content)}
 
 
 def of_card(path: Path) -> dict[str, Any]:

@@ -20,9 +20,16 @@ from ...core.curve_columns import meaning_of
 from ...core.curves import Meaning
 from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...core.errors import ContentError
-from ...core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
+from ...core.files.checkpoint_header import (
+    CheckpointHeader,
+    TrainingHeader,
+    open_checkpoint,
+    read_header,
+    read_training_crystals,
+)
 from ...core.job import TrainJob, TrainParameters
 from ...core.labelled.splits import split_by_system, systems_of, without_test
+from ...core.screening.training_crystals import TrainingCrystals
 from ..batch import to_dense
 from ..checkpoint import build_model, load_model, save_model
 from ..diffusion.conditioning import Dropout
@@ -138,6 +145,7 @@ def train_network(
     sets = [
         LabelledDataset(crystals[indices], header.elements, header.grid) for indices in (training, choosing) if len(indices)
     ]
+    seen = crystals[training]
     objective: Any = _objective(parameters, model, sets[0], known, names)
     if predicted is not None:
         if meaning_of(predicted) != header.meaning:
@@ -145,8 +153,8 @@ def train_network(
                 f"pseudolabelled: its curves are {meaning_of(predicted)}, those of the data set {header.meaning}; "
                 "predict them by a model that learnt the same"
             )
-        both = joined(crystals[training], predicted, crystals[held_out], job.seed)
-        sets[0] = LabelledDataset(both, header.elements, header.grid)
+        seen = joined(crystals[training], predicted, crystals[held_out], job.seed)
+        sets[0] = LabelledDataset(seen, header.elements, header.grid)
     trainer = Trainer(
         model.train(),
         objective,
@@ -176,7 +184,10 @@ def train_network(
     header = header.model_copy(
         update={"metrics": metrics, "training": header.training.model_copy(update={"epochs": outcome.best_epoch})}
     )
-    save_model(folder / job.output, outcome.model, header)
+    learnt_from = None
+    if outcome.finished:
+        learnt_from = _learnt_from(seen, None if job.parent is None else folder / job.parent)
+    save_model(folder / job.output, outcome.model, header, learnt_from)
     details = {
         "model": parameters.model,
         "dataset_sha256": dataset_sha256,
@@ -188,6 +199,16 @@ def train_network(
         "pseudolabelled_sha256": pseudolabelled_sha256,
     }
     return NetworkOutcome(fitted + outcome.epochs, passes + parameters.epochs, outcome.finished, details)
+
+
+def _learnt_from(seen: CrystalSet, parent: Path | None) -> TrainingCrystals:
+    """Return the crystals that a model has seen, and those that its parent has seen."""
+    found = TrainingCrystals.of(seen)
+    if parent is not None:
+        with open_checkpoint(parent) as stream:
+            before = read_training_crystals(stream)
+        found |= TrainingCrystals.from_bytes(before or b"")
+    return found
 
 
 def _roles(crystals: CrystalSet, held_out: np.ndarray, parameters: TrainParameters, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,10 @@ import pytest
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.curves import compare
-from aiida_dosmatgen.core.files.checkpoint_header import read_header
-from aiida_dosmatgen.core.job import Results, sha256_of
+from aiida_dosmatgen.core.files.checkpoint_header import open_checkpoint, read_header, read_training_crystals
+from aiida_dosmatgen.core.job import Results, TrainJob, sha256_of
+from aiida_dosmatgen.core.labelled.splits import split_by_system
+from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.cli import RESULTS, main
 from aiida_dosmatgen.engine.commands import train
@@ -87,3 +89,28 @@ def test_inspect_prints_the_card_if_it_is_that_of_the_file(folder, tmp_path, cap
     assert main(["inspect", str(tmp_path / path.name), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert "trained_by" not in found and found["metrics"] == read_header(path).metrics
+
+
+def test_a_checkpoint_knows_what_it_learnt_from(folder, capsys):
+    crystals = labelled()
+    training, held_out = split_by_system(crystals, 0.2, 1)
+    for model in SIZES:
+        with open_checkpoint(folder / f"{model}.safetensors") as stream:
+            learnt = TrainingCrystals.from_bytes(read_training_crystals(stream))
+        assert learnt.has(crystals, training).all() and not learnt.has(crystals, held_out).any()
+    assert main(["inspect", str(folder / "denoiser.safetensors"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["training_crystals"]
+    assert found == {"number": len(learnt), "bytes": len(learnt.to_bytes())}
+
+
+def test_a_child_remembers_what_its_parent_learnt_from(folder, tmp_path):
+    (tmp_path / "parent.safetensors").write_bytes((folder / "denoiser.safetensors").read_bytes())
+    other = labelled(40, seed=5)
+    other.save(tmp_path / "data.npz")
+    parameters = {"model": "denoiser", "epochs": 1, "architecture": SIZES["denoiser"], "validation_fraction": 0.2}
+    job = TrainJob(dataset="data.npz", seed=2, parameters=parameters, parent="parent.safetensors")
+    train.run(job, tmp_path)
+    with open_checkpoint(tmp_path / job.output) as stream:
+        learnt = TrainingCrystals.from_bytes(read_training_crystals(stream))
+    assert learnt.has(other, split_by_system(other, 0.2, 2)[0]).all()
+    assert learnt.has(labelled(), split_by_system(labelled(), 0.2, 1)[0]).all()
