@@ -7,10 +7,40 @@ from typing import Any
 from aiida.orm import Int, List, to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
 
+from ..core.errors import ContentError
 from ..core.job import CrystalsJob, CrystalsParameters
+from ..core.labelled.reserved import digests_of
 from ..data.crystals import CrystalSetData
 from .base import DosmatgenCalculation, Files
 from .ports import port_from_field, port_from_model
+
+
+def define_reserved(spec: Any, what: str) -> None:
+    """Define the input that names chemical systems which a job leaves out.
+
+    :param what: what it does with them.
+    """
+    spec.input(
+        "reserved",
+        valid_type=List,
+        required=False,
+        serializer=to_aiida_type,
+        validator=_validate_reserved,
+        help=f"Chemical systems, e.g. `Ga-N`, or digests of such, {what}.",
+    )
+
+
+def reserved_of(inputs: Any) -> list[str] | None:
+    """Return the reserved systems as a job file has them."""
+    return sorted(inputs.reserved.get_list()) if "reserved" in inputs else None
+
+
+def _validate_reserved(node: List | None, _: Any) -> str | None:
+    try:
+        digests_of([] if node is None else node.get_list())
+    except ContentError as exception:
+        return str(exception)
+    return None
 
 
 class CrystalsCalculation(DosmatgenCalculation):
@@ -37,13 +67,7 @@ class CrystalsCalculation(DosmatgenCalculation):
         )
         spec.input("parameters", **port_from_model(CrystalsParameters))
         spec.input("seed", **port_from_field(CrystalsJob, "seed", Int))
-        spec.input(
-            "reserved",
-            valid_type=List,
-            required=False,
-            serializer=to_aiida_type,
-            help="Chemical systems, e.g. `Ga-N`, of which no crystal is made.",
-        )
+        define_reserved(spec, "of which no crystal is made")
         spec.output(
             "crystals",
             valid_type=CrystalSetData,
@@ -68,7 +92,7 @@ class CrystalsCalculation(DosmatgenCalculation):
             **CrystalsParameters.model_validate(self.inputs.parameters.get_dict()).model_dump(),
             structures=[name for _, name in files],
             valences={upf.element: float(upf.z_valence) for _, upf in sorted(self.inputs.pseudos.items())},
-            reserved=sorted(self.inputs.reserved.get_list()) if "reserved" in self.inputs else None,
+            reserved=reserved_of(self.inputs),
             seed=self.inputs.seed.value,
             runtime=self.runtime(),
         )

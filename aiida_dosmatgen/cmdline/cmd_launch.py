@@ -43,6 +43,11 @@ OF_PROTOCOL = "By default the protocol's."
 candidates_option = option_from_field(CampaignNumbers, "n_candidates", "-n", "--n-candidates", note=OF_PROTOCOL)
 jobs_option = option_from_field(CampaignNumbers, "n_jobs", default=None, note=OF_PROTOCOL)
 phases_option = click.option("--phases", type=CRYSTALS, help="Known phases, for the hull.")
+reserved_option = click.option(
+    "--reserved",
+    type=click.Path(exists=True, path_type=Path),
+    help="A file of systems that are left out, as Ga-N, or of their digests.",
+)
 known_option = click.option("--known", type=CRYSTALS, help="Known crystals, for novelty.")
 targets_option = click.option(
     "--target", "targets", multiple=True, required=True, type=TARGET, help="File, label or pk; may be repeated."
@@ -317,7 +322,7 @@ def train(
 @launch.command("crystals")
 @click.option("--structures", multiple=True, type=CRYSTALS, help="Real crystals with source and id; may be repeated.")
 @click.option("--pseudo-family", default=PSEUDO_FAMILY, show_default=True, help="Crystals of other elements are left out.")
-@click.option("--reserved", type=click.Path(exists=True, path_type=Path), help="A file of systems that are left out, as Ga-N.")
+@reserved_option
 @seed_option
 @parameters_option("CrystalsParameters")
 @where_jobs_run("dosmatgen")
@@ -337,7 +342,7 @@ def crystals_(
     Example:
       aiida-dosmatgen launch crystals -P elements="[Ti, O, N]" -P substituted=50
     """
-    from aiida.orm import Dict, Int, List
+    from aiida.orm import Dict, Int
 
     from ..workflows.base import CrystalsBaseWorkChain
     from ..workflows.pseudos import pseudos_of
@@ -345,20 +350,29 @@ def crystals_(
     pseudos = pseudos_of(pseudo_family, parameters.get("elements"))
     inputs: dict[str, Any] = {"pseudos": pseudos, "parameters": Dict(parameters), "seed": Int(seed)}
     inputs["structures"] = {f"set_{number}": node for number, node in enumerate(structures)}
-    if reserved is not None:
-        inputs["reserved"] = List(reserved.read_text(encoding="utf-8").split())
+    inputs |= _reserved(reserved)
     return submit(_base(CrystalsBaseWorkChain, "crystals", inputs, where), "crystals", submitting)
 
 
 @launch.command("pseudolabel")
 @predictor_option
 @force_field_option
+@click.option("--crystals", type=CRYSTALS, help="Further crystals, as `launch crystals` makes them of real ones.")
+@reserved_option
 @seed_option
 @parameters_option("PseudolabelParameters")
 @where_jobs_run("dosmatgen")
 @submit_options
-def pseudolabel(seed: int, parameters: dict[str, Any], where: Where, submitting: Submitting, **nodes: Any) -> int:
-    """Predict the DOS of many new prototype crystals, for a denoiser to learn from besides labelled ones.
+def pseudolabel(
+    crystals: Any,
+    reserved: Path | None,
+    seed: int,
+    parameters: dict[str, Any],
+    where: Where,
+    submitting: Submitting,
+    **nodes: Any,
+) -> int:
+    """Predict the DOS of many crystals, new and given ones, for a denoiser to learn from besides labelled ones.
 
     \b
     Example:
@@ -368,8 +382,41 @@ def pseudolabel(seed: int, parameters: dict[str, Any], where: Where, submitting:
 
     from ..workflows.base import PseudolabelBaseWorkChain
 
-    inputs = {**nodes, "parameters": Dict(parameters), "seed": Int(seed)}
+    inputs = {**nodes, "parameters": Dict(parameters), "seed": Int(seed), **_reserved(reserved)}
+    if crystals is not None:
+        inputs["crystals"] = crystals
     return submit(_base(PseudolabelBaseWorkChain, "pseudolabel", inputs, where), "pseudolabel", submitting)
+
+
+@launch.command("frames")
+@click.argument("crystals", type=CRYSTALS)
+@force_field_option
+@reserved_option
+@seed_option
+@parameters_option("FramesParameters")
+@where_jobs_run("dosmatgen")
+@submit_options
+def frames(
+    crystals: Any,
+    force_field: Any,
+    reserved: Path | None,
+    seed: int,
+    parameters: dict[str, Any],
+    where: Where,
+    submitting: Submitting,
+) -> int:
+    """Compute energies, forces and stresses of many frames with a force field, for a smaller one to learn from.
+
+    \b
+    Example:
+      aiida-dosmatgen launch frames crystals.npz --force-field my-teacher -P count=1000
+    """
+    from aiida.orm import Dict, Int
+
+    from ..workflows.base import FramesBaseWorkChain
+
+    inputs = {"crystals": crystals, "force_field": force_field, "parameters": Dict(parameters), "seed": Int(seed)}
+    return submit(_base(FramesBaseWorkChain, "frames", {**inputs, **_reserved(reserved)}, where), "frames", submitting)
 
 
 @launch.command("label")
@@ -394,6 +441,13 @@ def label(crystals: Any, where: Where, submitting: Submitting, **inputs: Any) ->
 
 
 # --- helpers -----------------------------------------------------------------------------------------------------------------
+
+
+def _reserved(file: Path | None) -> dict[str, Any]:
+    """Return the input of reserved systems, as far as there is a file of them."""
+    from aiida.orm import List
+
+    return {} if file is None else {"reserved": List(file.read_text(encoding="utf-8").split())}
 
 
 def _named(targets: tuple[Any, ...]) -> dict[str, Any]:

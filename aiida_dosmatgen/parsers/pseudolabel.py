@@ -15,9 +15,16 @@ class PseudolabelParser(DosmatgenParser):
     """Attach the crystals with their predicted curves."""
 
     def parse_output(self, path: Path, results: Results) -> None:
-        """Attach the crystals; predictor and force field must be those that were given."""
+        """Attach the crystals; predictor, force field and crystals must be those that were given."""
         read_crystals(path, ("dos", "complete_below", "source", "id"))
         check_force_field(results, self.node.inputs.force_field)
-        self.check_given(results, "predictor")
-        card = {"origin": "predicted curves of prototype crystals", "predictor_sha256": self.node.inputs.predictor.sha256}
+        self.check_given(results, "predictor", "crystals")
+        inputs = self.node.inputs
+        crystals = inputs.crystals.sha256 if "crystals" in inputs else None
+        what = "prototype crystals" if crystals is None else "given crystals and prototypes"
+        card = {
+            "origin": f"predicted curves of {what}",
+            "predictor_sha256": inputs.predictor.sha256,
+            "crystals_sha256": crystals,
+        }
         self.out("crystals", LabelledCrystalSetData(path, card=card))

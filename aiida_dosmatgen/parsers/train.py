@@ -26,7 +26,12 @@ class TrainParser(DosmatgenParser):
         model = inputs.parameters.get_dict().get("model", TrainParameters().model)
         history = self._history()
         if model == "forcefield":
-            force_field = ForceFieldData.from_file(path, elements=list(inputs.dataset.base.attributes.get("elements")))
+            used, given = results.details.get("dataset_sha256"), inputs.dataset.sha256
+            if used != given:
+                raise ContentError(f"{path.name} was trained on the data set {used}, given was {given}")
+            learnt = [inputs[name] for name in ("dataset", "pseudolabelled", "parent") if name in inputs]
+            elements = {symbol for node in learnt for symbol in node.base.attributes.get("elements", None) or ()}
+            force_field = ForceFieldData.from_file(path, elements=list(elements))
             self.out("force_field", force_field.trust(str(force_field.sha256)))  # its file is as the trainer hashed it
         else:
             checkpoint = CheckpointData.from_file(path)

@@ -12,6 +12,7 @@ from aiida.engine import BaseRestartWorkChain, CalcJob, ExitCode, ProcessHandler
 from ..calculations.base import STDERR_FILE, DosmatgenCalculation
 from ..calculations.crystals import CrystalsCalculation
 from ..calculations.evaluate import EvaluateCalculation
+from ..calculations.frames import FramesCalculation
 from ..calculations.predict import PredictCalculation
 from ..calculations.pseudolabel import PseudolabelCalculation
 from ..calculations.references import ReferencesCalculation
@@ -167,6 +168,12 @@ class PseudolabelBaseWorkChain(DosmatgenBaseWorkChain):
     """Label crystals with a predictor, and continue until all are done."""
 
     _process_class = PseudolabelCalculation
+
+
+class FramesBaseWorkChain(DosmatgenBaseWorkChain):
+    """Label frames with a force field, and continue until all are done."""
+
+    _process_class = FramesCalculation
 
 
 class EvaluateBaseWorkChain(DosmatgenBaseWorkChain):

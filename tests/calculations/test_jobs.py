@@ -13,6 +13,7 @@ from ase.build import bulk
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.job import load_job, sha256_of
+from aiida_dosmatgen.core.labelled.reserved import digest_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.conversion import crystal_of
@@ -67,6 +68,13 @@ def inputs(aiida_profile, crystals, labelled, target, checkpoint_file, model_fil
             "parameters": {"elements": ["Si", "C"], "count": 10},
             "seed": 4,
         },
+        "frames": {
+            "crystals": given,
+            "force_field": ForceFieldData.from_file(model_file, trusted_sha256=sha256_of(model_file)).store(),
+            "parameters": {"count": 10},
+            "reserved": ["Si-C"],
+            "seed": 4,
+        },
         "evaluate": {
             "checkpoint": predictor,
             "crystals": LabelledCrystalSetData(labelled[[2]]).store(),
@@ -98,6 +106,7 @@ EXPECTED = {
     "train": (["crystals.npz", "parent.safetensors"], ["checkpoint.safetensors", "history.json"]),
     "crystals": (["structures_real.npz"], ["crystals.npz"]),
     "pseudolabel": (["checkpoint.safetensors", "forcefield.model"], ["pseudolabelled.npz"]),
+    "frames": (["crystals.npz", "forcefield.model"], ["frames.npz"]),
 }
 
 
@@ -347,7 +356,7 @@ def test_no_crystals_and_no_energies(make_job, inputs, crystals, labelled):
     dos_only = crystals.with_columns(
         {"complete_below": labelled.crystal_columns["complete_below"]}, {"dos": labelled.atom_columns["dos"]}
     )
-    with pytest.raises(ValueError, match="trained on energies and forces, which this data set has not"):
+    with pytest.raises(ValueError, match="trained on energies and forces, which these crystals have not"):
         make_job("train", dataset=LabelledCrystalSetData(dos_only), parameters={"model": "forcefield"}, seed=Int(1))
 
 
@@ -384,3 +393,47 @@ def test_a_predictor_is_asked_for_elements_that_it_knows(make_job, inputs):
         make_job("pseudolabel", **{**inputs["pseudolabel"], "parameters": {"elements": ["Si", "Ti"], "count": 10}})
     with pytest.raises(ValueError, match="predictions need a predictor"):
         make_job("pseudolabel", **{**inputs["pseudolabel"], "predictor": inputs["sample"]["checkpoint"]})
+
+
+def test_crystals_are_given_and_systems_reserved_by_name_or_digest(make_job, inputs):
+    reserved = ["Si-C", digest_of("Ga-N")]
+    given = {"crystals": inputs["frames"]["crystals"], "reserved": reserved}
+    info, job = prepare(make_job("pseudolabel", **{**inputs["pseudolabel"], **given}))
+    assert (job.crystals, job.reserved) == ("crystals.npz", sorted(reserved))
+    assert sorted(name for _, _, name in info.local_copy_list) == ["checkpoint.safetensors", "crystals.npz", "forcefield.model"]
+    _, job = prepare(make_job("frames", **{**inputs["frames"], "reserved": reserved}))
+    assert (job.crystals, job.reserved, job.count) == ("crystals.npz", sorted(reserved), 10)
+    for kind in ("crystals", "pseudolabel", "frames"):
+        with pytest.raises(ValueError, match="'Gan' is neither a chemical system such as Ga-N nor the digest of one"):
+            make_job(kind, **{**inputs[kind], "reserved": ["Gan"]})
+    nothing = {"elements": ["Si", "C"], "count": 0}
+    with pytest.raises(ValueError, match="count is 0, and no crystals are given"):
+        make_job("pseudolabel", **{**inputs["pseudolabel"], "parameters": nothing})
+    assert prepare(make_job("pseudolabel", **{**inputs["pseudolabel"], **given, "parameters": nothing}))[1].count == 0
+    with pytest.raises(ValueError, match="there are no crystals to make frames of"):
+        make_job("frames", **{**inputs["frames"], "crystals": CrystalSetData(given["crystals"].crystals[[]])})
+
+
+def test_a_force_field_learns_from_frames_and_from_a_parent(make_job, inputs, crystals):
+    atoms, n = len(crystals.numbers), len(crystals)
+    frames = CrystalSetData(
+        crystals.with_columns({"energy": np.zeros(n), "stress": np.zeros((n, 3, 3))}, {"forces": np.zeros((atoms, 3))})
+    ).store()
+    parent = inputs["relax"]["force_field"]
+    batched = {"model": "forcefield", "batched": {"parent_sha256": parent.sha256}}
+    given = {"dataset": inputs["train"]["dataset"], "pseudolabelled": frames, "parent": parent, "seed": 1}
+    info, job = prepare(make_job("train", **given, parameters=batched))
+    assert (job.parent, job.pseudolabelled) == ("parent.model", "pseudolabelled.npz")
+    assert info.codes_info[0].cmdline_params[-2:] == ["--trust", parent.sha256]
+    prepare(make_job("train", dataset=frames, seed=1, parameters={"model": "forcefield", "batched": {}}))
+    bare, refused = CrystalSetData(crystals).store(), {"model": "forcefield", "batched": {}}
+    for change, message in (
+        ({"parameters": {"model": "forcefield"}}, "with parameters.batched only"),
+        ({"parameters": refused}, f"does not name the parent; it is {parent.sha256}"),
+        ({"parent": inputs["train"]["parent"]}, "the parent is a predictor, but a forcefield is to be trained"),
+        ({"pseudolabelled": bare}, "pseudolabelled: a force field is trained on energies and forces"),
+        ({"dataset": frames, "parameters": {"model": "denoiser"}}, "dataset: a denoiser learns from densities of states"),
+        ({"parent": ForceFieldData.from_foundation("small")}, "the parent is a foundation, which has no file to start from"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_job("train", **{**given, "parameters": batched, **change})

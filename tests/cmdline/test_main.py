@@ -23,7 +23,10 @@ GROUPS = {
     "checkpoint": {"import", "list", "show"},
     "forcefield": {"import", "list", "show", "trust"},
     "dataset": {"import", "list", "show", "split"},
-    "launch": {"sample", "relax", "candidates", "validate", "campaign", "learn", "train", "label", "crystals", "pseudolabel"},
+    "launch": {
+        *("sample", "relax", "candidates", "validate", "campaign", "learn", "train", "label"),
+        *("crystals", "pseudolabel", "frames"),
+    },
 }
 
 

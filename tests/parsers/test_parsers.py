@@ -18,6 +18,7 @@ from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.elements import atomic_number
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.job import sha256_of
+from aiida_dosmatgen.core.labelled.reserved import digest_of
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.conversion import crystal_of, structure_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
@@ -278,6 +279,51 @@ def test_pseudolabel(start, model):
     job.results(details={**outputs["results"].get_dict()["details"], "predictor_sha256": "0" * 64})
     _, node = job.parse()
     assert node.exit_status == 303 and "predictor: the job used a file with sha256 0000" in node.exit_message
+
+
+def test_pseudolabel_of_given_crystals(start, model, crystals):
+    origin = {"source": np.full(3, "here"), "id": np.array(["1", "2", "3"])}
+    job = start(
+        "pseudolabel",
+        predictor=model("predictor"),
+        force_field=lennard_jones().store(),
+        crystals=CrystalSetData(crystals.with_columns(crystal=origin)).store(),
+        reserved=[digest_of("Ga-N")],
+        parameters={"elements": ["Si", "C", "B", "N"], "count": 0, "relaxed": 0.0, "left_out": 0.0},
+        seed=1,
+    )
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    labelled = outputs["crystals"].store()
+    assert set(labelled.crystals.crystal_columns["source"]) == {"here"}
+    assert set(labelled.crystals.crystal_columns["id"]) <= {"1", "2", "3"} and len(labelled.crystals) >= 2
+    assert labelled.base.attributes.get("card")["crystals_sha256"] == job.process.inputs.crystals.sha256
+    job.results(details={**outputs["results"].get_dict()["details"], "crystals_sha256": "0" * 64})
+    _, node = job.parse()
+    assert node.exit_status == 303 and "crystals: the job used a file with sha256 0000" in node.exit_message
+
+
+def test_frames(start, crystals):
+    origin = {"source": np.full(3, "here"), "id": np.array(["1", "2", "3"])}
+    job = start(
+        "frames",
+        crystals=CrystalSetData(crystals.with_columns(crystal=origin)).store(),
+        force_field=lennard_jones().store(),
+        parameters={"count": 40, "steps": 1, "largest_force": 1e6},
+        reserved=["C-Si"],
+        seed=1,
+    )
+    assert job.run() == 0
+    outputs, node = job.parse()
+    assert node.is_finished_ok
+    columns = outputs["frames"].store().crystals.crystal_columns
+    of = dict(zip(columns["kind"].tolist(), columns["source"].tolist(), strict=True))
+    assert of["rattled"] == "here" and of["soup"] == "frames" and len(of) >= 4
+    assert set(columns["id"][columns["source"] == "here"]) <= {"1", "2", "3"}
+    job.results(details={**outputs["results"].get_dict()["details"], "crystals_sha256": "0" * 64})
+    _, node = job.parse()
+    assert node.exit_status == 303 and "crystals: the job used a file with sha256 0000" in node.exit_message
 
 
 @pytest.fixture

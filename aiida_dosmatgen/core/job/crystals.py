@@ -38,8 +38,8 @@ class CrystalsJob(CrystalsParameters, Job):
         with these columns.
     :param pseudo_directory: a folder of pseudopotentials; crystals of other elements are left out.
     :param valences: instead of it, the valence electrons of each element that has a pseudopotential.
-    :param reserved: chemical systems, such as ``Ga-N``, that are left out by whatever way a crystal comes: a text file of them,
-        or the systems themselves.
+    :param reserved: chemical systems, such as ``Ga-N``, that are left out by whatever way a crystal comes: a text file of them
+        or of their digests, or the entries themselves.
     :param seed: seed of all randomness.
     """
 

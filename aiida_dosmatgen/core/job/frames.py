@@ -53,9 +53,9 @@ class FramesParameters(Strict):
 class FramesJob(FramesParameters, Job):
     """Make frames of crystals and compute energies, forces and stresses with a force field, for another to learn from.
 
-    :param crystals: a set of crystals at rest.
-    :param reserved: a text file of digests of chemical systems that never enter
-        (:mod:`aiida_dosmatgen.core.labelled.reserved`).
+    :param crystals: a set of crystals at rest; their columns ``source`` and ``id`` name the origin of the frames.
+    :param reserved: chemical systems that never enter: a text file of them or of their digests
+        (:mod:`aiida_dosmatgen.core.labelled.reserved`), or the entries themselves.
     :param directory: folder of finished parts; nothing in it is computed twice.
     :param seed: seed of all randomness.
     """
@@ -64,7 +64,7 @@ class FramesJob(FramesParameters, Job):
     seed: int = Field(0, ge=0)
     crystals: str
     force_field: ForceField
-    reserved: str | None = None
+    reserved: str | list[str] | None = None
     directory: Written = "frames"
     output: Written = "frames.npz"
 
@@ -75,4 +75,4 @@ class FramesJob(FramesParameters, Job):
     def input_files(self) -> list[str]:
         """Return the crystals, the file of reserved systems, and the force field if it is a file."""
         others = [self.reserved, self.force_field.file]
-        return [*super().input_files(), *[path for path in others if path is not None]]
+        return [*super().input_files(), *[path for path in others if isinstance(path, str)]]

@@ -42,7 +42,8 @@ class PseudolabelJob(PseudolabelParameters, Job):
 
     :param crystals: further crystals, as ``dosmatgen crystals`` makes them of real ones; those of other elements, and larger
         ones, are left out.
-    :param reserved: a file of digests of chemical systems (:mod:`..labelled.reserved`), of which no crystal is labelled.
+    :param reserved: chemical systems of which no crystal is labelled: a text file of them or of their digests
+        (:mod:`..labelled.reserved`), or the entries themselves.
     :param seed: seed of all randomness.
     """
 
@@ -51,10 +52,11 @@ class PseudolabelJob(PseudolabelParameters, Job):
     force_field: ForceField
     predictor: str
     crystals: str | None = None
-    reserved: str | None = None
+    reserved: str | list[str] | None = None
     directory: Written = "pseudolabels"
     output: Written = "pseudolabelled.npz"
 
     def input_files(self) -> list[str]:
         """Return the predictor, the crystals, and the force field and the reserved systems if they are files."""
-        return [*super().input_files(), *(name for name in (self.force_field.file, self.reserved) if name is not None)]
+        others = [self.force_field.file, self.reserved]
+        return [*super().input_files(), *[path for path in others if isinstance(path, str)]]

@@ -15,6 +15,7 @@ from ..curve_columns import curves_of
 from ..curves import LEAST_HELD, Curves
 from ..elements import Composition
 from ..errors import ContentError
+from ..labelled.reserved import digest_of, digests_of
 from ..labelled.splits import system_of
 from ..screening.matching import composition_of
 from ..thermo import elemental_references, formation_energy
@@ -59,12 +60,12 @@ def let_in(
     :param results: one crystal each, with its density of states, ``energy`` (eV) and ``forces`` (eV/Å).
     :param learnt: the training set as it is. Its elements are what formation energies are counted from, if it has energies.
     :param held_out: crystals by which checkpoints are judged. Neither they nor strained copies of them enter.
-    :param reserved: chemical systems, e.g. ``Ga-N``, of which no crystal enters.
+    :param reserved: chemical systems, e.g. ``Ga-N``, of which no crystal enters, or their digests.
     :param repeats: second runs of some of the results. If more than half of them disagree, no result enters.
     :return: in the order of the names; of two results that are copies of each other the first enters.
     """
     references = elemental_references(learnt) if "energy" in learnt.crystal_columns else {}
-    closed = {"-".join(sorted(system.split("-"))) for system in reserved}
+    closed = digests_of(reserved)
     known, kept = _Known(learnt, criteria), None if held_out is None else _Known(held_out, None)
     changes = {key: _changes(results[key], again) for key, again in (repeats or {}).items() if key in results}
     broken = {key for key, change in changes.items() if _disagrees(change, criteria)}
@@ -81,7 +82,7 @@ def let_in(
             problem = ("repeat", f"a repeated run disagrees: {_in_words(changes[key])}")
         if problem is None and distrusted:
             problem = ("repeat", f"{len(broken)} of {len(changes)} repeated runs of this round disagree")
-        if problem is None and "-".join(sorted(system_of(crystal.numbers).split("-"))) in closed:
+        if problem is None and digest_of(system_of(crystal.numbers)) in closed:
             problem = ("reserved", f"the chemical system {system_of(crystal.numbers)} is reserved")
         if problem is None and kept is not None and (row := kept.find(crystal)) is not None:
             problem = ("held out", f"it equals crystal {row} of those kept for tests")

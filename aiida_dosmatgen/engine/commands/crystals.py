@@ -11,8 +11,9 @@ from ...core.dft.upf import read_folder
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import CrystalsJob, Results
+from ...core.labelled.reserved import read_reserved
 from ..labelling.order import balanced, relative_cost
-from ..labelling.sources import distorted, elements, outside, real_crystals, substituted, system_of
+from ..labelling.sources import distorted, elements, outside, real_crystals, substituted
 from . import Clock, results
 
 
@@ -29,7 +30,7 @@ def run(job: CrystalsJob, folder: Path) -> Results:
     clock = Clock(job.runtime.max_seconds)
     valences = _valences(job, folder)
     symbols = [symbol for symbol in SYMBOLS if symbol in valences and symbol in (job.elements or valences)]
-    reserved = {system_of(system.split("-")) for system in _reserved(job, folder)}
+    reserved = read_reserved(job.reserved, folder)
 
     def kept(crystals: Iterable[CrystalSet]) -> list[CrystalSet]:
         return list(outside(crystals, reserved, set(symbols), job.max_atoms))
@@ -60,9 +61,3 @@ def _valences(job: CrystalsJob, folder: Path) -> dict[str, float]:
     if job.pseudo_directory is None:
         return dict(job.valences or {})
     return {symbol: upf.valence for symbol, upf in read_folder(folder / job.pseudo_directory).items()}
-
-
-def _reserved(job: CrystalsJob, folder: Path) -> list[str]:
-    if isinstance(job.reserved, str):
-        return (folder / job.reserved).read_text(encoding="utf-8").split()
-    return job.reserved or []

@@ -10,6 +10,7 @@ import numpy as np
 from ...core.crystals import CrystalSet
 from ...core.errors import ContentError
 from ...core.job import FramesJob, Results, sha256_of
+from ...core.labelled.reserved import read_reserved
 from ..relaxation.forcefields.evaluation import Evaluation, Evaluator
 from . import Clock, Progress, prepare, results
 from .sources import load_set
@@ -37,8 +38,7 @@ def run(job: FramesJob, folder: Path) -> Results:
     clock = Clock(job.runtime.max_seconds)
     device = prepare(job.runtime)
     evaluator = load(job.force_field, folder, device)
-    digests = set() if job.reserved is None else set((folder / job.reserved).read_text(encoding="utf-8").split())
-    frames = Frames(load_set(folder / job.crystals), job, job.seed, digests)
+    frames = Frames(load_set(folder / job.crystals), job, job.seed, read_reserved(job.reserved, folder))
     parts, progress = folder / job.directory, Progress("frames", job.count)
     parts.mkdir(exist_ok=True)
     key, computed, done = _key(job, folder, evaluator), 0, 0
@@ -54,10 +54,10 @@ def run(job: FramesJob, folder: Path) -> Results:
             computed += 1
         done = stop
         progress(done)
-    found = [CrystalSet.load(path) for path in sorted(parts.glob(f"{key}-*.npz"))]
-    output = CrystalSet.concatenate([part for part in found if len(part)]) if any(map(len, found)) else None
-    if output is None:
+    found = [part for path in sorted(parts.glob(f"{key}-*.npz")) if len(part := CrystalSet.load(path))]
+    if not found:
         raise ContentError("no frame is left: all are of systems that are held out, or the force field knows none of them")
+    output = frames.with_origin(CrystalSet.concatenate(found))
     output.save(folder / job.output)
     details = {
         "n_frames": len(output),

@@ -11,7 +11,7 @@ from ...core.curve_columns import with_energies
 from ...core.dos import EnergyGrid
 from ...core.errors import ContentError
 from ...core.job import PseudolabelJob, Results, sha256_of
-from ...core.labelled.reserved import without_reserved
+from ...core.labelled.reserved import read_reserved, without_reserved
 from . import Clock, Progress, prepare, results
 
 _AT_ONCE = 500  # crystals that are relaxed, predicted and kept together
@@ -45,8 +45,8 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
     raw = [generate(job.elements, job.count, seed, job.max_atoms) for seed in seeds]
     if job.crystals is not None:
         seeds, raw = [-1, *seeds], [_given(job, folder), *raw]
-    if job.reserved is not None:
-        raw = [without_reserved(crystals, folder / job.reserved) for crystals in raw]
+    if digests := read_reserved(job.reserved, folder):
+        raw = [without_reserved(crystals, digests) for crystals in raw]
     made = [thinned(crystals, job.most_of_system, job.split) for crystals in raw]
     of = sum(map(len, made))
     if not of:
@@ -75,6 +75,7 @@ def run(job: PseudolabelJob, folder: Path) -> Results:
         "n_crystals": len(output),
         "predictor_sha256": sha256_of(folder / job.predictor),
         "force_field_sha256": evaluator.sha256,
+        "crystals_sha256": None if job.crystals is None else sha256_of(folder / job.crystals),
     }
     return results(job, folder, clock, output=job.output, done=done, of=of, device=device, details=details)
 
@@ -105,12 +106,14 @@ def _part(crystals: CrystalSet, job: PseudolabelJob, evaluator, model, header, r
 
     chosen = rng.random(len(crystals)) < job.relaxed
     given = crystals[np.flatnonzero(chosen)]
-    moved = gather(given, list(relax(given, evaluator, job.parameters, batch_size=job.runtime.batch_size)))
-    usable = np.isin(moved.crystal_columns["status"], ["converged", "max steps"])
+    moved = given
+    if len(given):
+        moved = gather(given, list(relax(given, evaluator, job.parameters, batch_size=job.runtime.batch_size)))
+        moved = moved[np.flatnonzero(np.isin(moved.crystal_columns["status"], ["converged", "max steps"]))]
     about = [name for name in ("prototype", "source", "id") if name in crystals.crystal_columns]
     both = [
         c.replace(crystal_columns={name: c.crystal_columns[name] for name in about}, atom_columns={})
-        for c in (crystals[np.flatnonzero(~chosen)], moved[np.flatnonzero(usable)])
+        for c in (crystals[np.flatnonzero(~chosen)], moved)
     ]
     joined = CrystalSet.concatenate(both)
     predicted = predict(model, header, joined[np.flatnonzero(valid(joined))])

@@ -7,7 +7,7 @@ Each crystal has the columns ``source`` and ``id``, which name its origin, ``kin
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.ground_states import ground_state
 from ...core.labelled.prototypes import prototype_of, prototypes_of
+from ...core.labelled.reserved import digest_of
 from ...core.labelled.shards import names_of
 from .distortions import distort_within_subgroup
 from .espresso import RunFailure
@@ -149,11 +150,16 @@ def distorted(crystals: Iterable[CrystalSet], share: float, seed: int) -> Iterat
             yield _named(atoms, source, f"{entry} displaced {displacement:.2f}", "distorted", prototype)
 
 
-def outside(crystals: Iterable[CrystalSet], reserved: set[str], symbols: set[str], max_atoms: int) -> Iterator[CrystalSet]:
-    """Return the crystals of at most ``max_atoms`` atoms, of these elements, that are in none of the reserved systems."""
+def outside(
+    crystals: Iterable[CrystalSet], reserved: Collection[str], symbols: set[str], max_atoms: int
+) -> Iterator[CrystalSet]:
+    """Return the crystals of at most ``max_atoms`` atoms, of these elements, that are in none of the reserved systems.
+
+    :param reserved: digests of systems.
+    """
     for crystal in crystals:
         held = {SYMBOLS[z] for z in crystal.numbers}
-        if len(crystal.numbers) <= max_atoms and held <= symbols and system_of(held) not in reserved:
+        if len(crystal.numbers) <= max_atoms and held <= symbols and digest_of(system_of(held)) not in reserved:
             yield crystal
 
 

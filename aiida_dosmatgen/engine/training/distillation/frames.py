@@ -36,6 +36,7 @@ _SMALLEST_CONTACT = {"soup": 0.75, "close": 0.62}
 _OTHERS_CONTACT = 0.55
 _LARGEST_VOLUME = 120.0  # Å³ an atom, but for atoms in a box
 _SIMILAR = 0.5  # of Pauling's electronegativity
+_ORIGIN = "row"  # what atoms call the crystal that they were made from
 
 
 class Frames:
@@ -49,9 +50,15 @@ class Frames:
         self, crystals: CrystalSet, parameters: FramesParameters, seed: int, digests: Collection[str] = frozenset()
     ) -> None:
         self.parameters, self.seed, self.digests = parameters, seed, frozenset(digests)
-        small = crystals[np.flatnonzero(crystals.n_atoms <= parameters.max_atoms)]
-        small = small.replace(crystal_columns={}, atom_columns={})
-        self.crystals = small[np.flatnonzero(self.admitted(small))]
+        columns = crystals.crystal_columns
+        named = {"source", "id"} <= columns.keys()
+        source = columns["source"] if named else np.full(len(crystals), "crystals")
+        names = columns["id"] if named else np.arange(len(crystals)).astype(str)
+        small = crystals.replace(crystal_columns={"source": source, "id": names}, atom_columns={})
+        small = small[np.flatnonzero(small.n_atoms <= parameters.max_atoms)]
+        small = small[np.flatnonzero(self.admitted(small))]
+        self.sources, self.ids = small.crystal_columns["source"], small.crystal_columns["id"]
+        self.crystals = small.replace(crystal_columns={})
         present = np.unique(self.crystals.numbers)
         wanted = present if parameters.elements is None else np.array([ATOMIC_NUMBERS[s] for s in parameters.elements])
         self.elements = np.sort(wanted)
@@ -82,11 +89,28 @@ class Frames:
         columns = {"kind": np.array([kind for _, kind, _ in made]), "number": np.array([i for i, _, _ in made])}
         return crystals.with_columns(crystal=columns)[np.flatnonzero(self.admitted(crystals))]
 
+    def with_origin(self, frames: CrystalSet) -> CrystalSet:
+        """Return frames with the columns ``source`` and ``id`` of the crystals that they were made from.
+
+        Those of soups and pairs are ``frames`` and what they are; those of a set that does not name its crystals are
+        ``crystals`` and the row.
+
+        :param frames: with the column ``number``.
+        """
+        numbers, places = np.unique(frames.crystal_columns["number"], return_inverse=True)
+        sources, ids = [], []
+        for i in numbers.tolist():
+            kind, atoms = self._frame(i)
+            row = atoms.info.get(_ORIGIN)
+            sources.append("frames" if row is None else str(self.sources[row]))
+            ids.append(f"{kind} {i}" if row is None else str(self.ids[row]))
+        return frames.with_columns(crystal={"source": np.array(sources)[places], "id": np.array(ids)[places]})
+
     def _frame(self, i: int) -> tuple[str, Atoms]:
         rng = np.random.default_rng([self.seed, i])
         kind = str(rng.choice(self.kinds, p=self._shares))
         while True:
-            atoms = self.crystals[i % len(self.crystals)].to_ase()[0] if kind == "each" else getattr(self, f"_{kind}")(rng)
+            atoms = self._given(i % len(self.crystals)) if kind == "each" else getattr(self, f"_{kind}")(rng)
             if kind == "each":
                 return "rest", atoms
             crystal = CrystalSet.from_ase(atoms)
@@ -98,7 +122,12 @@ class Frames:
     # --- kinds --------------------------------------------------------------------------------------------------------
 
     def _rest(self, rng: np.random.Generator) -> Atoms:
-        return self.crystals[int(rng.choice(len(self.crystals), p=self._chance))].to_ase()[0]
+        return self._given(int(rng.choice(len(self.crystals), p=self._chance)))
+
+    def _given(self, row: int) -> Atoms:
+        atoms = self.crystals[row].to_ase()[0]
+        atoms.info[_ORIGIN] = row
+        return atoms
 
     def _rattled(self, rng: np.random.Generator) -> Atoms:
         atoms = self._rest(rng)
@@ -134,9 +163,8 @@ class Frames:
 
     def _soup(self, rng: np.random.Generator) -> Atoms:
         n = int(rng.integers(2, min(8, self.parameters.max_atoms) + 1))
-        elements = rng.choice(
-            self.elements, min(n, int(rng.integers(1, 5))), replace=False, p=self.weights / self.weights.sum()
-        )
+        most = min(n, len(self.elements), int(rng.integers(1, 5)))
+        elements = rng.choice(self.elements, most, replace=False, p=self.weights / self.weights.sum())
         numbers = rng.choice(elements, n)
         volume = _radii_volume(numbers) * float(rng.uniform(1.6, 4.5))
         while True:
