@@ -7,7 +7,6 @@ Candidate k of target i has the number 10,000·i + k.
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ import torch
 from aiida_dosmatgen.core.constraints.constraints import resolve
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
-from aiida_dosmatgen.engine.diffusion.candidates import batches, condition_on
+from aiida_dosmatgen.engine.diffusion.candidates import condition_on
 from aiida_dosmatgen.engine.diffusion.classifier import Classifier
 from aiida_dosmatgen.engine.diffusion.conditioning import Condition
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
@@ -26,7 +25,6 @@ from aiida_dosmatgen.engine.diffusion.steering.constraints import Constrained
 from aiida_dosmatgen.engine.diffusion.steering.guidance import make
 
 from .modes import Mode
-from .work import kept, key_of
 
 STRIDE = 10_000
 
@@ -37,23 +35,6 @@ class Models(NamedTuple):
     denoiser: Denoiser
     classifier: Classifier | None
     hashes: tuple[str, str]
-
-
-def candidates_of(models: Models, mode: Mode, count: int, seed: int, folder: Path) -> CrystalSet:
-    """Return so many candidates of each target, with the columns ``candidate`` and ``target``; batches are kept in a folder."""
-    numbers = [STRIDE * i + k for i in range(len(mode.wishes)) for k in range(count)]
-    sizes = [mode.wishes[i // STRIDE].n_atoms for i in numbers]
-    parts = []
-    for n, members in batches(numbers, sizes, None, models.denoiser.device):
-        wishes = [mode.wishes[i] for i in sorted({k // STRIDE for k in members})]
-        asked = [part for w in wishes for part in (w.target, w.template, w.constraints and w.constraints.model_dump())]
-        used = models.hashes if mode.parameters.guidance == "classifier" else models.hashes[:1]
-        key = key_of(used, mode.parameters.model_dump(mode="json"), n, members, seed, *asked)
-        parts.append(
-            kept(folder / mode.name / f"{key}.npz", lambda n=n, members=members: batch(models, mode, n, members, seed))
-        )
-    found = CrystalSet.concatenate(parts)
-    return found[np.argsort(found.crystal_columns["candidate"])]
 
 
 def batch(models: Models, mode: Mode, n_atoms: int, members: list[int], seed: int) -> CrystalSet:

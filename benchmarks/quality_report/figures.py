@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import DegenerateDataWarning, spearmanr
+from scipy.stats import bootstrap as scipy_bootstrap
 
 DRAWS = 2000
 
@@ -60,19 +62,23 @@ class Figure:
 
 
 def bootstrap(statistic: Callable[[np.ndarray], float], n: int, seed: int, draws: int = DRAWS) -> tuple[float, float] | None:
-    """Return the 95 % interval of a statistic of n things, by drawing them anew with replacement.
+    """Return the 95 % interval of a statistic of n things: percentiles of a bootstrap (:func:`scipy.stats.bootstrap`).
 
     :param statistic: of the indices drawn, shape (n,).
     :return: None for fewer than three things, which tell nothing of their spread.
     """
     if n < 3:
         return None
-    rng = np.random.default_rng(seed)
-    values = np.array([statistic(rng.integers(n, size=n)) for _ in range(draws)])
-    values = values[np.isfinite(values)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DegenerateDataWarning)  # all alike: the interval is a point
+        found = scipy_bootstrap(
+            (np.arange(n),), lambda drawn: statistic(np.asarray(drawn)), n_resamples=draws, vectorized=False,
+            confidence_level=0.95, method="percentile", rng=np.random.default_rng(seed),
+        )  # fmt: skip
+    values = found.bootstrap_distribution[np.isfinite(found.bootstrap_distribution)]
     if not len(values):
         return None
-    low, high = np.percentile(values, [2.5, 97.5])
+    low, high = np.percentile(values, [2.5, 97.5])  # those of scipy, but for draws that have no statistic
     return float(low), float(high)
 
 

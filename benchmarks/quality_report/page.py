@@ -12,7 +12,10 @@ from typing import Any
 
 from aiida_dosmatgen.core.errors import ContentError
 
-from .plots import plot
+from .likeness import MET
+from .one_target import FIRST, LARGEST_HULL
+from .summary import KEYS
+from .ways import WINDOW
 
 TEMPLATE = Path(__file__).with_name("page.template.md")
 CAUSES = "quality-causes.json"
@@ -21,7 +24,7 @@ _WARNING = "**The models were not trained on this very data set, so that some of
 
 
 def write(results: Path, docs: Path) -> None:
-    """Write the page and the plots below ``docs``.
+    """Write the page below ``docs``.
 
     :raises ContentError: if there are no results, or they are not those of the report.
     """
@@ -30,12 +33,10 @@ def write(results: Path, docs: Path) -> None:
     result, causes = _read(results), {}
     if results.with_name(CAUSES).exists():
         causes = _read(results.with_name(CAUSES))
-    if "figures" not in result or "modes" not in result:
-        raise ContentError(f"{results} is not a quality report; run benchmarks/quality.py")
-    images = docs / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    plotted = plot(result, images)
-    (docs / "quality.md").write_text(text(result, causes, plotted), encoding="utf-8")
+    if "judge" not in result or not set(KEYS) <= result.get("figures", {}).keys():
+        raise ContentError(f"{results} is not a quality report of this version; run benchmarks/quality.py")
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / "quality.md").write_text(text(result, causes), encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -45,55 +46,46 @@ def _read(path: Path) -> dict[str, Any]:
         raise ContentError(f"{path} is not JSON: {exception}") from None
 
 
-def text(result: dict[str, Any], causes: dict[str, str], plotted: dict[str, str]) -> str:
+def text(result: dict[str, Any], causes: dict[str, str]) -> str:
     """Return the page.
 
     :param causes: of missed bars, by the figure's name.
-    :param plotted: file names of the plots, by what they show.
     """
-    settings, data, machine = result["settings"], result["data"], result["machine"]
+    settings, data, machine, judge = (result[name] for name in ("settings", "data", "machine", "judge"))
     values = {
-        "warning": "" if data["models_trained_on_this_set"] else _WARNING,
+        "warning": "" if all(data["models_trained_on_this_set"].values()) else _WARNING,
         "command": settings["command"],
         "n_targets": settings["targets"],
-        "n_systems": data["chemical_systems_of_targets"],
+        "n_asked": "" if settings["targets"] == settings["targets_asked_for"] else f" of {settings['targets_asked_for']}",
+        "n_systems": data["systems_of_targets"],
+        "n_elements": len(data["elements_of_targets"]),
         "split": data["split"],
-        "n_split": data[data["split"]],
+        "n_split": data["crystals_of_split"],
         "n_train": data["train"],
-        "split_by": data["split_by"],
         "n_candidates": settings["candidates"],
         "seed": settings["seed"],
         "steps": settings["sample"]["steps"],
         "sampler": settings["sample"]["sampler"],
         "attempts": settings["sample"]["attempts"],
         "min_contact": number(settings["sample"]["min_contact"]),
-        "n_near": sum(row["near_equilibrium"] for row in result["targets"]),
-        "formulas": ", ".join(
-            f"{row['formula']} ({row['prototype']})" if row["prototype"] else row["formula"] for row in result["targets"]
-        ),
         "figures": _figures(result["figures"]),
         "missed": _missed(result["figures"], causes),
-        "itself": number(result["distance_of_targets_themselves"]),
-        "modes": _modes(result),
+        "ways": _ways(result),
         "start_time": number(settings["template_start_time"]),
-        "guidance_plot": _image(plotted, "guidance", "Distance against the scale of guidance"),
-        "surrogate": _surrogate(result["surrogate_errors"]),
-        "force_field": _force_field(result["force_field_errors"]),
+        "window": f"{WINDOW[0]:g} to {WINDOW[1]:g} eV",
+        "met": number(MET),
+        "first": FIRST,
+        "hull": number(LARGEST_HULL),
+        "judge": _judge(judge),
+        "targets": _targets(result["targets"]),
         **{name: number(settings["relax"][name]) for name in ("fmax", "smax", "max_steps")},
-        "relaxed_ratio": number(result["relaxation"][result["default_mode"]].get("surrogate_mean_ratio")),
-        "relaxation": _relaxation(result["relaxation"]),
-        "at_rest": _at_rest(result.get("at_rest")),
-        "n_sampled": result["route"]["picked_unrelaxed"],
-        "dft": _dft(result, plotted) if result.get("dft") else "Not run.\n",
+        "dft": "" if settings["dft"] else "pw.x was left out of this run. ",
         "draws": settings["bootstrap_draws"],
         "cores": machine["cores"],
         "device": machine["device"],
         "seconds": "; ".join(f"{name} {value:.0f} s" for name, value in result.get("seconds", {}).items()),
     }
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(values)
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------------
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -122,7 +114,7 @@ def _figures(rows: dict[str, dict[str, Any]]) -> str:
         outcome = {None: "", True: "met", False: "no value"}[row["met"]]
         if row["missed_by"]:
             outcome = f"missed by {number(row['missed_by'], 2)}"
-        value = number(row["value"])
+        value = "not measured" if row["value"] is None else number(row["value"])
         lines.append([f"`{name}`", row["title"], value, _interval(row["interval_95"]), bar, outcome, f"{row['n']} {row['of']}"])
     return _table(["figure", "what", "value", "95 %", "bar", "", "of"], lines)
 
@@ -134,128 +126,52 @@ def _missed(rows: dict[str, dict[str, Any]], causes: dict[str, str]) -> str:
         for name, row in rows.items()
         if row["met"] is False
     ]
-    return "What is missed, and the likely cause:\n\n" + "\n".join(lines) if lines else "All bars are met."
+    return "What is missed, and the likely cause:\n\n" + "\n".join(lines) + "\n" if lines else "All bars are met.\n"
 
 
-def _modes(result: dict[str, Any]) -> str:
-    head = [
-        "asked for",
-        "mean",
-        "best",
-        "mean ratio",
-        "95 %",
-        "best ratio",
-        "valid",
-        "strictly",
-        "composition",
-        "no prediction",
-    ]
-    rows = []
-    for name, mode in result["modes"].items():
-        title = f"**{mode['title']}**" if name == result["default_mode"] else mode["title"]
-        distances = [number(mode["mean"]), number(mode["best"]), number(mode["mean_ratio"]), _interval(mode["mean_ratio_95"])]
-        shares = [share(mode[key]) for key in ("valid", "strict", "composition")]
-        rows.append([title, *distances, number(mode["best_ratio"]), *shares, str(mode["without_prediction"])])
-    return _table(head, rows)
+def _ways(result: dict[str, Any]) -> str:
+    head = ["asked for", "targets", "mean", "best", "mean ratio", "95 %", "best ratio", "valid", "composition", "elements",
+            "no prediction"]  # fmt: skip
+    rows, reasons = [], []
+    for name, way in result["modes"].items():
+        if not way["targets"]:
+            reasons.append(f"Not asked for: {name}, because {way['reason']}.")
+            continue
+        title = f"**{name}**" if name == result["default_mode"] else name
+        distances = [number(way["mean"]), number(way["best"]), number(way["mean_ratio"]), _interval(way["mean_ratio_95"])]
+        shares = [share(way[key]) for key in ("valid", "composition", "recall")]
+        rows.append(
+            [title, str(way["targets"]), *distances, number(way["best_ratio"]), *shares, str(way["without_prediction"])]
+        )
+    return _table(head, rows) + "".join(f"\n{reason}\n" for reason in reasons)
 
 
-def _surrogate(errors: dict[str, dict[str, Any]]) -> str:
-    head = [
-        "held-out crystals",
-        "n",
-        "DOS error",
-        "mean curves",
-        "ratio",
-        "tight binding alone",
-        "E_f, eV/atom",
-        "DOS within 1σ",
-        "E_f within 1σ",
-    ]
-    rows = []
-    for name, found in errors.items():
-        keys = ("dos_mae", "dos_mae_baseline", "over_baseline", "tight_binding_over_baseline", "formation_energy_mae")
-        values = [number(found.get(key)) for key in keys]
-        shares = [share(found.get(k)) for k in ("dos_within_std", "formation_energy_within_std")]
-        rows.append([f"`{name}`", str(found["n"]), *values, *shares])
-    return _table(head, rows)
-
-
-def _force_field(errors: dict[str, dict[str, dict[str, Any]]]) -> str:
-    keys = {
-        "energy_mae_meV": "energy, meV/atom",
-        "energy_median_meV": "median",
-        "energy_mae_shifted_meV": "less a constant for each element",
-        "force_mae": "forces, eV/Å",
-        "stress_mae_GPa": "stress, GPa",
-    }
+def _judge(judge: dict[str, Any]) -> str:
+    if not judge["n"]:
+        return f"No crystal of the split `{judge['split']}` has only elements that the predictor knows.\n"
     rows = [
-        [f"`{name}`, {which.replace('_', ' ')}", str(found["n"]), *(number(found.get(key)) for key in keys)]
-        for name, both in errors.items()
-        for which, found in both.items()
+        ["error of the curves, states/eV/atom", number(judge["mae"]), _interval(judge["mae_95"])],
+        ["the same of the elements' mean curves", number(judge["mae_mean_curves"]), "–"],
+        ["R² of the totals, mean", number(judge["r2"]), _interval(judge["r2_95"])],
+        ["R² of the totals, median", number(judge["r2_median"]), "–"],
+        ["Wasserstein distance of the totals, eV", number(judge["wasserstein"]), _interval(judge["wasserstein_95"])],
     ]
-    return _table(["held-out crystals", "n", *keys.values()], rows)
+    for key, title in (("bins_within_std", "one stated deviation"), ("bins_within_two_std", "two stated deviations")):
+        if key in judge:
+            rows.append([f"bins within {title}", share(judge[key]), _interval(judge[f"{key}_95"])])
+    return _table([f"{judge['n']} crystals of `{judge['split']}`", "value", "95 %"], rows)
 
 
-def _relaxation(summaries: dict[str, dict[str, Any]]) -> str:
-    head = ["candidates", "n", "converged", "RMSD, Å", "median", "volume ratio", "steps", "composition", "how they ended"]
+def _targets(records: list[dict[str, Any]]) -> str:
     rows = []
-    for name, found in summaries.items():
-        values = [number(found[key]) for key in ("rmsd_mean", "rmsd_median", "volume_ratio_median", "steps_median")]
-        ends = ", ".join(f"{status} {n}" for status, n in found["statuses"].items())
-        rows.append([f"`{name}`", str(found["n"]), share(found["converged"]), *values, share(found["composition"]), ends])
-    return _table(head, rows)
-
-
-def _at_rest(kept: dict[str, Any] | None) -> str:
-    if kept is None:
-        return ""
-    stay, swell = share(kept["within_10_percent"]), share(kept["swollen"])
-    before, after = number(kept["dos_distance_before"]), number(kept["dos_distance_after"])
-    return (
-        f"Of {kept['n']} held-out crystals that are at rest by pw.x (below 3 GPa and 0.3 eV/Å), {stay} keep their volume "
-        f"within 10 %, and {swell} swell by more than 30 %; the distance of their predicted DOS from that of pw.x is {before} "
-        f"states/eV/atom before the relaxation and {after} after it (`python benchmarks/equilibrium.py`).\n"
-    )
-
-
-_ROUTES = {"campaign": "**the closer geometry**", "relaxed": "relaxed", "unrelaxed": "unrelaxed"}
-
-
-def _dft(result: dict[str, Any], plotted: dict[str, str]) -> str:
-    route, summary = result["route"], result["dft_summary"]
-    failed = {
-        row["run"]: f"- {row['formula']} for {row['of']} ({row['kind']}): {row['reason']}"
-        for row in result["dft"]
-        if row["reason"]
-    }
-    rows = [
-        [
-            title,
-            number(route["predicted_distance_of_the_best"][name]),
-            *(str(s["targets"]), number(s["conditional"]), number(s["unconditional"]), number(s["ratio"])),
-        ]
-        for name, title in _ROUTES.items()
-        if (s := summary.get(name))
-    ]
-    lenient = [f"{route['lenient_picks'][f'{who}, campaign']} ({who})" for who in ("conditional", "unconditional")]
-    lines = [
-        f"{summary['runs']} crystals, of which {summary['failed'] or 'none'} failed" + (":\n" if failed else ".\n"),
-        *failed.values(),
-        *([""] if failed else []),
-        _table(["candidates", "predicted", "targets", "best by the ranking", "best unconditional", "ratio"], rows),
-        "*Predicted* is what the predictor says of the best; the rest is by DFT, over targets where both could be computed. "
-        "The training crystal of the same size that is nearest to a target by DFT "
-        f"is at {number(summary['nearest_training_crystal'])} states/eV/atom on average.",
-        f"No candidate passed the campaign's criteria, so that the first of the valid ones was taken: {', '.join(lenient)}.",
-        _image(plotted, "surrogate", "Distances from the target by the surrogate and by DFT"),
-        _image(
-            plotted,
-            "panels",
-            "Targets and what was obtained, from the nearest to the farthest by DFT; where it is shaded, nothing is compared",
-        ),
-    ]
-    return "\n".join(lines)
-
-
-def _image(plotted: dict[str, str], which: str, caption: str) -> str:
-    return f"\n![{caption}](images/{plotted[which]})\n" if which in plotted else ""
+    for record in records:
+        ours = [pick for pick in record["picks"] if pick["kind"] == "conditional"]
+        known = [pick for pick in ours if pick.get("distance") is not None]
+        best = min(known, key=lambda pick: pick["distance"]) if known else (ours[0] if ours else None)
+        name = f"{record['formula']} ({record['prototype']})" if record["prototype"] else record["formula"]
+        if best is None:
+            rows.append([name, "none", "–", "–", "–"])
+            continue
+        values = [number(best["predicted_distance"]), number(best.get("distance")), number(best.get("hull_distance"))]
+        rows.append([name, best["formula"], *values])
+    return _table(["target", "best of the first three", "predicted", "DFT", "above hull, eV/atom"], rows)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Structure
 
 from aiida_dosmatgen.core.contacts import closest_contacts, valid_crystals
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -22,7 +18,6 @@ from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.prediction.predict import predict
 
-from . import figures
 from .work import kept, key_of
 
 SHORTEST_DISTANCE = 0.5  # Å, and
@@ -102,85 +97,7 @@ def distances(crystals: CrystalSet, wanted: np.ndarray, targets: list[DosTarget]
     return found
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Evaluated:
-    """What is found of N candidates, each array of shape (N,); ``distances`` are NaN where nothing is predicted."""
-
-    wanted: np.ndarray
-    distances: np.ndarray
-    valid: np.ndarray
-    strict: np.ndarray
-    composition: np.ndarray
-
-    def of_targets(self, worst: float) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and best distance of each target; a candidate without one has the worst."""
-        values = np.where(np.isfinite(self.distances), self.distances, worst)
-        groups = [values[self.wanted == i] for i in np.unique(self.wanted)]
-        return np.array([g.mean() for g in groups]), np.array([g.min() for g in groups])
-
-
 def composition_right(candidates: CrystalSet, wanted: np.ndarray, crystals: CrystalSet) -> np.ndarray:
     """Tell which candidates have exactly the atoms of the crystal that their target belongs to, shape (N,) bool."""
     right = crystals.compositions
     return np.array([own == right[i] for own, i in zip(candidates.compositions, wanted, strict=True)], dtype=bool)
-
-
-def structure_right(candidates: CrystalSet, wanted: np.ndarray, crystals: CrystalSet) -> np.ndarray:
-    """Tell which candidates are the crystal that their target belongs to but for volume and distortion, shape (N,) bool.
-
-    By pymatgen's ``StructureMatcher`` with the tolerances that benchmarks of crystal structure prediction use (stol 0.5, angles
-    10°, ltol 0.3; arXiv:2309.04475).
-    """
-    matcher = StructureMatcher(stol=0.5, angle_tol=10, ltol=0.3, primitive_cell=False)
-    found = composition_right(candidates, wanted, crystals) & valid_crystals(candidates)
-    targets = {int(i): _structure(crystals[int(i)]) for i in np.unique(wanted[found])}
-    for row in np.flatnonzero(found):
-        found[row] = matcher.fit(_structure(candidates[int(row)]), targets[int(wanted[row])])
-    return found
-
-
-def _structure(crystal: CrystalSet) -> Structure:
-    return Structure(crystal.lattices[0], crystal.numbers, crystal.fractional)
-
-
-def evaluated(surrogate: Surrogate, candidates: CrystalSet, crystals: CrystalSet, targets: list[DosTarget]) -> Evaluated:
-    """Evaluate candidates of a mode.
-
-    :param crystals: those that the targets belong to.
-    :param targets: what candidates are compared with.
-    """
-    wanted = candidates.crystal_columns["target"]
-    return Evaluated(
-        wanted,
-        surrogate.distances(candidates, wanted, targets),
-        valid(candidates),
-        strictly_valid(candidates),
-        composition_right(candidates, wanted, crystals),
-    )
-
-
-def row(found: Evaluated, baseline: Evaluated, worst: float, seed: int) -> dict[str, Any]:
-    """Return what a table says of a mode.
-
-    :param baseline: candidates that were not told the curves, compared with the same ones.
-    """
-    mean, best = found.of_targets(worst)
-    their_mean, their_best = baseline.of_targets(worst)
-    mean_ratio, mean_interval = figures.ratio(mean, their_mean, seed)
-    best_ratio, best_interval = figures.ratio(best, their_best, seed)
-    return {
-        "mean": float(mean.mean()),
-        "best": float(best.mean()),
-        "mean_ratio": mean_ratio,
-        "mean_ratio_95": mean_interval,
-        "best_ratio": best_ratio,
-        "best_ratio_95": best_interval,
-        "valid": float(found.valid.mean()),
-        "strict": float(found.strict.mean()),
-        "composition": float(found.composition.mean()),
-        "without_prediction": int((~np.isfinite(found.distances)).sum()),
-        "candidates": len(found.wanted),
-        "targets": len(mean),
-        "mean_of_targets": mean.tolist(),
-        "best_of_targets": best.tolist(),
-    }

@@ -47,7 +47,7 @@ class PredictorObjective:
         """Return ``loss`` to minimise, and its parts ``dos`` (states/eV/atom) and ``energy`` (eV/atom)."""
         dense = to_dense(batch)
         weights = self.compared(dense)
-        prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, _tight_binding(batch))
+        prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, tight_binding_of(batch))
         seen = self.seen(dense, len(model.mean_curves), len(model.members))
         errors, counted = self._errors(model, prediction, batch, dense, weights)
         dos = (errors * seen).sum(1) / (counted * seen).sum(1).clamp_min(1)
@@ -97,7 +97,7 @@ class PredictorObjective:
         for batch in batches:
             dense = to_dense(batch)
             weights = self.compared(dense)
-            prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, _tight_binding(batch))
+            prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, tight_binding_of(batch))
             dos, energy = model.mean_dos(prediction), prediction.formation_energy.mean(0)
             error += float(((dos - dense.dos).abs() * weights).sum())
             baseline += float(((model.mean_curves[dense.types] - dense.dos).abs() * weights).sum())
@@ -140,7 +140,7 @@ class PredictorObjective:
         for batch in batches:
             dense = to_dense(batch)
             weights = self.compared(dense)
-            prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, _tight_binding(batch))
+            prediction = model(dense.types, dense.fractional, dense.lattices, dense.mask, tight_binding_of(batch))
             dos_std, energy_std = model.uncertainty(prediction, dense.mask)
             deviation = (model.mean_dos(prediction) - dense.dos).abs()
             columns = (
@@ -192,7 +192,8 @@ def reduced_formulas(batch: DenseBatch, n_elements: int) -> np.ndarray:
     return counts // np.gcd.reduce(counts, axis=1, keepdims=True).clip(1)
 
 
-def _tight_binding(batch: Batch) -> Tensor:
+def tight_binding_of(batch: Batch) -> Tensor:
+    """Return the tight-binding curves of a batch of :func:`prepared` crystals, padded."""
     return to_dense_batch(batch.tight_binding, batch.batch)[0]
 
 
