@@ -114,15 +114,14 @@ $(VENV)/.installed-docs: $(VENV)/.installed-tests
 	$(PIP) install --progress-bar off --quiet --editable '.[all,tests,docs]'
 	@touch $@
 
-DATASET := aiida_dosmatgen/datasets/debian-pbe
-models: $(VENV)/.installed ## train the shipped models again on the shipped data set (three hours on two cores)
-	cd $(DATASET) && for job in forcefield classifier predictor; do dosmatgen train $$job.json --threads 1; \
-	    mv results.json ../../models/$${job}_card.json; done
-	cd $(DATASET) && mv classifier.safetensors predictor.safetensors forcefield.model ../../models/
-	cd $(DATASET) && sed -i "s/\"sha256\": \"[0-9a-f]*\"/\"sha256\": \"$$(sha256sum < ../../models/forcefield.model | cut -c1-64)\"/" pseudolabel.json
-	cd $(DATASET) && dosmatgen pseudolabel pseudolabel.json --threads 1 --trust $$(sha256sum < ../../models/forcefield.model | cut -c1-64) && dosmatgen train denoiser.json --threads 2
-	cd $(DATASET) && mv results.json ../../models/denoiser_card.json && mv denoiser.safetensors ../../models/
+# Folder of job files and labels. The models that version 0.1.0 ships are those of DATA=aiida_dosmatgen/datasets/debian-pbe.
+DATA ?= datasets/pseudodojo-pbe
+# further options, e.g. TRAIN='--threads 2 --max-seconds 36000'
+TRAIN ?=
+models: $(VENV)/.installed ## train all shipped models again, by the job files in DATA, in build/models; started again it goes on (days)
+	scripts/train-models --data $(DATA) --ship $(TRAIN)
 
+DATASET := aiida_dosmatgen/datasets/debian-pbe
 labels: $(VENV)/.installed system-packages ## compute the labels of the shipped data set again (hours)
 	cd $(DATASET) && dosmatgen label label.json
 
