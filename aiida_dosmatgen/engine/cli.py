@@ -198,7 +198,8 @@ def _run_job(given: argparse.Namespace) -> int:
         for place in places:
             if cached := cached_results(place, job_sha256):
                 print(f"dosmatgen: {place} has the results of this job already; remove it to compute again", file=sys.stderr)
-                cached.save(folder / RESULTS)
+                if place != places[0]:  # another training came after it
+                    cached.save(places[0])
                 return 0
         (folder / RESULTS).unlink(missing_ok=True)  # no results of an earlier run while this one is not complete
         command = importlib.import_module(f".commands.{job.kind}", __package__)

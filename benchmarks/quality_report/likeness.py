@@ -6,7 +6,8 @@ apply to candidates that are asked for by a density of states:
 - **valid**: of all candidates as sampled, those with no two atoms nearer than 0.5 Å and a volume above 0.1 Å³. Charge balance
   is not asked for: most targets are metals.
 - **unique**: of the valid relaxed candidates of one target, those that equal none before them (:mod:`...screening.matching`).
-- **novel**: of the same, those that equal no crystal of the split ``train``, volumes scaled.
+- **novel**: of the same, those that equal no crystal of the split ``train``, volumes scaled, and none that the checkpoint says
+  it learnt from, by its fingerprints.
 - **diversity**: of the same, those that meet the target by the predictor, and of these how many different crystals there are,
   over their number.
 - **coverage**: targets that some valid relaxed candidate meets by the predictor.
@@ -24,10 +25,12 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.screening.matching import known_as, representatives
+from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 
 from .surrogate import strictly_valid
 
 MET = 0.10  # states/eV/atom
+_NOTHING = TrainingCrystals([])
 MATCHERS = {"matches": {"stol": 0.5, "angle_tol": 10, "ltol": 0.3}, "matches_by_default": {}}
 """Arguments of the matcher, by the key of the record: as for DiffCSP, and pymatgen's defaults."""
 
@@ -38,16 +41,20 @@ def recall(candidate: CrystalSet, wanted: CrystalSet) -> float:
     return common.total() / len(wanted.numbers)
 
 
-def described(relaxed: CrystalSet, distances: np.ndarray, train: CrystalSet) -> dict[str, Any]:
+def described(
+    relaxed: CrystalSet, distances: np.ndarray, train: CrystalSet, learnt: TrainingCrystals = _NOTHING
+) -> dict[str, Any]:
     """Return how many relaxed candidates of one target are valid, different, new, and meet it.
 
+    :param learnt: what the denoiser learnt from besides, by fingerprints.
     :param distances: by the predictor, NaN where there is no prediction, shape (N,).
     """
     bare = relaxed.replace(crystal_columns={}, atom_columns={})
     usable = strictly_valid(relaxed) & np.isin(relaxed.crystal_columns["status"], ["converged", "max steps"])
     rows = np.flatnonzero(usable).tolist()
     first = representatives(bare, rows)
-    known = known_as(bare, rows, train.replace(crystal_columns={}, atom_columns={}))
+    known = set(known_as(bare, rows, train.replace(crystal_columns={}, atom_columns={})))
+    known |= {i for i, seen in zip(rows, learnt.has(bare, rows), strict=True) if seen}
     meeting = [i for i in rows if distances[i] <= MET]
     return {
         "relaxed_valid": len(rows),

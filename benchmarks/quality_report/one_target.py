@@ -18,6 +18,7 @@ from aiida_dosmatgen.core.labelled.splits import systems_of
 from aiida_dosmatgen.core.screening import screen
 from aiida_dosmatgen.core.screening.geometries import RELAXED
 from aiida_dosmatgen.core.screening.hull import energy_above_hull
+from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 from aiida_dosmatgen.core.target import DosTarget
 
 from .jobs import made, run
@@ -38,6 +39,7 @@ class Setting:
     :param denoiser: file, and likewise ``predictor``.
     :param references: energies of the elements by the force field, in eV/atom.
     :param train: crystals of the split ``train``.
+    :param learnt: what the denoiser learnt from besides, by its own word.
     :param phases: known phases; those of a candidate's elements are relaxed by the same force field.
     :param pseudos: folder of pseudopotentials; None leaves pw.x out.
     :param recipe: of the labels; None for the former ones.
@@ -51,6 +53,7 @@ class Setting:
     protocol: Protocol
     train: CrystalSet
     phases: CrystalSet
+    learnt: TrainingCrystals
     candidates: int
     seed: int
     runtime: dict[str, Any]
@@ -90,7 +93,9 @@ def run_target(number: int, crystal: CrystalSet, setting: Setting, folder: Path)
         ranked, relaxed = _ranked(wanted, setting, folder / _folder_name(name))
         if kind == "conditional":
             distances = _distances(relaxed, wanted)["mae"]
-            record["relaxed"] = _relaxation(relaxed) | described(relaxed, np.array(distances, dtype=float), setting.train)
+            record["relaxed"] = _relaxation(relaxed) | described(
+                relaxed, np.array(distances, dtype=float), setting.train, setting.learnt
+            )
         picks += [(kind, relaxed[row["index"]], row) for row in ranked[:count]]
     record["picks"] = [_pick(kind, row) for kind, _, row in picks]
     if picks:

@@ -19,8 +19,9 @@ from sampling_report.tables import rounded
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dft.pseudodojo import fetch
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.files.checkpoint_header import read_header
+from aiida_dosmatgen.core.files.checkpoint_header import open_checkpoint, read_header, read_training_crystals
 from aiida_dosmatgen.core.job import ForceField, sha256_of
+from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 from aiida_dosmatgen.engine.training.dataset import hash_of
 
 from . import judge, ranking, summary, unseen
@@ -59,7 +60,9 @@ class Report:
         rows = unseen.choose(held_out, given.targets, self.seed, self.known, most)
         targets = held_out[rows]
         say(f"{len(targets)} targets of {len(held_out)} crystals of the split {given.split}")
-        judged = self._kept("judge", lambda: judge.judged(given.predictor, given.dataset, given.split, self.seed))
+        judged = self._kept(
+            f"judge-{given.split}", lambda: judge.judged(given.predictor, given.dataset, given.split, self.seed)
+        )
         judged["split"] = given.split
         allotropes = None
         if given.allotropes is not None:
@@ -102,7 +105,8 @@ class Report:
         return Setting(
             denoiser=given.denoiser.resolve(), predictor=given.predictor.resolve(), header=self.header,
             force_field=self.force_field, references=references, protocol=self.protocol, train=self.labels.of("train"),
-            phases=phases, candidates=given.candidates, seed=self.seed, runtime=runtime, dft=given.dft,
+            phases=phases, learnt=_learnt_from(given.denoiser), candidates=given.candidates,
+            seed=self.seed, runtime=runtime, dft=given.dft,
             pseudos=None if pseudos is None else pseudos.resolve(), recipe=self.labels.recipe, workers=given.workers,
             seconds=given.seconds,
         )  # fmt: skip
@@ -197,6 +201,12 @@ class Report:
     def _write(self, result: dict[str, Any]) -> None:
         self.given.output.parent.mkdir(parents=True, exist_ok=True)
         self.given.output.write_text(dumps(result), encoding="utf-8")
+
+
+def _learnt_from(checkpoint: Path) -> TrainingCrystals:
+    """Return the crystals that a checkpoint says it learnt from, those with predicted curves too; none if it says nothing."""
+    with open_checkpoint(checkpoint) as stream:
+        return TrainingCrystals.from_bytes(read_training_crystals(stream) or b"")
 
 
 def _in_short(record: dict[str, Any]) -> dict[str, Any]:

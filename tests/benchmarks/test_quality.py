@@ -13,6 +13,7 @@ from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.core.labelled.splits import systems_of
+from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.training.dataset import load_labelled, with_formation_energies
 
@@ -225,6 +226,8 @@ def test_likeness(quality):
     distances = np.array([0.05, 0.06, 0.2, np.nan, 0.01])
     found = quality.likeness.described(candidates, distances, CrystalSet.from_ase([silicon]))
     assert found == {"relaxed_valid": 4, "unique": 3, "novel": 3, "meeting": 2, "meeting_different": 1}
+    learnt = TrainingCrystals.of(CrystalSet.from_ase([rocksalt]))
+    assert quality.likeness.described(candidates, distances, CrystalSet.from_ase([silicon]), learnt)["novel"] == 2
     wanted = CrystalSet.from_ase([strained])
     assert quality.likeness.matches(candidates, wanted, "matches_by_default") == [True, False, False, False, False]
     assert quality.likeness.matches(candidates, wanted, "matches") == [True, False, True, False, False]  # DiffCSP's are wide
@@ -257,6 +260,8 @@ def test_figures_of_records(quality):
     assert set(quality.summary.KEYS) <= set(figures)
     assert figures["dft_best_ratio"]["value"] == pytest.approx((0.2 + 0.1 + 0.3) / (0.4 + 0.4 + 0.6))
     assert figures["dft_best_ratio"]["n"] == 3  # of the third target the first one failed
+    failed = [record(0, [None], None), *records[1:]]
+    assert quality.summary.summed_up(failed, {"n": 0}, None, None, 0)["dft_success"]["n"] == 4  # what fails is missed
     assert figures["dft_success"]["value"] == 0.25 and figures["dft_success"]["n"] == 4
     assert figures["exact_composition"]["value"] == 0.5 and figures["element_recall"]["value"] == 0.75
     assert (figures["unique"]["value"], figures["novel"]["value"]) == (0.75, 0.5)
