@@ -1,20 +1,30 @@
 """The errors of a model on labelled crystals: the same that a training states, the same each time, and what is left out."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.files.checkpoint_header import read_header
+from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader, read_header
 from aiida_dosmatgen.core.job import EvaluateJob, TrainJob, sha256_of
+from aiida_dosmatgen.core.labelled.shards import MANIFEST
 from aiida_dosmatgen.core.labelled.splits import split_by_system
-from aiida_dosmatgen.engine.checkpoint import load_model
+from aiida_dosmatgen.engine.checkpoint import build_model, load_model
 from aiida_dosmatgen.engine.commands import evaluate, train
+from aiida_dosmatgen.engine.prediction.predict import predict
+from aiida_dosmatgen.engine.training.dataset import load_labelled, vocabulary
+from aiida_dosmatgen.engine.training.evaluation import bins_within
 
 from ..labelled import labelled
 from .test_training import job
+
+SHARDS = Path(__file__).parents[3] / "datasets" / "pseudodojo-pbe"
 
 
 @pytest.fixture(scope="module", params=["denoiser", "predictor", "classifier"])
@@ -71,3 +81,41 @@ def test_fine_tuning_without_held_out_crystals_keeps_the_calibration(tmp_path):
     model = load_model(tmp_path / "checkpoint.safetensors")[0]
     assert float(model.dos_calibration) == float(given.dos_calibration)
     assert float(model.energy_calibration) == float(given.energy_calibration)
+
+
+@pytest.mark.skipif(not SHARDS.exists(), reason="the shards are in the repository, not in the package")
+def test_the_deviations_of_bins_are_judged_bin_by_bin(tmp_path):
+    manifest = json.loads((SHARDS / MANIFEST).read_text())
+    manifest["shards"] = manifest["shards"][4:5]
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest))
+    shutil.copy(SHARDS / manifest["shards"][0]["file"], tmp_path)
+    crystals = load_labelled(tmp_path, resolved=True)
+    crystals = crystals[np.argsort(crystals.n_atoms, kind="stable")[:4]]
+    header = CheckpointHeader(
+        kind="predictor",
+        architecture={"width": 16, "layers": 1, "members": 2, "stride": 3},
+        elements=vocabulary(crystals),
+        grid=DEFAULT_GRID,
+        sigma=0.3,
+        meaning="partition",
+        training=TrainingHeader(dataset_sha256="0" * 64, n_crystals=0, seed=0, epochs=0, parameters={}),
+        engine_version="0",
+    )
+    torch.manual_seed(0)
+    model = build_model(header).eval()
+    model.dos_floor.fill_(1.0)
+    model.dos_calibration.fill_(1e6)
+    for shares in bins_within(model, header, crystals):
+        np.testing.assert_allclose(shares, 1, atol=1e-6)
+    model.dos_calibration.fill_(0.3)
+    one, two = bins_within(model, header, crystals)
+    predicted = predict(model, header, crystals)
+    row, atoms = 1, slice(crystals.offsets[1], crystals.offsets[2])
+    known = (DEFAULT_GRID.points >= crystals.crystal_columns["low"][row]) & (
+        DEFAULT_GRID.points <= min(crystals.crystal_columns["complete_below"][row], DEFAULT_GRID.emax)
+    )
+    residuals = np.abs(predicted.atom_columns["predicted_dos"] - crystals.atom_columns["dos"])[atoms][:, known]
+    assert one[row] == pytest.approx((residuals <= 0.3).mean(), abs=0.02)  # the members hardly differ, nothing is new
+    assert (one <= two).all() and (one < two).any()
+    header = header.model_copy(update={"architecture": {**header.architecture, "members": 1}})
+    assert bins_within(build_model(header), header, crystals) is None
