@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from aiida_dosmatgen.core.crystals import CrystalSet
-from aiida_dosmatgen.core.curve_columns import curves_of
+from aiida_dosmatgen.core.curve_columns import curves_of, with_energies
 from aiida_dosmatgen.core.curves import Curves
+from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
 from aiida_dosmatgen.core.job import ForceField
@@ -216,22 +217,29 @@ def _add_dft(
     if setting.recipe is not None:
         job |= {"recipe": setting.recipe, "pseudo_directory": str(setting.pseudos)}
     labelled = CrystalSet.load(place / run("label", place, job).output)
-    found = _by_geometry(labelled)
+    if setting.recipe is not None:  # which says what the energies of its labels are
+        n, ends = labelled.atom_columns["dos"].shape[-1], (setting.recipe["low"], setting.recipe["high"])
+        labelled = with_energies(labelled, EnergyGrid(*ends, n), setting.recipe["sigma"], "partition")
+    found = _labels(labelled)
     for pick, crystal in zip(picks, named, strict=True):
-        curves = found.get(_geometry(crystal))
+        curves = found.get(_name(crystal, labelled))
         pick["distance"] = None if curves is None else wanted.distances(curves)["mae"]
 
 
-def _by_geometry(labelled: CrystalSet) -> dict[bytes, Curves]:
+def _labels(labelled: CrystalSet) -> dict[bytes, Curves]:
+    """Return the curves of what could be computed, by the names of the crystals."""
     found = {}
     for row in range(len(labelled)):
         status = str(labelled.crystal_columns["status"][row]) if "status" in labelled.crystal_columns else "ok"
         if status == "ok":
-            found[_geometry(labelled[row])] = curves_of(labelled, row)
+            found[_name(labelled[row], labelled)] = curves_of(labelled, row)
     return found
 
 
-def _geometry(crystal: CrystalSet) -> bytes:
+def _name(crystal: CrystalSet, labelled: CrystalSet) -> bytes:
+    """Return what tells a crystal: its id if labels keep it; else its geometry, which these labels do not touch."""
+    if "id" in labelled.crystal_columns:
+        return str(crystal.crystal_columns["id"][0]).encode()
     return crystal.numbers.tobytes() + np.round(crystal.fractional, 6).tobytes() + np.round(crystal.lattices, 6).tobytes()
 
 
