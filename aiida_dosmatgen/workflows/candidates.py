@@ -33,7 +33,7 @@ from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .references import reference_parameters, stored_references
 from .resuming import ResumingMixin
-from .retries import RetryMixin, ended_from_outside
+from .retries import RetryMixin
 
 _SCREENING = ("criteria", "references", "target", "phases", "known")
 
@@ -360,9 +360,9 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
         return {name: share for name, share in self._shares().items() if self._wanted(f"{step}{name}")}
 
     def _to_repeat(self, labels: list[str]) -> bool:
-        """Note with which of the jobs AiiDA failed, so that they are submitted again, and say whether there are any."""
+        """Note which of the jobs go on, or are submitted again as AiiDA failed with them, and say whether there are any."""
         ended = {label: self.ctx[label] for label in labels if label in self.ctx}
-        self.ctx.again = [label for label, node in ended.items() if ended_from_outside(node) and self.repeat(label, node)]
+        self.ctx.again = [label for label, node in ended.items() if self.comes_again(label, node)]
         return bool(self.ctx.again)
 
     def _target(self) -> dict[str, DosTargetData]:

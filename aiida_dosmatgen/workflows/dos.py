@@ -191,6 +191,9 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin,
     def inspect_step(self) -> ExitCode | None:
         """Go on to the next step, or do this one again in another way."""
         step, node = self.ctx.step, self.ctx[self.ctx.step]
+        if not node.is_terminated:  # the end was announced by a second worker, which failed with it; it is waited for again
+            self.ctx.runs -= 1
+            return None
         if not node.is_finished_ok:
             return self._inspect_failure(step, node)
         self.progressed(step)

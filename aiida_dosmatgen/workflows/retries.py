@@ -107,6 +107,14 @@ class RetryMixin(WorkChain):
         self.report(f"{failure(node)}; it was interrupted, {how}")
         return again
 
+    def comes_again(self, name: str, node: orm.ProcessNode) -> bool:
+        """Say whether a child is waited for once more, because it goes on, or run again, because AiiDA failed with it.
+
+        A child goes on although its end was announced, if two workers ran it, as happens after a broker was killed, and one of
+        them failed with it.
+        """
+        return not node.is_terminated or (ended_from_outside(node) and self.repeat(name, node))
+
     def interruptions(self, name: str) -> int:
         """Return how often a child was interrupted in a row."""
         return int(self.ctx.get("interruptions", {}).get(name, 0))

@@ -23,13 +23,14 @@ from .failures import FailureMixin, failure
 from .outline import while_
 from .protocols.utils import job_metadata, load
 from .pseudos import headers, missing_pseudo
-from .retries import RetryMixin, ended_from_outside, was_interrupted
+from .resuming import ResumingMixin
+from .retries import RetryMixin, was_interrupted
 from .workdirs import empty_workdirs
 
 _ENERGY_PER_ATOM = 1e-5  # Ry, by which a relaxation may still lower the energy
 
 
-class ValidateWorkChain(AroundDosMixin, RetryMixin, FailureMixin, WorkChain):
+class ValidateWorkChain(AroundDosMixin, RetryMixin, ResumingMixin, FailureMixin, WorkChain):
     """Compute the density of states of a structure with Quantum ESPRESSO, relaxed by it before if asked for, and score it.
 
     The inputs ``dos`` and ``relax`` are the same for every structure; what depends on the structure is filled in. The
@@ -121,12 +122,16 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, FailureMixin, WorkChain):
         inputs.structure = self.ctx.structure
         self._fill(inputs.base_relax.pw)
         inputs.metadata.call_link_label = "relax"
-        node = self.submit(PwRelaxWorkChain, **inputs)
-        self.report(f"launching PwRelaxWorkChain<{node.pk}>")
+        node = self.submitted("relax")
+        if node is None or (node.is_terminated and not node.is_finished_ok):  # one that was interrupted is run again
+            node = self.submit(PwRelaxWorkChain, **inputs)
+            self.report(f"launching PwRelaxWorkChain<{node.pk}>")
         return ToContext(relax=node)
 
     def inspect_relax(self) -> ExitCode | None:
         """Go on with the relaxed structure."""
+        if not self.ctx.relax.is_terminated:  # the end was announced by a second worker, which failed with it
+            return None
         if not self.ctx.relax.is_finished_ok:
             if was_interrupted(self.ctx.relax) and self.repeat("relax", self.ctx.relax):
                 return None
@@ -141,14 +146,14 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, FailureMixin, WorkChain):
 
     def run_dos(self) -> ToContext:
         """Compute the density of states."""
-        node = self.submit(DosWorkChain, **self.dos_inputs(self.ctx.structure, "dos"))
+        node = self.submitted("dos") or self.submit(DosWorkChain, **self.dos_inputs(self.ctx.structure, "dos"))
         self.report(f"launching DosWorkChain<{node.pk}>")
         return ToContext(dos=node)
 
     def inspect_dos(self) -> ExitCode | None:
         """End if there is no density of states. Interrupted jobs were repeated there; here it is the work chain itself."""
         node = self.ctx.dos
-        if node.is_finished_ok or (ended_from_outside(node) and self.repeat("dos", node)):
+        if node.is_finished_ok or self.comes_again("dos", node):
             return None
         return self._fail(self.exit_codes.ERROR_DOS_FAILED.format(reason=failure(node)))
 

@@ -60,8 +60,13 @@ class SlidingWindowWorkChain(RetryMixin, ResumingMixin, AnyChildWorkChain):
         self.to_context(**{f"running.{key}": child for key, child in self.ctx.running.items()})
 
     def collect(self) -> dict[str, Any]:
-        """Return the children that have ended since, by their names, and forget them."""
-        ended = {key: child for key, child in self.ctx.running.items() if isinstance(child, orm.ProcessNode)}
+        """Return the children that have ended since, by their names, and forget them.
+
+        One whose end was announced while it goes on stays: two workers ran it, and one of them failed with it.
+        """
+        ended = {
+            key: child for key, child in self.ctx.running.items() if isinstance(child, orm.ProcessNode) and child.is_terminated
+        }
         for key in ended:
             del self.ctx.running[key]
         return ended

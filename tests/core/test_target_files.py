@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -386,3 +387,20 @@ def test_a_sharp_target_looks_beside_others_as_it_is_compared():
     assert broad.beside() is broad
     with pytest.raises(ContentError, match="only 1.8 eV are known, too few for a broadening by 0.3 eV"):
         target_from_text(rows(ENERGIES, CURVE), "a.csv", n_atoms=1, sigma=0.0, low=-1.0, high=0.8)
+
+
+def test_columns_headed_by_elements_are_of_sites_where_the_file_says_so():
+    text = "# {}\nE-E_F,Ga,As\n" + rows(ENERGIES, UP + 0.1, DOWN + 0.1)
+    target = target_from_text(text.format("PBE per-site DOS"), "a.csv").target
+    assert (target.kind, target.n_atoms) == ("sites", 2)
+    with pytest.raises(ContentError, match="--n-atoms N"):
+        target_from_text(text.format("PBE"), "a.csv")
+
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "targets"
+
+
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.csv")), ids=lambda path: path.stem)
+def test_the_examples_are_targets_as_they_are(path):
+    target = read_target(path).target
+    assert (target.kind, target.n_atoms, target.sigma) == ("sites", 2, 0.3)

@@ -121,9 +121,10 @@ def test_no_more_targets_and_validations_are_begun_than_there_is_room_for(build,
     for name, more in (("a", True), ("b", False)):
         assert chain.may_start_target()
         chain.ctx.next_target += 1
-        chain.add_child(name, orm.WorkChainNode())
+        chain.add_child(name, orm.WorkChainNode().store())
         assert chain.may_start_target() is more
-    chain.collect()
+    chain.ctx.running["a"].set_process_state("finished")
+    assert list(chain.collect()) == ["a"]
     assert chain.may_start_target()
 
     chain.ctx.queue = [[0, "a", 4], [0, "b", 9], [1, "a", 2]]
@@ -184,6 +185,22 @@ def test_a_chain_that_aiida_failed_with_is_begun_again(build, process, target_no
     chain.add_child("b_4", broken())
     chain.inspect_validations()
     assert chain.ctx.queue[1:] == [[1, "b", 4]] and chain.may_start_validation() and chain.ctx.failures["b"] == {}
+
+
+def test_a_chain_that_goes_on_though_its_end_was_announced_is_waited_for(build, process, target_node):
+    """Two workers ran it, and one of them failed with it."""
+    chain = process(build(targets={"a": target_node}))
+    chain.setup()
+    chain.open_window()
+    chain.ctx.next_target = 1
+    child = orm.WorkChainNode().store()
+    child.set_process_state("running")
+    chain.add_child("a", child)
+    chain.inspect_candidates()
+    assert chain.ctx.running == {"a": child} and chain.targets_left() and not chain.ctx.failed
+    child.set_process_state("killed")
+    chain.inspect_candidates()
+    assert not chain.ctx.running and not chain.targets_left() and list(chain.ctx.failed) == ["a"]
 
 
 def test_what_was_submitted_as_the_daemon_died_is_not_submitted_again(build, process, target_node):

@@ -14,7 +14,7 @@ from ..base import EvaluateBaseWorkChain, TrainBaseWorkChain
 from ..campaign import CampaignWorkChain
 from ..dos import DosWorkChain
 from ..resuming import ResumingMixin
-from ..retries import RetryMixin, ended_from_outside
+from ..retries import RetryMixin
 from .inputs import KINDS
 
 
@@ -33,7 +33,7 @@ class ChildrenMixin(RetryMixin, ResumingMixin):
     def inspect_children(self) -> None:
         """Repeat those that AiiDA failed with; what became of the others is looked at in the next step."""
         ended = {label: self.ctx[label] for label in self.ctx.wanted}
-        self.ctx.wanted = [label for label, node in ended.items() if ended_from_outside(node) and self.repeat(label, node)]
+        self.ctx.wanted = [label for label, node in ended.items() if self.comes_again(label, node)]
 
     # --- their inputs -----------------------------------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ _SIGMA = re.compile(
 _MOST_SIGMA = 3.0  # eV; larger numbers are of something else, as a temperature
 _MEANING = re.compile(r"meaning\s*[:=]\s*(partition|projections)")
 _ATOMS = re.compile(r"\b(?:n_?atoms|nat|number of atoms|atoms in (?:the )?cell)\s*[:=]\s*(\d+)", re.IGNORECASE)
+_OF_SITES = re.compile(r"\bper[- ]site\b|\b(?:of|for) each (?:site|atom)\b", re.IGNORECASE)
 _PHONONS = re.compile(
     r"(?<!electron.)phonon(?:ic)? (?:dos|density)|phonopy|\bfrequenc|\bthz\b|\bcm\^?-1\b|\bcm⁻¹", re.IGNORECASE
 )
@@ -66,6 +67,8 @@ def set_stated(found: Found, table: Table, factor: float) -> None:
         )
     found.sigma = sigma_of_notes(table.notes)
     found.n_atoms = atoms_of_notes(table.notes)
+    if found.rows == "elements" and any(map(_OF_SITES.search, table.notes)):
+        found.rows = "sites"
     numbers = {key: number_of_notes(table.notes, key) for key in ("low", "high", "gap")}
     found.low, found.high, found.gap = numbers["low"], numbers["high"], numbers["gap"]
     found.meaning = meaning_of_notes(table.notes)
