@@ -220,5 +220,9 @@ def revive(workers: int = 1) -> None:
 
 def stop_daemon() -> None:
     """Stop the daemon, whatever state it is in."""
-    with contextlib.suppress(Exception):
-        get_daemon_client().stop_daemon(wait=True)
+    client = get_daemon_client()
+    for _ in range(5):  # on a busy machine it may not answer in time
+        with contextlib.suppress(Exception):
+            client.stop_daemon(wait=True)
+        if not client.is_daemon_running:
+            return
