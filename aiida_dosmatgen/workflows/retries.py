@@ -15,7 +15,7 @@ from aiida.engine import CalcJob, Process, WorkChain
 
 from ..data.base import pk_of
 from .error_handlers import crashed, error_message
-from .failures import failure
+from .failures import CALLED_OFF, failure
 
 LIMIT = 5
 """Interruptions in a row without progress after which a work chain gives up."""
@@ -67,8 +67,13 @@ def outputs_were_lost(node: orm.ProcessNode) -> bool:
 
 
 def ended_from_outside(node: orm.ProcessNode) -> bool:
-    """Tell whether AiiDA failed with a process: for work chains of this package, which repeat interrupted jobs themselves."""
-    return aiida_failed(node) or outputs_were_lost(node)
+    """Tell whether AiiDA failed with a process: for work chains of this package, which repeat interrupted jobs themselves.
+
+    One that was called off (:meth:`.ResumingMixin.submitted`) counts, too: of two workers that run the work chain above, one
+    may call off what the other waits for.
+    """
+    called_off = node.is_killed and node.process_status == CALLED_OFF
+    return called_off or aiida_failed(node) or outputs_were_lost(node)
 
 
 def was_interrupted(node: orm.ProcessNode) -> bool:

@@ -11,7 +11,7 @@ from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
-from aiida_dosmatgen.workflows.failures import noted
+from aiida_dosmatgen.workflows.failures import CALLED_OFF, noted
 from aiida_dosmatgen.workflows.functions import collect_rankings
 from aiida_dosmatgen.workflows.protocols.utils import inputs_of
 from aiida_dosmatgen.workflows.retries import LIMIT, aiida_failed, ended_from_outside, was_interrupted
@@ -203,6 +203,23 @@ def test_a_chain_that_goes_on_though_its_end_was_announced_is_waited_for(build, 
     child.set_process_state("killed")
     chain.inspect_candidates()
     assert not chain.ctx.running and not chain.targets_left() and list(chain.ctx.failed) == ["a"]
+
+
+def test_what_another_worker_called_off_is_what_it_began_instead(build, process, target_node):
+    chain = process(build(targets={"a": target_node}))
+    chain.setup()
+    chain.open_window()
+    called_off, instead = (orm.WorkChainNode().store() for _ in range(2))
+    called_off.set_process_status(CALLED_OFF)
+    for node, state in ((called_off, "killed"), (instead, "running")):
+        node.set_process_state(state)
+        add_called(chain.node, node, "candidates_a")
+    chain.ctx.next_target = 1
+    chain.add_child("a", called_off)
+    chain.inspect_candidates()
+    assert not chain.ctx.failed and chain.may_start_target()
+    chain.run_candidates()
+    assert chain.ctx.running["a"].uuid == instead.uuid
 
 
 def test_what_was_submitted_as_the_daemon_died_is_not_submitted_again(build, process, target_node):

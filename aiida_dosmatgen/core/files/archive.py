@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import math
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -99,7 +100,7 @@ def _stated_size_of(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
 
 def stated_size(stream: IO[bytes]) -> int:
     """Return the bytes of an array of numpy by its shape; 0 if it is none. Numpy makes room for them before it reads."""
-    with contextlib.suppress(ValueError, SyntaxError, TypeError):
+    with contextlib.suppress(ValueError, SyntaxError, TypeError, tokenize.TokenError):
         old = np.lib.format.read_magic(stream) == (1, 0)
         read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
         shape, _, dtype = read(stream)
