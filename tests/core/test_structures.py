@@ -153,6 +153,10 @@ REFUSED = {
     "underscores.xyz": ("99999991_0\n\nO 0 0 0\n", "line 1 says 999999910 atoms, and the file ends"),
     "columns.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:99999999"), "line 2: Properties names more columns"),
     "infinite.extxyz": (frame(["O"], ["0 0 0"], cell="4 -1e3080 0 0 4 0 0 0 4"), "NaN or infinite entries"),
+    "spaced.extxyz": (
+        frame(["Si"], ["0 0 0"]).replace("S:1", "S:99999999").replace("Properties=", "Properties ="),
+        "line 2: Properties names more columns",
+    ),
     "digits.extxyz": (frame(["Si"], ["0 0 0"]).replace("S:1", "S:1_00099999999"), "Properties names more columns"),
     "many_POSCAR": (POSCAR.format("", "", "").replace("1 1\n", "1 99999999\n"), "is truncated: 100000000 atoms, and 10 lines"),
     "long.cif": (cif([("Ga", "0 0 0", 1)]) + 30_000 * "a", "a line has more than 20000 letters"),

@@ -264,7 +264,7 @@ def _check_claims(path: Path, name: str) -> None:
     left = claim = where = 0  # lines of the frame that are still to come, its atoms, and where that is said
     with open(path, "rb") as stream:
         for number, line in enumerate(stream, 1):
-            if b"Properties=" in line and any(len(n) > 5 for n in re.findall(rb":[SRIL]:([\d_]+)", line)):
+            if b"Properties" in line and any(len(n) > 5 for n in re.findall(rb":[SRIL]:([\d_]+)", line)):
                 raise ContentError(f"{name}, line {number}: Properties names more columns than any file has")
             if left:
                 left -= 1
