@@ -15,15 +15,16 @@ from aiida_dosmatgen.core.labelled.shards import load_shards, names_of, read_man
 from aiida_dosmatgen.core.labelled.splits import SPLIT_NAMES, assign, chosen, systems_of, without_test
 from aiida_dosmatgen.engine.training.dataset import load_labelled
 
-ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "datasets" / "pseudodojo-pbe"
+from .shards import SHARDS, needs_shards
 
-pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="the shards are in the repository, not in the package")
+ROOT = Path(__file__).parents[1]
+
+pytestmark = needs_shards
 
 
 @pytest.fixture(scope="module")
 def crystals():
-    return load_shards(FOLDER)
+    return load_shards(SHARDS)
 
 
 def test_each_crystal_is_there_once_and_has_a_source(crystals):
@@ -35,12 +36,12 @@ def test_each_crystal_is_there_once_and_has_a_source(crystals):
 
 
 def test_no_crystal_is_of_a_reserved_system(crystals):
-    assert len((FOLDER / RESERVED).read_text().split()) == 604
-    assert reserved_in(crystals, FOLDER) == []
+    assert len((SHARDS / RESERVED).read_text().split()) == 604
+    assert reserved_in(crystals, SHARDS) == []
 
 
 def test_the_settings_are_those_of_the_recipe_and_the_pseudopotentials_are_known():
-    settings = read_manifest(FOLDER)["settings"]
+    settings = read_manifest(SHARDS)["settings"]
     assert Recipe.model_validate(settings["recipe"]).cutoff == 72
     known = {f"{symbol}.upf": entry["sha256"] for symbol, entry in table().items()}
     assert settings["pseudopotentials"] == known
@@ -48,7 +49,7 @@ def test_the_settings_are_those_of_the_recipe_and_the_pseudopotentials_are_known
 
 def test_the_states_below_zero_are_those_of_the_electrons(crystals):
     """Semicore states lie below the first energy of the curves, so a crystal may hold fewer electrons there, and never more."""
-    recipe = Recipe.model_validate(read_manifest(FOLDER)["settings"]["recipe"])
+    recipe = Recipe.model_validate(read_manifest(SHARDS)["settings"]["recipe"])
     dos = crystals.atom_columns["dos"]
     assert dos.shape[1:] == (2, 4, len(recipe.energies))
     assert np.isfinite(dos).all()
@@ -65,7 +66,7 @@ def test_card_and_page_are_those_of_the_shards(crystals):
     spec = importlib.util.spec_from_file_location("make_labels_page", ROOT / "docs" / "make_labels_page.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    card, manifest = json.loads((FOLDER / "data_card.json").read_text()), read_manifest(FOLDER)
+    card, manifest = json.loads((SHARDS / "data_card.json").read_text()), read_manifest(SHARDS)
     again = "a shard was added; run: python docs/make_labels_page.py"
     assert {name: row["sha256"] for name, row in card["shards"].items()} == {
         shard["file"]: shard["sha256"] for shard in manifest["shards"]
@@ -78,7 +79,7 @@ def test_card_and_page_are_those_of_the_shards(crystals):
 
 
 def test_every_crystal_has_a_prototype_and_a_split_by_the_rule_of_the_manifest(crystals):
-    columns, manifest = crystals.crystal_columns, read_manifest(FOLDER)
+    columns, manifest = crystals.crystal_columns, read_manifest(SHARDS)
     assert UNKNOWN not in columns["prototype"].tolist(), "run: python docs/make_labels_page.py --crystals ALL-CRYSTALS.npz"
     assert set(columns["split"]) == set(SPLIT_NAMES)
     np.testing.assert_array_equal(columns["split"], assign(crystals, **splits_of(manifest).model_dump()))
@@ -93,7 +94,7 @@ def test_every_crystal_has_a_prototype_and_a_split_by_the_rule_of_the_manifest(c
 
 
 def test_models_are_never_trained_on_what_is_kept_for_tests():
-    learnt, kept = without_test(load_labelled(FOLDER))
+    learnt, kept = without_test(load_labelled(SHARDS))
     assert kept > 0 and set(learnt.crystal_columns["split"]) == {"train"}
-    real = chosen(load_shards(FOLDER), ["test-final"], ["real"])
+    real = chosen(load_shards(SHARDS), ["test-final"], ["real"])
     assert not set(systems_of(real)) & set(systems_of(learnt))

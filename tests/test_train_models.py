@@ -19,11 +19,13 @@ from aiida_dosmatgen.core.labelled.shards import MANIFEST, load_shards
 from aiida_dosmatgen.core.labelled.splits import without_test
 from aiida_dosmatgen.engine.cli import main
 
+from .shards import SHARDS, needs_shards
+
 ROOT = Path(__file__).parents[1]
-SHARDS, SCRIPT = ROOT / "datasets" / "pseudodojo-pbe", ROOT / "scripts" / "train-models"
+SCRIPT = ROOT / "scripts" / "train-models"
 PARTS = ("shard-0003.npz", "shard-0005.npz")
 
-pytestmark = pytest.mark.skipif(not SHARDS.exists(), reason="the shards are in the repository, not in the package")
+pytestmark = needs_shards
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Relax crystals with torch-sim: ``python relax_with_torch_sim.py JOB.json``, in an environment that has torch-sim and MACE.
 
-``benchmarks/relaxation.py --peers`` makes that environment and the job. All crystals are in one batch at a time, or in flight
-(``autobatcher``) if a batch size is given; the criterion is ours. The last line is JSON, one row for each optimiser.
+``benchmarks/relaxation.py --peers`` makes that environment and the job. Batches come one after the other, and what
+has converged leaves its batch; the criterion is ours. The last line is JSON, one row for each optimiser.
 """
 
 import json

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.shards import needs_shards
+
+pytestmark = needs_shards
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

@@ -7,6 +7,7 @@ import re
 import zipfile
 
 from ..errors import ContentError
+from ..files.archive import NO_ARCHIVE
 
 _AS_TEXT = "give the curve as text: energies, and the density of states, in columns"
 _OF_VASP = "give the vasprun.xml or DOSCAR of the run"
@@ -90,7 +91,7 @@ def refuse_bytes(content: bytes, name: str) -> None:
         try:
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 inside = archive.namelist()
-        except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError):
+        except NO_ARCHIVE:
             raise ContentError(f"{name} is a damaged archive; copy it again") from None
         for pattern, what, instead in _IN_ARCHIVES:
             if any(re.match(pattern, one) for one in inside):

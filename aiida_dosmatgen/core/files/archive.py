@@ -19,7 +19,8 @@ from .replacing import replacing, write_synced
 _HEADER = "__header__"
 _MOST_EXPANDED = 200  # times, that a file gets larger as it is unpacked; real sets of crystals do by less than ten
 _ALWAYS_READ = 1 << 26  # bytes unpacked; below that no file is too large
-_NO_ARCHIVE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+NO_ARCHIVE = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+"""What ``zipfile`` raises for files that are damaged, encrypted or packed in a way that it does not know."""
 
 
 def save_arrays(path: str | Path | BinaryIO, header: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
@@ -80,7 +81,7 @@ def refuse_bomb(path: str | Path | BinaryIO, name: str) -> None:
     :raises ContentError: in one line.
     """
     packed = unpacked = 0
-    with contextlib.suppress(*_NO_ARCHIVE), zipfile.ZipFile(path) as archive:  # who reads it says what is wrong
+    with contextlib.suppress(*NO_ARCHIVE), zipfile.ZipFile(path) as archive:  # who reads it says what is wrong
         members = archive.infolist()
         packed, unpacked = sum(one.compress_size for one in members), sum(one.file_size for one in members)
         if unpacked <= max(_ALWAYS_READ, _MOST_EXPANDED * packed):
@@ -123,6 +124,6 @@ def is_of_others(path: str | Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError):
+    except NO_ARCHIVE:
         return False
     return bool(names) and all(name.endswith(".npy") for name in names) and f"{_HEADER}.npy" not in names

@@ -17,6 +17,7 @@ from ...core.curve_files import ReadCurves, read_curves
 from ...core.curves import Curves
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
+from ...core.files.archive import NO_ARCHIVE
 from ...core.files.checkpoint_header import open_checkpoint, read_header, read_training_crystals
 from ...core.files.structures import read_structures
 from ...core.job import Results, card_of, sha256_of
@@ -123,7 +124,7 @@ def _archive(path: Path) -> tuple[str, dict[str, Any]] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError):
+    except NO_ARCHIVE:
         raise ContentError(f"{path} is a truncated or damaged archive; copy it again") from None
     if any(name.split("/")[-1] == "data.pkl" for name in names):
         note = "a pickle of torch; it is not opened, because loading it runs the code in it"

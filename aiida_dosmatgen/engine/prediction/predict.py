@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +21,7 @@ _SMALLEST_HEIGHT = 0.7  # Å between lattice planes; flatter cells are no crysta
 
 
 @torch.no_grad()
-def predict(
-    model: Predictor, header: CheckpointHeader, crystals: CrystalSet, batch_size: int = 64, progress: Any = None
-) -> CrystalSet:
+def predict(model: Predictor, header: CheckpointHeader, crystals: CrystalSet, batch_size: int = 64) -> CrystalSet:
     """Add what the ensemble predicts as columns.
 
     For each atom ``predicted_dos`` (float32, states/eV) and ``predicted_dos_std``, the standard deviation of its error
@@ -34,8 +31,6 @@ def predict(
     calibrated (:meth:`Predictor.uncertainty`). All are NaN for crystals that are defective or have an element that the model
     does not know, uncertainties also if the model has a single member. The columns ``predicted_dos_low``,
     ``predicted_dos_high``, ``predicted_sigma`` and ``predicted_meaning`` say what they are (:mod:`...core.curve_columns`).
-
-    :param progress: called with the number of crystals done.
     """
     reference = model.mean_curves
     types = type_indices(crystals.numbers, header.elements)
@@ -81,8 +76,6 @@ def predict(
             dos[atoms], dos_std[atoms] = curves_mean[row, :count], curves_std[row, :count]
             if channels is not None and parts is not None:
                 channels[atoms] = parts[row, :count]
-        if progress is not None:
-            progress(start + len(chosen))
     n = len(crystals)
     return crystals.with_columns(
         crystal={

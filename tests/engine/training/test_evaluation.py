@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +19,10 @@ from aiida_dosmatgen.engine.commands import evaluate, train
 from aiida_dosmatgen.engine.prediction.predict import predict
 from aiida_dosmatgen.engine.training.dataset import load_labelled, vocabulary
 from aiida_dosmatgen.engine.training.evaluation import bins_within
+from tests.shards import SHARDS, needs_shards
 
 from ..labelled import labelled
 from .test_training import job
-
-SHARDS = Path(__file__).parents[3] / "datasets" / "pseudodojo-pbe"
 
 
 @pytest.fixture(scope="module", params=["denoiser", "predictor", "classifier"])
@@ -83,7 +81,7 @@ def test_fine_tuning_without_held_out_crystals_keeps_the_calibration(tmp_path):
     assert float(model.energy_calibration) == float(given.energy_calibration)
 
 
-@pytest.mark.skipif(not SHARDS.exists(), reason="the shards are in the repository, not in the package")
+@needs_shards
 def test_the_deviations_of_bins_are_judged_bin_by_bin(tmp_path):
     manifest = json.loads((SHARDS / MANIFEST).read_text())
     manifest["shards"] = manifest["shards"][4:5]
