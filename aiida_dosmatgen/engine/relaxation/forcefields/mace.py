@@ -6,8 +6,6 @@ import contextlib
 import hashlib
 import importlib
 import io
-import logging
-import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +17,12 @@ from ....core.crystals import CrystalSet
 from ....core.elements import SYMBOLS
 from ....core.errors import ContentError
 from ....core.job import ForceField
-from ...memory import is_out_of_memory, release
 from ...neighbours import neighbours
-from .evaluation import Evaluation
+from .evaluation import BatchEvaluator, Evaluation
 from .fused_mace import TILE, ScalarConvolution, fuse
 
-logger = logging.getLogger(__name__)
 
-
-class MaceEvaluator:
+class MaceEvaluator(BatchEvaluator):
     """A MACE model, evaluated on many crystals in one call.
 
     :param model: as :func:`torch.load` gives it.
@@ -44,8 +39,9 @@ class MaceEvaluator:
         dtype: torch.dtype = torch.float64,
         head: int = 0,
     ) -> None:
+        super().__init__(torch.device(device))
         self.description, self.sha256 = description, sha256
-        self.device, self.dtype, self.head = torch.device(device), dtype, head
+        self.dtype, self.head = dtype, head
         # Energies of isolated atoms run to thousands of eV; they are added in float64, outside of the model
         isolated = torch.atleast_2d(model.atomic_energies_fn.atomic_energies.detach().double())[head]  # type: ignore[operator,union-attr,index]
         self.model = model.to(device=self.device, dtype=dtype).eval()
@@ -58,7 +54,6 @@ class MaceEvaluator:
         self._index = np.full(len(SYMBOLS), -1)
         self._index[numbers] = np.arange(len(numbers))
         self._isolated = isolated.cpu().numpy()
-        self._most_atoms = math.inf
 
     @property
     def symbols(self) -> list[str]:
@@ -68,21 +63,6 @@ class MaceEvaluator:
     def knows(self, numbers: np.ndarray) -> np.ndarray:
         """Say which atomic numbers are in the model's table."""
         return self._index[numbers] >= 0
-
-    def evaluate(self, crystals: CrystalSet) -> Evaluation:
-        """Compute many crystals in one call of the network; halved, and halved again, where memory does not suffice."""
-        half = (len(crystals) + 1) // 2
-        if len(crystals.numbers) <= self._most_atoms or len(crystals) == 1:
-            try:
-                return self._evaluate(crystals)
-            except (RuntimeError, MemoryError) as exception:
-                if len(crystals) == 1 or not is_out_of_memory(exception):
-                    raise
-            release(self.device)
-            logger.warning("out of memory with %d crystals at a time; continuing with %d", len(crystals), half)
-            self._most_atoms = len(crystals.numbers) - 1  # later calls do not try as many again
-        first, second = self.evaluate(crystals[:half]), self.evaluate(crystals[half:])
-        return Evaluation(*(np.concatenate(pair) for pair in zip(first, second, strict=True)))
 
     def _evaluate(self, crystals: CrystalSet) -> Evaluation:
         species = self._index[crystals.numbers]

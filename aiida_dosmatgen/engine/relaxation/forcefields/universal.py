@@ -1,8 +1,9 @@
 """Universal potentials that come whole from the package index, their weights inside: CHGNet and SevenNet.
 
 They are entry points of ``dosmatgen.calculators`` in ``pyproject.toml``, so that a job says ``chgnet`` or ``sevennet``; the
-packages themselves are the user's to install. Only weights inside of the packages can be asked for: names come with job
-files and archives, and loading any other file would run the code in it.
+package of SevenNet is the user's to install. CHGNet is evaluated in batches by :mod:`.chgnet`, but for its old weights. Only
+weights inside of the packages can be asked for: names come with job files and archives, and loading any other file would run
+the code in it.
 """
 
 from __future__ import annotations
