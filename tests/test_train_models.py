@@ -74,7 +74,11 @@ def test_steps_without_their_files_are_left_out(script, data, tmp_path, capsys):
     assert job["dataset"] == "../data" and job["parameters"]["architecture"]["width"] == 16
     assert training.job("predictor")[0]["parameters"]["epochs"] == 2
     (data / "crystals.npz").touch()
-    training.made["predictor.safetensors"] = "predictor.safetensors"
+    training.take("predictor")
+    assert not training.made
+    (tmp_path / "work" / "predictor.safetensors").touch()
+    training.take("predictor")
+    assert training.made == {"predictor.safetensors": "predictor.safetensors"}
     with pytest.raises(script.Missing):  # of another folder than that of the repository
         training.job("pseudolabel")
     (tmp_path / "work" / "forcefield.model").write_bytes(b"model")

@@ -50,7 +50,9 @@ def run(job: CrystalsJob, folder: Path) -> Results:
         mesh = job.recipe.bands_mesh(crystal.lattices[0], len(atoms))
         valence = sum(valences[symbol] for symbol in atoms)
         costs.append(relative_cost(crystal, valence, mesh, job.recipe.magnetic(atoms)))
-    crystals = crystals[balanced(crystals, np.array(costs))]
+    # formation energies, and so what they teach, need the elements
+    ground_states = crystals.crystal_columns["kind"] == "element"
+    crystals = crystals[balanced(crystals, np.array(costs), ground_states)]
     crystals.save(folder / job.output)
     kinds = Counter(crystals.crystal_columns["kind"].tolist())
     details = {"kinds": kinds, "elements": len(set(crystals.numbers.tolist())), "reserved_systems": len(reserved)}

@@ -24,17 +24,19 @@ def relative_cost(crystal: CrystalSet, n_electrons: float, mesh: Sequence[int], 
     return len(np.unique(mapping)) * float(crystal.volumes[0]) * bands * (1 + bands / 40) * (2 if spin else 1)
 
 
-def balanced(crystals: CrystalSet, costs: np.ndarray) -> np.ndarray:
+def balanced(crystals: CrystalSet, costs: np.ndarray, first: np.ndarray | None = None) -> np.ndarray:
     """Return the rows of a set in the order in which to compute them, shape (N,).
 
     Of the 200 cheapest crystals that are left, the next is the one whose rarest element so far has come least often.
 
     :param costs: shape (N,).
+    :param first: those that come before all others, the cheapest first, (N,) bool.
     """
     elements = [set(crystals.numbers[a:b].tolist()) for a, b in zip(crystals.offsets, crystals.offsets[1:], strict=False)]
-    left = np.argsort(costs, kind="stable").tolist()
-    seen: Counter[int] = Counter()
-    order = []
+    first = np.zeros(len(crystals), dtype=bool) if first is None else first
+    cheapest = np.argsort(costs, kind="stable")
+    order, left = cheapest[first[cheapest]].tolist(), cheapest[~first[cheapest]].tolist()
+    seen = Counter(z for row in order for z in elements[row])
     while left:
         best = min(range(min(_LOOK_AHEAD, len(left))), key=lambda i: (min(seen[z] for z in elements[left[i]]), i))
         row = left.pop(best)

@@ -18,6 +18,13 @@ def test_rare_elements_come_early_and_cheap_crystals_first():
     assert order[-2:].tolist() == [4, 1]
 
 
+def test_what_is_wanted_first_comes_first():
+    crystals = CrystalSet.concatenate([of(14), of(14, 14), of(14, 6), of(72), of(6)])
+    first = np.array([False, True, False, True, False])
+    order = balanced(crystals, np.array([1.0, 9.0, 3.0, 5.0, 1.5]), first)
+    assert order[:2].tolist() == [3, 1] and order[2] == 4  # carbon, which neither of them has
+
+
 def test_low_symmetry_spin_and_size_cost():
     cube, triclinic = of(14), of(14).replace(lattices=np.array([[[4, 0, 0], [0.5, 4.1, 0], [0.3, 0.7, 3.9]]]))
     cost = relative_cost(cube, 4, (6, 6, 6), spin=False)
