@@ -21,6 +21,7 @@ from aiida.manage import get_manager
 from aiida_dosmatgen import setup
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.data.target import DosTargetData
+from aiida_dosmatgen.tools import daemon
 from aiida_dosmatgen.tools.ranking import ranking_of
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
 
@@ -29,6 +30,8 @@ TARGET_NAME = "silicon_carbide"
 N_CANDIDATES = 12
 TOP_K = 2
 SECONDS = 3000  # after which something hangs; a busy machine takes its time
+LOOK = 60  # seconds between two looks of an operator
+FORGOTTEN = 300.0  # seconds after which what no worker looks at is taken for forgotten
 CODES = ("dosmatgen", "pw", "projwfc")
 
 
@@ -107,6 +110,21 @@ def wait_for(
             log = Path(get_daemon_client().daemon_log_file).read_text(encoding="utf-8")[-4000:]
             raise TimeoutError(f"{what} did not happen; end of the daemon's log:\n{log}")
         time.sleep(0.1)
+
+
+def wait_for_end(*nodes: orm.ProcessNode, what: str = "the end") -> None:
+    """Wait until all have ended, and do what docs/troubleshooting.md says if the database was locked for too long."""
+    next_look = time.monotonic() + LOOK
+
+    def ended() -> bool:
+        nonlocal next_look
+        if time.monotonic() > next_look:
+            if daemon.forgotten(FORGOTTEN) or daemon.idle(FORGOTTEN):
+                revive()
+            next_look = time.monotonic() + LOOK
+        return all(node.is_terminated for node in nodes)
+
+    wait_for(ended, what)
 
 
 def wait_for_running(campaign: orm.WorkChainNode, label: str) -> None:

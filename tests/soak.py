@@ -31,7 +31,7 @@ from .services import postgres, rabbitmq
 LONGEST = 1200  # seconds for one campaign, faults and all
 LONGEST_LOOP = 3600
 PAUSE = (0.02, 0.1)  # between two faults, of what an undisturbed campaign takes: a slow machine is not hit more often
-FORGOTTEN = 120.0  # seconds after which a job that no worker asks for is taken for forgotten, as docs/troubleshooting.md has it
+FORGOTTEN = 120.0  # seconds after which what no worker looks at is taken for forgotten, as docs/troubleshooting.md has it
 PATIENCE = 45.0  # seconds that a fault waits for something that it can happen to
 
 
@@ -306,7 +306,7 @@ def soak(minutes: float, faults: Faults, learn: bool = False) -> dict:
             time.sleep(0.2)
             if time.monotonic() > next_look:  # what an operator does
                 faults.cluster.resume_node()
-                if daemon.forgotten(FORGOTTEN):
+                if daemon.forgotten(FORGOTTEN) or daemon.idle(FORGOTTEN):
                     revived += 1
                     revive(faults.workers)
                 next_look = time.monotonic() + 10

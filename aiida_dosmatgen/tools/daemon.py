@@ -1,6 +1,6 @@
 """Whether the daemon runs and its workers respond."""
 
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from aiida import orm
@@ -12,6 +12,8 @@ from aiida.manage import get_manager
 from ..aiida_internals.services import DaemonException, DaemonNotRunningException, DaemonStalePidException, broker_address
 
 PACKAGE = Path(__file__).parents[1]
+
+_REVIVE = "verdi daemon stop, verdi process repair, verdi daemon start"
 
 PATIENCE = 600.0
 """Seconds after which a job that no worker looks at is forgotten; AiiDA's own pauses after failed connections are shorter."""
@@ -74,6 +76,30 @@ def forgotten(patience: float = PATIENCE) -> list[int]:
     return sorted(found)
 
 
+def idle(patience: float = PATIENCE) -> list[int]:
+    """Return the pks of work chains that nothing moves any more: none of what they called is active, nor are they.
+
+    A worker that cannot write to the database in time drops the work chain at hand, which stays as it was.
+
+    :param patience: seconds since their last change.
+    """
+    active = {"attributes.process_state": {"in": ["created", "running", "waiting"]}}
+    since = datetime.now(timezone.utc) - timedelta(seconds=patience)
+    query = orm.QueryBuilder().append(
+        orm.WorkChainNode,
+        filters=active | {
+            "attributes.paused": {"!==": True}, "attributes": {"has_key": orm.ProcessNode.CHECKPOINT_KEY}, "mtime": {"<": since}
+        },
+        project="id",
+    )  # fmt: skip
+    found = set(query.all(flat=True))
+    if not found:
+        return []
+    query = orm.QueryBuilder().append(orm.WorkChainNode, filters={"id": {"in": list(found)}}, tag="chain", project="id")
+    query.append(orm.ProcessNode, filters=active, with_incoming="chain")
+    return sorted(found - set(query.all(flat=True)))
+
+
 def forget_a_killed_broker() -> None:
     """Remove the address that a killed ZeroMQ broker has left behind, so that new workers wait for the new one."""
     broker = get_manager().get_broker()
@@ -107,6 +133,12 @@ def problem() -> str | None:
         others = f" (nor for {len(jobs) - 1} more)" if jobs[1:] else ""
         return (
             f"No worker has asked for job {jobs[0]}{others} for minutes: its task was lost with a worker; if this is still so "
-            "in a minute: verdi daemon stop, verdi process repair, verdi daemon start"
+            f"in a minute: {_REVIVE}"
+        )
+    if chains := idle():
+        others = f" (nor on {len(chains) - 1} more)" if chains[1:] else ""
+        return (
+            f"No worker has worked on {chains[0]}{others} for minutes, and it waits for nothing; if this is still so in a "
+            f"minute: {_REVIVE}"
         )
     return None

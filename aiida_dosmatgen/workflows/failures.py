@@ -35,7 +35,7 @@ def _own_failure(node: orm.ProcessNode) -> str:
         return f"{name} excepted: {_line(node.exception)}"
     if node.is_killed:
         return f"{name} was killed"
-    return f"{name} has not ended"
+    return f"{name} has not ended" if node.checkpoint else f"{name} was lost with a worker of the daemon"
 
 
 def _line(text: str | None) -> str:

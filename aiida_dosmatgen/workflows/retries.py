@@ -11,7 +11,7 @@ import re
 
 from aiida import orm
 from aiida.common import EntryPointError, LinkType
-from aiida.engine import CalcJob, Process, WorkChain
+from aiida.engine import CalcJob, Process, ProcessState, WorkChain
 
 from ..data.base import pk_of
 from .error_handlers import crashed, error_message
@@ -66,6 +66,15 @@ def outputs_were_lost(node: orm.ProcessNode) -> bool:
     return lost and bool(node.base.links.get_outgoing(link_type=LinkType.RETURN).first())
 
 
+def is_abandoned(node: orm.ProcessNode) -> bool:
+    """Tell whether a process has begun and not ended, and yet nobody can go on with it, as its checkpoint is gone.
+
+    Of two workers that run it, one failed with it and removed the checkpoint, and the other then noted that it was running. A
+    process has its checkpoint before its parent knows it, and until its end is noted.
+    """
+    return node.process_state in (ProcessState.RUNNING, ProcessState.WAITING) and node.checkpoint is None
+
+
 def ended_from_outside(node: orm.ProcessNode) -> bool:
     """Tell whether AiiDA failed with a process: for work chains of this package, which repeat interrupted jobs themselves.
 
@@ -73,7 +82,7 @@ def ended_from_outside(node: orm.ProcessNode) -> bool:
     may call off what the other waits for.
     """
     called_off = node.is_killed and node.process_status == CALLED_OFF
-    return called_off or aiida_failed(node) or outputs_were_lost(node)
+    return called_off or is_abandoned(node) or aiida_failed(node) or outputs_were_lost(node)
 
 
 def was_interrupted(node: orm.ProcessNode) -> bool:
@@ -116,9 +125,10 @@ class RetryMixin(WorkChain):
         """Say whether a child is waited for once more, because it goes on, or run again, because AiiDA failed with it.
 
         A child goes on although its end was announced, if two workers ran it, as happens after a broker was killed, and one of
-        them failed with it.
+        them failed with it; unless nobody can go on with it.
         """
-        return not node.is_terminated or (ended_from_outside(node) and self.repeat(name, node))
+        goes_on = not node.is_terminated and not is_abandoned(node)
+        return goes_on or (ended_from_outside(node) and self.repeat(name, node))
 
     def interruptions(self, name: str) -> int:
         """Return how often a child was interrupted in a row."""

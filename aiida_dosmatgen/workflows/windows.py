@@ -10,7 +10,7 @@ from aiida.common import AttributeDict
 
 from ..aiida_internals.waiting import AnyChildWorkChain
 from .resuming import ResumingMixin
-from .retries import RetryMixin
+from .retries import RetryMixin, is_abandoned
 
 
 def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
@@ -64,9 +64,8 @@ class SlidingWindowWorkChain(RetryMixin, ResumingMixin, AnyChildWorkChain):
 
         One whose end was announced while it goes on stays: two workers ran it, and one of them failed with it.
         """
-        ended = {
-            key: child for key, child in self.ctx.running.items() if isinstance(child, orm.ProcessNode) and child.is_terminated
-        }
+        children = {key: child for key, child in self.ctx.running.items() if isinstance(child, orm.ProcessNode)}
+        ended = {key: child for key, child in children.items() if child.is_terminated or is_abandoned(child)}
         for key in ended:
             del self.ctx.running[key]
         return ended

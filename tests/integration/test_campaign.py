@@ -25,6 +25,7 @@ from ..campaigns import (
     start_here,
     stop_daemon,
     wait_for,
+    wait_for_end,
     wait_for_running,
     what_failed,
 )
@@ -61,7 +62,7 @@ def disturbed(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
             kill_daemon()
             start_daemon()
             windows.open_gate()
-            wait_for(lambda: node.is_terminated and windows.node.is_terminated, "the end of the campaign")
+            wait_for_end(node, windows.node)
             yield node, windows
         finally:
             stop_daemon()
@@ -270,7 +271,7 @@ def followers(disturbed):
 
 def ended(node):
     """Wait for the end of a process, and return it."""
-    wait_for(lambda: node.is_terminated, f"the end of {node.process_label}<{node.pk}>")
+    wait_for_end(node, what=f"the end of {node.process_label}<{node.pk}>")
     assert node.is_finished_ok, what_failed(node)
     return node
 

@@ -13,7 +13,7 @@ from ..campaigns import (
     prepare,
     start_daemon,
     stop_daemon,
-    wait_for,
+    wait_for_end,
     wait_for_running,
     what_failed,
 )
@@ -41,7 +41,7 @@ def learnt(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
                 wait_for_running(node, job)
                 kill_daemon()
                 start_daemon()
-            wait_for(lambda: node.is_terminated, "the end of the loop")
+            wait_for_end(node)
             yield node
         finally:
             stop_daemon()

@@ -11,7 +11,7 @@ from aiida.schedulers.datastructures import JobInfo, JobState
 
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
-from aiida_dosmatgen.tools.daemon import forgotten
+from aiida_dosmatgen.tools.daemon import forgotten, idle
 from aiida_dosmatgen.tools.hints import hints
 from aiida_dosmatgen.tools.progress import progress, wait
 from aiida_dosmatgen.tools.remaining import seconds_left
@@ -200,6 +200,22 @@ def test_jobs_that_no_worker_asks_for(campaign, codes):
         assert forgotten() == []
     finally:
         lost.computer.set_minimum_job_poll_interval(0)
+
+
+def test_chains_that_nothing_moves(campaign, codes):
+    """Those with a checkpoint, not paused, with nothing active below, and as they were for longer than patience allows."""
+    chain = candidates(campaign, "gap", codes, state="waiting")  # has a job below, and is what the campaign waits for
+    lost, paused, gone = (process(orm.WorkChainNode, "DosWorkChain", caller=campaign, state="running") for _ in range(3))
+    for node in (campaign, chain, lost, paused):
+        node.set_checkpoint("where it is")
+    paused.pause()
+    assert gone.checkpoint is None
+    waited_for = [node for node in chain.called if not node.is_terminated]
+    assert waited_for and lost.pk in idle(patience=-1.0)
+    assert not {campaign.pk, chain.pk, paused.pk, gone.pk} & set(idle(patience=-1.0))
+    assert idle() == []  # it has changed just now
+    waited_for[0].set_process_state("finished")
+    assert chain.pk in idle(patience=-1.0)
 
 
 # --- time left; in hours, beside which what the test itself takes is nothing ---------------------------------

@@ -11,7 +11,7 @@ from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.campaign import CampaignWorkChain
-from aiida_dosmatgen.workflows.failures import CALLED_OFF, noted
+from aiida_dosmatgen.workflows.failures import CALLED_OFF, failure, noted
 from aiida_dosmatgen.workflows.functions import collect_rankings
 from aiida_dosmatgen.workflows.protocols.utils import inputs_of
 from aiida_dosmatgen.workflows.retries import LIMIT, aiida_failed, ended_from_outside, was_interrupted
@@ -197,12 +197,34 @@ def test_a_chain_that_goes_on_though_its_end_was_announced_is_waited_for(build, 
     chain.ctx.next_target = 1
     child = orm.WorkChainNode().store()
     child.set_process_state("running")
+    child.set_checkpoint("where it is")
     chain.add_child("a", child)
     chain.inspect_candidates()
     assert chain.ctx.running == {"a": child} and chain.targets_left() and not chain.ctx.failed
     child.set_process_state("killed")
     chain.inspect_candidates()
     assert not chain.ctx.running and not chain.targets_left() and list(chain.ctx.failed) == ["a"]
+
+
+def test_a_chain_that_nobody_can_go_on_with_is_begun_again(build, process, target_node):
+    """Of two workers one failed with it and removed its checkpoint, and the other had noted that it was running."""
+    chain = process(build(targets={"a": target_node}))
+    chain.setup()
+    chain.open_window()
+    lost, instead = (orm.WorkChainNode().store() for _ in range(2))
+    lost.set_process_state("running")
+    add_called(chain.node, lost, "candidates_a")
+    lost.seal()
+    chain.ctx.next_target = 1
+    chain.add_child("a", lost)
+    chain.inspect_candidates()
+    assert not chain.ctx.failed and chain.may_start_target() and chain.submitted("candidates_a") is None
+    instead.set_process_state("running")
+    instead.set_checkpoint("where it is")
+    add_called(chain.node, instead, "candidates_a")
+    chain.run_candidates()
+    assert chain.ctx.running["a"].uuid == instead.uuid
+    assert failure(lost) == "process was lost with a worker of the daemon"
 
 
 def test_what_another_worker_called_off_is_what_it_began_instead(build, process, target_node):
@@ -213,6 +235,7 @@ def test_what_another_worker_called_off_is_what_it_began_instead(build, process,
     called_off.set_process_status(CALLED_OFF)
     for node, state in ((called_off, "killed"), (instead, "running")):
         node.set_process_state(state)
+        node.set_checkpoint("where it is")
         add_called(chain.node, node, "candidates_a")
     chain.ctx.next_target = 1
     chain.add_child("a", called_off)
@@ -231,6 +254,7 @@ def test_what_was_submitted_as_the_daemon_died_is_not_submitted_again(build, pro
     for label, state in (("candidates_a", "finished"), ("validate_a_0", "waiting")):
         called[label] = orm.WorkChainNode().store()
         called[label].set_process_state(state)
+        called[label].set_checkpoint("where it is")
         add_called(chain.node, called[label], label)
     one = CrystalSetData(CrystalSet([2], [14, 14], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3)[None] * 4)).store()
     one.base.links.add_incoming(called["candidates_a"], LinkType.RETURN, "crystals")

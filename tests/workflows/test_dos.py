@@ -288,9 +288,11 @@ def test_a_run_that_was_submitted_as_the_daemon_died_is_waited_for(build, proces
     assert chain.setup() is None
     submitted = orm.WorkChainNode().store()
     submitted.set_process_state("running")
+    submitted.set_checkpoint("where it is")
     add_called(chain.node, submitted, "scf_1")
     job = orm.CalcJobNode().store()
     job.set_process_state("waiting")
+    job.set_checkpoint("where it is")
     add_called(chain.node, job, "projwfc_2", LinkType.CALL_CALC)
     count = orm.QueryBuilder().append(orm.ProcessNode).count
     before = count()

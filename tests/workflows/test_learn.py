@@ -307,6 +307,7 @@ def test_a_step_that_the_daemon_left_in_the_middle_is_not_done_twice(begun):
     assert count() == before and chain.ctx.seed.uuid == seed.uuid
     running = orm.WorkChainNode().store()
     running.set_process_state("waiting")
+    running.set_checkpoint("where it is")
     add_called(chain.node, running, "campaign_1")
     chains = orm.QueryBuilder().append(orm.WorkChainNode).count
     before = chains()
@@ -334,6 +335,7 @@ def test_a_child_that_has_not_begun_never_runs_beside_the_one_in_its_place(begun
         asyncio.run(ProcessLauncher(persister=AiiDAPersister())(None, create_continue_body(lost.pk)))
     again = orm.WorkChainNode().store()
     again.set_process_state("running")
+    again.set_checkpoint("where it is")
     add_called(chain.node, again, "campaign_1")
     assert chain.submitted("campaign_1").uuid == again.uuid and not again.is_sealed
     assert "killed" not in failure(chain.node)
@@ -346,6 +348,7 @@ def test_a_child_is_found_by_its_whole_label(begun):
     for label in ("repeat_1_axb_0", "repeat_1_A_B_0", "repeat_1_a_b_0"):
         children[label] = orm.WorkChainNode().store()
         children[label].set_process_state("running")
+        children[label].set_checkpoint("where it is")
         add_called(chain.node, children[label], label)
         assert chain.submitted(label).uuid == children[label].uuid
     assert {label: chain.submitted(label).uuid for label in children} == {label: node.uuid for label, node in children.items()}
