@@ -59,7 +59,7 @@ def test_the_states_below_zero_are_those_of_the_electrons(crystals):
     assert (held < columns["n_electrons"] * 1.02 + 0.3).all()
     assert (held > 0.5).all()
     assert (columns["high"] >= recipe.least_high).mean() > 0.99
-    assert (columns["projected"] > 0.85).all()
+    assert (columns["projected"] > 0.8).all()  # 0.81 in beryllium, whose pseudopotential has no 2p orbital to project on
 
 
 def test_card_and_page_are_those_of_the_shards(crystals):
