@@ -25,7 +25,7 @@ from .launching import (
     where_jobs_run,
 )
 from .options import option_from_field
-from .params import CHECKPOINT, CRYSTALS, DATASET, FORCE_FIELD, STRUCTURE, TARGET
+from .params import CHECKPOINT, CRYSTALS, DATASET, FORCE_FIELD, PARENT, STRUCTURE, TARGET, TRAINING_SET
 
 checkpoint_option = click.option(
     "--checkpoint", type=CHECKPOINT, default="dosmatgen-denoiser", show_default=True, help="The denoiser."
@@ -293,10 +293,14 @@ def validate(
 
 
 @launch.command("train")
-@click.argument("dataset", type=DATASET)
+@click.argument("dataset", type=TRAINING_SET)
 @click.option("--model", type=click.Choice(get_args(ModelKind)), default="denoiser", show_default=True, help="What is trained.")
-@click.option("--parent", type=CHECKPOINT, help="A checkpoint to continue from.")
-@click.option("--pseudolabelled", type=DATASET, help="Crystals with predicted curves, which a denoiser sees besides.")
+@click.option("--parent", type=PARENT, help="A checkpoint or force field to continue from.")
+@click.option(
+    "--pseudolabelled",
+    type=TRAINING_SET,
+    help="Crystals with predicted curves, which a denoiser sees besides; for a force field frames of a teacher.",
+)
 @seed_option
 @parameters_option("TrainParameters")
 @where_jobs_run("dosmatgen")
@@ -304,11 +308,12 @@ def validate(
 def train(
     dataset: Any, model: str, seed: int, parameters: dict[str, Any], where: Where, submitting: Submitting, **optional: Any
 ) -> int:
-    """Train a model on labelled crystals until all epochs are done.
+    """Train a model on labelled crystals, or a force field on frames of another, until all epochs are done.
 
     \b
-    Example:
+    Examples:
       aiida-dosmatgen launch train my-dataset --model predictor -P epochs=40
+      aiida-dosmatgen launch train frames.npz --model forcefield -P batched.at_rest=true
     """
     from aiida.orm import Dict, Int
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -131,10 +132,28 @@ def _dataset(path: Path) -> Any:
     return node
 
 
+def _training_set(path: Path) -> Any:
+    """Take an npz file with energies and forces, and without densities of states, for frames."""
+    from ..tools import nodes
+
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = set(archive.namelist())
+        if "atom:forces.npy" in names and "atom:dos.npy" not in names:
+            return nodes.crystals(path)
+    return _dataset(path)
+
+
+def _parent(path: Path) -> Any:
+    return _checkpoint(path) if path.suffix == ".safetensors" else _force_field(str(path))
+
+
 TARGET = NodeOrFile(["dosmatgen.target"], _if_file(_target), "target")
 CHECKPOINT = NodeOrFile(["dosmatgen.checkpoint"], _if_file(_checkpoint), "checkpoint")
 FORCE_FIELD = NodeOrFile(["dosmatgen.forcefield"], _force_field, "force field, nor mace:NAME")
 DATASET = NodeOrFile(["dosmatgen.labelled"], _if_file(_dataset), "data set")
+TRAINING_SET = NodeOrFile(["dosmatgen.labelled", "dosmatgen.crystals"], _if_file(_training_set), "data set, or set of frames")
+PARENT = NodeOrFile(["dosmatgen.checkpoint", "dosmatgen.forcefield"], _if_file(_parent), "checkpoint or force field")
 CRYSTALS = NodeOrFile(["dosmatgen.crystals"], _if_file(_crystals), "set of crystals")
 STRUCTURE = NodeOrFile(["core.structure", "dosmatgen.crystals"], _if_file(_crystals), "structure or set of crystals")
 

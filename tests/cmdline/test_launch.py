@@ -139,6 +139,21 @@ def test_train(dry, run):
     assert "the parent is a predictor, but a denoiser is to be trained" in line
 
 
+def test_a_force_field_learns_from_frames_and_a_parent(dry, run, tmp_path, crystals, labelled, model_file, stored):
+    few = crystals[:2].replace(crystal_columns={"energy": np.array([-5.0, -6.0])})
+    few = few.replace(atom_columns={"forces": np.zeros((len(few.numbers), 3))})
+    few.save(tmp_path / "frames.npz")
+    sha256 = stored["dosmatgen-forcefield"].sha256
+    more = ("--parent", model_file, "-P", "batched.at_rest=true", "-P", f"batched.parent_sha256={sha256}")
+    inputs = dry("train", tmp_path / "frames.npz", "--model", "forcefield", *more)["train"]
+    assert inputs["dataset"].startswith("CrystalSetData<") and inputs["parent"].endswith("dosmatgen-forcefield")
+    given = ("train", "my-set", "--pseudolabelled", tmp_path / "frames.npz", "--model")
+    assert "learns from densities of states" in run("launch", *given, "denoiser", "--dry-run", status=2)
+    labelled.save(tmp_path / "labelled.npz")
+    inputs = dry("train", tmp_path / "labelled.npz", "--model", "predictor")["train"]
+    assert inputs["dataset"].startswith("LabelledCrystalSetData<")
+
+
 def test_label(dry, crystals):
     node = CrystalSetData(crystals[:2]).store()
     inputs = dry("label", node.pk, "--override", f"pseudo_family={FAMILY}", "--max-concurrent", 3)
