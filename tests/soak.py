@@ -270,6 +270,18 @@ def load(uuid: str):
         return orm.load_node(uuid)
 
 
+def disturb(faults: Faults, kind: str, uuid: str) -> bool:
+    """Do something to a campaign, and say whether it happened; not if the connection to the database did not survive the last."""
+    from aiida.manage import get_manager
+    from sqlalchemy.exc import OperationalError
+
+    try:
+        return bool(getattr(faults, kind)(load(uuid)))
+    except OperationalError:
+        get_manager().reset_profile_storage()
+        return False
+
+
 def soak(minutes: float, faults: Faults, learn: bool = False) -> dict:
     """Run campaigns, or loops that learn, until the time is over."""
     from aiida_dosmatgen.setup import ensure_models
@@ -311,11 +323,11 @@ def soak(minutes: float, faults: Faults, learn: bool = False) -> dict:
                     revive(faults.workers)
                 next_look = time.monotonic() + 10
             if next_fault < time.monotonic() < deadline:
-                happened = getattr(faults, kind)(campaign)
+                happened = disturb(faults, kind, uuid)
                 here[kind] += happened
                 if happened or time.monotonic() > next_fault + PATIENCE:
                     next_fault, kind = time.monotonic() + pause(), faults.draw()
-        lost, wrong = (learning.compare if learn else compare)(campaign, load(expected))
+        lost, wrong = (learning.compare if learn else compare)(load(uuid), load(expected))
         result["campaigns"] += 1
         result["lost"] += lost is not None
         result["wrong"] += wrong is not None
