@@ -271,7 +271,7 @@ def load(uuid: str):
 
 
 def disturb(faults: Faults, kind: str, uuid: str) -> bool:
-    """Do something to a campaign, and say whether it happened; not if the connection to the database did not survive the last."""
+    """Do something to a campaign, and say whether it happened: not if our own connection to the database was cut before."""
     from aiida.manage import get_manager
     from sqlalchemy.exc import OperationalError
 
@@ -314,7 +314,7 @@ def soak(minutes: float, faults: Faults, learn: bool = False) -> dict:
         began, here = time.monotonic(), Counter()
         uuid = start(ensure_models()).uuid
         next_fault, next_look, kind = began + pause(), began, faults.draw()
-        while not (campaign := load(uuid)).is_terminated and time.monotonic() - began < longest:
+        while not load(uuid).is_terminated and time.monotonic() - began < longest:
             time.sleep(0.2)
             if time.monotonic() > next_look:  # what an operator does
                 faults.cluster.resume_node()
