@@ -229,10 +229,14 @@ def start_daemon(workers: int = 1) -> None:
 
 def revive(workers: int = 1) -> None:
     """What docs/troubleshooting.md says to do about tasks that were lost with a worker."""
-    stop_daemon()
     profile = get_manager().get_profile()
     assert profile is not None
-    subprocess.run([str(shutil.which("verdi")), "-p", profile.name, "process", "repair"], input=b"y\n", check=True)
+    for left in reversed(range(6)):  # a daemon on a busy machine may take a minute to stop, and nothing is repaired before
+        stop_daemon()
+        repair = [str(shutil.which("verdi")), "-p", profile.name, "process", "repair"]
+        if not subprocess.run(repair, input=b"y\n", check=not left).returncode:
+            break
+        time.sleep(10)
     start_daemon(workers)
 
 
