@@ -18,7 +18,7 @@ from torch.nn.functional import linear, silu
 
 from ....core.crystals import CrystalSet
 from ....core.errors import ContentError
-from ...neighbours import neighbours
+from ...neighbours import Neighbours, neighbours
 from .evaluation import BatchEvaluator, Evaluation
 
 WEIGHTS = ("0.3.0", "r2scan")
@@ -49,19 +49,21 @@ class Graph(NamedTuple):
     second: np.ndarray
 
 
-def graph_of(crystals: CrystalSet, cutoff: float, angle_cutoff: float) -> Graph:
-    """Find the bonds within a cutoff, and the angles between those within a shorter one; cutoffs in Å."""
-    found = neighbours(crystals.positions, crystals.lattices, crystals.n_atoms, cutoff)
+def graph_of(found: Neighbours, n_atoms: int, angle_cutoff: float) -> Graph:
+    """Return pairs of atoms as bonds, with the angles between those that are shorter than a cutoff in Å.
+
+    :param n_atoms: in all.
+    """
     reach = np.abs(found.images).max(initial=0) + 1
     scale = (2 * reach + 1) ** np.arange(3)
 
     def key(i: np.ndarray, j: np.ndarray, images: np.ndarray) -> np.ndarray:
-        return (i * len(crystals.numbers) + j) * scale[2] * (2 * reach + 1) + (images + reach) @ scale
+        return (i * n_atoms + j) * scale[2] * (2 * reach + 1) + (images + reach) @ scale
 
     same = np.minimum(key(found.i, found.j, found.images), key(found.j, found.i, -found.images))
     _, representative, undirected = np.unique(same, return_index=True, return_inverse=True)
     short = np.flatnonzero(found.lengths < angle_cutoff)  # sorted by the atom at which they begin
-    count = np.bincount(found.i[short], minlength=len(crystals.numbers))
+    count = np.bincount(found.i[short], minlength=n_atoms)
     of_bond = count[found.i[short]]
     begin = (np.cumsum(count) - count)[found.i[short]]
     first = np.repeat(np.arange(len(short)), of_bond)
@@ -134,18 +136,20 @@ class ChgnetEvaluator(BatchEvaluator):
 
     def _evaluate(self, crystals: CrystalSet) -> Evaluation:
         """Compute as many crystals at a time as have about so many bonds and angles."""
-        graph = graph_of(crystals, self.cutoff, self.angle_cutoff)
-        rows = np.bincount(crystals.crystal_of_atom[graph.center], minlength=len(crystals))
-        rows += np.bincount(crystals.crystal_of_atom[graph.center[graph.first]], minlength=len(crystals))
+        found = neighbours(crystals.positions, crystals.lattices, crystals.n_atoms, self.cutoff)
+        short = np.bincount(found.i[found.lengths < self.angle_cutoff], minlength=len(crystals.numbers))
+        rows = np.bincount(found.i, minlength=len(crystals.numbers)) + short * (short - 1)
+        rows = np.add.reduceat(rows, crystals.offsets[:-1])
         chunk = (np.cumsum(rows) - rows) // self._rows
         ends = [*np.flatnonzero(np.diff(chunk)) + 1, len(crystals)]
-        if len(ends) == 1:
-            return self._compute(crystals, graph)
-        parts = [self._evaluate_part(crystals[begin:end]) for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+        parts = []
+        for begin, end in zip([0, *ends[:-1]], ends, strict=True):
+            first, last = crystals.offsets[begin], crystals.offsets[end]
+            pairs = slice(*np.searchsorted(found.i, [first, last]))  # they are sorted by their first atom
+            some = Neighbours(*(part[pairs] for part in found))
+            some = some._replace(i=some.i - first, j=some.j - first)
+            parts.append(self._compute(crystals[begin:end], graph_of(some, last - first, self.angle_cutoff)))
         return Evaluation(*(np.concatenate(values) for values in zip(*parts, strict=True)))
-
-    def _evaluate_part(self, crystals: CrystalSet) -> Evaluation:
-        return self._compute(crystals, graph_of(crystals, self.cutoff, self.angle_cutoff))
 
     def _compute(self, crystals: CrystalSet, graph: Graph) -> Evaluation:
         def integer(array: np.ndarray) -> Tensor:
