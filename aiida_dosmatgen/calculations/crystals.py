@@ -44,7 +44,7 @@ def _validate_reserved(node: List | None, _: Any) -> str | None:
 
 
 class CrystalsCalculation(DosmatgenCalculation):
-    """Make the crystals of a data set, in the order in which to label them: cheap ones first, elements balanced."""
+    """Make the crystals of a data set, in the order in which to label them: the elements, then cheap ones first, balanced."""
 
     KIND = "crystals"
 

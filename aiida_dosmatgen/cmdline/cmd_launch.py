@@ -341,7 +341,7 @@ def crystals_(
     where: Where,
     submitting: Submitting,
 ) -> int:
-    """Make the crystals of a data set, in the order in which to label them: cheap ones first, elements balanced.
+    """Make the crystals of a data set, in the order in which to label them: the elements, then cheap ones first, balanced.
 
     \b
     Example:

@@ -32,7 +32,7 @@ class CrystalsParameters(Strict):
 
 
 class CrystalsJob(CrystalsParameters, Job):
-    """Make the crystals of a data set, in the order in which to label them: cheap ones first, elements balanced.
+    """Make the crystals of a data set, in the order in which to label them: the elements, then cheap ones first, balanced.
 
     :param structures: extxyz files, gzipped or not, whose frames name their ``source`` and ``id``, or ``npz`` files of crystals
         with these columns.

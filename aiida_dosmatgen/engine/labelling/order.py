@@ -1,4 +1,4 @@
-"""In which order crystals are labelled: the cheap ones first, and such that each beginning of the list has all elements."""
+"""In which order crystals are labelled: what is wanted first, then cheap ones, so that each beginning has all elements."""
 
 from __future__ import annotations
 
