@@ -58,6 +58,7 @@ def test_the_job_files_are_jobs_and_agree_with_the_set():
     for name in ("frames", "pseudolabel"):
         assert jobs[name].split.model_dump() == split and jobs[name].reserved == "reserved.txt"
     trained = {name: job for name, job in jobs.items() if isinstance(job, TrainJob)}
+    assert trained["classifier"].parameters.energies == trained["denoiser"].parameters.energies, "one guides the other"
     assert len({job.output for job in trained.values()}) == len({job.history for job in trained.values()}) == 5
     assert jobs["finetune"].parameters.architecture == jobs["forcefield"].parameters.architecture
 

@@ -106,8 +106,8 @@ class TrainParameters(Strict):
     :param drop_crystal: probability that a crystal's whole condition is dropped.
     :param drop_site: probability that single sites lose theirs, in crystals that keep a site condition.
     :param total_only: probability that a crystal shows only its total curve.
-    :param energies: of the curves that a denoiser takes: from, to (eV), how many. None takes −10 … 10 eV. Levels below tell
-        elements (O 2s, Ga 3d, K 3p), where labels and targets have them.
+    :param energies: of the curves of a denoiser or classifier: from, to (eV), how many. None takes −10 … 10 eV. Levels below
+        tell elements (O 2s, Ga 3d, K 3p), where labels and targets have them. A classifier guides a denoiser of its energies.
     :param drop_channels: probability that a crystal shows its sites without channels.
     :param validation_fraction: crystals held out, chosen by their chemical system.
     :param patience: epochs without a better validation loss after which training stops; None never stops early.
@@ -140,8 +140,8 @@ class TrainParameters(Strict):
     @model_validator(mode="after")
     def _energies(self) -> TrainParameters:
         if self.energies is not None:
-            if self.model != "denoiser":
-                raise ValueError("energies are for a denoiser; leave them out")
+            if self.model not in ("denoiser", "classifier"):
+                raise ValueError("energies are for a denoiser or a classifier; leave them out")
             EnergyGrid(*self.energies)
         return self
 

@@ -427,5 +427,5 @@ def test_a_denoiser_learns_channels_of_shards_and_elements_of_predicted_curves(t
     asked_of_it = SampleParameters(steps=2, precision="float32", compositions={"count": 3})
     made = CrystalSet.concatenate(sample(model, target, asked_of_it, 1, range(4)))
     assert set(made.crystal_columns["proposal"].tolist()) <= {0, 1, 2}
-    with pytest.raises(ValueError, match="energies are for a denoiser"):
-        job("classifier", 1, parameters={"energies": [-20, 10, 301]})
+    with pytest.raises(ValueError, match="energies are for a denoiser or a classifier"):
+        job("predictor", 1, parameters={"energies": [-20, 10, 301]})
