@@ -24,6 +24,15 @@ def test_every_candidate_is_of_its_element_alone():
     assert candidates.check() is candidates
 
 
+def test_no_candidate_is_denser_than_any_element():
+    before = CrystalSet.from_ase(elemental("H"))
+    after = reference_candidates({"H": elemental("H")})
+    assert (before.volumes / before.n_atoms).min() < 0.3
+    assert (after.volumes / after.n_atoms).min() == pytest.approx(5.0)
+    molecule = int(np.argmax(after.volumes))
+    assert after.volumes[molecule] == pytest.approx(before.volumes.max()), "sparse ones stay"
+
+
 def test_the_lowest_converged_candidate_is_the_reference():
     crystals = CrystalSet.from_ase([bulk("Cu"), bulk("Cu", "bcc", 2.9), bulk("Al"), bulk("Al", "fcc", 1.0)]).with_columns(
         crystal={"energy": [-3.0, -3.5, -2.0, -900.0], "status": np.array(["converged", "max steps", "converged", "converged"])}
