@@ -154,9 +154,11 @@ class CampaignWorkChain(StrictProtocolMixin, SlidingWindowWorkChain):
             raise ValueError(f"codes lacks {missing[0]!r}; it has {', '.join(sorted(codes)) or 'none'}")
         if not targets:
             raise ValueError("there are no targets; give at least one")
+        # one that was made from wishes alone decides for all: their elements are left to the diffusion
+        least = min(targets.values(), key=lambda one: not one.base.attributes.get("only_wishes", None))
         candidates = CandidatesWorkChain.get_builder_from_protocol(
             codes["dosmatgen"],
-            target=next(iter(targets.values())),
+            target=least,
             checkpoint=checkpoint,
             predictor=predictor,
             force_field=force_field,

@@ -183,6 +183,9 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
     ) -> ProcessBuilder:
         """Return a builder with the inputs of a protocol.
 
+        The compositions that a protocol proposes are left out where they do not suit: if the checkpoint proposes none, without
+        a curve to read them from, or if the elements come from a template. What the overrides ask for stands.
+
         :param code: the executable ``dosmatgen``.
         :param target: None samples freely, and ranks by formation energy.
         :param overrides: inputs that take precedence over those of the protocol, nested as the inputs are; plain values.
@@ -196,6 +199,10 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
+        sampling = inputs["sample"]["parameters"]
+        asked = (overrides or {}).get("sample", {}).get("parameters", {})
+        if "compositions" not in asked and not suits_compositions(checkpoint, target, sampling):
+            sampling.pop("compositions", None)
         code = load(code)
         builder = cls.get_builder()
         builder.checkpoint, builder.predictor, builder.force_field = checkpoint, predictor, force_field
@@ -209,12 +216,12 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
             builder["sample"].template = template
         if classifier is not None:
             builder["sample"].classifier = classifier
-            inputs["sample"]["parameters"].setdefault("guidance", "classifier")
+            sampling.setdefault("guidance", "classifier")
         builder.seed = orm.Int(inputs["seed"] if seed is None else seed)
         builder.n_candidates = orm.Int(inputs["n_candidates"] if n_candidates is None else n_candidates)
         builder.n_jobs = inputs["n_jobs"] if n_jobs is None else n_jobs
         builder.criteria = checked(ScreenCriteria, inputs["criteria"], "criteria")
-        builder["sample"].parameters = checked(SampleParameters, inputs["sample"]["parameters"], "sample.parameters")
+        builder["sample"].parameters = checked(SampleParameters, sampling, "sample.parameters")
         builder["relax"].parameters = checked(RelaxParameters, inputs["relax"]["parameters"], "relax.parameters")
         for step in ("sample", "relax", "predict"):
             builder[step].code = code
@@ -449,6 +456,16 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
         if f"{step}_joined" not in self.ctx:
             self.ctx[f"{step}_joined"] = join_crystals(**parts, metadata={"call_link_label": f"join_{step}"})
         return self.ctx[f"{step}_joined"]
+
+
+def suits_compositions(checkpoint: CheckpointData, target: DosTargetData | None, sampling: Mapping) -> bool:
+    """Say whether compositions can be proposed, and a curve says enough to choose among them."""
+    return (
+        bool(checkpoint.base.attributes.get("architecture", {}).get("composition"))
+        and target is not None
+        and not target.base.attributes.get("only_wishes", None)
+        and sampling.get("start_time") is None
+    )
 
 
 def has_partial_results(node: ProcessNode) -> bool:

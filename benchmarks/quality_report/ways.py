@@ -11,13 +11,13 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curves import Curves
 from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
-from aiida_dosmatgen.core.job.sample import Compositions
 from aiida_dosmatgen.core.target import DosTarget
 
 from .modes import START_TIME, template_for
 
 WINDOW = (-6.0, 3.0)  # eV
 NOTHING = "unconditional"
+PROPOSED = "compositions proposed"
 HELD, HELD_ALONE = "composition held", "composition held, no curves"
 
 
@@ -54,28 +54,30 @@ def ways(crystal: CrystalSet, curves: Curves, header: CheckpointHeader, train: C
     counts = {SYMBOLS[z]: int((crystal.numbers == z).sum()) for z in np.unique(crystal.numbers)}
     held = {"constraints": {"composition": counts}}
     free = {"guidance": "none", "n_atoms": n}
+    diffused = {"compositions": None}  # elements by the diffusion
     found = {
-        NOTHING: Way(parameters=free),
-        "sites": Way(given),
+        NOTHING: Way(parameters=free | diffused),
+        "sites": Way(given, diffused),
         "sites and channels": Way(reason="the labels have no channels"),
-        "total": Way(total, total=True),
-        f"sites, {WINDOW[0]:g} to {WINDOW[1]:g} eV": Way(DosTarget(sites.cut(*WINDOW))),
-        "template": Way(given, {"start_time": START_TIME}, template_for(crystal, train, number, seed)),
-        HELD: Way(given, held),
-        HELD_ALONE: Way(parameters={**free, **held}),
+        "total": Way(total, diffused, total=True),
+        f"sites, {WINDOW[0]:g} to {WINDOW[1]:g} eV": Way(DosTarget(sites.cut(*WINDOW)), diffused),
+        "template": Way(given, {**diffused, "start_time": START_TIME}, template_for(crystal, train, number, seed)),
+        HELD: Way(given, held | diffused),
+        HELD_ALONE: Way(parameters=free | held | diffused),
     }
     full = given
     if curves.channels != ("all",):
         full = DosTarget(curves)
         takes = header.architecture.get("stride")
-        found["sites and channels"] = Way(full) if takes else Way(reason="the denoiser takes no channels")
-    if header.architecture.get("composition"):
-        found["compositions proposed"] = Way(full, {"compositions": Compositions().model_dump()})
-    else:
-        found["compositions proposed"] = Way(reason="the denoiser proposes no compositions")
+        found["sites and channels"] = Way(full, diffused) if takes else Way(reason="the denoiser takes no channels")
+    for name, target in ((PROPOSED, full), (f"{PROPOSED}, total", total)):
+        if header.architecture.get("composition"):
+            found[name] = Way(target, total=target is total)
+        else:
+            found[name] = Way(reason="the denoiser proposes no compositions")
     return found
 
 
 def default_way(found: dict[str, Way]) -> str:
     """Return the name of what a campaign does: all curves that the labels have and the denoiser takes."""
-    return "sites and channels" if found["sites and channels"].reason is None else "sites"
+    return next(name for name in (PROPOSED, "sites and channels", "sites") if found[name].reason is None)

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
+from ase.build import bulk
 
+from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import RelaxParameters
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.data.checkpoint import CheckpointData
@@ -53,6 +55,29 @@ def test_protocols_get_more_careful():
     assert (
         fast["relax"]["parameters"]["fmax"] > balanced["relax"]["parameters"]["fmax"] > stringent["relax"]["parameters"]["fmax"]
     )
+
+
+def test_compositions_are_proposed_where_that_suits(build, checkpoint_file, codes):
+    elements = ["C", "Si"]
+    proposing = CheckpointData(
+        checkpoint_file("denoiser", "proposing.safetensors", elements=elements, architecture={"width": 16, "composition": 8})
+    )
+    wishes = DosTargetData(DosTarget.from_wishes(["gap >= 1.5"]))
+    template = CrystalSetData(CrystalSet.from_ase(bulk("Si")))
+
+    def proposed(**given):
+        return build(**given).sample.parameters.get_dict().get("compositions")
+
+    assert proposed(checkpoint=proposing) == {"count": 64}
+    assert proposed() is None, "the checkpoint cannot"
+    assert proposed(checkpoint=proposing, target=None) is None
+    assert proposed(checkpoint=proposing, target=wishes) is None
+    start = {"sample": {"parameters": {"start_time": 0.5}}}
+    assert proposed(checkpoint=proposing, template=template, overrides=start) is None
+    own = {"sample": {"parameters": {"compositions": {"count": 4}}}}
+    assert proposed(checkpoint=proposing, overrides=own) == {"count": 4}
+    assert proposed(checkpoint=proposing, overrides={"sample": {"parameters": {"compositions": None}}}) is None
+    assert proposed(overrides=own) == {"count": 4}, "what is asked for stands, and is refused where it cannot be"
 
 
 def test_overrides_go_before_the_protocol(build):
