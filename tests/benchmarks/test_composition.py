@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.files.checkpoint_header import read_header
+from aiida_dosmatgen.core.labelled.shards import load_shards
 from aiida_dosmatgen.core.labelled.splits import split_by_system, systems_of, without_test
-from aiida_dosmatgen.engine.training.dataset import load_labelled
+
+from ..shards import SHARDS, needs_shards
 
 ROOT = Path(__file__).parents[2]
-DATASET = ROOT / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"
 
 
 @pytest.fixture
@@ -27,29 +29,33 @@ def composition(monkeypatch):
             del sys.modules[name]
 
 
-def test_targets_are_of_systems_that_no_training_saw(composition):
-    found = composition.held_out(DATASET, 0.05, 1, 20, 4)
-    assert len(found) == 20 and found.n_atoms.max() <= 4
-    crystals, _ = without_test(load_labelled(DATASET))
-    trained = crystals[split_by_system(crystals, 0.05, 1)[0]]
-    assert not set(systems_of(found)) & set(systems_of(trained))
-    assert len({(f, p) for f, p in zip(found.compositions, found.crystal_columns["prototype"], strict=True)}) == 20
+@needs_shards
+def test_targets_are_of_systems_that_the_training_did_not_see(composition):
+    header = read_header(ROOT / "aiida_dosmatgen" / "models" / "denoiser.safetensors")
+    labels = load_shards(SHARDS)
+    found = composition.held_out(labels, header, 10)
+    crystals, _ = without_test(labels)
+    fraction, seed = header.training.parameters["validation_fraction"], header.training.seed
+    trained = crystals[split_by_system(crystals, fraction, seed)[0]]
+    assert len(found) == 10 and not set(systems_of(found)) & set(systems_of(trained))
+    assert set(found.crystal_columns["split"]) == {"train"}
 
 
-def test_atoms_right_do_not_depend_on_their_order(composition):
-    def crystal(*numbers):
-        n = len(numbers)
-        return CrystalSet([n], list(numbers), [[i / n, 0, 0] for i in range(n)], [[[9, 0, 0], [0, 9, 0], [0, 0, 9]]])
-
-    assert composition.atoms_right(crystal(6, 14, 14), crystal(14, 6, 14)) == 1
-    assert composition.atoms_right(crystal(6, 6, 14), crystal(14, 14, 6)) == pytest.approx(2 / 3)
+def test_figures(composition):
+    distances = np.array([[0.3, 0.1, np.nan, 0.2], [0.4, 0.2, 0.3, 0.1]])
+    right = np.array([[False, True, False, False], [True, False, False, False]])
+    found = composition.figures(distances, right)
+    assert found == pytest.approx(
+        {"exact": 0.25, "any": 1.0, "first": 0.5, "first_three": 0.5, "mean": (0.3 + 0.1 + 0.4 + 0.2 + 1.0) / 8, "best": 0.1}
+    )
 
 
 @pytest.mark.slow
-def test_its_last_line(tmp_path):
-    command = [sys.executable, "benchmarks/composition.py", "--targets", "3", "--candidates", "2", "--max-atoms", "2"]
+@needs_shards
+def test_its_last_line():
+    command = [sys.executable, "benchmarks/composition.py", "--targets", "2", "--candidates", "3"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout.splitlines()[-1])
-    assert (found["targets"], found["candidates"]) == (3, 2)
-    assert 0 <= found["composition"] <= found["atoms"] <= 1
-    assert 0 < found["best_distance"] <= found["mean_distance"]
+    assert (found["targets"], found["candidates"]) == (2, 3) and len(found["ways"]) >= 4
+    for row in found["ways"].values():
+        assert 0 <= row["exact"] <= row["any"] <= 1 and 0 < row["best"] <= row["mean"]
