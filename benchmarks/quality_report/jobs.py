@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,25 @@ def run(kind: str, folder: Path, job: dict[str, Any], trust: str | None = None) 
     if status != 0:
         raise ContentError(f"dosmatgen {kind} {path} ended with status {status}")
     return Results.load((folder / RESULTS).read_text(encoding="utf-8"))
+
+
+class References:
+    """The energies of the elements by a force field, each computed when it is first asked for.
+
+    :param job: of ``dosmatgen references``, without the elements.
+    :param trust: hash of a model file that may be loaded.
+    """
+
+    def __init__(self, folder: Path, job: dict[str, Any], trust: str | None) -> None:
+        self.folder, self.job, self.trust = folder, job, trust
+        self.energies: dict[str, float] = {}
+
+    def of(self, symbols: Iterable[str]) -> dict[str, float]:
+        """Return the energies of elements in eV/atom; those that no structure has are left out."""
+        for symbol in sorted(set(symbols) - set(self.energies)):
+            job = {"elements": [symbol], **self.job}
+            self.energies |= run("references", made(self.folder / symbol), job, self.trust).details["energies"]
+        return {symbol: self.energies[symbol] for symbol in symbols if symbol in self.energies}
 
 
 def made(folder: Path) -> Path:

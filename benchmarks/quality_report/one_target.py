@@ -22,7 +22,7 @@ from aiida_dosmatgen.core.screening.hull import energy_above_hull
 from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 from aiida_dosmatgen.core.target import DosTarget
 
-from .jobs import made, run
+from .jobs import References, made, run
 from .likeness import MATCHERS, MET, described, matches, recall
 from .ranking import Protocol
 from .surrogate import valid
@@ -38,7 +38,7 @@ class Setting:
     """What is the same for all targets.
 
     :param denoiser: file, and likewise ``predictor``.
-    :param references: energies of the elements by the force field, in eV/atom.
+    :param references: energies of the elements by the force field.
     :param train: crystals of the split ``train``.
     :param learnt: what the denoiser learnt from besides, by its own word.
     :param phases: known phases; those of a candidate's elements are relaxed by the same force field.
@@ -50,7 +50,7 @@ class Setting:
     predictor: Path
     header: CheckpointHeader
     force_field: ForceField
-    references: dict[str, float]
+    references: References
     protocol: Protocol
     train: CrystalSet
     phases: CrystalSet
@@ -164,11 +164,16 @@ def _ranked(wanted: DosTarget, setting: Setting, folder: Path) -> tuple[list[dic
     loose = criteria.model_copy(
         update={"require_converged": False, "max_formation_energy": None, "min_formation_energy": -np.inf}
     )
+    references = setting.references.of(_symbols(relaxed))
     for lenient, used in ((False, criteria), (True, loose)):
-        ranking = screen(relaxed, setting.references, wanted, used).ranking
+        ranking = screen(relaxed, references, wanted, used).ranking
         if ranking:
             return [{**row, "lenient": lenient} for row in ranking], relaxed
     return [], relaxed
+
+
+def _symbols(crystals: CrystalSet) -> set[str]:
+    return {SYMBOLS[z] for z in crystals.numbers.tolist()}
 
 
 def _relaxation(relaxed: CrystalSet) -> dict[str, Any]:
@@ -183,7 +188,7 @@ def _pick(kind: str, row: dict[str, Any]) -> dict[str, Any]:
 
 def _add_hull(picks: list[dict[str, Any]], crystals: CrystalSet, setting: Setting, folder: Path) -> None:
     """Say how far the picks are above the hull of the known phases, all by the force field of the candidates."""
-    symbols = {SYMBOLS[z] for z in crystals.numbers.tolist()}
+    symbols = _symbols(crystals)
     inside = [i for i, system in enumerate(systems_of(setting.phases)) if set(system.split("-")) <= symbols]
     phases = None
     if inside:
@@ -197,7 +202,7 @@ def _add_hull(picks: list[dict[str, Any]], crystals: CrystalSet, setting: Settin
         }
         run("relax", place, job, setting.force_field.sha256)
         phases = CrystalSet.load(place / "relaxed.npz")
-    above = energy_above_hull(crystals, setting.references, phases)
+    above = energy_above_hull(crystals, setting.references.of(symbols), phases)
     for pick, value in zip(picks, above.tolist(), strict=True):
         pick["hull_distance"] = value if np.isfinite(value) else None
 

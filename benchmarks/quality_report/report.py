@@ -26,7 +26,7 @@ from aiida_dosmatgen.engine.training.dataset import hash_of
 
 from . import judge, ranking, summary, unseen
 from .figures import DRAWS
-from .jobs import made, run
+from .jobs import References, made
 from .modes import START_TIME
 from .one_target import Setting, run_target
 from .work import dumps, key_of, say
@@ -89,15 +89,12 @@ class Report:
             pseudos = given.pseudos or self.work / "pseudopotentials"
             fetch(pseudos)
         runtime = {"device": given.device, **({"threads": given.threads} if given.threads else {})}
-        with self._timed("energies of the elements"):
-            folder = made(self.work / "references")
-            job = {
-                "elements": self.known,
-                "force_field": self.force_field.model_dump(exclude_none=True),
-                "parameters": self.protocol.relax.model_dump(mode="json"),
-                "runtime": runtime,
-            }
-            references = run("references", folder, job, self.force_field.sha256).details["energies"]
+        relaxation = {
+            "force_field": self.force_field.model_dump(exclude_none=True),
+            "parameters": self.protocol.relax.model_dump(mode="json"),
+            "runtime": runtime,
+        }
+        references = References(self.work / "references", relaxation, self.force_field.sha256)
         phases = self.labels.crystals[unseen.at_rest(self.labels.crystals)]
         if given.phases is not None:
             bare = [s.replace(crystal_columns={}, atom_columns={}) for s in (phases, CrystalSet.load(given.phases))]
