@@ -104,6 +104,7 @@ $(VENV)/.created:
 $(VENV)/.installed: $(VENV)/.created pyproject.toml
 	$(PIP) install --progress-bar off --quiet $(TORCH)
 	$(PIP) install --progress-bar off --quiet --editable '.[all]'
+	@scripts/install-chgnet $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-tests: $(VENV)/.installed

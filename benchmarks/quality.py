@@ -40,7 +40,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dataset", type=Path, default=ROOT / "datasets/pseudodojo-pbe", help="shards, or an npz with splits")
     parser.add_argument("--denoiser", type=Path, default=MODELS / "denoiser.safetensors")
     parser.add_argument("--predictor", type=Path, default=MODELS / "predictor.safetensors")
-    parser.add_argument("--force-field", default=str(MODELS / "forcefield.model"), help="a file, a calculator, or mace:NAME")
+    parser.add_argument("--force-field", default="chgnet", help="a calculator, a file, or mace:NAME")
     parser.add_argument("--split", default="test-final", help="where the targets come from")
     parser.add_argument("--phases", type=Path, help="npz of further known phases for the hull, besides those of the data set")
     parser.add_argument("--allotropes", type=Path, help="npz of labelled crystals of one composition, to tell apart")

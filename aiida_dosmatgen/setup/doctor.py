@@ -22,7 +22,7 @@ from ..tools import daemon
 from ..workflows.protocols.utils import CODE_OPTIONS
 from .codes import CODES
 from .connection import Shell, connection
-from .models import MODELS
+from .models import MODELS, content_of
 from .pseudopotentials import FAMILY
 
 if TYPE_CHECKING:
@@ -197,12 +197,16 @@ def _code(code: InstalledCode, shell: Shell) -> Finding:
         return Finding(
             part, f"{path} is {version}, here is {__version__}", f"pip install 'aiida-dosmatgen[engine]=={__version__}' there"
         )
-    look = "import torch; print(torch.__version__, torch.cuda.is_available())"
+    look = "import importlib.util, torch; "
+    look += 'print(torch.__version__, torch.cuda.is_available(), importlib.util.find_spec("chgnet") is not None)'
     # the first line of the script names the Python that the package is installed for
     status, torch = shell.run(f"{prepared}\n\"$(head -1 '{path}' | sed 's/^#!//')\" -c '{look}'")
     if status != 0:
         return Finding(part, f"{version}, but its Python has no torch: {torch}", "pip install 'aiida-dosmatgen[engine]' there")
-    number, gpu = torch.split()
+    number, gpu, has_chgnet = torch.split()[-3:]
+    if has_chgnet != "True":
+        how = "pip install chgnet there; from Python 3.13 on that takes a C compiler"
+        return Finding(part, f"{version}, but its Python has no chgnet, the default force field", how)
     gpus = "sees a GPU" if gpu == "True" else "no GPU seen from here"
     return Finding(part, f"{version}, torch {number}, {gpus}{_options_of(code)}")
 
@@ -233,10 +237,13 @@ def look_at_pseudopotentials() -> Finding:
 
 def look_at_models() -> Iterator[Finding]:
     """Look whether the shipped models are there and whole."""
-    for label, (_, entry_point) in MODELS.items():
-        node = QueryBuilder().append(DataFactory(entry_point), filters={"label": label}).first(flat=True)
+    for label, model in MODELS.items():
+        node = QueryBuilder().append(DataFactory(model.entry_point), filters={"label": label}).first(flat=True)
         if node is None:
             yield Finding(f"model {label}", "is not in this profile", "aiida-dosmatgen setup localhost")
+            continue
+        if model.file is None:
+            yield Finding(f"model {label}", f"node {node.pk}, {content_of(node)}")
             continue
         stated, actual = node.base.attributes.get("sha256"), _sha256(node)
         if stated != actual:

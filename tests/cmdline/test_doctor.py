@@ -85,6 +85,13 @@ def test_an_executable_without_torch(localhost, tmp_path):
     assert "has no torch: No module named torch" in finding.found and "aiida-dosmatgen[engine]" in finding.fix
 
 
+def test_an_executable_without_the_default_force_field(localhost, tmp_path):
+    python = script(tmp_path / "python", '[ "$1" = -c ] && { echo 2.13.0 False False; exit; }', f"echo dosmatgen {__version__}")
+    (tmp_path / "dosmatgen").write_text(f"#!{python}\n")
+    finding = ill(doctor.look_at_computers(["localhost"]))["code dosmatgen@localhost"]
+    assert "no chgnet, the default force field" in finding.found and finding.fix.startswith("pip install chgnet there")
+
+
 def test_a_disabled_and_an_unconfigured_computer(localhost):
     user = orm.User.collection.get_default()
     authorisation = localhost.get_authinfo(user)

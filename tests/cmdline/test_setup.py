@@ -16,6 +16,8 @@ from aiida_dosmatgen.core.dft.pseudodojo import table
 from aiida_dosmatgen.core.dft.pseudopotentials import DEBIAN_PBE, cutoffs
 from aiida_dosmatgen.core.errors import ContentError
 
+MODEL_FILE = Path(setup.__file__).parents[1] / "models" / "forcefield.model"
+
 
 @pytest.fixture
 def computer(aiida_profile_clean, tmp_path):
@@ -203,6 +205,18 @@ def test_a_model_of_an_older_release_makes_room_for_the_new_one(aiida_profile_cl
     new = setup.ensure_models()["dosmatgen-denoiser"]
     assert new.uuid != old.uuid
     assert orm.load_node(old.pk).label == f"dosmatgen-denoiser-{old.base.attributes.get('sha256')[:8]}"
+
+
+def test_the_default_force_field_is_a_calculator_and_an_older_file_makes_room(aiida_profile_clean):
+    from aiida_dosmatgen.data.forcefield import ForceFieldData
+
+    old = ForceFieldData.from_file(MODEL_FILE)
+    old.label = "dosmatgen-forcefield"
+    old.store()
+    new = setup.ensure_models()["dosmatgen-forcefield"]
+    assert (new.kind, new.name) == ("calculator", "chgnet")
+    assert orm.load_node(old.pk).label == f"dosmatgen-forcefield-{old.sha256[:8]}"
+    assert setup.ensure_models()["dosmatgen-forcefield"].pk == new.pk
 
 
 def test_without_ps_there_is_no_computer(aiida_profile_clean, monkeypatch, tmp_path):
