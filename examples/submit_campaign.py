@@ -13,7 +13,7 @@ HERE = Path(sys.argv[0]).resolve().parent  # of this script: verdi run leaves on
 
 # Files of target densities of states, by names of your choice: CSV (energy in eV relative to the highest occupied level, then
 # one column in states/eV for each site), JSON or npz.
-TARGETS = {"diamond_Ge": HERE / "targets" / "diamond_Ge.csv"}
+TARGETS = {"rocksalt_PbTe": HERE / "targets" / "rocksalt_PbTe.csv"}
 
 # fast, balanced or stringent; see aiida_dosmatgen/workflows/protocols
 PROTOCOL = "fast"

@@ -12,10 +12,13 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import LabelSettings
+from aiida_dosmatgen.core.labelled.shards import add_shard, load_shards, read_manifest, splits_of
 from aiida_dosmatgen.core.labelled.splits import systems_of
 from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.training.dataset import load_labelled, with_formation_energies
+
+from ..shards import SHARDS
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 PACKAGE = Path(__file__).parents[2] / "aiida_dosmatgen"
@@ -174,9 +177,6 @@ def test_figures(quality):
 
 # --- the report -------------------------------------------------------------------------------------------------------------
 
-SHARDS = Path(__file__).parents[2] / "datasets" / "pseudodojo-pbe"
-SYSTEMS = ["B-N", "C-Si", "Ga-As", "Si-Ge"]
-
 
 def test_targets_are_real_crystals_and_stay_chosen_when_the_set_grows(quality):
     labels = quality.unseen.read(SHARDS)
@@ -201,7 +201,7 @@ def test_ways_that_a_model_cannot_take_are_left_out_with_a_reason(quality):
     labels = quality.unseen.read(SHARDS)
     crystal = labels.of("train")[0]
     curves = curves_of(crystal)
-    header = load_model(PREDICTOR)[1]
+    header = load_model(PREDICTOR)[1].model_copy(update={"architecture": {}})
     found = quality.ways.ways(crystal, curves, header, labels.of("train"), 0, 0)
     assert quality.ways.default_way(found) == "sites"
     assert found["compositions proposed"].reason and found["sites and channels"].reason == "the denoiser takes no channels"
@@ -211,9 +211,15 @@ def test_ways_that_a_model_cannot_take_are_left_out_with_a_reason(quality):
     assert (window.target.low, window.target.high) == (low, high)
     header = header.model_copy(update={"architecture": {"stride": 3, "composition": 16}})
     found = quality.ways.ways(crystal, curves, header, labels.of("train"), 0, 0)
-    assert quality.ways.default_way(found) == "sites and channels"
+    assert quality.ways.default_way(found) == "compositions proposed"
     assert found["sites and channels"].target.dos.channels == ("s", "p", "d", "f")
-    assert found["compositions proposed"].parameters["compositions"]["count"] == 16
+    left = {name for name, way in found.items() if "compositions" not in way.parameters}
+    assert left == {"compositions proposed", "compositions proposed, total"}, "the protocol proposes them there"
+    assert quality.ranking.protocol().sample.compositions is not None
+    header = header.model_copy(update={"architecture": {"stride": 3}})
+    assert (
+        quality.ways.default_way(quality.ways.ways(crystal, curves, header, labels.of("train"), 0, 0)) == "sites and channels"
+    )
 
 
 def test_likeness(quality):
@@ -278,14 +284,14 @@ def test_figures_of_records(quality):
 
 @pytest.fixture(scope="module")
 def shipped(tmp_path_factory) -> Path:
-    """A part of the shipped data set, some systems of which are kept for the report."""
-    part = load_labelled(DATASET)
-    systems = np.array(systems_of(part))
-    part = part[np.flatnonzero((part.n_atoms <= 2) & np.isin(systems, [*SYSTEMS, "C", "Si", "B", "N"]))]
-    split = np.where(np.isin(systems_of(part), ["B-N", "C-Si"]), "test-final", "train")
-    path = tmp_path_factory.mktemp("set") / "labelled.npz"
-    part.with_columns(crystal={"split": split}).save(path)
-    return path
+    """A few of the smallest of the shipped labels as shards of their own, with the same splits."""
+    manifest = read_manifest(SHARDS)
+    first = CrystalSet.load(SHARDS / manifest["shards"][0]["file"])
+    split = load_shards(SHARDS).crystal_columns["split"][: len(first)]
+    small = {name: np.flatnonzero((split == name) & (first.n_atoms <= 2))[:6] for name in np.unique(split)}
+    folder = tmp_path_factory.mktemp("set")
+    add_shard(folder, first[np.concatenate(list(small.values()))], manifest["settings"], splits=splits_of(manifest))
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +313,7 @@ def test_the_report_has_its_figures_and_a_second_run_does_nothing_again(quality,
     for name in ("valid", "exact_composition", "judge_over_baseline", "unique", "coverage", "structure_match"):
         assert found[name] == figures[name]["value"] is not None and figures[name]["n"] > 0
     assert found["dft_best_ratio"] is None and figures["dft_success"]["n"] == 0
-    assert found["modes"]["unconditional"]["mean_ratio"] == 1 and found["modes"]["sites and channels"]["targets"] == 0
+    assert found["modes"]["unconditional"]["mean_ratio"] == 1 and found["modes"]["sites and channels"]["targets"] == 2
     assert 1 <= found["allotropes"] <= 5 and found["allotropes_ranked"]["by_chance"] == 3
     assert all(pick["predicted_distance"] > 0 for target in found["targets"] for pick in target["picks"])
     given = quality.quality.arguments(arguments)
@@ -324,6 +330,7 @@ def test_the_page_states_every_figure_and_every_missed_bar(quality, result, tmp_
     found = json.loads(quality.work.dumps(result[0]))
     assert found == result[0]
     found["figures"]["dft_best_ratio"] |= {"value": 0.8123, "met": False, "missed_by": 0.2123}
+    found["modes"]["template"] = {"targets": 0, "reason": "there is none"}
     results = tmp_path / "results" / "quality.json"
     results.parent.mkdir()
     results.write_text(quality.work.dumps(found), encoding="utf-8")
@@ -333,7 +340,7 @@ def test_the_page_states_every_figure_and_every_missed_bar(quality, result, tmp_
     for name in found["figures"]:
         assert f"| `{name}` |" in text
     assert "`dft_best_ratio`: 0.812, the bar is 0.6. Too few crystals." in text and "missed by 0.21" in text
-    assert "Not asked for: sites and channels, because the labels have no channels." in text and "$" not in text
+    assert "Not asked for: template, because there is none." in text and "$" not in text
     for wrong in ("{}", '{"figures": {}, "judge": {}}'):
         results.write_text(wrong, encoding="utf-8")
         with pytest.raises(ContentError, match="is not a quality report of this version"):

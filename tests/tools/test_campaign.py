@@ -181,7 +181,7 @@ def test_the_page_calls_only_what_there_is(campaign, synthetic):
     assert len(calls) == 7
     candidate = campaign.tools.best()["candidate"]
     for call in calls:
-        answer = eval(call.replace('"diamond_Ge", 7', f'"target", {candidate}'), {"campaign": campaign})
+        answer = eval(call.replace('"rocksalt_PbTe", 7', f'"target", {candidate}'), {"campaign": campaign})
         assert answer is not None
     pyplot.close("all")
     assert campaign.base.links.get_outgoing(link_type=LinkType.RETURN).get_node_by_label("ranking")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch_geometric.data import Batch
 from torch_geometric.loader import DataLoader
 
@@ -12,7 +13,6 @@ import aiida_dosmatgen
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader
-from aiida_dosmatgen.core.labelled.splits import split_by_system, without_test
 from aiida_dosmatgen.engine.batch import to_dense
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.niggli import niggli
@@ -21,6 +21,7 @@ from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.prediction.tightbinding import TightBinding
 from aiida_dosmatgen.engine.training.dataset import LabelledDataset, load_labelled, with_formation_energies
 from aiida_dosmatgen.engine.training.predictor import PredictorObjective
+from tests.shards import SHARDS, needs_shards
 
 from ..labelled import ELEMENTS, beyond, labelled
 
@@ -209,33 +210,33 @@ def test_members_leave_compounds_out(model, crystals):
 
 @pytest.fixture(scope="module")
 def shipped():
-    crystals = with_formation_energies(load_labelled(PACKAGE / "datasets" / "debian-pbe" / "labelled.npz"))
+    """The shipped predictor, and labels of chemical systems that no training has seen."""
     model, header = load_model(PACKAGE / "models" / "predictor.safetensors")
-    seen = without_test(crystals)[0]
-    return (
-        model,
-        header,
-        seen[split_by_system(seen, header.training.parameters["validation_fraction"], header.training.seed)[1]],
-    )
+    crystals = load_labelled(SHARDS, header.grid, header.sigma)
+    return model, header, crystals[np.flatnonzero(crystals.crystal_columns["split"] == "test-system")]
 
 
+@needs_shards
 def test_the_shipped_predictor_knows_how_wrong_it_is(shipped):
-    model, header, held_out = shipped
-    got = predict(model, header, held_out)
+    model, header, unseen = shipped
+    unseen = unseen[::2]
+    got = predict(model, header, unseen)
     stated = got.crystal_columns["predicted_dos_uncertainty"]
     errors = [
         np.abs(a.atom_columns["predicted_dos"] - b.atom_columns["dos"])[~beyond(b)].mean()
-        for a, b in zip(got, held_out, strict=True)
+        for a, b in zip(got, unseen, strict=True)
     ]
-    assert stated.mean() == pytest.approx(np.mean(errors), rel=0.05)
-    assert 0.5 < header.metrics["dos_within_std"] < 0.85
+    assert stated.mean() == pytest.approx(np.mean(errors), rel=0.25)
+    assert spearmanr(stated, errors).statistic > 0.4
+    assert 0.5 < header.metrics["dos_bins_within_std"] < 0.85
     assert 0.5 < header.metrics["formation_energy_within_std"] < 0.85
     assert header.metrics["dos_uncertainty_rank_correlation"] > 0.2
 
 
+@needs_shards
 def test_the_shipped_predictor_is_less_sure_of_what_it_has_not_seen(shipped):
-    model, header, held_out = shipped
-    held_out, medians = held_out[::10], {}
+    model, header, unseen = shipped
+    held_out, medians = unseen[::6], {}
     for scale in (0.6, 0.7, 1.0, 1.6):
         got = predict(model, header, held_out.replace(lattices=held_out.lattices * scale))
         names = ("predicted_dos_uncertainty", "predicted_formation_energy_std")
