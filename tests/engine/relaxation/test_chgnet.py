@@ -68,6 +68,16 @@ def test_forces_and_stresses_are_the_slopes_of_the_energy(crystals, tmp_path):
     np.testing.assert_allclose(slopes, some.volumes * (found.stresses * strain).sum((1, 2)), rtol=1e-5, atol=1e-5)
 
 
+def test_threads_of_torch_are_as_before(crystals, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    try:
+        load(ForceField(calculator="chgnet"), tmp_path, dtype=torch.float32).evaluate(crystals[:2])
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_elements(tmp_path):
     evaluator = load(ForceField(calculator="chgnet"), tmp_path)
     assert np.flatnonzero(~evaluator.knows(np.arange(1, 119))).tolist() == [83, 84, 85, 86, 87, *range(94, 118)]

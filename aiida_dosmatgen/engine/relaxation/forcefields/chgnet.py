@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,6 +101,17 @@ class _Gated:
         return silu(self.norms[0](core)) * torch.sigmoid(self.norms[1](gate))
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let torch work with one thread: so small chunks give a second one little, and where its core is busy all wait for it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class ChgnetEvaluator(BatchEvaluator):
     """CHGNet on many crystals in one call.
 
@@ -148,7 +160,8 @@ class ChgnetEvaluator(BatchEvaluator):
             pairs = slice(*np.searchsorted(found.i, [first, last]))  # they are sorted by their first atom
             some = Neighbours(*(part[pairs] for part in found))
             some = some._replace(i=some.i - first, j=some.j - first)
-            parts.append(self._compute(crystals[begin:end], graph_of(some, last - first, self.angle_cutoff)))
+            with _one_thread() if self.device.type == "cpu" else contextlib.nullcontext():
+                parts.append(self._compute(crystals[begin:end], graph_of(some, last - first, self.angle_cutoff)))
         return Evaluation(*(np.concatenate(values) for values in zip(*parts, strict=True)))
 
     def _compute(self, crystals: CrystalSet, graph: Graph) -> Evaluation:
