@@ -30,7 +30,7 @@ from aiida_dosmatgen.engine.diffusion.conditioning import Condition
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser, Output, State
 
 ROOT = Path(__file__).parents[1]
-DATASET = ROOT / "aiida_dosmatgen" / "datasets" / "debian-pbe" / "labelled.npz"
+DATASET = ROOT / "datasets" / "pseudodojo-pbe"
 CHECKPOINT = ROOT / "build" / "reference.safetensors"
 
 ARCHITECTURE = {"width": 512, "layers": 6, "frequencies": 128}

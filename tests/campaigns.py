@@ -54,7 +54,7 @@ def overrides(steps: int) -> dict:
 
 def ports(models: dict[str, orm.Data]) -> dict[str, orm.Data]:
     """Return the shipped models by the names of their ports."""
-    names = {"checkpoint": "denoiser", "predictor": "predictor", "force_field": "forcefield"}
+    names = {"checkpoint": "denoiser", "predictor": "predictor", "force_field": "mace"}
     return {port: models[f"dosmatgen-{name}"] for port, name in names.items()}
 
 

@@ -12,10 +12,9 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import Composition
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader
-from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.core.labelled.splits import split_by_system
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.engine.training.dataset import load_labelled
+from aiida_dosmatgen.engine.training.dataset import hash_of, load_labelled
 
 MODELS = Path(__file__).parents[2] / "aiida_dosmatgen" / "models"
 
@@ -27,7 +26,7 @@ def held_out(dataset: Path, headers: dict[str, CheckpointHeader]) -> CrystalSet:
     """
     crystals = load_labelled(dataset)
     by_column = "split" in crystals.crystal_columns
-    digest, first = sha256_of(dataset), next(iter(headers.values())).training
+    digest, first = hash_of(dataset, "data set"), next(iter(headers.values())).training
     fraction = first.parameters["validation_fraction"]
     for name, header in headers.items():
         training = header.training

@@ -17,7 +17,7 @@ from aiida_dosmatgen.engine.diffusion.candidates import condition_on
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser, State
 from aiida_dosmatgen.engine.diffusion.sampler import sample
 from aiida_dosmatgen.engine.diffusion.steering.guidance import ClassifierFree, make
-from aiida_dosmatgen.engine.training.dataset import load_labelled
+from aiida_dosmatgen.engine.training.dataset import hash_of, load_labelled
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ELEMENTS = "B C N O Si Ga Ge As".split()
@@ -57,7 +57,11 @@ def targets() -> list[DosTarget]:
 
 def saved(path: Path, dataset: Path, seed: int = 1, fraction: float = 0.1) -> Path:
     training = TrainingHeader(
-        dataset_sha256=sha256_of(dataset), n_crystals=330, seed=seed, epochs=1, parameters={"validation_fraction": fraction}
+        dataset_sha256=hash_of(dataset, "data set"),
+        n_crystals=330,
+        seed=seed,
+        epochs=1,
+        parameters={"validation_fraction": fraction},
     )
     header = CheckpointHeader(
         kind="denoiser", architecture={**SMALL, "max_atoms": 4}, elements=ELEMENTS, grid=DEFAULT_GRID, sigma=DEFAULT_SIGMA,

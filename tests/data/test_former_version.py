@@ -4,7 +4,7 @@
 predicted curves and three labelled crystals, all made and exported by the code of that version.
 """
 
-import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +13,17 @@ from aiida import orm
 from aiida.tools.archive import import_archive
 
 from aiida_dosmatgen import report
+from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
-from aiida_dosmatgen.setup import ensure_models
+from aiida_dosmatgen.engine.cli import main
 from aiida_dosmatgen.tools.exchange import write_extxyz, write_optimade
 
 ARCHIVE = Path(__file__).with_name("campaign-0.1.0.aiida")
-DENOISER = "1d61e43b75389ba9"  # the sha256 of the one that version 0.1.0 shipped begins so
+CHECKPOINT = Path(__file__).with_name("denoiser-0.1.0.safetensors")  # the one that this version shipped
+DENOISER = "1d61e43b75389ba9"  # its sha256 begins so
 
 
 @pytest.fixture
@@ -64,9 +66,12 @@ def test_data_of_version_0_1_0(labelled_nodes):
     assert sorted(found) == ["denoiser", "predictor"]
 
 
-def test_the_checkpoints_of_version_0_1_0_are_those_that_are_shipped(aiida_profile_clean):
-    """All tests that sample, predict or guide with the shipped models therefore load checkpoints of that version."""
-    model = ensure_models()["dosmatgen-denoiser"]
-    assert model.sha256.startswith(DENOISER)
-    content = model.base.repository.get_object_content(model.base.repository.list_object_names()[0], mode="rb")
-    assert hashlib.sha256(content).hexdigest() == model.sha256
+def test_a_checkpoint_of_version_0_1_0(aiida_profile, tmp_path):
+    """The denoiser that this version shipped is stored, and samples."""
+    node = CheckpointData.from_file(CHECKPOINT)
+    assert node.sha256.startswith(DENOISER) and node.base.attributes.get("kind") == "denoiser"
+    assert len(node.base.attributes.get("elements")) == 12
+    job = {"kind": "sample", "checkpoint": str(CHECKPOINT), "seed": 1, "stop": 2, "parameters": {"n_atoms": 2, "steps": 3}}
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    assert main(["sample", str(tmp_path / "job.json")]) == 0
+    assert len(CrystalSet.load(tmp_path / "candidates.npz")) == 2

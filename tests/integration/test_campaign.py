@@ -8,6 +8,7 @@ import pytest
 from aiida import orm
 from aiida.engine import submit
 
+from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.tools.daemon import is_outdated
 from aiida_dosmatgen.tools.lineage import lineage
@@ -213,7 +214,7 @@ def test_each_crystal_is_ranked_in_the_closer_geometry(campaign):
         distances = {}
         for geometry, crystals in geometries.items():
             (place,) = np.flatnonzero(crystals.crystal_columns["candidate"] == row["candidate"])
-            distances[geometry] = target.distances(crystals[place].atom_columns["predicted_dos"])["mae"]
+            distances[geometry] = target.distances(curves_of(crystals, int(place), "predicted_dos"))["mae"]
         assert row["geometry"] == min(distances, key=lambda geometry: distances[geometry])
         assert row["predicted_distance"] == pytest.approx(distances[row["geometry"]])
         (place,) = np.flatnonzero(columns["candidate"] == row["candidate"])
