@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,28 +9,27 @@ from aiida import orm
 from aiida.engine import ProcessBuilder
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.labelled.shards import load_shards
 from aiida_dosmatgen.core.labelled.splits import systems_of
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.workflows.learn import LearnWorkChain
 
 from .campaigns import N_CANDIDATES, TARGET, TARGET_NAME, overrides, what_failed
+from .shards import SHARDS
 
-SHIPPED = Path(str(files("aiida_dosmatgen"))) / "datasets" / "debian-pbe" / "labelled.npz"
 SETTINGS = {"budget": 4, "max_rounds": 2, "top_k": 1, "repeats": 1, "rehearsal": 5.0, "patience": 2}
 
 
 def known_crystals() -> CrystalSet:
-    """Return small crystals of the shipped set, those of the target's system left out: 40 to learn from, 8 kept for tests."""
-    shipped = CrystalSet.load(SHIPPED)
-    systems = np.array(systems_of(shipped))
-    small = (shipped.n_atoms <= 2) & (systems != "C-Si")
-    split = shipped.crystal_columns["split"]
-    carbides = small & np.array([set(system.split("-")) <= {"C", "Si"} for system in systems])
-    learnt = np.flatnonzero(small & (split == "train") & ~carbides)[::40][:30]
-    elements = np.flatnonzero(carbides & (split == "train"))[:10]
-    held_out = np.flatnonzero(small & (split == "test-system"))[::10][:8]
-    return shipped[np.sort(np.concatenate([learnt, elements, held_out]))]
+    """Return small crystals of the shards, those of the target's system left out: some to learn from, 8 kept for tests."""
+    labels = load_shards(SHARDS)
+    systems = np.array(systems_of(labels))
+    small, split = (labels.n_atoms <= 2) & (systems != "C-Si"), labels.crystal_columns["split"]
+    elements = small & np.isin(systems, ["C", "Si"]) & (split == "train")
+    learnt = np.flatnonzero(small & (split == "train") & ~elements)[::4][:30]
+    held_out = np.flatnonzero(small & (split == "test-system"))[:8]
+    return labels[np.sort(np.concatenate([learnt, np.flatnonzero(elements)[:10], held_out]))]
 
 
 def builder_of(parts: dict[str, Any], **settings: Any) -> ProcessBuilder:
