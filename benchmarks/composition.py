@@ -40,8 +40,6 @@ from aiida_dosmatgen.engine.training.dataset import hash_of
 ROOT = Path(__file__).parents[1]
 WAYS: dict[str, dict[str, Any]] = {
     "by the diffusion, w = 0.5": {"guidance_scale": 0.5},
-    "by the diffusion, w = 1": {"guidance_scale": 1.0},
-    "4 compositions": {"guidance_scale": 0.5, "compositions": {"count": 4}},
     "16 compositions": {"guidance_scale": 0.5, "compositions": {"count": 16}},
     "64 compositions": {"guidance_scale": 0.5, "compositions": {"count": 64}},
     "64 compositions, made alike (T = 2)": {"guidance_scale": 0.5, "compositions": {"count": 64, "temperature": 2.0}},
