@@ -24,6 +24,7 @@ from .splits import assign
 
 MANIFEST = "manifest.json"
 _FORMAT, _VERSION = "dosmatgen-shards", 1
+_NEAR = 1e-3  # Å
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -149,6 +150,34 @@ def load_shards(folder: Path) -> CrystalSet:
         return crystals
     grid = EnergyGrid(recipe["low"], recipe["high"], crystals.atom_columns["dos"].shape[-1])
     return with_energies(crystals, grid, recipe["sigma"], "partition")
+
+
+def in_shards(folder: Path, crystals: CrystalSet) -> np.ndarray:
+    """Say which crystals the shards of a folder have, (N,) bool: of the same source and id, with each atom within 0.001 Å.
+
+    :func:`names_of` tells structures apart to the last digit, which another machine may compute otherwise.
+
+    :raises ContentError: as :func:`load_shards` for shards that are there, or if a column is missing.
+    """
+    manifest = read_manifest(folder)
+    found = np.zeros(len(crystals), dtype=bool)
+    if not manifest["shards"]:
+        return found
+    there: dict[str, list[CrystalSet]] = {}
+    for part in _shards(folder, manifest):
+        for name, crystal in zip(names_of(part), part, strict=True):
+            there.setdefault(name.rpartition(":")[0], []).append(crystal)
+    for row, (name, crystal) in enumerate(zip(names_of(crystals), crystals, strict=True)):
+        found[row] = any(_same(crystal, other) for other in there.get(name.rpartition(":")[0], []))
+    return found
+
+
+def _same(one: CrystalSet, other: CrystalSet) -> bool:
+    if not np.array_equal(one.numbers, other.numbers):
+        return False
+    shift = one.fractional - other.fractional
+    distances = (shift - np.round(shift)) @ one.lattices[0]
+    return bool(np.abs(one.lattices - other.lattices).max() < _NEAR and np.linalg.norm(distances, axis=1).max() < _NEAR)
 
 
 def folder_of_shards(path: Path) -> Path | None:

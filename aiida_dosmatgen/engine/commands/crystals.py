@@ -12,7 +12,7 @@ from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import CrystalsJob, Results
 from ...core.labelled.reserved import read_reserved
-from ..labelling.order import balanced, relative_cost
+from ..labelling.order import LARGE, SHARES, balanced, relative_cost
 from ..labelling.sources import distorted, elements, outside, real_crystals, substituted
 from . import Clock, results
 
@@ -44,15 +44,17 @@ def run(job: CrystalsJob, folder: Path) -> Results:
     if not made:
         raise ContentError("there are no crystals; give structures, ground_states or substituted")
     crystals = CrystalSet.concatenate(made)
-    costs = []
+    costs, magnetic = [], []
     for crystal in crystals:
         atoms = [SYMBOLS[z] for z in crystal.numbers]
         mesh = job.recipe.bands_mesh(crystal.lattices[0], len(atoms))
         valence = sum(valences[symbol] for symbol in atoms)
-        costs.append(relative_cost(crystal, valence, mesh, job.recipe.magnetic(atoms)))
+        magnetic.append(job.recipe.magnetic(atoms))
+        costs.append(relative_cost(crystal, valence, mesh, magnetic[-1]))
     # formation energies, and so what they teach, need the elements
     ground_states = crystals.crystal_columns["kind"] == "element"
-    crystals = crystals[balanced(crystals, np.array(costs), ground_states)]
+    shares = [(crystals.n_atoms >= LARGE, SHARES["large"]), (np.array(magnetic), SHARES["magnetic"])]
+    crystals = crystals[balanced(crystals, np.array(costs), ground_states, shares)]
     crystals.save(folder / job.output)
     kinds = Counter(crystals.crystal_columns["kind"].tolist())
     details = {"kinds": kinds, "elements": len(set(crystals.numbers.tolist())), "reserved_systems": len(reserved)}

@@ -13,8 +13,10 @@ from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelJob, Results, sha256_of
 from ...core.labelled.leak import leak
-from ...core.labelled.shards import add_shard
+from ...core.labelled.shards import add_shard, in_shards
 from ...core.labelled.splits import assign, summary
+from ..labelling.espresso import RunFailure
+from ..labelling.label import symmetrised
 from ..labelling.pwscf import estimated_cost, gather, label, record_path
 from ..labelling.records import Records, compute_all
 from . import Clock, Progress, results
@@ -73,27 +75,42 @@ def _by_recipe(job: LabelJob, recipe: Recipe, folder: Path) -> Results:
     recipe = recipe.fitted(pseudos.values())
     records = Records(folder / job.directory / "records", recipe, pseudos)
     settings = job.settings
-    progress = Progress("crystals labelled", len(crystals))
-    before = sum(records.path(crystal).exists() for crystal in crystals)
+    there = np.zeros(len(crystals), dtype=bool)
+    if job.shards is not None:
+        there = in_shards(folder / job.shards, _as_labelled(crystals))
+    missing = np.flatnonzero(~there)
+    progress = Progress("crystals labelled", len(missing))
+    before = sum(records.path(crystal).exists() for crystal in crystals[missing])
     running = compute_all(
-        records, crystals, job.workers, settings.max_seconds_per_crystal, settings.pw_command, settings.projwfc_command
+        records, crystals[missing], job.workers, settings.max_seconds_per_crystal, settings.pw_command, settings.projwfc_command
     )
     for done, (row, status) in enumerate(running, 1):
-        progress(done, "" if status == "ok" else f"crystal {row}: {status}")
-        if done < len(crystals) and not clock.allows():
+        progress(done, "" if status == "ok" else f"crystal {missing[row]}: {status}")
+        if done < len(missing) and not clock.allows():
             running.close()
             break
     labelled, counts = records.gather(crystals)
     labelled.save(folder / job.output)
-    if job.shards is not None:
+    if job.shards is not None and len(labelled):
         files = {upf.path.name: upf.sha256 for upf in pseudos.values()}
         made_by = {"recipe": json.loads(recipe.text()), "pseudopotentials": files}
         failures = {reason: count for reason, count in counts.items() if reason not in ("ok", "not computed")}
         add_shard(folder / job.shards, labelled, made_by, [crystals], job.split, failures)
-    done = len(crystals) - counts.get("not computed", 0)
-    rate = {"structures": done - before, "wall_seconds": round(clock.seconds, 1), "workers": job.workers}
-    details = {"statuses": counts, "computed_in_this_run": rate}
-    return results(job, folder, clock, output=job.output, done=done, of=len(crystals), details=details)
+    now = sum(records.path(crystal).exists() for crystal in crystals[missing])
+    rate = {"structures": now - before, "wall_seconds": round(clock.seconds, 1), "workers": job.workers}
+    details = {"statuses": counts, "computed_in_this_run": rate, "in_shards_before": int(there.sum())}
+    return results(job, folder, clock, output=job.output, done=int(there.sum()) + now, of=len(crystals), details=details)
+
+
+def _as_labelled(crystals: CrystalSet) -> CrystalSet:
+    """Return crystals in the cells in which they are computed; one whose symmetry cannot be told stays, and fails in turn."""
+    cells = []
+    for crystal in crystals:
+        try:
+            cells.append(symmetrised(crystal).with_columns(crystal=crystal.crystal_columns))
+        except RunFailure:
+            cells.append(crystal)
+    return CrystalSet.concatenate(cells)
 
 
 def data_card(labelled: CrystalSet, statuses: dict[str, int], job: LabelJob, folder: Path) -> dict:

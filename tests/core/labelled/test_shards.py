@@ -12,7 +12,14 @@ from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import Splits
 from aiida_dosmatgen.core.labelled.prototypes import UNKNOWN, prototype_of
 from aiida_dosmatgen.core.labelled.reserved import RESERVED, digest_of, reserved_in
-from aiida_dosmatgen.core.labelled.shards import MANIFEST, add_shard, complete_manifest, load_shards, read_manifest
+from aiida_dosmatgen.core.labelled.shards import (
+    MANIFEST,
+    add_shard,
+    complete_manifest,
+    in_shards,
+    load_shards,
+    read_manifest,
+)
 from aiida_dosmatgen.core.labelled.splits import SPLIT_NAMES, assign, chosen, systems_of
 
 
@@ -41,6 +48,16 @@ def test_crystals_of_a_source_without_ids_are_told_apart(crystals, tmp_path):
     add_shard(tmp_path, nameless[[0]], {})
     add_shard(tmp_path, nameless, {})
     assert without_prototypes(load_shards(tmp_path)) == nameless
+
+
+def test_crystals_that_the_shards_have_are_found_in_spite_of_the_last_digits(named, tmp_path):
+    assert not in_shards(tmp_path, named).any()
+    add_shard(tmp_path, named[[0, 2]], {})
+    noise = np.random.default_rng(0).normal(0, 1e-7, named.fractional.shape)
+    assert in_shards(tmp_path, named.replace(fractional=named.fractional + 1 + noise)).tolist() == [True, False, True]
+    elsewhere = named.with_columns(crystal={"id": np.array(["1", "2", "9"])})
+    assert in_shards(tmp_path, elsewhere).tolist() == [True, False, False]
+    assert not in_shards(tmp_path, named.replace(lattices=named.lattices * 1.01)).any()
 
 
 def test_labels_of_other_settings_do_not_mix(named, tmp_path):

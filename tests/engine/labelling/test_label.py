@@ -1,5 +1,6 @@
 """Labels by the recipe, with real pw.x and projwfc.x on Debian's pseudopotentials: any folder of one for each element does."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,12 @@ from ase import Atoms
 from ase.build import bulk
 
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.dft.bands import irreducible_mesh
 from aiida_dosmatgen.core.dft.recipe import Recipe
 from aiida_dosmatgen.core.dft.upf import read_folder
+from aiida_dosmatgen.core.job import LabelJob
+from aiida_dosmatgen.core.labelled.shards import add_shard, read_manifest
+from aiida_dosmatgen.engine.commands.label import run as run_job
 from aiida_dosmatgen.engine.labelling import label as label_module
 from aiida_dosmatgen.engine.labelling.espresso import MissingProgram, RunFailure
 from aiida_dosmatgen.engine.labelling.label import label_crystal, symmetrised
@@ -129,6 +134,30 @@ def test_records_are_kept_and_failures_have_reasons(pseudos, tmp_path):
     assert other.status(crystals[0]) is None
 
 
+def test_what_shards_have_is_not_computed_again_on_another_machine(silicon, pseudos, tmp_path):
+    names = {"source": np.array(["own", "own"]), "id": np.array(["silicon", "no such element"])}
+    crystals = CrystalSet.from_ase([bulk("Si"), bulk("Xe")]).with_columns(crystal=names)
+    crystals.save(tmp_path / "crystals.npz")
+    job = LabelJob(
+        kind="label",
+        crystals="crystals.npz",
+        recipe=COARSE,
+        pseudo_directory=str(next(iter(pseudos.values())).path.parent),
+        shards="shards",
+        settings={"pw_command": ["no-such-program"]},
+    )
+    files = {upf.path.name: upf.sha256 for upf in pseudos.values()}
+    made_by = {"recipe": json.loads(COARSE.fitted(pseudos.values()).text()), "pseudopotentials": files}
+    labelled = silicon.with_columns(crystal={name: values[:1] for name, values in names.items()})
+    shard = add_shard(tmp_path / "shards", labelled, made_by)
+    content = shard.read_bytes()
+    results = run_job(job, tmp_path)
+    assert results.finished and results.done == 2
+    assert results.details["in_shards_before"] == 1
+    assert results.details["statuses"] == {"not computed": 1, "no pseudopotential for Xe": 1}
+    assert shard.read_bytes() == content and len(read_manifest(tmp_path / "shards")["shards"]) == 1
+
+
 def test_bands_that_do_not_reach_far_enough_are_computed_again(silicon, pseudos):
     far = label_crystal(symmetrised(SILICON), COARSE.model_copy(update={"high": 40.0, "least_high": 20.0}), pseudos)
     assert far.crystal_columns["high"][0] > 20
@@ -170,3 +199,18 @@ def test_thin_metals_have_denser_meshes():
     assert recipe.bands_mesh(silicon.cell.array, 2) == (9, 9, 9)
     assert recipe.bands_mesh(potassium.cell.array, 1) == (11, 11, 11)
     assert Recipe(points_per_atom=0).bands_mesh(potassium.cell.array, 1) == (7, 7, 7)
+
+
+def test_a_symmetric_mesh_has_fewer_points_to_compute_and_is_interpolated():
+    """Body-centred tetragonal: the vectors of the primitive cell are equal, those of the reciprocal lattice are not."""
+    lattice = 0.5 * np.array([[-3.2, 3.2, 5.4], [3.2, -3.2, 5.4], [3.2, 3.2, -5.4]])
+    cell = (lattice, np.zeros((1, 3)), np.array([14]))
+    plain, symmetric = Recipe(), Recipe(symmetric_mesh=True)
+    assert plain.text() != symmetric.text() and "symmetric_mesh" not in plain.text()
+    few, more = plain.bands_mesh(lattice, 1), symmetric.bands_mesh(lattice, 1)
+    assert few[2] > few[0] and more == (few[2],) * 3
+    computed = [len(np.unique(irreducible_mesh(mesh, cell)[0])) for mesh in (few, more)]
+    assert computed[1] < 0.6 * computed[0]
+    for unit in (np.eye(3), [[1, 0, 0], [-0.5, 0.75**0.5, 0], [0, 0, 1.6]], np.eye(3) + 0.1 * np.tri(3, k=-1)):
+        mesh = plain.bands_mesh(4 * np.array(unit), 1)
+        assert symmetric.bands_mesh(4 * np.array(unit), 1) == mesh  # of the lattice's symmetry as it is
