@@ -200,7 +200,7 @@ def test_protocols_are_recipes(build, process):
         protocol: Recipe.model_validate(process(build(protocol=protocol)).inputs.recipe.get_dict())
         for protocol in ("fast", "balanced", "stringent")
     }
-    assert recipes["fast"] == Recipe(density_factor=8)  # the family has an ultrasoft file of carbon
+    assert recipes["fast"] == Recipe(density_factor=8, symmetric_mesh=True)  # the family has an ultrasoft file of carbon
     meshes = [recipe.bands_mesh(bulk("Si").cell.array, 2)[0] for recipe in recipes.values()]
     assert meshes == sorted(set(meshes))
 

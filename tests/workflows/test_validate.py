@@ -43,9 +43,10 @@ def test_protocols_make_valid_inputs(build, process, protocol, relax):
     assert set(chain.inputs.dos.pseudos) == {"Si", "C"}
 
 
-def test_the_fast_protocol_is_the_recipe_of_the_labels(build, process):
+def test_the_fast_protocol_is_the_recipe_of_the_labels_on_symmetric_meshes(build, process):
     chain = process(build())
-    assert Recipe.model_validate(chain.inputs.dos.recipe.get_dict()) == Recipe(density_factor=8)  # of ultrasoft files
+    expected = Recipe(density_factor=8, symmetric_mesh=True)  # of ultrasoft files
+    assert Recipe.model_validate(chain.inputs.dos.recipe.get_dict()) == expected
 
 
 @pytest.mark.parametrize("protocol", ["fast", "balanced", "stringent"])

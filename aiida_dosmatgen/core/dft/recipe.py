@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from ..strict import Strict
-from .settings import kpoints_mesh
+from .settings import kpoints_mesh, symmetric_mesh
 from .upf import Upf
 
 HUND_MOMENTS = {"V": 3.0, "Cr": 5.0, "Mn": 5.0, "Fe": 4.0, "Co": 3.0, "Ni": 2.0}
@@ -40,6 +40,8 @@ class Recipe(Strict):
     :param bands_distance: the same for the run that gives the bands.
     :param points_per_atom: least number of points of its whole mesh times the atoms of the cell. Electrons of metals as thin as
         potassium move slowly, and their bands bend within less of the Brillouin zone.
+    :param symmetric_mesh: whether that mesh gets as many points as it takes to have the symmetry of the lattice. pw.x adds the
+        images of the points of a mesh that has not: fewer points cost more, and states between them are not interpolated.
     :param least_high: energy in eV up to which the curve has to be known at least; where the bands do not reach it, as they do
         not past the empty f states of lanthanum, more are computed.
     :param interpolated_distance: the same for the mesh on which states are counted; None counts those of the calculation.
@@ -59,6 +61,7 @@ class Recipe(Strict):
     scf_distance: float = Field(0.5, gt=0.01)
     bands_distance: float = Field(0.25, gt=0.01)
     points_per_atom: float = Field(800.0, ge=0)
+    symmetric_mesh: bool = False
     least_high: float = 4.0
     interpolated_distance: float | None = Field(0.08, gt=0.01)
     smearing: str = "cold"
@@ -83,11 +86,13 @@ class Recipe(Strict):
         """
         points = (2 * np.pi) ** 3 / abs(np.linalg.det(lattice)) / self.bands_distance**3
         denser = max(1.0, self.points_per_atom / n_atoms / points) ** (1 / 3)
-        return kpoints_mesh(lattice, self.bands_distance / denser)
+        mesh = kpoints_mesh(lattice, self.bands_distance / denser)
+        return symmetric_mesh(mesh, lattice) if self.symmetric_mesh else mesh
 
     def text(self) -> str:
         """Everything that can change a label, to hash. What came later is left out where it is not used."""
-        return json.dumps(self.model_dump(exclude=None if self.hubbard else {"hubbard"}), sort_keys=True)
+        unused = {name for name in ("hubbard", "symmetric_mesh") if not getattr(self, name)}
+        return json.dumps(self.model_dump(exclude=unused), sort_keys=True)
 
     def fitted(self, pseudos: Iterable[Upf]) -> Recipe:
         """Return the recipe with the density factor that pseudopotentials need, unless one was given."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import spglib
+from scipy.sparse.csgraph import connected_components
+
+_SYMPREC = 1e-4  # Å
 
 
 def n_bands(n_electrons: float, n_atoms: int) -> int:
@@ -17,6 +21,24 @@ def kpoints_mesh(lattice: np.ndarray, distance: float) -> tuple[int, int, int]:
     """
     lengths = np.linalg.norm(2 * np.pi * np.linalg.inv(lattice).T, axis=1)
     return tuple(max(1, int(np.ceil(round(n, 5)))) for n in lengths / distance)  # type: ignore[return-value]
+
+
+def symmetric_mesh(mesh: tuple[int, int, int], lattice: np.ndarray) -> tuple[int, int, int]:
+    """Return the smallest mesh with at least as many divisions that each operation of the lattice takes to itself.
+
+    A reciprocal vector that an operation takes to a sum with others needs as many divisions as they have: a primitive cell of a
+    body-centred tetragonal lattice, whose vectors differ in length, would else have a mesh of lower symmetry than its crystal.
+
+    :param mesh: divisions of a Γ-centred mesh.
+    :param lattice: lattice vectors as rows in Å, shape (3, 3).
+    """
+    point = (lattice.tolist(), [[0.0, 0.0, 0.0]], [1])
+    symmetry = spglib.get_symmetry(point, symprec=_SYMPREC)
+    rotations = np.eye(3, dtype=int)[None] if symmetry is None else symmetry["rotations"]
+    joined = (rotations != 0).any(0)
+    joined |= joined.T
+    _, part = connected_components(joined)
+    return tuple(max(n for n, p in zip(mesh, part, strict=True) if p == own) for own in part)  # type: ignore[return-value]
 
 
 ALMOST_SYMMETRIC = "d_matrix"
