@@ -136,8 +136,8 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
         )
         spec.inputs.validator = validate_inputs
         spec.outline(
-            while_(cls.are_references_left)(cls.run_references, cls.inspect_references),
             while_(cls.is_sample_left)(cls.run_sample, cls.inspect_sample),
+            while_(cls.are_references_left)(cls.run_references, cls.inspect_references),
             while_(cls.is_relax_left)(cls.run_relax, cls.inspect_relax),
             while_(cls.is_predict_left)(cls.run_predict, cls.inspect_predict),
             cls.run_screen,
@@ -230,37 +230,6 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
 
     # --- outline ----------------------------------------------------------------------------------------------------
 
-    def are_references_left(self) -> bool:
-        """Say whether the energies of the elements are not there yet."""
-        return "reference_energies" not in self.ctx
-
-    def run_references(self) -> None:
-        """Look for the energies of the elements, or start to compute them."""
-        if "references" in self.inputs:
-            self.ctx.reference_energies = self.inputs.references
-            return
-        elements = set(self.inputs.checkpoint.base.attributes.get("elements"))
-        if "phases" in self.inputs:
-            elements |= set(self.inputs.phases.base.attributes.get("elements"))
-        inputs = self._relax_others()
-        stored = stored_references(self.inputs.force_field, inputs.parameters.get_dict(), elements)
-        if stored is not None:
-            self.report(f"taking the energies of the elements from Dict<{stored.pk}>")
-            self.ctx.reference_energies = stored
-            return
-        inputs.update(elements=orm.List(sorted(elements)), force_field=self.inputs.force_field)
-        inputs.metadata.options.pop("parser_name")  # of the relaxation; the job has its own
-        self.to_context(references=self._submit(ReferencesBaseWorkChain, "references", "references", inputs))
-
-    def inspect_references(self) -> ExitCode | None:
-        """Take the energies of the elements that were computed."""
-        if "reference_energies" in self.ctx or self._to_repeat(["references"]):
-            return None
-        if not self.ctx.references.is_finished_ok:
-            return self._fail(self.exit_codes.ERROR_REFERENCES_FAILED.format(reason=failure(self.ctx.references)))
-        self.ctx.reference_energies = self.ctx.references.outputs.references
-        return None
-
     def is_sample_left(self) -> bool:
         """Say whether jobs of the sampling are left to submit."""
         return bool(self._left("sample"))
@@ -280,6 +249,37 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
     def inspect_sample(self) -> ExitCode | None:
         """Continue with the candidates there are."""
         return self._inspect("sample", "sampled", self.exit_codes.ERROR_SAMPLE_FAILED)
+
+    def are_references_left(self) -> bool:
+        """Say whether the energies of the elements are not there yet."""
+        return "reference_energies" not in self.ctx
+
+    def run_references(self) -> None:
+        """Look for the energies of the elements that the candidates and the known phases have, or start to compute them."""
+        if "references" in self.inputs:
+            self.ctx.reference_energies = self.inputs.references
+            return
+        sets = [self.ctx[f"sample{name}"].outputs.crystals for name in self._shares()]
+        sets += [self.inputs.phases] if "phases" in self.inputs else []
+        elements = {symbol for crystals in sets for symbol in crystals.base.attributes.get("elements")}
+        inputs = self._relax_others()
+        stored = stored_references(self.inputs.force_field, inputs.parameters.get_dict(), elements)
+        if stored is not None:
+            self.report(f"taking the energies of the elements from Dict<{stored.pk}>")
+            self.ctx.reference_energies = stored
+            return
+        inputs.update(elements=orm.List(sorted(elements)), force_field=self.inputs.force_field)
+        inputs.metadata.options.pop("parser_name")  # of the relaxation; the job has its own
+        self.to_context(references=self._submit(ReferencesBaseWorkChain, "references", "references", inputs))
+
+    def inspect_references(self) -> ExitCode | None:
+        """Take the energies of the elements that were computed."""
+        if "reference_energies" in self.ctx or self._to_repeat(["references"]):
+            return None
+        if not self.ctx.references.is_finished_ok:
+            return self._fail(self.exit_codes.ERROR_REFERENCES_FAILED.format(reason=failure(self.ctx.references)))
+        self.ctx.reference_energies = self.ctx.references.outputs.references
+        return None
 
     def is_relax_left(self) -> bool:
         """Say whether relaxations are left to submit."""

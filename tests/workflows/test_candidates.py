@@ -343,10 +343,17 @@ def test_energies_of_the_elements_are_computed_once_for_each_force_field(models,
     assert stored_references(again, loose, ["Si"]) is None  # a name says nothing of what it meant elsewhere
 
 
+def sampled(chain, *symbols):
+    """Return a chain that has sampled one crystal of each element."""
+    crystals = CrystalSet.from_ase([bulk(symbol, "diamond", a=4.0) for symbol in symbols])
+    chain.ctx.sample = job("SampleBaseWorkChain", 0, crystals=CrystalSetData(crystals))
+    return chain
+
+
 @pytest.mark.usefixtures("aiida_profile_clean")  # nothing that earlier tests stored
 def test_stored_energies_of_the_elements_are_taken(build, process, models):
     stored = references_of(models["force_field"], build().relax.parameters.get_dict(), ["C", "Si"])
-    chain = process(build())
+    chain = sampled(process(build()), "Si", "C")
     assert chain.run_references() is None
     assert chain.ctx.reference_energies.uuid == stored.uuid
     given = orm.Dict({"energies": {"Si": -1.0}})
@@ -358,9 +365,20 @@ def test_stored_energies_of_the_elements_are_taken(build, process, models):
 
 
 @pytest.mark.usefixtures("aiida_profile_clean")  # nothing that earlier tests stored
+@pytest.mark.usefixtures("aiida_profile_clean")  # nothing that earlier tests stored
+def test_energies_of_no_other_elements_are_computed_than_the_candidates_and_phases_have(build, process, monkeypatch):
+    submitted = []
+    builder = build()
+    builder.phases = CrystalSetData(CrystalSet.from_ase([bulk("Ge")]))
+    chain = sampled(process(builder), "Si")  # the checkpoint knows carbon, too
+    monkeypatch.setattr(chain, "submit", lambda _, **inputs: submitted.append(inputs) or job("ReferencesBaseWorkChain", 0))
+    chain.run_references()
+    assert submitted[0]["references"].elements.get_list() == ["Ge", "Si"]
+
+
 def test_energies_of_the_elements_are_computed_like_the_relaxation(build, process, monkeypatch):
     submitted = []
-    chain = process(build(options={"max_wallclock_seconds": 77}))
+    chain = sampled(process(build(options={"max_wallclock_seconds": 77})), "Si", "C")
     monkeypatch.setattr(chain, "submit", lambda _, **inputs: submitted.append(inputs) or job("ReferencesBaseWorkChain", 0))
     chain.run_references()
     (inputs,) = submitted
@@ -373,14 +391,14 @@ def test_energies_of_the_elements_are_computed_like_the_relaxation(build, proces
 def test_elements_are_relaxed_where_candidates_stay_unrelaxed(build, process, models, monkeypatch):
     submitted = []
     overrides = {"relax": {"parameters": {"max_steps": 0, "fmax": 0.07}}}
-    chain = process(build(overrides=overrides))
+    chain = sampled(process(build(overrides=overrides)), "Si", "C")
     monkeypatch.setattr(chain, "submit", lambda _, **inputs: submitted.append(inputs) or job("ReferencesBaseWorkChain", 0))
     chain.run_references()
     parameters = submitted[0]["references"].parameters.get_dict()
     assert RelaxParameters.model_validate(parameters).max_steps > 0 and parameters["fmax"] == 0.07
     assert chain.inputs.relax.parameters["max_steps"] == 0
     stored = references_of(models["force_field"], parameters, ["C", "Si"])
-    chain = process(build(overrides=overrides))
+    chain = sampled(process(build(overrides=overrides)), "Si", "C")
     assert chain.run_references() is None and chain.ctx.reference_energies.uuid == stored.uuid
 
 
