@@ -24,7 +24,7 @@ from aiida_dosmatgen.core.target import DosTarget
 
 from .jobs import References, made, run
 from .likeness import MATCHERS, MET, described, matches, recall
-from .ranking import Protocol
+from .protocol import Protocol
 from .surrogate import valid
 from .unseen import known_to
 from .ways import HELD, HELD_ALONE, NOTHING, Way, default_way, ways

@@ -24,11 +24,12 @@ from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 from aiida_dosmatgen.engine.training.dataset import hash_of
 
-from . import judge, ranking, summary, unseen
+from . import judge, summary, unseen
 from .figures import DRAWS
 from .jobs import References, made
 from .modes import START_TIME
 from .one_target import Setting, run_target
+from .protocol import protocol
 from .work import dumps, key_of, say
 
 
@@ -41,7 +42,7 @@ class Report:
             torch.set_num_threads(given.threads)
         self.labels = unseen.read(given.dataset)
         self.header, predictor = read_header(given.denoiser), read_header(given.predictor)
-        self.protocol = ranking.protocol()
+        self.protocol = protocol()
         changes = {name: value for name, value in (("steps", given.steps),) if value is not None}
         self.protocol = self.protocol._replace(sample=_changed(self.protocol.sample, precision="float32", **changes))
         if given.relax_steps is not None:

@@ -37,7 +37,7 @@ def quality():
         likeness,
         modes,
         page,
-        ranking,
+        protocol,
         report,
         summary,
         surrogate,
@@ -47,7 +47,7 @@ def quality():
         work,
     )
 
-    parts = (figures, judge, likeness, modes, page, ranking, report, summary, surrogate, targets, unseen, ways, work)
+    parts = (figures, judge, likeness, modes, page, protocol, report, summary, surrogate, targets, unseen, ways, work)
     yield type("Parts", (), {"quality": quality, **{part.__name__.split(".")[1]: part for part in parts}})
     sys.path.remove(str(BENCHMARKS))
     for name in [n for n in sys.modules if n == "quality" or n.startswith(("quality_report", "sampling_report"))]:
@@ -135,17 +135,8 @@ def test_the_surrogate_sees_only_the_candidates_and_caches_its_predictions(quali
 # --- ranking and DFT --------------------------------------------------------------------------------------------------------
 
 
-def test_displacements_know_no_translation_and_no_strain(quality):
-    before = CrystalSet.from_ase(bulk("NaCl", "zincblende", a=5.0))
-    moved = before.replace(fractional=before.fractional + 0.97, lattices=before.lattices * 1.2)
-    assert quality.ranking.displacements(before, moved)[0] == pytest.approx(0, abs=1e-12)
-    apart = before.fractional.copy()
-    apart[1] += np.linalg.solve(before.lattices[0].T, [0.3, 0, 0])
-    assert quality.ranking.displacements(before, before.replace(fractional=apart))[0] == pytest.approx(0.15)
-
-
 def test_the_protocol_is_the_campaign_s(quality):
-    found = quality.ranking.protocol()
+    found = quality.protocol.protocol()
     assert found.sample.sampler == "ode" and found.relax.fmax == 0.02 and found.criteria.require_converged
     assert found.criteria.max_formation_energy == 1.0
 
@@ -215,7 +206,7 @@ def test_ways_that_a_model_cannot_take_are_left_out_with_a_reason(quality):
     assert found["sites and channels"].target.dos.channels == ("s", "p", "d", "f")
     left = {name for name, way in found.items() if "compositions" not in way.parameters}
     assert left == {"compositions proposed", "compositions proposed, total"}, "the protocol proposes them there"
-    assert quality.ranking.protocol().sample.compositions is not None
+    assert quality.protocol.protocol().sample.compositions is not None
     header = header.model_copy(update={"architecture": {"stride": 3}})
     assert (
         quality.ways.default_way(quality.ways.ways(crystal, curves, header, labels.of("train"), 0, 0)) == "sites and channels"
