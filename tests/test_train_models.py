@@ -61,6 +61,11 @@ def test_the_job_files_are_jobs_and_agree_with_the_set():
     assert trained["classifier"].parameters.energies == trained["denoiser"].parameters.energies, "one guides the other"
     assert len({job.output for job in trained.values()}) == len({job.history for job in trained.values()}) == 5
     assert jobs["finetune"].parameters.architecture == jobs["forcefield"].parameters.architecture
+    making, labelling = (load_job(SHARDS.parent / name) for name in ("crystals.json", "label.json"))
+    assert labelling.split.model_dump() == split and labelling.shards == SHARDS.name and labelling.crystals == making.output
+    recipe = json.loads((SHARDS / MANIFEST).read_text())["settings"]["recipe"]
+    assert json.loads(labelling.recipe.text()) == recipe and making.recipe == labelling.recipe
+    assert making.elements == jobs["pseudolabel"].elements and making.reserved == f"{SHARDS.name}/reserved.txt"
 
 
 def test_steps_without_their_files_are_left_out(script, data, tmp_path, capsys):

@@ -52,12 +52,16 @@ def run(job: CrystalsJob, folder: Path) -> Results:
         magnetic.append(job.recipe.magnetic(atoms))
         costs.append(relative_cost(crystal, valence, mesh, magnetic[-1]))
     # formation energies, and so what they teach, need the elements
-    ground_states = crystals.crystal_columns["kind"] == "element"
-    shares = [(crystals.n_atoms >= LARGE, SHARES["large"]), (np.array(magnetic), SHARES["magnetic"])]
-    crystals = crystals[balanced(crystals, np.array(costs), ground_states, shares)]
+    kinds = crystals.crystal_columns["kind"]
+    wanted = {"large": crystals.n_atoms >= LARGE, "magnetic": np.array(magnetic), "real": kinds == "real"}
+    shares = [(wanted[name], share) for name, share in SHARES.items()]
+    crystals = crystals[balanced(crystals, np.array(costs), kinds == "element", shares)]
     crystals.save(folder / job.output)
-    kinds = Counter(crystals.crystal_columns["kind"].tolist())
-    details = {"kinds": kinds, "elements": len(set(crystals.numbers.tolist())), "reserved_systems": len(reserved)}
+    details = {
+        "kinds": Counter(crystals.crystal_columns["kind"].tolist()),
+        "elements": len(set(crystals.numbers.tolist())),
+        "reserved_systems": len(reserved),
+    }
     return results(job, folder, clock, output=job.output, done=len(crystals), of=len(crystals), details=details)
 
 

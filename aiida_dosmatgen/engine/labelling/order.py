@@ -13,8 +13,8 @@ from ...core.dft.bands import irreducible_mesh
 LARGE = 9
 """Atoms of a cell from which a crystal counts as large."""
 
-SHARES = {"large": 0.1, "magnetic": 0.1}
-"""Which share of each beginning of a data set large crystals and those with magnetic elements have at least."""
+SHARES = {"large": 0.1, "magnetic": 0.1, "real": 0.65}
+"""Which share of each beginning of a data set large crystals, those with magnetic elements, and real ones have at least."""
 
 _LOOK_AHEAD = 200
 _EVERY_RAREST = 4
