@@ -321,6 +321,8 @@ def soak(minutes: float, faults: Faults, learn: bool = False) -> dict:
                 if daemon.forgotten(FORGOTTEN) or daemon.idle(FORGOTTEN):
                     revived += 1
                     revive(faults.workers)
+                if load(uuid).pk in daemon.abandoned(FORGOTTEN):
+                    break
                 next_look = time.monotonic() + 10
             if next_fault < time.monotonic() < deadline:
                 happened = disturb(faults, kind, uuid)

@@ -29,6 +29,8 @@ SIGNATURES = {
     ),
     "aiida.manage.configuration.config:Config.filepaths": "(self, profile)",
     "aiida.orm.nodes.process.process:ProcessNodeCaching.get_objects_to_hash": "(self)",
+    "plumpy.processes:Process.recreate_from": "(saved_state, load_context=None)",
+    "plumpy.processes:Process.step_until_terminated": "(self)",
 }
 
 
@@ -54,6 +56,14 @@ def test_a_work_chain_waits_as_it_did():
     assert "self._action_awaitables()" in inspect.getsource(WorkChain.load_instance_state)
     assert "self._resolve_awaitable(awaitable" in inspect.getsource(WorkChain._on_awaitable_finished)
     assert "self._awaitables = []" in inspect.getsource(WorkChain._do_step)
+
+
+def test_a_worker_makes_a_process_of_a_task_as_it_did():
+    """What :class:`OneWorkerMixin` takes the place of: a worker asks what it gets for no more than these."""
+    launch = inspect.getsource(found("plumpy.process_comms:ProcessLauncher._continue"))
+    for call in ("saved_state.unbundle(self._load_context)", "await proc.step_until_terminated()", "proc.future().result()"):
+        assert call in launch
+    assert "load_cls.recreate_from(saved_state, load_context)" in inspect.getsource(found("plumpy.persistence:Savable.load"))
 
 
 def test_a_hash_leaves_inputs_out_by_the_list_that_is_extended():

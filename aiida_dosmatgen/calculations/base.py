@@ -9,6 +9,7 @@ from aiida.engine import CalcJob
 from aiida.orm import Data, Dict, ProcessNode, RemoteData
 
 from ..aiida_internals.nodes import Folder, leave_out_of_hash
+from ..aiida_internals.one_worker import OneWorkerMixin
 from ..core.job import Job, Runtime
 from .ports import port_from_field
 
@@ -24,7 +25,7 @@ Files: TypeAlias = list[tuple[Data, str]]
 """Nodes that hold a file, each with the name that the job file calls it."""
 
 
-class DosmatgenCalculation(CalcJob):
+class DosmatgenCalculation(OneWorkerMixin, CalcJob):
     """One job of the executable ``dosmatgen``: files in, ``job.json`` written, output and ``results.json`` back.
 
     Subclasses name the ``KIND`` of the job and say in :meth:`job` what goes into the job file.

@@ -100,6 +100,26 @@ def idle(patience: float = PATIENCE) -> list[int]:
     return sorted(found - set(query.all(flat=True)))
 
 
+def abandoned(patience: float = PATIENCE) -> list[int]:
+    """Return the pks of work chains that nobody can go on with, as they have not ended and their checkpoint is gone.
+
+    Those that a work chain called are left out: it repeats them.
+
+    :param patience: seconds since their last change.
+    """
+    since = datetime.now(timezone.utc) - timedelta(seconds=patience)
+    query = orm.QueryBuilder().append(
+        orm.WorkChainNode,
+        filters={
+            "attributes.process_state": {"in": ["running", "waiting"]},
+            "attributes": {"!has_key": orm.ProcessNode.CHECKPOINT_KEY},
+            "mtime": {"<": since},
+        },
+        project="*",
+    )
+    return sorted(node.pk for node in query.all(flat=True) if node.caller is None)
+
+
 def forget_a_killed_broker() -> None:
     """Remove the address that a killed ZeroMQ broker has left behind, so that new workers wait for the new one."""
     broker = get_manager().get_broker()
@@ -140,5 +160,11 @@ def problem() -> str | None:
         return (
             f"No worker has worked on {chains[0]}{others} for minutes, and it waits for nothing; if this is still so in a "
             f"minute: {_REVIVE}"
+        )
+    if lost := abandoned():
+        others = f" (nor with {len(lost) - 1} more)" if lost[1:] else ""
+        return (
+            f"Nobody can go on with {lost[0]}{others}: its checkpoint is gone; submit it again, with caching, so that finished "
+            "jobs are taken from the database"
         )
     return None

@@ -13,6 +13,7 @@ from aiida import orm
 from aiida.common import EntryPointError, LinkType
 from aiida.engine import CalcJob, Process, ProcessState, WorkChain
 
+from ..aiida_internals.one_worker import OneWorkerMixin
 from ..data.base import pk_of
 from .error_handlers import crashed, error_message
 from .failures import CALLED_OFF, failure
@@ -104,8 +105,8 @@ def _codes_of(job: orm.CalcJobNode) -> frozenset[int]:
         return interrupted_codes(CalcJob)
 
 
-class RetryMixin(WorkChain):
-    """Counts the interruptions of each child by its name."""
+class RetryMixin(OneWorkerMixin, WorkChain):
+    """Counts the interruptions of each child by its name; one worker runs the work chain at a time."""
 
     def repeat(self, name: str, node: orm.ProcessNode, further: bool = False) -> bool:
         """Say whether a child that was interrupted is repeated, and count.

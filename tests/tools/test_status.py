@@ -11,7 +11,7 @@ from aiida.schedulers.datastructures import JobInfo, JobState
 
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
-from aiida_dosmatgen.tools.daemon import forgotten, idle
+from aiida_dosmatgen.tools.daemon import abandoned, forgotten, idle
 from aiida_dosmatgen.tools.hints import hints
 from aiida_dosmatgen.tools.progress import progress, wait
 from aiida_dosmatgen.tools.remaining import seconds_left
@@ -216,6 +216,18 @@ def test_chains_that_nothing_moves(campaign, codes):
     assert idle() == []  # it has changed just now
     waited_for[0].set_process_state("finished")
     assert chain.pk in idle(patience=-1.0)
+
+
+def test_chains_that_nobody_can_go_on_with(campaign, codes):
+    """Those without a checkpoint that have not ended, and that no work chain called, which would repeat them."""
+    alone, at_work = (process(orm.WorkChainNode, "DosWorkChain", state="running") for _ in range(2))
+    below = process(orm.WorkChainNode, "DosWorkChain", caller=campaign, state="running")
+    at_work.set_checkpoint("where it is")
+    assert alone.pk in abandoned(patience=-1.0)
+    assert not {at_work.pk, below.pk} & set(abandoned(patience=-1.0))
+    assert abandoned() == []  # it has changed just now
+    alone.set_process_state("finished")
+    assert alone.pk not in abandoned(patience=-1.0)
 
 
 # --- time left; in hours, beside which what the test itself takes is nothing ---------------------------------
