@@ -1,6 +1,6 @@
 # make campaign   set up everything on this machine and run the example campaign
 # make test       set up everything, and run all checks and the tests of ten minutes
-# make test-all   the same, and the tests that need clusters, services and a browser
+# make test-all   the same, the documentation, and the tests that need clusters, services and a browser
 # make help       the other targets
 
 PYTHON ?= python3
@@ -47,17 +47,22 @@ PROCESSES ?= 4
 PYTEST := python -m pytest --durations 30
 REST := cluster or services or browser or tutorial or slow
 
-test: $(VENV)/.installed-docs system-packages ## lint, the documentation, and the tests, with real pw.x and a real daemon (10 minutes)
+# $(call beside,TARGETS,COMMAND): make those targets beside the command, and show what they print after it.
+define beside
 	@mkdir -p build
-	@$(MAKE) --no-print-directory lint docs > build/checks.log 2>&1 & checks=$$!; \
-	$(PYTEST) -n $(PROCESSES) -m 'not ($(REST))' && tests=0 || tests=$$?; \
+	@$(MAKE) --no-print-directory $(1) > build/checks.log 2>&1 & checks=$$!; \
+	$(2) && tests=0 || tests=$$?; \
 	wait $$checks && passed=0 || passed=$$?; cat build/checks.log; exit $$((tests + passed))
+endef
 
-test-all: test test-rest ## make test, then the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, of all tutorials, and slow ones (25 minutes)
+test: $(VENV)/.installed-tests system-packages ## lint, and the tests, with real pw.x and a real daemon (10 minutes)
+	$(call beside,lint,$(PYTEST) -n $(PROCESSES) -m 'not ($(REST))')
+
+test-all: test test-rest ## make test, then the documentation, and the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, of all tutorials, and slow ones (25 minutes)
 
 # Nearly all of it waits.
-test-rest: $(VENV)/.installed-tests system-packages-for-tests ## what make test leaves out of make test-all
-	$(PYTEST) -n 4 -m '$(REST)'
+test-rest: $(VENV)/.installed-docs system-packages-for-tests ## what make test leaves out of make test-all
+	$(call beside,docs,$(PYTEST) -n 4 -m '$(REST)')
 
 MINUTES ?= 10
 # --services: on PostgreSQL and RabbitMQ, which are killed, too
