@@ -52,7 +52,12 @@ def interrupted_codes(process_class: type[Process]) -> frozenset[int]:
 
 
 def aiida_failed(node: orm.ProcessNode) -> bool:
-    """Tell whether an exception ended a process that came from AiiDA's surroundings, not from its inputs or its code."""
+    """Tell whether AiiDA's surroundings ended a process, and not its inputs or its code.
+
+    By an exception of theirs, or without an exit status, as where two workers have written down the end of a job together.
+    """
+    if node.is_finished and node.exit_status is None:
+        return True
     return node.is_excepted and _AIIDA_FAILED.search(node.exception or "") is not None
 
 

@@ -300,6 +300,7 @@ def test_what_was_interrupted_and_what_was_not(aiida_profile):
     assert was_interrupted(chain((job, "finished", 312))) and was_interrupted(chain((job, "finished", 140)))
     assert not was_interrupted(chain((job, "finished", 350)))
     assert not was_interrupted(chain((job, "killed", None)))
+    assert was_interrupted(chain((job, "finished", None)))  # two workers wrote down its end
 
 
 @pytest.mark.parametrize(
