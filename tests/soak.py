@@ -19,6 +19,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -351,6 +352,7 @@ def main() -> int:
     if reason:
         print(f"soak: {reason}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # what was started is ended all the same
     folder = Path(tempfile.mkdtemp(prefix="dosmatgen-soak-"))
     folder.chmod(0o755)
     private = folder / "private"
