@@ -1,16 +1,20 @@
 """Crystals as dense padded tensors: what the networks train on."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch_geometric.data import Batch
-from torch_geometric.utils import to_dense_batch
 
 from ..core.elements import SYMBOLS
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +58,7 @@ class DenseBatch:
         low, high = (end[:, None].expand(self.mask.shape)[self.mask] for end in (self.low, self.complete_below))
         return low, high
 
-    def to(self, target: torch.device | str | torch.dtype) -> "DenseBatch":
+    def to(self, target: torch.device | str | torch.dtype) -> DenseBatch:
         """Move to a device, or turn all floating point values into a dtype."""
 
         def move(tensor: Tensor) -> Tensor:
@@ -65,6 +69,8 @@ class DenseBatch:
 
 def to_dense(batch: Batch) -> DenseBatch:
     """Pad the crystals of a torch_geometric batch to the largest one; padding atoms have type 0 and zeros elsewhere."""
+    from torch_geometric.utils import to_dense_batch  # takes longer than torch itself; only training needs it
+
     fractional, mask = to_dense_batch(batch.fractional, batch.batch)
     types, _ = to_dense_batch(batch.types, batch.batch)
     dos, _ = to_dense_batch(batch.dos, batch.batch)

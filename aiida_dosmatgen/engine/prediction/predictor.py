@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.data import InMemoryDataset
-from torch_geometric.loader import DataLoader
 
 from ...core.crystals import CrystalSet
 from ...core.dos import EnergyGrid
@@ -26,6 +25,9 @@ from .channels import N_CHANNELS, ChannelMember, refinement
 from .environment import EnvironmentLayer, PairMoments
 from .novelty import ChemicalNovelty, Novelty, surroundings
 from .tightbinding import N_SHELLS, TightBinding
+
+if TYPE_CHECKING:
+    from torch_geometric.data import InMemoryDataset
 
 _LIKENESS = (0, 1, 2, 3, 6)
 """Descriptors that say what a neighbour is like: group, period, electronegativity, radius, Mendeleev's number."""
@@ -160,6 +162,8 @@ class Predictor(nn.Module):
 
         :param dataset: labelled crystals (:class:`..training.dataset.LabelledDataset`).
         """
+        from torch_geometric.loader import DataLoader  # takes longer than torch itself; only training needs it
+
         points = torch.tensor(grid.points, dtype=self.mean_curves.dtype)
         sums, model, n_model = _Means(self.mean_curves), torch.zeros_like(self.mean_tight_binding), self.mean_curves[:, 0] * 0
         channels = _Means(self.mean_channels) if self.stride else None
