@@ -18,7 +18,7 @@ TARGETS = {"rocksalt_PbTe": HERE / "targets" / "rocksalt_PbTe.csv"}
 # fast, balanced or stringent; see aiida_dosmatgen/workflows/protocols
 PROTOCOL = "fast"
 N_CANDIDATES = 64  # sampled for each target
-TOP_K = 3  # of each target are validated by DFT
+TOP_K = 2  # of each target are validated by DFT
 SEED = 1  # another seed gives other candidates
 
 # --- With what ---------------------------------------------------------------------------------------------------------
