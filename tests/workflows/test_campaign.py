@@ -286,7 +286,8 @@ def test_what_was_interrupted_and_what_was_not(aiida_profile):
             child.base.links.add_incoming(parent, link, f"child_{k}")
             child.store()
             child.set_process_state(state)
-            child.set_exception(said) if state == "excepted" else child.set_exit_status(said)
+            if said is not None:
+                child.set_exception(said) if state == "excepted" else child.set_exit_status(said)
         return parent
 
     broker, mistake = "aio_pika.exceptions.ConnectionClosed", "ValueError: there is a vacancy"
