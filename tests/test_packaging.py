@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import distribution, entry_points, packages_distributions
 from pathlib import Path
 
@@ -37,13 +38,17 @@ def required(*extras: str) -> set[str]:
     return found
 
 
+providers_of_packages = cache(packages_distributions)  # it reads the metadata of everything that is installed
+
+
+@cache
 def imported(part: str) -> set[str]:
     """Return the distributions that the modules of a part import, wherever in a module the import stands.
 
     Of several that bring parts of one package (pymatgen and pymatgen-core) the declared ones count.
     """
     declared = required() | required("engine", "workflows")
-    providers, found = packages_distributions(), set()
+    providers, found = providers_of_packages(), set()
     for path in (PACKAGE / part).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

@@ -8,16 +8,20 @@ import numpy as np
 import pytest
 import torch
 
+from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, DEFAULT_SIGMA
 from aiida_dosmatgen.core.files.checkpoint_header import CheckpointHeader, TrainingHeader
 from aiida_dosmatgen.core.job import SampleParameters, sha256_of
+from aiida_dosmatgen.core.labelled.shards import load_shards
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.checkpoint import save_model
 from aiida_dosmatgen.engine.diffusion.candidates import condition_on
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser, State
 from aiida_dosmatgen.engine.diffusion.sampler import sample
 from aiida_dosmatgen.engine.diffusion.steering.guidance import ClassifierFree, make
-from aiida_dosmatgen.engine.training.dataset import hash_of, load_labelled
+from aiida_dosmatgen.engine.training.dataset import hash_of
+
+from ..shards import SHARDS, needs_shards
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 ELEMENTS = "B C N O Si Ga Ge As".split()
@@ -38,6 +42,14 @@ def modules(monkeypatch):
     yield reference, sampling, (comparison, distances, targets)
     for name in [n for n in sys.modules if n in ("reference", "sampling", "throughput") or n.startswith("sampling_report")]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """A part of the labels over the periodic table, with the splits; to read all of them takes two seconds each time."""
+    path = tmp_path_factory.mktemp("set") / "labelled.npz"
+    load_shards(SHARDS)[::8].save(path)
+    return path
 
 
 def denoiser(seed: int) -> Denoiser:
@@ -143,10 +155,13 @@ def run(sampling, monkeypatch, capsys, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
-def test_command_gives_the_result_as_its_last_line(modules, monkeypatch, capsys, tmp_path):
-    reference, sampling, _ = modules
-    ours, other = (saved(tmp_path / f"{name}.safetensors", reference.DATASET) for name in ("ours", "other"))
+@needs_shards
+def test_command_gives_the_result_as_its_last_line(modules, dataset, monkeypatch, capsys, tmp_path):
+    _, sampling, _ = modules
+    ours, other = (saved(tmp_path / f"{name}.safetensors", dataset) for name in ("ours", "other"))
     arguments = [
+        "--dataset",
+        str(dataset),
         "--checkpoint",
         str(ours),
         "--quick",
@@ -172,9 +187,10 @@ def test_command_gives_the_result_as_its_last_line(modules, monkeypatch, capsys,
     assert result["reference_extrapolated"] and result["dos_distance_reference"] is None
 
 
-def test_models_that_have_seen_the_targets_are_refused(modules, monkeypatch, capsys, tmp_path):
-    reference, sampling, _ = modules
-    crystals = load_labelled(reference.DATASET)
+@needs_shards
+def test_models_that_have_seen_the_targets_are_refused(modules, dataset, monkeypatch, capsys, tmp_path):
+    _, sampling, _ = modules
+    crystals = CrystalSet.load(dataset)
     crystals = crystals.replace(crystal_columns={k: v for k, v in crystals.crystal_columns.items() if k != "split"})
     dataset = tmp_path / "undivided.npz"
     crystals.save(dataset)

@@ -35,13 +35,22 @@ def in_a_process(folder: Path, code: str, path: str | None = None) -> subprocess
     return subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_profile_is_made_once(tmp_path):
-    code = "print(ensure_profile('campaigns').uuid)"
-    first, second = in_a_process(tmp_path, code), in_a_process(tmp_path, code)
-    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
-    assert first.stdout == second.stdout != ""
-    config = json.loads((tmp_path / ".aiida" / "config.json").read_text())
-    assert list(config["profiles"]) == ["campaigns"]
+@pytest.fixture(scope="module")
+def profiles(tmp_path_factory):
+    """A folder with two profiles, ``campaigns`` and ``second``, and the uuid of the first."""
+    folder = tmp_path_factory.mktemp("profiles")
+    made = in_a_process(folder, "print(ensure_profile('campaigns').uuid); ensure_profile('second')")
+    assert made.returncode == 0, made.stderr
+    return folder, made.stdout
+
+
+def test_a_profile_is_made_once(profiles):
+    folder, uuid = profiles
+    again = in_a_process(folder, "print(ensure_profile('campaigns').uuid)")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout == uuid != ""
+    config = json.loads((folder / ".aiida" / "config.json").read_text())
+    assert list(config["profiles"]) == ["campaigns", "second"]
     assert config["default_profile"] == "campaigns"
     profile = config["profiles"]["campaigns"]
     assert profile["storage"]["backend"] == "core.sqlite_dos"
@@ -49,8 +58,9 @@ def test_a_profile_is_made_once(tmp_path):
     assert profile["options"]["runner.poll.interval"] == 1
 
     storage = Path(profile["storage"]["config"]["filepath"])
-    storage.rename(storage.with_name("moved"))
-    refused = in_a_process(tmp_path, "main(['setup', 'localhost', '--profile', 'campaigns'])")
+    moved = storage.rename(storage.with_name("moved"))
+    refused = in_a_process(folder, "main(['setup', 'localhost', '--profile', 'campaigns'])")
+    moved.rename(storage)  # for the other tests
     assert refused.returncode == 2
     assert f"is not at {storage}; if its folder was moved, move it back" in refused.stderr.splitlines()[-1]
 
@@ -100,21 +110,20 @@ def test_no_daemon_is_started_without_a_broker(aiida_profile_clean):
         setup.ensure_daemon()
 
 
-def test_the_chosen_profile_is_set_up_and_the_default_is_said(tmp_path, monkeypatch):
+def test_the_chosen_profile_is_set_up_and_the_default_is_said(profiles, tmp_path):
     """Up to the codes: there is no pw.x in this path."""
+    folder, _ = profiles
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "ps").symlink_to(shutil.which("ps"))
-    made = in_a_process(tmp_path, "ensure_profile('first'); ensure_profile('second')")
-    assert made.returncode == 0, made.stderr
     for arguments, name in (
         (["-p", "second", "setup", "localhost"], "second"),
-        (["setup", "localhost", "--profile", "first"], "first"),
+        (["setup", "localhost", "--profile", "campaigns"], "campaigns"),
     ):
-        result = in_a_process(tmp_path, f"main({arguments})", path=str(programs))
+        result = in_a_process(folder, f"main({arguments})", path=str(programs))
         assert f"  profile            {name} in" in result.stdout, result.stderr
-    config = json.loads((tmp_path / ".aiida" / "config.json").read_text())
-    assert set(config["profiles"]) == {"first", "second"}
+    config = json.loads((folder / ".aiida" / "config.json").read_text())
+    assert set(config["profiles"]) == {"campaigns", "second"}
 
 
 def test_codes_are_made_once_and_run_serially(computer):

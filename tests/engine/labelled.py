@@ -38,6 +38,12 @@ def labelled(count: int = 60, seed: int = 0) -> CrystalSet:
     )
 
 
+def few() -> CrystalSet:
+    """Return half of these crystals, for trainings of predictors: the tight binding of each crystal takes the most time."""
+    crystals = labelled()
+    return crystals[np.flatnonzero(np.isin(np.arange(len(crystals)) % 4, (1, 2)))]
+
+
 def beyond(crystals: CrystalSet) -> np.ndarray:
     """Select the points of each atom's curve that must not count, shape (ΣN_i, n)."""
     return DEFAULT_GRID.points > crystals.crystal_columns["complete_below"][crystals.crystal_of_atom][:, None]

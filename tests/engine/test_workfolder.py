@@ -25,31 +25,40 @@ COMMAND = [sys.executable, "-m", "aiida_dosmatgen.engine.cli", "sample", "job.js
 PARTS = ".candidates.npz.parts"
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """A folder with a checkpoint, a target and a job of 400 candidates in a hundred batches."""
-    folder = tmp_path / "first"
-    folder.mkdir()
+N_CANDIDATES = 24
+FILES = ("model.safetensors", "target.npz", "job.json")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """A folder with a checkpoint, a target and a job of 24 candidates in six batches."""
+    folder = tmp_path_factory.mktemp("prepared")
     save_small_denoiser(folder / "model.safetensors")
     energies = DEFAULT_GRID.points
     DosTarget(np.stack([np.exp(-((energies + 3) ** 2)), np.exp(-((energies + 6) ** 2))])).save(folder / "target.npz")
     job = {
-        "kind": "sample", "checkpoint": "model.safetensors", "target": "target.npz", "seed": 3, "stop": 400,
-        "parameters": {"steps": 8, "attempts": 1}, "runtime": {"batch_size": 4, "device": "cpu", "threads": 1},
+        "kind": "sample", "checkpoint": "model.safetensors", "target": "target.npz", "seed": 3,
+        "stop": N_CANDIDATES, "parameters": {"steps": 8, "attempts": 1},
+        "runtime": {"batch_size": 4, "device": "cpu", "threads": 1},
     }  # fmt: skip
     (folder / "job.json").write_text(json.dumps(job))
     return folder
+
+
+@pytest.fixture
+def folder(prepared, tmp_path):
+    """A folder of its own for each test, in which nothing has run."""
+    return copy(prepared, tmp_path / "first")
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen:
     return subprocess.Popen([*COMMAND, *arguments], cwd=folder, stderr=subprocess.PIPE, text=True)
 
 
-def copy(folder: Path, name: str) -> Path:
+def copy(folder: Path, other: Path) -> Path:
     """Return a folder with the same job in which nothing has run."""
-    other = folder.parent / name
-    other.mkdir()
-    for file in ("model.safetensors", "target.npz", "job.json"):
+    other.mkdir(exist_ok=True)
+    for file in FILES:
         shutil.copy(folder / file, other)
     return other
 
@@ -60,25 +69,30 @@ def wait_for(condition, process: subprocess.Popen) -> None:
         time.sleep(0.01)
 
 
-def kill_in_the_middle(folder: Path) -> None:
-    """Run the job, and kill it as soon as some batches are written."""
+def start_a_long_one(folder: Path, n_parts: int) -> subprocess.Popen:
+    """Start the job and return when it has written some batches.
+
+    What runs has 400 candidates, so that it is far from its end then. The first of them are those of the job, and the folder
+    has that again.
+    """
+    text = (folder / "job.json").read_text()
+    (folder / "job.json").write_text(json.dumps({**json.loads(text), "stop": 400}))
     process = start(folder)
-    wait_for(lambda: len(list(folder.glob(f"{PARTS}/*/*.npz"))) > 3, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert not (folder / "results.json").exists()
+    wait_for(lambda: len(list(folder.glob(f"{PARTS}/*/*.npz"))) >= n_parts, process)
+    (folder / "job.json").write_text(text)
+    return process
 
 
 def candidates(folder: Path) -> CrystalSet:
     results = Results.load((folder / "results.json").read_text())
-    assert results.finished and results.done == 400
+    assert results.finished and results.done == N_CANDIDATES
     return CrystalSet.load(folder / "candidates.npz")
 
 
-@pytest.fixture
-def whole(folder):
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory):
     """The candidates of a run that nothing disturbed, in a folder of its own."""
-    other = copy(folder, "whole")
+    other = copy(prepared, tmp_path_factory.mktemp("whole"))
     assert main(["sample", str(other / "job.json")]) == 0
     return candidates(other)
 
@@ -93,8 +107,8 @@ def test_of_two_runs_at_once_one_computes(folder, whole):
 
 
 def test_a_waiting_run_goes_on_when_the_other_is_killed(folder, whole):
-    first = start(folder)
-    wait_for(lambda: list(folder.glob(f"{PARTS}/*/*.npz")), first)
+    first = start_a_long_one(folder, 1)
+    first.send_signal(signal.SIGSTOP)  # it keeps the lock, and cannot end before the other waits
     second = start(folder)
     assert "waiting for its end" in second.stderr.readline()
     first.kill()
@@ -110,14 +124,18 @@ def test_a_run_does_not_wait_longer_than_its_time(folder):
 
 
 def test_a_killed_run_is_taken_over_in_another_folder(folder, whole):
-    kill_in_the_middle(folder)
-    part = next(folder.glob(f"{PARTS}/*/*.npz"))
+    process = start_a_long_one(folder, 4)
+    process.kill()
+    process.wait()
+    assert not (folder / "results.json").exists()
+    part = next(folder.glob(f"{PARTS}/*/0-*.npz"))
     marked = CrystalSet.load(part)
     marked.replace(lattices=2 * marked.lattices).save(part)  # to see that it is taken, and not computed again
-    other = copy(folder, "second")
+    other = copy(folder, folder.parent / "second")
     assert main(["sample", str(other / "job.json"), "--continue-from", str(folder)]) == 0
     found = candidates(other)
     rows = np.isin(found.crystal_columns["candidate"], marked.crystal_columns["candidate"])
+    assert rows.sum() == len(marked) == 4
     np.testing.assert_array_equal(found.lattices[rows], 2 * whole.lattices[rows])
     np.testing.assert_array_equal(found.lattices[~rows], whole.lattices[~rows])
 
@@ -136,10 +154,9 @@ def small_disk(tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_costs_nothing_that_is_finished(folder, whole, small_disk):
-    for name in ("model.safetensors", "target.npz", "job.json"):
-        shutil.copy(folder / name, small_disk)
+    copy(folder, small_disk)
     usage = shutil.disk_usage(small_disk)
-    (small_disk / "others").write_bytes(bytes(usage.free - 200_000))
+    (small_disk / "others").write_bytes(bytes(usage.free - 20_000))
     process = start(small_disk)
     _, stderr = process.communicate()
     assert process.returncode == 4

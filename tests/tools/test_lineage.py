@@ -98,8 +98,22 @@ def candidate(
     )
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """The graph that the tests look at, once it is there. Each adds candidates of its own, which change nothing of it."""
+    return {}
+
+
 @pytest.fixture
-def graph(aiida_profile_clean, aiida_code_installed, checkpoint_file, model_file, tmp_path, crystals, labelled, target):
+def graph(kept, request, aiida_profile):
+    if not kept:
+        request.getfixturevalue("aiida_profile_clean")  # for good: a checkpoint's data set is found by its hash
+        kept.update(request.getfixturevalue("new_graph"))
+    return kept
+
+
+@pytest.fixture
+def new_graph(aiida_profile, aiida_code_installed, checkpoint_file, model_file, tmp_path, crystals, labelled, target):
     """A candidate whose denoiser was trained, in this profile, on crystals that come from an older candidate."""
     from aiida_pseudo.data.pseudo.upf import UpfData
 
@@ -211,7 +225,7 @@ def test_a_crystal_of_elsewhere_has_no_lineage(aiida_profile):
         lineage(orm.StructureData(ase=bulk("Si")).store())
 
 
-def test_lineage_after_import_into_another_profile(graph, tmp_path, aiida_config, aiida_profile_factory):
+def test_lineage_after_import_into_another_profile(graph, kept, tmp_path, aiida_config, aiida_profile_factory):
     expected, uuid = lineage(graph["validation"]), graph["validation"].uuid
     archive = tmp_path / "campaign.aiida"
     create_archive([graph["validation"]], filename=archive, call_calc_backward=True, return_backward=True)
@@ -223,6 +237,7 @@ def test_lineage_after_import_into_another_profile(graph, tmp_path, aiida_config
         import_archive(archive)
         found = lineage(orm.load_node(uuid))
     assert found == expected
+    kept.clear()  # its nodes are of the session that ended with the change of profile
 
 
 def test_ranking_table(aiida_profile):

@@ -21,8 +21,8 @@ from aiida_dosmatgen.data.conversion import structure_of
 from aiida_dosmatgen.engine.labelling.label import label_crystal
 from aiida_dosmatgen.setup import ensure_debian_family
 from aiida_dosmatgen.workflows import dos as dos_module
+from aiida_dosmatgen.workflows import retries
 from aiida_dosmatgen.workflows.dos import DosWorkChain
-from aiida_dosmatgen.workflows.retries import LIMIT
 
 from .conftest import FAMILY, QUICK, SERIAL, runs
 from .test_learn import add_called
@@ -55,6 +55,21 @@ def compute(real_codes):
     return run
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """What several tests look at, by its name."""
+    return {}
+
+
+@pytest.fixture
+def plain(compute, kept):
+    """The work chain of silicon as it is, which runs once."""
+    if "silicon" not in kept:
+        with disable_caching():
+            kept["silicon"] = compute(silicon()).uuid
+    return orm.load_node(kept["silicon"])
+
+
 def silicon(strain=0.0):
     """A strained and displaced crystal if asked for: no symmetry, so that no mistake cancels."""
     atoms = bulk("Si")
@@ -68,13 +83,13 @@ def twin(crystal, recipe, files):
     return label_crystal(crystal, Recipe(**recipe), {s: read_upf(path) for s, path in files.items()}, dtype=np.float32)
 
 
-@pytest.mark.parametrize("strain", [0.0, 0.05])
-def test_silicon_is_that_of_the_executable(compute, strain):
-    crystal, files = silicon(strain), {"Si": DEBIAN / "Si.pbe-rrkj.UPF"}
-    node = compute(crystal, pseudos=files)
-    assert node.is_finished_ok, node.exit_message
-    _same(node.outputs.dos.crystals, twin(crystal, QUICK, files))
-    assert [len(runs(node, step)) for step in ("scf", "bands", "projwfc")] == [1, 1, 1]
+def test_silicon_is_that_of_the_executable(compute, plain):
+    """As it is, with the file of the family; and without symmetry, with a file that is given."""
+    files, strained = {"Si": DEBIAN / "Si.pbe-rrkj.UPF"}, silicon(0.05)
+    for crystal, node in ((silicon(), plain), (strained, compute(strained, pseudos=files))):
+        assert node.is_finished_ok, node.exit_message
+        _same(node.outputs.dos.crystals, twin(crystal, QUICK, files))
+        assert [len(runs(node, step)) for step in ("scf", "bands", "projwfc")] == [1, 1, 1]
 
 
 def test_iron_is_that_of_the_executable(compute):
@@ -119,12 +134,22 @@ def test_what_does_not_converge_is_tried_in_other_ways(compute, monkeypatch):
     assert len(runs(node, "scf")) == 2 and not runs(node, "bands")
 
 
-def test_bands_that_do_not_reach_far_enough_become_more(compute):
-    node = compute(silicon(), {**QUICK, "high": 40.0, "least_high": 15.0})
+@pytest.fixture
+def disturbed(compute, killed, kept):
+    """The work chain of silicon whose first bands do not reach far enough, and whose executables are killed once each."""
+    if "disturbed" not in kept:
+        codes = {name: killed(name, times=1) for name in ("pw", "projwfc")}
+        kept["disturbed"] = compute(silicon(), {**QUICK, "high": 40.0, "least_high": 15.0}, codes=codes).uuid
+    node = orm.load_node(kept["disturbed"])
     assert node.is_finished_ok, node.exit_message
+    return node
+
+
+def test_bands_that_do_not_reach_far_enough_become_more(disturbed):
+    node = disturbed
     first, second = runs(node, "bands")
     assert second.inputs.parameters["SYSTEM"]["nbnd"] > first.inputs.parameters["SYSTEM"]["nbnd"]
-    assert len(runs(node, "scf")) == 1
+    assert [job.is_finished_ok for job in runs(node, "scf")] == [False, True]  # the killed one, and no other for more bands
     assert node.outputs.dos.crystals.crystal_columns["high"][0] > 15
 
 
@@ -138,18 +163,17 @@ def test_a_nearly_symmetric_crystal_is_computed_without_symmetry(compute):
     assert [job.inputs.parameters["SYSTEM"].get("nosym", False) for job in runs(node, "bands")] == [False, True]
 
 
-def test_a_killed_run_is_run_again(compute, killed):
-    node = compute(silicon(), codes={name: killed(name, times=1) for name in ("pw", "projwfc")})
-    assert node.is_finished_ok, node.exit_message
-    for step in ("scf", "projwfc"):
-        first, again = runs(node, step)
-        assert not first.is_finished_ok and again.is_finished_ok
+def test_a_killed_run_is_run_again(disturbed):
+    assert [job.is_finished_ok for job in runs(disturbed, "scf")] == [False, True]
+    assert [job.is_finished_ok for job in runs(disturbed, "projwfc")] == [False, True, True]  # the last one of more bands
 
 
-def test_what_is_always_killed_is_given_up_with_the_reason(compute, killed):
+def test_what_is_always_killed_is_given_up_with_the_reason(compute, killed, monkeypatch):
+    """After two runs here; the number itself is that of other tests, in which nothing runs."""
+    monkeypatch.setattr(retries, "LIMIT", 2)
     node = compute(silicon(), codes={"pw": killed("pw", times=1000)})
     assert node.exit_status == DosWorkChain.exit_codes.ERROR_SCF_FAILED.status
-    assert len(runs(node, "scf")) == LIMIT
+    assert len(runs(node, "scf")) == 2
     assert node.outputs.failure["reason"] == node.exit_message
 
 
@@ -162,10 +186,9 @@ def test_what_crashes_is_not_repeated(compute, real_codes, tmp_path):
     assert len(runs(node, "scf")) == 1
 
 
-def test_what_the_cache_has_lost_is_computed_again(compute):
+def test_what_the_cache_has_lost_is_computed_again(compute, plain):
     """The work directory of a cached self-consistent run was emptied, so that other bands cannot start from it."""
-    with disable_caching():
-        first = compute(silicon())
+    first = plain
     with enable_caching():
         equal = compute(silicon())
         other = compute(silicon(), {**QUICK, "bands_distance": 0.6})
@@ -353,12 +376,11 @@ def test_bad_overrides_are_refused(build, overrides, message):
         build(overrides=overrides)
 
 
-def test_symmetry_is_seen_however_a_crystal_lies(compute):
+def test_symmetry_is_seen_however_a_crystal_lies(compute, plain):
     atoms = bulk("Si")
-    upright = compute(CrystalSet.from_ase([atoms]))
     atoms.rotate(37, (1, 2, 3), rotate_cell=True)
     turned = compute(CrystalSet.from_ase([atoms]))
-    first, second = (runs(node, "bands")[0].outputs.output_parameters["number_of_k_points"] for node in (upright, turned))
+    first, second = (runs(node, "bands")[0].outputs.output_parameters["number_of_k_points"] for node in (plain, turned))
     assert first == second
-    one, other = (curves_of(node.outputs.dos.crystals) for node in (upright, turned))
+    one, other = (curves_of(node.outputs.dos.crystals) for node in (plain, turned))
     np.testing.assert_allclose(one.values, other.values, atol=1e-4)

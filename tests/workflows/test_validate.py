@@ -141,7 +141,8 @@ def test_a_work_chain_that_aiida_failed_with_is_run_again(build, process):
     assert chain.inspect_dos().status == ValidateWorkChain.exit_codes.ERROR_DOS_FAILED.status
 
 
-@pytest.mark.parametrize("relax", [False, True])
+# without relaxation it is a part of every campaign, and the relaxed one has all of its steps
+@pytest.mark.parametrize("relax", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_silicon_is_validated(real_codes, relax):
     """The score is the distance of the curves that the target's kind of labels has."""
     forces = {"CONTROL": {"forc_conv_thr": 1e-2}}

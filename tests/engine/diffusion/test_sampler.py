@@ -63,13 +63,13 @@ OPTIONS = [
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: o["sampler"])
 def test_batch_size_and_range_do_not_matter(model, target, options):
-    whole = run(model, target, range(0, 80), batch_size=64, **options)
-    one_by_one = run(model, target, range(0, 24), batch_size=1, **options)
-    part = run(model, target, range(10, 20), **options)
-    assert whole.crystal_columns["candidate"].tolist() == list(range(80))
+    whole = run(model, target, range(0, 40), batch_size=32, **options)
+    one_by_one = run(model, target, range(0, 8), batch_size=1, **options)
+    part = run(model, target, range(28, 36), **options)
+    assert whole.crystal_columns["candidate"].tolist() == list(range(40))
     assert (whole.crystal_columns["seed"] == 7).all()
-    assert_same(whole[:24], one_by_one)
-    assert_same(whole[10:20], part)
+    assert_same(whole[:8], one_by_one)
+    assert_same(whole[28:36], part)
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: o["sampler"])

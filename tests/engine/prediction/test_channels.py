@@ -23,7 +23,7 @@ from aiida_dosmatgen.engine.prediction.predict import predict
 from aiida_dosmatgen.engine.prediction.predictor import Predictor
 from aiida_dosmatgen.engine.workfolder import fingerprint
 
-from ..labelled import ELEMENTS, labelled
+from ..labelled import ELEMENTS, few, labelled
 
 SHARDS = Path(__file__).parents[3] / "datasets" / "pseudodojo-pbe"
 STRIDE = 3
@@ -40,9 +40,9 @@ HEADER = CheckpointHeader(
 SHARES = np.array([0.2, 0.5, 0.3, 0.0])
 
 
-def resolved(count: int = 60) -> CrystalSet:
+def resolved() -> CrystalSet:
     """Return labelled crystals whose curves have spins and channels."""
-    crystals = labelled(count)
+    crystals = few()
     dos = crystals.atom_columns["dos"]
     curves = 0.5 * dos[:, None, None] * SHARES[None, None, :, None] * np.ones((1, 2, 1, 1))
     return with_energies(crystals.with_columns(atom={"dos": curves.astype(np.float32)}), DEFAULT_GRID, 0.6, "partition")

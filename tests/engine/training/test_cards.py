@@ -18,7 +18,7 @@ from aiida_dosmatgen.engine.commands import train
 from aiida_dosmatgen.engine.prediction.predict import predict
 from aiida_dosmatgen.engine.training.comparison import comparison
 
-from ..labelled import labelled
+from ..labelled import few, labelled
 
 SIZES = {"predictor": {"width": 16, "layers": 1, "members": 2}, "denoiser": {"width": 16, "layers": 1, "frequencies": 2}}
 
@@ -27,7 +27,7 @@ SIZES = {"predictor": {"width": 16, "layers": 1, "members": 2}, "denoiser": {"wi
 def folder(tmp_path_factory):
     """A folder in which a predictor and then a denoiser were trained, by the command."""
     folder = tmp_path_factory.mktemp("trained")
-    labelled().save(folder / "data.npz")
+    few().save(folder / "data.npz")
     for model, architecture in SIZES.items():
         parameters = {"model": model, "epochs": 2, "architecture": architecture, "tight_binding_epochs": 1}
         parameters |= {"validation_fraction": 0.2, "keep": "last"}
@@ -52,7 +52,7 @@ def test_a_card_has_data_command_time_and_figures(folder):
 
 def test_the_figures_of_a_predictor_are_those_of_the_project_s_comparison(folder):
     model, header = load_model(folder / "predictor.safetensors")
-    crystals = labelled()
+    crystals = few()
     found = comparison(model, header, crystals)
     predicted = predict(model, header, crystals)
     assert found.rows.tolist() == list(range(len(crystals)))
@@ -92,7 +92,7 @@ def test_inspect_prints_the_card_if_it_is_that_of_the_file(folder, tmp_path, cap
 
 
 def test_a_checkpoint_knows_what_it_learnt_from(folder, capsys):
-    crystals = labelled()
+    crystals = few()
     training, held_out = split_by_system(crystals, 0.2, 1)
     for model in SIZES:
         with open_checkpoint(folder / f"{model}.safetensors") as stream:
@@ -113,4 +113,4 @@ def test_a_child_remembers_what_its_parent_learnt_from(folder, tmp_path):
     with open_checkpoint(tmp_path / job.output) as stream:
         learnt = TrainingCrystals.from_bytes(read_training_crystals(stream))
     assert learnt.has(other, split_by_system(other, 0.2, 2)[0]).all()
-    assert learnt.has(labelled(), split_by_system(labelled(), 0.2, 1)[0]).all()
+    assert learnt.has(few(), split_by_system(few(), 0.2, 1)[0]).all()

@@ -21,7 +21,7 @@ from aiida_dosmatgen.engine.training.dataset import load_labelled, vocabulary
 from aiida_dosmatgen.engine.training.evaluation import bins_within
 from tests.shards import SHARDS, needs_shards
 
-from ..labelled import labelled
+from ..labelled import few
 from .test_training import job
 
 
@@ -29,7 +29,7 @@ from .test_training import job
 def trained(request, tmp_path_factory):
     """A folder with a model of two epochs, its set, and the crystals that its training held out."""
     folder = tmp_path_factory.mktemp(request.param)
-    crystals = labelled()
+    crystals = few()
     crystals.save(folder / "data.npz")
     _, held_out = split_by_system(crystals, 0.2, 1)
     crystals[held_out].save(folder / "held_out.npz")
@@ -68,7 +68,7 @@ def test_what_the_model_does_not_know_is_left_out(trained):
 
 
 def test_fine_tuning_without_held_out_crystals_keeps_the_calibration(tmp_path):
-    labelled().save(tmp_path / "data.npz")
+    few().save(tmp_path / "data.npz")
     train.run(job("predictor", 2), tmp_path)
     (tmp_path / "checkpoint.safetensors").rename(tmp_path / "parent.safetensors")
     given = load_model(tmp_path / "parent.safetensors")[0]

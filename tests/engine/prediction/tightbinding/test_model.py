@@ -137,6 +137,7 @@ def test_derivatives_of_all_parameters_by_differences(model, crystals):
 
 def test_a_fit_finds_parameters(crystals):
     """Curves of one model are learned by another, which starts elsewhere."""
+    crystals = crystals[:6]
     torch.manual_seed(1)
     truth = TightBinding(ELEMENTS)
     with torch.no_grad():
@@ -150,7 +151,7 @@ def test_a_fit_finds_parameters(crystals):
     before = objective.evaluate(model, batches)["loss"]
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     generator = torch.Generator().manual_seed(0)
-    for _ in range(40):
+    for _ in range(25):
         optimizer.zero_grad()
         objective.loss(model, batches[0], generator)["loss"].backward()
         optimizer.step()
