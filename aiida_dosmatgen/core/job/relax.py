@@ -52,9 +52,9 @@ class RelaxParameters(Strict):
     :param precision: arithmetic of a MACE model; steps are always taken in float64.
     :param symmetry: tolerance in Å within which the space group of a crystal is found at its start; that is made exact and
         kept. None keeps no symmetry.
-    :param symmetrize: tolerance in Å within which the space group of a converged crystal is found at its end and made exact,
-        its axes laid along those that pw.x knows; the crystal stays as it was if that raises its energy by 1 meV/atom, or
-        its forces and stress above the thresholds.
+    :param symmetrize: largest tolerance in Å within which the space group of a converged crystal is found at its end and made
+        exact, its axes laid along those that pw.x knows. If that raises its energy by 1 meV/atom, or its forces and stress
+        above the thresholds, two thirds and one third of it are tried; then the crystal stays as it was.
     """
 
     fmax: float = Field(0.05, gt=0)

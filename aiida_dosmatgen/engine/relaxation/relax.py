@@ -30,6 +30,7 @@ _HOLE = 0.3  # contact below which the force field has pulled atoms into each ot
 _ISOLATED = 1.8  # contact above which atoms do not touch
 _NOBLE = np.array([2, 10, 18, 36, 54, 86])  # solids of these have no bonds
 _HIGHER = 1e-3  # eV/atom by which a crystal's energy may rise when its symmetry is made exact
+_TOLERANCES = (1, 2 / 3, 1 / 3)  # of the largest within which symmetry is made, in this order
 _CHECK_EVERY = 10  # steps between looks at the contacts
 _MOST_FAILURES = 8  # evaluations in a row without a finite energy
 _BATCH_ATOMS = {"cpu": 400, "cuda": 8000}  # atoms at a time, where the caller does not say
@@ -253,15 +254,26 @@ def _leave(pool: Pool, statuses: np.ndarray) -> Iterator[Relaxed]:
 
 
 def _symmetrized(leaving: list[Relaxed], evaluator: Evaluator, parameters: RelaxParameters) -> Iterator[Relaxed]:
-    """Yield them all, the converged ones with their symmetry made exact where they stay converged and as low in energy."""
-    changed: dict[int, CrystalSet] = {}
-    for k, relaxed in enumerate(leaving):
-        if relaxed.status == "converged":
-            bare = relaxed.crystal.replace(crystal_columns={}, atom_columns={})
-            crystal, operations = symmetrize(bare, parameters.symmetrize)  # type: ignore[arg-type]
-            if len(operations.rotations) > 1 and (parameters.cell or np.allclose(crystal.lattices, bare.lattices, atol=1e-9)):
-                changed[k] = oriented(crystal) if parameters.cell else crystal
-    if changed:
+    """Yield them all, the converged ones with their symmetry made exact where they stay converged and as low in energy.
+
+    Within a wide tolerance a crystal may have more symmetry than its energy bears: then a narrower one is tried.
+    """
+    assert parameters.symmetrize is not None
+    left = {
+        k: relaxed.crystal.replace(crystal_columns={}, atom_columns={})
+        for k, relaxed in enumerate(leaving)
+        if relaxed.status == "converged"
+    }
+    refused: dict[int, int] = {}  # operations of the group that was
+    for share in _TOLERANCES:
+        changed: dict[int, CrystalSet] = {}
+        for k, bare in left.items():
+            crystal, operations = symmetrize(bare, share * parameters.symmetrize)
+            keeps_cell = parameters.cell or np.allclose(crystal.lattices, bare.lattices, atol=1e-9)
+            if keeps_cell and len(operations.rotations) not in (1, refused.get(k)):
+                changed[k], refused[k] = oriented(crystal) if parameters.cell else crystal, len(operations.rotations)
+        if not changed:
+            continue
         joined = CrystalSet.concatenate(changed.values())
         evaluation = evaluator.evaluate(joined)
         offsets = joined.offsets
@@ -275,4 +287,5 @@ def _symmetrized(leaving: list[Relaxed], evaluator: Evaluator, parameters: Relax
                 start_energy, steps = float(columns["start_energy"][0]), int(columns["steps"][0])
                 crystal = _with_results(joined[b], energy, start_energy, stress, forces, "converged", steps)
                 leaving[k] = Relaxed(leaving[k].index, crystal)
+                del left[k]
     yield from leaving
