@@ -1,4 +1,4 @@
-"""Crystals are turned so that pw.x sees their symmetry, and nothing else about them changes."""
+"""Crystals are turned and shifted so that pw.x sees their symmetry, and nothing else about them changes."""
 
 import numpy as np
 import pytest
@@ -37,6 +37,23 @@ def test_axes_are_those_of_the_standard_setting(name, angle, axis):
     cartesian = crystal.lattices[0].T @ rotations @ np.linalg.inv(crystal.lattices[0].T)
     known = np.array([0, 0.5, np.sqrt(0.75), 1])
     assert np.abs(np.abs(cartesian)[..., None] - known).min(-1).max() < 1e-6  # of cubes and hexagons along the axes
+    assert oriented(crystal) is crystal
+
+
+@pytest.mark.parametrize("name", BULK)
+def test_the_origin_is_that_of_the_standard_setting(name):
+    """Whatever translations are left are parts of the cell that a grid of points can have."""
+    given_ = turned(BULK[name], 0, (1, 0, 0))
+    moved = given_.replace(fractional=given_.fractional + np.array([0.123, 0.456, 0.789]))
+    crystal = oriented(moved)
+    differences = crystal.fractional[1:] - crystal.fractional[:1]
+    np.testing.assert_allclose(differences, given_.fractional[1:] - given_.fractional[:1], atol=1e-9)
+    translations = {}
+    for which in (moved, crystal):
+        found = spglib.get_symmetry((which.lattices[0], which.fractional, which.numbers), symprec=1e-3)
+        parts = found["translations"] * 24
+        translations[which is crystal] = np.abs(parts - np.round(parts)).max()
+    assert translations[True] < 1e-6 < 0.01 < translations[False]
     assert oriented(crystal) is crystal
 
 

@@ -11,7 +11,6 @@ from ...core.curve_columns import with_curves
 from ...core.dft.bands import density_of_states
 from ...core.dft.orientation import oriented
 from ...core.dft.recipe import Recipe
-from ...core.dft.settings import kpoints_mesh
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...data.conversion import StructureData, crystal_of, structure_of
@@ -32,7 +31,7 @@ def prepare_dos(structure: StructureData, recipe: Dict) -> dict:
     crystal = oriented(given)
     lattice = crystal.lattices[0]
     found: dict = {"scf_kpoints": KpointsData(), "bands_kpoints": KpointsData()}
-    found["scf_kpoints"].set_kpoints_mesh(kpoints_mesh(lattice, settings.scf_distance))
+    found["scf_kpoints"].set_kpoints_mesh(settings.scf_mesh(lattice))
     found["bands_kpoints"].set_kpoints_mesh(settings.bands_mesh(lattice, len(crystal.numbers)))
     if crystal is not given or any(kind.name != kind.symbol for kind in structure.kinds):
         found["structure"] = structure_of(crystal)

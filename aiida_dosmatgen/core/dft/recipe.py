@@ -40,7 +40,7 @@ class Recipe(Strict):
     :param bands_distance: the same for the run that gives the bands.
     :param points_per_atom: least number of points of its whole mesh times the atoms of the cell. Electrons of metals as thin as
         potassium move slowly, and their bands bend within less of the Brillouin zone.
-    :param symmetric_mesh: whether that mesh gets as many points as it takes to have the symmetry of the lattice. pw.x adds the
+    :param symmetric_mesh: whether both meshes get as many points as it takes to have the symmetry of the lattice. pw.x adds the
         images of the points of a mesh that has not: fewer points cost more, and states between them are not interpolated.
     :param least_high: energy in eV up to which the curve has to be known at least; where the bands do not reach it, as they do
         not past the empty f states of lanthanum, more are computed.
@@ -78,6 +78,14 @@ class Recipe(Strict):
     def energies(self) -> np.ndarray:
         """The energies of the stored curves in eV, shape (n,)."""
         return self.low + self.spacing * np.arange(round((self.high - self.low) / self.spacing) + 1)
+
+    def scf_mesh(self, lattice: np.ndarray) -> tuple[int, int, int]:
+        """Return the mesh of the self-consistent run.
+
+        :param lattice: lattice vectors as rows in Å, shape (3, 3).
+        """
+        mesh = kpoints_mesh(lattice, self.scf_distance)
+        return symmetric_mesh(mesh, lattice) if self.symmetric_mesh else mesh
 
     def bands_mesh(self, lattice: np.ndarray, n_atoms: int) -> tuple[int, int, int]:
         """Return the mesh of the run that gives the bands.

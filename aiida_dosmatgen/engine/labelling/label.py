@@ -23,7 +23,6 @@ from ...core.dft.recipe import (
     n_bands,
     scf_namelists,
 )
-from ...core.dft.settings import kpoints_mesh
 from ...core.dft.upf import Upf
 from ...core.elements import SYMBOLS
 from .espresso import NotConverged, RunFailure, project, pw_text, read_pw, run
@@ -140,7 +139,7 @@ class _Steps:
 
     def _converge(self) -> int:
         """Run the self-consistent field by the first fallback that does, and return its number."""
-        mesh = kpoints_mesh(self.lattice, self.recipe.scf_distance)
+        mesh = self.recipe.scf_mesh(self.lattice)
         for number, fallback in enumerate(FALLBACKS):
             namelists = scf_namelists(self.recipe, self.symbols, self.valences, fallback, self.symmetry)
             try:
