@@ -254,6 +254,7 @@ def test_what_was_submitted_as_the_daemon_died_is_not_submitted_again(build, pro
     for label, state in (("candidates_a", "finished"), ("validate_a_0", "waiting")):
         called[label] = orm.WorkChainNode().store()
         called[label].set_process_state(state)
+        called[label].set_exit_status(0)
         called[label].set_checkpoint("where it is")
         add_called(chain.node, called[label], label)
     one = CrystalSetData(CrystalSet([2], [14, 14], [[0, 0, 0], [0.5, 0.5, 0.5]], np.eye(3)[None] * 4)).store()
