@@ -57,6 +57,13 @@ def test_the_origin_is_that_of_the_standard_setting(name):
     assert oriented(crystal) is crystal
 
 
+def test_rounded_positions_are_shifted_once():
+    atoms = bulk("Mg")
+    atoms.set_scaled_positions(np.round(atoms.get_scaled_positions(), 5))
+    crystal = oriented(CrystalSet.from_ase([atoms]))
+    assert oriented(crystal) is crystal
+
+
 def test_a_crystal_without_rotations_stays():
     atoms = bulk("Si").repeat((2, 1, 1))
     atoms.rattle(0.1, seed=1)

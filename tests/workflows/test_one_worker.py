@@ -14,14 +14,13 @@ from aiida_dosmatgen.aiida_internals import one_worker
 
 from .windowed import WindowedWorkChain
 
-WAIT = "import time; time.sleep(600)"
-ANOTHER_WORKER = f"""
+ANOTHER_WORKER = """
 import sys
 from pathlib import Path
 from aiida_dosmatgen.aiida_internals.one_worker import Locks
 locks = Locks(Path(sys.argv[1]))
 print(locks.take(int(sys.argv[2])), flush=True)
-{WAIT}
+sys.stdin.read()  # until it is killed, or this test is
 """
 
 
@@ -69,7 +68,7 @@ def test_of_two_workers_one_runs_it(submitted):
 def test_it_goes_on_when_the_other_worker_is_gone(submitted):
     path = one_worker.locks()._path
     command = [sys.executable, "-c", ANOTHER_WORKER, str(path), str(submitted)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "True\n"
         process = recreate(submitted)
         loop = get_manager().get_runner().loop
