@@ -26,7 +26,8 @@ VENV := .venv
 # An AiiDA profile of the project's own. It never uses the profile of the user.
 export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS
+# Without PYTHONDONTWRITEBYTECODE: each of many short processes would else compile the package anew.
+unexport PYTHONPATH PYTHONHOME PYTHONDONTWRITEBYTECODE VIRTUAL_ENV AIIDA_PROFILE MAKEFLAGS MAKELEVEL MFLAGS
 PIP := $(CURDIR)/$(VENV)/bin/python -m pip --disable-pip-version-check --no-input
 
 .PHONY: help campaign setup test test-all test-rest soak lint docs screenshots wheel system-packages system-packages-for-tests models labels stop clean distclean

@@ -14,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import hypothesis
 import numpy as np
 import pytest
+import sqlalchemy
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
@@ -23,6 +24,16 @@ from aiida_dosmatgen.core.target import DosTarget
 from . import processes
 
 pytest_plugins = ["aiida.tools.pytest_fixtures"]
+
+# No test cuts the power, and the thousands of small writes of profiles would wait for the disk longer than the tests compute.
+os.fsync = lambda descriptor: None
+
+
+@sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")
+def _leave_it_to_the_system_when_to_write(connection, _):
+    if type(connection).__module__ == "sqlite3":
+        connection.execute("PRAGMA synchronous = OFF")
+
 
 # No deadline for single examples: a busy machine is no failure.
 hypothesis.settings.register_profile("dosmatgen", deadline=None)
