@@ -12,6 +12,7 @@ the Gaussian posterior q(x_s | x_t, x_0) (arXiv:2006.11239).
 """
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -102,6 +103,30 @@ class VariancePreserving:
         return mean + math.sqrt(max(between, 0.0)) * sigma_s / sigma_t * noise
 
 
+def _images(images: int) -> Tensor:
+    return torch.arange(-images, images + 1, dtype=torch.float64)
+
+
+def _score(delta: Tensor, sigma: Tensor, shifts: Tensor) -> Tensor:
+    shifted = (delta - torch.round(delta))[..., None] + shifts.to(delta.dtype)
+    weights = torch.softmax(-0.5 * (shifted / sigma[..., None]).square(), -1)
+    return -(weights * shifted).sum(-1) / sigma.square()
+
+
+@cache
+def _log_rms(sigma_min: float, sigma_max: float, images: int, points: int = 257) -> Tensor:
+    """Return ln of the root-mean-square score on a grid of t; the trapezoidal rule is exact here (smooth, periodic)."""
+    shifts = _images(images)
+    t = torch.linspace(0, 1, points, dtype=torch.float64)
+    delta = torch.linspace(-0.5, 0.5, 1025, dtype=torch.float64)[:-1]
+    rms = []
+    for width in sigma_min * (sigma_max / sigma_min) ** t:
+        z = -0.5 * ((delta[:, None] + shifts) / width).square()
+        density = torch.exp(z).sum(-1) / (width * math.sqrt(2 * math.pi))
+        rms.append(torch.sqrt((density * _score(delta, width, shifts).square()).mean()))
+    return torch.log(torch.stack(rms))
+
+
 class WrappedNormal(nn.Module):
     """x_t = x_0 + σ(t)·ε mod 1, σ(t) = σ_min·(σ_max/σ_min)^t: the wrapped normal distribution around x_0.
 
@@ -121,20 +146,8 @@ class WrappedNormal(nn.Module):
         self.sigma_min, self.sigma_max = sigma_min, sigma_max
         self.shifts: Tensor
         self.log_rms: Tensor
-        self.register_buffer("shifts", torch.arange(-images, images + 1, dtype=torch.float64), persistent=False)
-        self.register_buffer("log_rms", self._tabulate(), persistent=False)
-
-    def _tabulate(self, points: int = 257) -> Tensor:
-        """ln of the root-mean-square score on a grid of t; the trapezoidal rule is exact here (smooth, periodic)."""
-        t = torch.linspace(0, 1, points, dtype=torch.float64)
-        sigma = self.sigma_min * (self.sigma_max / self.sigma_min) ** t
-        delta = torch.linspace(-0.5, 0.5, 1025, dtype=torch.float64)[:-1]
-        rms = []
-        for width in sigma:
-            z = -0.5 * ((delta[:, None] + self.shifts) / width).square()
-            density = torch.exp(z).sum(-1) / (width * math.sqrt(2 * math.pi))
-            rms.append(torch.sqrt((density * self.score(delta, width).square()).mean()))
-        return torch.log(torch.stack(rms))
+        self.register_buffer("shifts", _images(images), persistent=False)
+        self.register_buffer("log_rms", _log_rms(sigma_min, sigma_max, images).clone(), persistent=False)
 
     def sigma(self, t: Tensor) -> Tensor:
         """Return σ(t)."""
@@ -157,10 +170,7 @@ class WrappedNormal(nn.Module):
 
     def score(self, delta: Tensor, sigma: Tensor) -> Tensor:
         """Return ∇ log p at a displacement δ from the centre, by the image sum; any shapes that broadcast."""
-        shifts = self.shifts.to(delta.dtype)
-        shifted = (delta - torch.round(delta))[..., None] + shifts
-        weights = torch.softmax(-0.5 * (shifted / sigma[..., None]).square(), -1)
-        return -(weights * shifted).sum(-1) / sigma.square()
+        return _score(delta, sigma, self.shifts)
 
     def target(self, t: Tensor, noise: Tensor) -> Tensor:
         """Return the scaled score at x_t = x_0 + σ·noise, what a network should predict, shape of ``noise``."""

@@ -6,6 +6,7 @@ Each crystal has the columns ``source`` and ``id``, which name its origin, ``kin
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
@@ -182,7 +183,10 @@ def _aflow() -> list[tuple[str, Any]]:
     """Return names and structures of the ordered prototypes that pymatgen carries."""
     import pymatgen.analysis.prototypes
     from monty.serialization import loadfn
+    from pymatgen.core import Structure
 
     folder = Path(pymatgen.analysis.prototypes.__file__).parent
-    entries = loadfn(folder / "aflow_prototypes.json.gz")
-    return [(e["tags"]["aflow"], e["snl"].structure) for e in entries if e["snl"].structure.is_ordered]
+    # As plain JSON: monty's decoder makes a StructureNL of each, with its history, which takes seconds
+    entries = loadfn(folder / "aflow_prototypes.json.gz", cls=json.JSONDecoder)
+    structures = [(entry["tags"]["aflow"], Structure.from_dict(entry["snl"])) for entry in entries]
+    return [(name, structure) for name, structure in structures if structure.is_ordered]
