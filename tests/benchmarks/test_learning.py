@@ -24,6 +24,7 @@ def test_targets_are_of_unseen_systems(monkeypatch):
     assert set(chosen.crystal_columns["split"]) == {"test-final"} and len(set(systems_of(chosen))) == 5
     assert set(chosen.crystal_columns["kind"]) == {"real"} and chosen.formulas == list(rows)
     assert run.chosen(crystals, elements, 5, seed=1) == rows != run.chosen(crystals, elements, 5, seed=2)
+    assert set(crystals.n_atoms[list(run.chosen(crystals, elements, 5, seed=1, n_atoms=3).values())]) == {3}
     with pytest.raises(SystemExit, match="only 0 chemical systems"):
         run.chosen(crystals, ["H"], 1, seed=1)
 
