@@ -17,13 +17,14 @@ APART = ("training/test_forcefield.py", "test_error_handlers.py", "training/test
 """Ends of the paths of slow files whose tests, but for those of a class, share nothing and need not run in one process.
 They come next."""
 
+NEXT = ("tests/workflows/test_dos.py", "tests/workflows/", "tests/tools/", "tests/parsers/", "tests/engine/training/")
+"""Files and folders that come after those, the slowest first: a process that began with one of them last would end alone."""
+
 
 def place(path: str) -> int:
     """Return the place of a file in the order of all."""
-    for number, group in enumerate(TOGETHER):
-        if path.startswith(group):
-            return number
-    return len(TOGETHER) + (not path.endswith(APART))
+    groups = [path.startswith(group) for group in TOGETHER]
+    return [*groups, path.endswith(APART), *(path.startswith(group) for group in NEXT), True].index(True)
 
 
 class Scheduling(LoadScopeScheduling):

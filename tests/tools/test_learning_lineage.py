@@ -108,6 +108,7 @@ def loop(code):
     return {"node": node, "found": found, "checkpoints": [first, second, third], "last": last, "campaign": campaign}
 
 
+@pytest.mark.slow
 def test_lineage_both_ways_and_the_page(loop, recipes, tmp_path):
     first, second, third = loop["checkpoints"]
     assert learnt_by(first) == [] and [one.uuid for one in lineage_of(third)] == [third.uuid, second.uuid, first.uuid]

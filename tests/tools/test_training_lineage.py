@@ -117,6 +117,7 @@ def formula_of_ase(formula):
     return Symbols.fromsymbols(formula).get_chemical_formula("hill", empirical=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_leads_back_to_the_crystals_it_learnt_from(recipe, plain, code, made):
     split = split_labelled(label(made), Dict(SPLITS))
     inputs = {

@@ -188,6 +188,7 @@ def test_what_crashes_is_not_repeated(compute, real_codes, tmp_path):
     assert len(runs(node, "scf")) == 1
 
 
+@pytest.mark.slow
 def test_what_the_cache_has_lost_is_computed_again(compute, plain):
     """The work directory of a cached self-consistent run was emptied, so that other bands cannot start from it."""
     first = plain

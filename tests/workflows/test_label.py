@@ -95,6 +95,7 @@ def label_for_real(real_codes):
     return label
 
 
+@pytest.mark.slow
 def test_a_second_run_computes_only_what_is_missing_and_says_so(label_for_real, crystals):
     """Silicon twice, at two volumes; and aluminium, of which Debian has no pseudopotential."""
     silicon = crystals[:1].with_columns(crystal={"source": np.array(["here"])})
