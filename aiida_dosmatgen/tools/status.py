@@ -159,28 +159,35 @@ def _target(campaign: orm.WorkChainNode, name: str, below: list[Process], ended:
     reports = campaign.outputs.reports if "reports" in campaign.outputs else {}
     funnel = reports[name].get_dict()["funnel"] if name in reports else {}
     survivors = list(funnel.values())[-1] if funnel else None
+    to_validate = None if survivors is None else min(survivors, campaign.inputs.top_k.value)
+    stage = "no candidates" if survivors == 0 else _stage(chain, validations, below, to_validate, ended)
     return TargetStatus(
         name=name,
-        stage=_stage(chain, validations, below, survivors, ended),
+        stage=stage,
         funnel=funnel,
-        to_validate=None if survivors is None else min(survivors, campaign.inputs.top_k.value),
+        to_validate=to_validate,
         validated=sum(p.ended_well for p in validations),
         failed=sum(p.ended and not p.ended_well for p in validations),
         running=sum(not p.ended for p in validations),
     )
 
 
-def _stage(chain: Process | None, validations: list[Process], below: list[Process], survivors: int | None, ended: bool) -> str:
+def _stage(
+    chain: Process | None, validations: list[Process], below: list[Process], to_validate: int | None, ended: bool
+) -> str:
     if chain is None:
         return "not begun" if ended else "waits"
     if not chain.ended:
         callers = {chain.pk} | {p.pk for p in below if p.caller == chain.pk}
         running = jobs([p for p in below if p.caller in callers])
         return ", ".join(running) or "between two steps"
-    if not chain.ended_well or survivors == 0:
+    if not chain.ended_well:
         return "no candidates"
     if any(not p.ended for p in validations):
         return "validating"
     if ended:
         return "done"
-    return "validating" if survivors and not validations else "done" if validations else "screened"
+    if to_validate is None:
+        return "screened"
+    # The targets take turns: one without a validation under way may still have some to come
+    return "validating" if len(validations) < to_validate else "done"

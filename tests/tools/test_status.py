@@ -125,7 +125,9 @@ def test_while_candidates_are_validated(campaign, codes, crystals):
     assert first.funnel == {"candidates": 20, "unique": 5}
     assert (first.to_validate, first.validated, first.failed, first.running) == (3, 1, 1, 0)
     assert (second.to_validate, second.validated, second.failed, second.running) == (2, 0, 0, 1)
-    assert second.stage == "validating" and now.jobs == {"pw.x": 1}
+    assert [target.stage for target in now.targets] == ["validating"] * 2 and now.jobs == {"pw.x": 1}
+    validation(campaign, "gap", 8)
+    assert status(campaign).targets[0].stage == "done"
 
 
 def test_what_is_begun_again_counts_once(campaign, codes, crystals):
