@@ -81,6 +81,7 @@ def test_what_is_missing_is_said_in_one_line(aiida_profile, client, monkeypatch)
     monkeypatch.setattr("pymatgen.core.SETTINGS", {})
     with pytest.raises(ContentError, match="there is no key"):
         target_from_mp("mp-149")
-    monkeypatch.setitem(sys.modules, "mp_api.client", None)
-    with pytest.raises(ContentError, match="pip install mp-api"):
-        target_from_mp("mp-149")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "mp_api.client", None)
+        with pytest.raises(ContentError, match="pip install mp-api"):
+            target_from_mp("mp-149")
