@@ -22,6 +22,7 @@ def test_an_unfinished_workchain_is_refused(aiida_profile):
 
 
 @pytest.mark.integration
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("projwfc.x") is None, reason="Quantum ESPRESSO is not installed")
 def test_from_a_real_pdos_workchain(aiida_profile, aiida_localhost, aiida_code_installed, crystals, tmp_path):
     codes = {

@@ -94,6 +94,7 @@ def test_silicon_is_that_of_the_executable(compute, plain):
         assert [len(runs(node, step)) for step in ("scf", "bands", "projwfc")] == [1, 1, 1]
 
 
+@pytest.mark.slow
 def test_iron_is_that_of_the_executable(compute):
     crystal, files = CrystalSet.from_ase(bulk("Fe")), {"Fe": DEBIAN / "Fe.pbe-nd-rrkjus.UPF"}
     node = compute(crystal, IRON, files)
@@ -155,6 +156,7 @@ def test_bands_that_do_not_reach_far_enough_become_more(disturbed):
     assert node.outputs.dos.crystals.crystal_columns["high"][0] > 15
 
 
+@pytest.mark.slow
 def test_a_nearly_symmetric_crystal_is_computed_without_symmetry(compute):
     """pw.x finds 48 operations in a cell that is off by 1e-7, and projwfc.x stops at the first of them."""
     node = compute(silicon(1e-7).replace(fractional=silicon().fractional))
