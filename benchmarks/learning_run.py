@@ -1,7 +1,7 @@
 """Submit two loops for targets of unseen chemical systems, one of which learns; ``learning.py`` compares them in the end.
 
     python benchmarks/learning_run.py --profile dosmatgen --targets 5 --rounds 3 --top-k 6
-    python benchmarks/learning_run.py --atoms 3 --protocol fast --override train_denoiser.parameters.epochs=20
+    python benchmarks/learning_run.py --atoms 2 --protocol fast --override train_denoiser.parameters.epochs=20
 
 The targets are crystals of the split ``test-final`` of the data set, each of another chemical system, drawn by the seed:
 neither model nor setting was chosen by them, and the gate lets none of them into the training set.
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--top-k", type=int, default=6, help="DFT runs for each target in a round")
     parser.add_argument("--candidates", type=int, default=200, help="for each target in a round")
     parser.add_argument("--protocol", default="balanced")
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="may be repeated")
+    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="of the protocol; may be repeated")
     parser.add_argument("--pseudo-family", help="by default the protocol's")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()

@@ -159,7 +159,7 @@ def scf_namelists(
 ) -> dict[str, dict]:
     """Return the namelists of the self-consistent run, with forces.
 
-    A threshold of 1e-7 Ry per atom leaves energies within some 0.01 meV per atom.
+    A threshold of 1e-7 Ry per atom is far below what cutoff and meshes leave.
 
     :param symbols: of the atoms.
     :param valences: valence electrons of each element.

@@ -104,10 +104,12 @@ class VariancePreserving:
 
 
 def _images(images: int) -> Tensor:
+    """Return the shifts of the images, −images … images, shape (2·images + 1,)."""
     return torch.arange(-images, images + 1, dtype=torch.float64)
 
 
 def _score(delta: Tensor, sigma: Tensor, shifts: Tensor) -> Tensor:
+    """See :meth:`WrappedNormal.score`; a function, so that the table can be kept for all networks of a process."""
     shifted = (delta - torch.round(delta))[..., None] + shifts.to(delta.dtype)
     weights = torch.softmax(-0.5 * (shifted / sigma[..., None]).square(), -1)
     return -(weights * shifted).sum(-1) / sigma.square()
@@ -115,7 +117,10 @@ def _score(delta: Tensor, sigma: Tensor, shifts: Tensor) -> Tensor:
 
 @cache
 def _log_rms(sigma_min: float, sigma_max: float, images: int, points: int = 257) -> Tensor:
-    """Return ln of the root-mean-square score on a grid of t; the trapezoidal rule is exact here (smooth, periodic)."""
+    """Return ln of the root-mean-square score on a grid of t in [0, 1], shape (points,).
+
+    The trapezoidal rule is exact here (smooth, periodic).
+    """
     shifts = _images(images)
     t = torch.linspace(0, 1, points, dtype=torch.float64)
     delta = torch.linspace(-0.5, 0.5, 1025, dtype=torch.float64)[:-1]
