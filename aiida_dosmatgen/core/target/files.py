@@ -17,8 +17,9 @@ from ..dos import DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
 from ..files.archive import is_of_others
 from ..paths import user_path
+from .checks import check_options
 from .points import averaged, energies_for, resampled
-from .target import DosTarget, check_options, of_a_cell
+from .target import DosTarget, of_a_cell
 
 if TYPE_CHECKING:
     import pymatgen.electronic_structure.dos

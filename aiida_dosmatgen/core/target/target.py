@@ -13,19 +13,14 @@ import numpy as np
 from ..curves import Curves, Distance, best_sites, compare
 from ..dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
-from ..files.archive import load_arrays, save_arrays
+from .checks import check_options, check_values, check_window, indices_of, placed_curves
 from .judging import judged, with_distance
 from .points import checked, energies_for, resampled
 from .wish_curve import made_curve, spoken_of
 from .wish_text import wishes_of
 from .wishes import Wish
 
-_FORMAT = "dosmatgen-target"
-_VERSION = 4  # 1 had no chosen sites; 1 and 2 had one limit, and neither a broadening nor what the curves mean; 3 no wishes
-_WITHOUT_WISHES = 3  # what has none is written as before, so that equal content keeps an equal hash
 _OF_A_CURVE = ("mae", "mae_window", "mae_total", "wasserstein", "r2")
-_MOST_SIGMA = 10.0  # eV, wider than any band
-_ABOUT = ("sigma", "low", "high", "zero", "gap", "n_electrons", "projected", "meaning")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, init=False)
@@ -77,8 +72,8 @@ class DosTarget:
         if kind not in ("sites", "total"):
             raise ContentError(f"a target is of kind 'sites' or 'total', not {kind!r}")
         if not isinstance(dos, Curves):
-            values = _checked_values(np.atleast_2d(np.asarray(dos, dtype=np.float64)), grid)
-            _check_window(low, complete_below, grid)
+            values = check_values(np.atleast_2d(np.asarray(dos, dtype=np.float64)), grid)
+            check_window(low, complete_below, grid)
             about = {"zero": zero, "gap": gap, "meaning": meaning}
             dos = Curves(values[:, None, None], grid.points, sigma, low, complete_below, **about)  # type: ignore[arg-type]
         curves = dos.sites
@@ -99,7 +94,7 @@ class DosTarget:
         if n_atoms is not None and n_atoms < 1:
             raise ContentError(f"a crystal cannot have {n_atoms} atoms")
         if sites is not None:
-            dos, sites = _placed(dos, kind, n_atoms, sites)
+            dos, sites = placed_curves(dos, kind, n_atoms, sites)
         elif kind == "sites":
             if n_atoms not in (None, len(curves)):
                 raise ContentError(
@@ -204,7 +199,7 @@ class DosTarget:
         :param n_atoms: atoms of a candidate, if that is known.
         :raises ContentError: for a wrong number of sites, and sites that are none or given twice.
         """
-        sites, dos = _indices(sites), self.dos
+        sites, dos = indices_of(sites), self.dos
         if self.only_wishes:
             raise ContentError("wishes are for the whole crystal; a target without a curve cannot be for chosen sites")
         if len(dos) == 1:
@@ -228,37 +223,9 @@ class DosTarget:
         :param names: what errors call the parts; by default their numbers, from 0.
         :raises ContentError: if two targets are for one site, or a site is not among the atoms.
         """
-        placed: list[DosTarget] = []
-        owner: dict[int, str] = {}
-        for i, (target, sites) in enumerate(parts):
-            name = str(i) if names is None else names[i]
-            if sites is None and target.sites is None:
-                raise ContentError(f"target {name} of those to combine does not say for which sites it is; give them")
-            try:
-                placed.append(target.at(target.atoms if sites is None else sites, n_atoms))
-            except ContentError as exception:
-                raise ContentError(f"target {name} of those to combine: {exception}") from None
-            for site in placed[-1].atoms:
-                if site in owner:
-                    raise ContentError(f"targets {owner[site]} and {name} of those to combine are both for site {site}")
-                owner[site] = name
-        if not placed:
-            raise ContentError("there are no targets to combine; give at least one, with its sites")
-        sigma = max((target.sigma for target in placed if target.sigma is not None), default=None)
-        several = [target.dos.summed() if sigma is None else target.dos.summed().broadened(sigma) for target in placed]
-        several = [dos.on(several[0].energies) for dos in several]
-        joined = dataclasses.replace(
-            several[0],
-            values=np.concatenate([dos.values for dos in several]),
-            low=max(dos.low for dos in several),
-            high=min(dos.high for dos in several),
-            gap=None,
-            n_electrons=None,
-            projected=None,
-            meaning="partition" if all(dos.meaning == "partition" for dos in several) else "projections",
-        )
-        wishes = dict.fromkeys(one for target in placed for one in target.wishes)
-        return cls(joined, "sites", n_atoms, sites=tuple(owner), wishes=wishes)
+        from .combining import combined
+
+        return combined(parts, n_atoms, names)
 
     def on(self, grid: EnergyGrid) -> DosTarget:
         """Return the target on other energies; where they go beyond this target's, nothing is known."""
@@ -356,26 +323,9 @@ class DosTarget:
 
     def save(self, path: str | Path | BinaryIO, **header: Any) -> None:
         """Write as ``npz`` without pickles."""
-        save_arrays(
-            path,
-            {
-                **header,
-                "format": _FORMAT,
-                "version": _VERSION if self.wishes else _WITHOUT_WISHES,
-                "kind": self.kind,
-                "n_atoms": self.n_atoms,
-                "grid": dataclasses.asdict(self.grid),
-                "sites": None if self.sites is None else list(self.sites),
-                "channels": list(self.dos.channels),
-                **{name: getattr(self.dos, name) for name in _ABOUT},
-                **(
-                    {"wishes": [one.model_dump() for one in self.wishes], "only_wishes": self.only_wishes}
-                    if self.wishes
-                    else {}
-                ),
-            },
-            {"values": self.dos.values},
-        )
+        from .archive import save
+
+        save(self, path, header)
 
     @classmethod
     def load(cls, path: str | Path | BinaryIO) -> DosTarget:
@@ -383,20 +333,9 @@ class DosTarget:
 
         :raises ContentError: for a truncated or foreign file.
         """
-        header, arrays = load_arrays(path, _FORMAT, _VERSION)
-        name = "values" if header["version"] > 2 else "curves"
-        if name not in arrays:
-            raise ContentError(f"{path} lacks the array {name!r}")
-        try:
-            sites, grid = header.get("sites"), EnergyGrid(**header["grid"])
-            if name == "curves":  # sums of projections, as the models of that time learnt them
-                complete = math.inf if header["complete_below"] is None else header["complete_below"]
-                return cls(arrays[name], header["kind"], header["n_atoms"], complete, grid, sites)
-            dos = Curves(arrays[name], grid.points, channels=tuple(header["channels"]), **{key: header[key] for key in _ABOUT})
-            wishes = {"wishes": header.get("wishes", ()), "only_wishes": header.get("only_wishes", False)}
-            return cls(dos, header["kind"], header["n_atoms"], sites=sites, **wishes)
-        except (KeyError, TypeError) as exception:
-            raise ContentError(f"{path} has a header that is not a target's: {exception}") from None
+        from .archive import load
+
+        return load(path)
 
     @classmethod
     def from_curves(
@@ -483,81 +422,8 @@ def of_a_cell(curves: Curves, n_atoms: int | None) -> DosTarget:
     return DosTarget(per_atom, "total", n_atoms)
 
 
-def check_options(
-    n_atoms: Any = None,
-    low: Any = None,
-    high: Any = None,
-    complete_below: Any = None,
-    sigma: Any = None,
-    gap: Any = None,
-    meaning: Any = "partition",
-    zero: Any = None,
-) -> None:
-    """Check what is said of curves besides their values; see :meth:`DosTarget.from_curves`.
-
-    :raises ContentError: naming what is not what it should be.
-    """
-    if n_atoms is not None and (isinstance(n_atoms, bool) or not isinstance(n_atoms, int | np.integer) or n_atoms < 1):
-        raise ContentError(f"n_atoms must be a whole number of atoms, not {n_atoms!r}")
-    numbers = {"complete_below": complete_below, "high": high, "low": low, "sigma": sigma, "gap": gap}
-    for name, number in numbers.items():
-        if number is not None and (isinstance(number, bool) or not isinstance(number, float | int)):
-            raise ContentError(f"{name} must be a number in eV, not {number!r}")
-    for name, word, words in (("zero", zero, ("vbm", "fermi")), ("meaning", meaning, ("partition", "projections"))):
-        if word not in words and not (name == "zero" and word is None):
-            raise ContentError(f"{name} must be one of {', '.join(words)}, not {word!r}")
-    if sigma is not None and not 0 <= sigma <= _MOST_SIGMA:
-        raise ContentError(f"sigma must be a broadening from 0 to {_MOST_SIGMA:g} eV, not {sigma:g}")
-
-
 def named(distance: Distance) -> dict[str, Any]:
     """Return a distance by the names that scores and rankings have."""
     values = dataclasses.asdict(distance)
     values["r2"] = values["r2"] if math.isfinite(values["r2"]) else None
     return {"mae_window" if name == "mae_near_zero" else name: value for name, value in values.items()}
-
-
-def _checked_values(values: np.ndarray, grid: EnergyGrid) -> np.ndarray:
-    if values.ndim != 2 or values.shape[1] != grid.n or not len(values):
-        raise ContentError(f"the curves have shape {values.shape}, expected (number of sites, {grid.n})")
-    if not np.isfinite(values).all():
-        raise ContentError("the DOS has NaN or infinite values")
-    return values
-
-
-def _check_window(low: float, high: float, grid: EnergyGrid) -> None:
-    if high <= grid.emin:
-        raise ContentError(f"the curve is complete below {high:g} eV only, left of the grid")
-    if low >= min(high, grid.emax):
-        raise ContentError(
-            f"the curve is known from {low:g} to {high:g} eV only: it is zero everywhere that a model looks, from "
-            f"{grid.emin:g} to {grid.emax:g} eV; are the energies in eV, relative to the highest occupied level?"
-        )
-
-
-def _placed(dos: Curves, kind: str, n_atoms: int | None, given: Sequence[int]) -> tuple[Curves, tuple[int, ...] | None]:
-    """Check the chosen sites, and put their curves in order."""
-    if kind == "total":
-        raise ContentError("a total DOS belongs to no site; give the curve as one for sites if it is meant for them")
-    sites = _indices(given)
-    if len(sites) != len(dos):
-        raise ContentError(f"{len(dos)} site curves but {len(sites)} sites {list(sites)}")
-    twice = sorted({site for site in sites if sites.count(site) > 1})
-    if twice:
-        raise ContentError(f"site {twice[0]} is given {sites.count(twice[0])} times; each site has one curve")
-    if n_atoms is not None and max(sites) >= n_atoms:
-        raise ContentError(f"there is no site {max(sites)}: the crystal has {n_atoms} atoms, counted from 0")
-    order = np.argsort(sites)
-    placed = None if n_atoms == len(sites) else tuple(sorted(sites))
-    return dataclasses.replace(dos, values=dos.values[order]), placed
-
-
-def _indices(given: Any) -> tuple[int, ...]:
-    """Return indices of atoms as whole numbers.
-
-    :raises ContentError: if they are none.
-    """
-    listed = isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) and len(given) > 0
-    if listed and all(isinstance(i, int | np.integer) and not isinstance(i, bool) and i >= 0 for i in given):
-        return tuple(int(i) for i in given)
-    raise ContentError(f"the sites {given!r} are not a list of indices of atoms, which count from 0")
