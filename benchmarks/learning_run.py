@@ -1,7 +1,7 @@
 """Submit two loops for targets of unseen chemical systems, one of which learns; ``learning.py`` compares them in the end.
 
     python benchmarks/learning_run.py --profile dosmatgen --targets 5 --rounds 3 --top-k 6
-    python benchmarks/learning_run.py --atoms 2 --protocol fast --override train_denoiser.parameters.epochs=20
+    python benchmarks/learning_run.py --atoms 2 --leave-out Lu --protocol fast --override train_denoiser.parameters.epochs=20
 
 The targets are crystals of the split ``test-final`` of the data set, each of another chemical system, drawn by the seed:
 neither model nor setting was chosen by them, and the gate lets none of them into the training set.
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--computer", default="localhost")
     parser.add_argument("--targets", type=int, default=5)
     parser.add_argument("--atoms", type=int, help="of a target's cell; default: any number")
+    parser.add_argument("--leave-out", nargs="*", default=[], metavar="ELEMENT", help="elements that no target has")
     parser.add_argument("--only", choices=["learning", "without"], help="submit one of the two")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--top-k", type=int, default=6, help="DFT runs for each target in a round")
@@ -56,7 +58,7 @@ def main() -> None:
         "force_field": nodes.force_field(given.force_field),
     }
     known = models["checkpoint"].base.attributes.get("elements")
-    rows = chosen(dataset.crystals, known, given.targets, given.seed, given.atoms)
+    rows = chosen(dataset.crystals, known, given.targets, given.seed, given.atoms, given.leave_out)
     targets = {name: target_from_labelled(crystals=dataset, index=orm.Int(row)) for name, row in rows.items()}
     overrides = nested(Setting().convert(text, None, None) for text in given.override)
     if given.pseudo_family:
@@ -90,10 +92,13 @@ def main() -> None:
         print(f"python benchmarks/learning.py {loops['learning'].pk} {loops['without'].pk} --json")
 
 
-def chosen(crystals: Any, elements: list[str], count: int, seed: int, n_atoms: int | None = None) -> dict[str, int]:
+def chosen(
+    crystals: Any, elements: list[str], count: int, seed: int, n_atoms: int | None = None, left_out: Collection[str] = ()
+) -> dict[str, int]:
     """Return rows of crystals of the split ``test-final`` with known elements, each of another system, by their formulas.
 
     :param n_atoms: of each; None takes any.
+    :param left_out: elements that none has, as their DFT runs would take too long; the others are drawn as without them.
     """
     from aiida_dosmatgen.core.labelled.splits import systems_of
 
@@ -106,7 +111,7 @@ def chosen(crystals: Any, elements: list[str], count: int, seed: int, n_atoms: i
     rows: dict[str, int] = {}
     seen: set[str] = set()
     for row in order.tolist():
-        if systems[row] not in seen and len(rows) < count:
+        if systems[row] not in seen and len(rows) < count and not set(systems[row].split("-")) & set(left_out):
             seen.add(systems[row])
             rows[crystals[row].formulas[0]] = row
     if len(rows) < count:
