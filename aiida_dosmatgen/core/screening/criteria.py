@@ -46,7 +46,8 @@ class ScreenCriteria(Strict):
     :param max_hull_distance: largest accepted energy above the hull of the known phases and the elements in eV/atom; None
         accepts any.
     :param geometries: which geometries of a candidate are compared with the target: ``relaxed``, ``unrelaxed``, or both, and
-        then the one that is closer to the target counts.
+        then the one that is closer to the target counts. Both is what stored criteria without this key mean; the protocols
+        give ``relaxed``.
     :param max_relaxation_energy: largest accepted energy of an unrelaxed candidate above its relaxed geometry, in eV/atom by
         the force field; above it only the relaxed geometry counts. None accepts any.
     :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom; of a target
