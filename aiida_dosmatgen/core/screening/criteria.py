@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ..contacts import MIN_CONTACT
 from ..former_names import current_criteria
 from ..strict import Strict
 from .geometries import RELAXED, UNRELAXED
@@ -61,7 +62,7 @@ class ScreenCriteria(Strict):
     :param max_ranked: how many candidates are ranked at most. The others are counted, and their curves are not kept.
     """
 
-    min_contact: float = Field(0.6, ge=0)
+    min_contact: float = Field(MIN_CONTACT, ge=0)
     min_volume_per_atom: float = Field(2.0, ge=0)
     max_volume_per_atom: float = Field(100.0, gt=0)
     require_converged: bool = True
