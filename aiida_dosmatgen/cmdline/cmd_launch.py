@@ -10,6 +10,7 @@ from typing import Any, get_args
 import click
 
 from ..core.campaign import CampaignNumbers
+from ..core.dft.pseudodojo import FAMILY as PSEUDO_FAMILY
 from ..core.errors import ContentError
 from ..core.kinds import ModelKind
 from ..core.learning.settings import LearnSettings
@@ -38,7 +39,6 @@ force_field_option = click.option(
 )
 classifier_option = click.option("--classifier", type=CHECKPOINT, help="Guides the sampling by its gradient.")
 template_option = click.option("--template", type=STRUCTURE, help="Crystals to start from, or to hold parts of.")
-PSEUDO_FAMILY = "PseudoDojo/0.4/PBE/SR/standard/upf"
 OF_PROTOCOL = "By default the protocol's."
 candidates_option = option_from_field(CampaignNumbers, "n_candidates", "-n", "--n-candidates", note=OF_PROTOCOL)
 jobs_option = option_from_field(CampaignNumbers, "n_jobs", default=None, note=OF_PROTOCOL)

@@ -7,6 +7,9 @@ import numpy as np
 from .crystals import MOST_ATOMS, CrystalSet
 from .elements import COVALENT_RADII
 
+MIN_CONTACT = 0.6
+"""Default of sampler and screening: two atoms nearer than this, over the sum of their covalent radii, lie on each other."""
+
 _RADII = np.array(COVALENT_RADII)
 _PAIRS = ((0, 1), (1, 0), (0, 2), (2, 0), (1, 2), (2, 1))
 _REACH = 2  # a pairwise reduced basis has its shortest vectors within ±1; one more for vectors between atoms

@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from .. import __version__
 from ..core.errors import ContentError
@@ -32,8 +33,31 @@ _JOBS = {
     "label": "compute energies, forces and densities of states with Quantum ESPRESSO",
 }
 
+_METAVARS = {int: "N", float: "X", str: "TEXT"}
 _LIBRARIES = {"torch", "torch_geometric", "mace", "e3nn", "matscipy", "safetensors"}  # what the extra ``engine`` brings
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE}  # trouble with the disk, not with the job
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser which, if it is that of a job, has an option for each field of :class:`.Runtime`.
+
+    They are added when it is used: the import of the model takes longer than all the rest of ``dosmatgen --help``.
+    """
+
+    def __init__(self, runs_job: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._lacks_options = runs_job
+
+    def parse_known_args(self, *arguments: Any, **named: Any) -> Any:
+        if self._lacks_options:
+            self._lacks_options = False
+            from ..core.fields import described, plain_type
+            from ..core.job import Runtime
+
+            for name in Runtime.model_fields:
+                kind, text = plain_type(Runtime, name), described(Runtime, name).replace("%", "%%")
+                self.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=_METAVARS[kind], help=text)
+        return super().parse_known_args(*arguments, **named)
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -51,17 +75,10 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     top = argparse.ArgumentParser(prog="dosmatgen", description="From a density of states to crystals: the computing part.")
     top.add_argument("--version", action="version", version=f"dosmatgen {__version__}")
-    kinds = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    kinds = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for kind, text in _JOBS.items():
-        sub = kinds.add_parser(kind, help=text, description=text)
+        sub = kinds.add_parser(kind, help=text, description=text, runs_job=True)
         sub.add_argument("job", type=Path, metavar="JOB.json", help="the job file; all paths are relative to its folder")
-        sub.add_argument("--batch-size", type=int, metavar="N", help="crystals at a time")
-        sub.add_argument("--device", help="cpu, cuda, … or auto")
-        sub.add_argument("--threads", type=int, metavar="N", help="threads of torch")
-        sub.add_argument("--max-seconds", type=float, metavar="S", help="stop in time; finished parts are saved")
-        sub.add_argument(
-            "--continue-from", metavar="FOLDER", help="continue an interrupted run of the same job, from its restart files"
-        )
         help_ = "hash of a model file, or a command of the job file, that may run; may be repeated"
         sub.add_argument("--trust", action="append", default=[], metavar="SHA256|COMMAND", help=help_)
         if kind == "sample":
@@ -100,8 +117,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line, and return its exit status; the last line on stderr says how it ended, if not well."""
+    begun = time.monotonic()
     try:
         given = parser().parse_args(arguments)
+        given.begun = begun
         given.typed = shlex.join(["dosmatgen", *(sys.argv[1:] if arguments is None else arguments)])
         return _main(given)
     except Exception as exception:  # a mistake of this program: said so, else it looks like a run that was killed
@@ -171,18 +190,13 @@ def _main(given: argparse.Namespace) -> int:
 
 
 def _run_job(given: argparse.Namespace) -> int:
-    begin = time.monotonic()
-    from ..core.job import card_of, load_job
+    from ..core.job import Runtime, card_of, load_job
     from . import trust
 
     job = load_job(given.job)
     if job.kind != given.command:
         raise ContentError(f"{given.job} is a job of kind {job.kind!r}; run `dosmatgen {job.kind} {given.job}`")
-    options = {
-        name: value
-        for name in ("batch_size", "device", "threads", "max_seconds", "continue_from")
-        if (value := getattr(given, name)) is not None
-    }
+    options = {name: value for name in Runtime.model_fields if (value := getattr(given, name)) is not None}
     update = {"runtime": {**job.runtime.model_dump(), **options}}
     if getattr(given, "range", None):
         update |= {"start": given.range[0], "stop": given.range[1]}
@@ -204,7 +218,7 @@ def _run_job(given: argparse.Namespace) -> int:
         (folder / RESULTS).unlink(missing_ok=True)  # no results of an earlier run while this one is not complete
         command = importlib.import_module(f".commands.{job.kind}", __package__)
         if budget is not None:  # some of which is spent: on waiting, and on the import of torch
-            left = max(budget - (time.monotonic() - begin), 1e-3)
+            left = max(budget - (time.monotonic() - given.begun), 1e-3)
             job = _revalidate(job, {"runtime": {**job.runtime.model_dump(), "max_seconds": left}})
         if job.runtime.continue_from is not None:
             restore(folder / job.runtime.continue_from, folder, command.restart_files(job))

@@ -10,6 +10,7 @@ import numpy as np
 from aiida import orm
 
 from ..core.crystals import CrystalSet
+from ..core.screening.funnel import LABELS
 from ..core.screening.geometries import UNRELAXED
 from ..core.target import DosTarget
 from ..core.target.judging import distance_of, in_short, in_words
@@ -20,20 +21,6 @@ from .origin import origins
 from .overview import CLOSE, overview
 from .settings import dft_energies, made_by, reproduction
 
-_CRITERIA = {
-    "candidates": "sampled",
-    "valid": "valid crystals",
-    "converged": "relaxation converged",
-    "formation energy": "energy within limits",
-    "hull": "close to the hull",
-    "near": "near the target at a first look",
-    "predicted": "DOS predicted",
-    "close": "predicted close to the target",
-    "certain": "certain prediction",
-    "unique": "unique",
-    "novel": "novel",
-    "best": "ranked",
-}
 _SYMPREC = 0.05  # Å; relaxed candidates are symmetric to some hundredths
 
 
@@ -132,7 +119,7 @@ def _totals(results: CampaignResults, summary: list[dict[str, Any]]) -> dict[str
 
 def _funnel(name: str, results: CampaignResults) -> dict[str, Any]:
     crystals = [crystal for crystal in results.crystals if crystal.target == name]
-    steps = [(_CRITERIA.get(key, key), left) for key, left in results.funnels.get(name, {}).items()]
+    steps = [(LABELS.get(key, key), left) for key, left in results.funnels.get(name, {}).items()]
     steps.append(("computed by DFT", sum(crystal.row["status"] in ("validated", "failed") for crystal in crystals)))
     steps.append(("validated", sum(crystal.validated for crystal in crystals)))
     first = max(steps[0][1], 1)

@@ -17,13 +17,13 @@ from aiida.plugins import DataFactory
 from aiida_pseudo.groups.family import PseudoPotentialFamily
 
 from .. import __version__
+from ..core.dft.pseudodojo import FAMILY
 from ..core.errors import ContentError
 from ..tools import daemon
 from ..workflows.protocols.utils import CODE_OPTIONS
 from .codes import CODES
 from .connection import Shell, connection
 from .models import MODELS, content_of
-from .pseudopotentials import FAMILY
 
 if TYPE_CHECKING:
     from aiida.manage import Profile

@@ -13,9 +13,6 @@ from aiida_pseudo.groups.family import CutoffsPseudoPotentialFamily, PseudoPoten
 from ..core.dft import pseudodojo
 from ..core.dft.pseudopotentials import DEBIAN_PBE, collect
 
-FAMILY = "PseudoDojo/0.4/PBE/SR/standard/upf"
-"""Of which labels and validations are made; the label is that of ``aiida-pseudo install pseudo-dojo``."""
-
 DEBIAN_FAMILY = "dosmatgen/debian-pbe"
 
 Cutoffs = Mapping[str, Mapping[str, tuple[float, float]]]
@@ -31,7 +28,7 @@ def ensure_pseudo_family() -> PseudoPotentialFamily:
     :raises ContentError: if they cannot be fetched.
     """
     table = pseudodojo.table()
-    family = _known(FAMILY, table)
+    family = _known(pseudodojo.FAMILY, table)
     if family is not None:
         return family
     cutoffs = {
@@ -40,7 +37,7 @@ def ensure_pseudo_family() -> PseudoPotentialFamily:
     }
     with tempfile.TemporaryDirectory() as name:
         pseudodojo.fetch(Path(name))
-        return _make(FAMILY, Path(name), "PseudoDojo 0.4, PBE, scalar-relativistic, standard", cutoffs, "normal")
+        return _make(pseudodojo.FAMILY, Path(name), "PseudoDojo 0.4, PBE, scalar-relativistic, standard", cutoffs, "normal")
 
 
 def ensure_debian_family() -> PseudoPotentialFamily:

@@ -217,9 +217,10 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
         if classifier is not None:
             builder["sample"].classifier = classifier
             sampling.setdefault("guidance", "classifier")
-        builder.seed = orm.Int(inputs["seed"] if seed is None else seed)
+        defaults = CampaignNumbers.model_fields  # of what no protocol says
+        builder.seed = orm.Int(inputs.get("seed", defaults["seed"].default) if seed is None else seed)
         builder.n_candidates = orm.Int(inputs["n_candidates"] if n_candidates is None else n_candidates)
-        builder.n_jobs = inputs["n_jobs"] if n_jobs is None else n_jobs
+        builder.n_jobs = inputs.get("n_jobs", defaults["n_jobs"].default) if n_jobs is None else n_jobs
         builder.criteria = checked(ScreenCriteria, inputs["criteria"], "criteria")
         builder["sample"].parameters = checked(SampleParameters, sampling, "sample.parameters")
         builder["relax"].parameters = checked(RelaxParameters, inputs["relax"]["parameters"], "relax.parameters")

@@ -8,7 +8,7 @@ from aiida_dosmatgen.core.job import ReferencesJob, RelaxParameters, Runtime, Sa
 
 
 def test_a_field_means_what_the_docstring_says():
-    assert described(Runtime, "batch_size") == "Crystals at a time; None lets the engine choose by size."
+    assert described(Runtime, "batch_size") == "Crystals at a time; by default the engine chooses by size."
     assert described(RelaxParameters, "max_seconds").endswith("after which a crystal is given up in one run of the job.")
     assert described(SampleJob, "seed") == "Seed of all randomness."  # the last one of its docstring
     with pytest.raises(KeyError, match="Runtime does not say what nothing is"):

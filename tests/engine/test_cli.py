@@ -9,7 +9,8 @@ import pytest
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
-from aiida_dosmatgen.core.job import Results, sha256_of
+from aiida_dosmatgen.core.fields import described
+from aiida_dosmatgen.core.job import Results, Runtime, sha256_of
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.cli import main
 
@@ -169,6 +170,16 @@ def test_prototypes(tmp_path, capsys):
     assert "Xx" in capsys.readouterr().err
 
 
-def test_the_command_line_starts_without_torch():
-    code = "import sys, aiida_dosmatgen.engine.cli as c; c.parser(); sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("command", ["sample", "label"])
+def test_each_job_has_an_option_for_each_field_of_its_runtime(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    for name in Runtime.model_fields:
+        assert f"--{name.replace('_', '-')} " in told and described(Runtime, name) in told
+
+
+def test_the_command_line_starts_without_torch_and_pydantic():
+    slow = "{'torch', 'pydantic', 'numpy'}"
+    code = f"import sys, aiida_dosmatgen.engine.cli as c; c.parser(); sys.exit(bool({slow} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

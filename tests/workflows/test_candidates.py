@@ -4,6 +4,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from ase.build import bulk
 
+from aiida_dosmatgen.core.campaign import CampaignNumbers
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.job import RelaxParameters
 from aiida_dosmatgen.core.target import DosTarget
@@ -44,6 +45,16 @@ def test_protocols_make_valid_inputs(build, process, protocol):
     builder = build(protocol=protocol, seed=3)
     assert process(builder).inputs.seed == 3
     assert builder.sample.parameters.get_dict()["steps"] >= 1
+
+
+def test_seed_and_number_of_jobs_are_those_of_the_command_line_if_nobody_says_any(build):
+    numbers = CampaignNumbers(n_candidates=1, top_k=1)
+    builder = build()
+    assert (builder.seed, builder.n_jobs) == (numbers.seed, numbers.n_jobs) == (1, 1)
+    builder = build(overrides={"seed": 5, "n_jobs": 2})
+    assert (builder.seed, builder.n_jobs) == (5, 2)
+    builder = build(overrides={"seed": 5, "n_jobs": 2}, seed=0, n_jobs=3)
+    assert (builder.seed, builder.n_jobs) == (0, 3)
 
 
 BOTH = {"criteria": {"geometries": ["relaxed", "unrelaxed"]}}

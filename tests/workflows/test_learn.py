@@ -14,6 +14,7 @@ from plumpy.process_comms import create_continue_body
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.learning.extending import FOUND
+from aiida_dosmatgen.core.learning.settings import LearnSettings
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
@@ -150,6 +151,7 @@ def tuned(checkpoint_file):
 def test_protocols_make_valid_inputs(build, process, protocol):
     chain = process(build(protocol=protocol, settings={}))
     assert chain.setup() is None
+    assert chain.inputs.settings.get_dict().keys() == LearnSettings.model_fields.keys()
     assert len(chain.ctx.dataset.crystals) == 3 and len(chain.ctx.held_out.crystals) == 1  # by the column split
     assert chain.inputs.campaign.selection["exploration"] == 0.25
     assert chain.inputs.train_denoiser.parameters["model"] == "denoiser"

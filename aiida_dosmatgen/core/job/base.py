@@ -24,10 +24,10 @@ Written = Annotated[str, AfterValidator(_within_its_folder)]
 class Runtime(Strict):
     """How a job runs; nothing here changes what it computes.
 
-    :param batch_size: crystals at a time; None lets the engine choose by size.
+    :param batch_size: crystals at a time; by default the engine chooses by size.
     :param device: ``cpu``, ``cuda``, … or ``auto``, which takes a GPU where there is one.
-    :param threads: torch threads; None leaves torch's default.
-    :param max_seconds: the job's own time budget. It stops in time, having written what it has.
+    :param threads: threads of torch; by default as many as torch takes.
+    :param max_seconds: the job's own time budget; it stops in time, and finished parts are saved.
     :param continue_from: folder of an interrupted run of the same job; it continues from the restart files there.
     """
 

@@ -57,9 +57,8 @@ class LabelJob(Job):
 
     :param recipe: computes labels over the periodic table, resolved by spin and channel, on the pseudopotentials of
         ``pseudo_directory``; the crystals have the columns ``source`` and ``id``. Of ``settings`` it takes the commands and the
-        time. None: the labels that the shipped models learnt from.
+        time. None: labels by ``settings``, of one self-consistent run, as the force field ``dosmatgen-mace`` learnt from.
     :param shards: a folder to which what is new is added as a shard, with a manifest; needs a ``recipe``.
-
     :param max_cost: leave out crystals that are estimated to cost more core seconds than this.
     :param split: adds the column ``split``; crystals that it keeps for tests are never trained on. None adds none.
     """

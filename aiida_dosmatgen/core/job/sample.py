@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ..constraints.constraints import Constraints
+from ..contacts import MIN_CONTACT
 from ..strict import Strict
 from .base import Job, Written
 
@@ -78,7 +79,7 @@ class SampleParameters(Strict):
     compositions: Compositions | None = None
     start_time: float | None = Field(None, gt=0, le=1)
     attempts: int = Field(3, ge=1)
-    min_contact: float = Field(0.6, ge=0)
+    min_contact: float = Field(MIN_CONTACT, ge=0)
     precision: Literal["float32", "float64", "bfloat16"] = "float64"
     unseen: bool = False
 

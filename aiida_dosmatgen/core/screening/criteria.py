@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ..contacts import MIN_CONTACT
 from ..former_names import current_criteria
 from ..strict import Strict
 from .geometries import RELAXED, UNRELAXED
@@ -46,7 +47,8 @@ class ScreenCriteria(Strict):
     :param max_hull_distance: largest accepted energy above the hull of the known phases and the elements in eV/atom; None
         accepts any.
     :param geometries: which geometries of a candidate are compared with the target: ``relaxed``, ``unrelaxed``, or both, and
-        then the one that is closer to the target counts.
+        then the one that is closer to the target counts. Both is what stored criteria without this key mean; the protocols
+        give ``relaxed``.
     :param max_relaxation_energy: largest accepted energy of an unrelaxed candidate above its relaxed geometry, in eV/atom by
         the force field; above it only the relaxed geometry counts. None accepts any.
     :param max_predicted_distance: largest accepted distance of the predicted DOS from the target in states/eV/atom; of a target
@@ -60,7 +62,7 @@ class ScreenCriteria(Strict):
     :param max_ranked: how many candidates are ranked at most. The others are counted, and their curves are not kept.
     """
 
-    min_contact: float = Field(0.6, ge=0)
+    min_contact: float = Field(MIN_CONTACT, ge=0)
     min_volume_per_atom: float = Field(2.0, ge=0)
     max_volume_per_atom: float = Field(100.0, gt=0)
     require_converged: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -10,23 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ..contacts import closest_contacts
 from ..crystals import CrystalSet
 from ..curve_columns import curves_of
 from ..errors import ContentError
 from ..target import DosTarget
 from ..target.judging import rank_key
-from ..thermo import formation_energy
+from .candidates import Candidates
 from .criteria import RankWeights, ScreenCriteria
-from .filters import above_hull, invalid, unconverged, unstable
+from .filters import NO_PREDICTION, invalid
+from .funnel import CRITERIA, counted
 from .geometries import RELAXED, UNRELAXED
-from .hull import energy_above_hull
-from .matching import duplicates, known_as
-
-CRITERIA = (
-    "valid", "converged", "formation energy", "hull", "near", "predicted", "close", "certain", "unique", "novel", "best"
-)  # fmt: skip
-"""What a candidate can fall to, in the order of the funnel; ``near`` is the first look of :func:`.thin`."""
 
 _OF_WISHES = ("distance", "wishes", "missed")
 
@@ -81,13 +75,11 @@ def screen(
     """
     criteria = criteria or ScreenCriteria()
     check(crystals, target, criteria, known)
-    names = crystals.crystal_columns.get("candidate", np.arange(len(crystals)))
-    uncertainties = crystals.crystal_columns.get("predicted_dos_uncertainty", np.full(len(crystals), np.nan))
-    energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
-    status = crystals.crystal_columns["status"]
-    contacts = closest_contacts(crystals)
-    left, unrelaxed = rows_of_geometries(crystals, names)
-    relaxation_energies = {i: float(energies[j] - energies[i]) for i, j in unrelaxed.items()}
+    of = Candidates(crystals, references, criteria, target, phases, known)
+    left, unrelaxed = rows_of_geometries(crystals, of.names)
+    geometry = {i: i for i in left}  # the row of each that is compared with the target
+    scores: dict[int, float] = {}
+    meaning = None
     rejected: dict[str, list[int]] = {}
     total, fallen = len(left) + (0 if left_out is None else len(left_out)), Counter[str]()
     if left_out is not None:
@@ -96,78 +88,51 @@ def screen(
     def apply(criterion: str, failing: Mapping[int, str]) -> None:
         nonlocal left
         for i, reason in failing.items():
-            rejected.setdefault(reason, []).append(int(names[i]))
+            rejected.setdefault(reason, []).append(int(of.names[i]))
         left = [i for i in left if i not in failing]
         fallen[criterion] += len(failing)
 
-    apply("valid", invalid(crystals, left, contacts, criteria))
-    apply("converged", unconverged(left, status, criteria.require_converged))
-    apply("formation energy", unstable(left, energies, criteria))
-    hull = np.full(len(crystals), np.nan)
-    if phases is not None or criteria.max_hull_distance is not None:
-        chosen = np.array(left, dtype=np.int64)
-        hull[chosen] = energy_above_hull(crystals[chosen], references, phases)
-    if criteria.max_hull_distance is not None:
-        apply("hull", above_hull(left, hull, criteria.max_hull_distance))
-    geometry = {i: i for i in left}
-    distances: dict[int, dict[str, Any]] = {}
-    meaning = None
-    if target is not None:
-        geometries = geometries_that_count(crystals, left, unrelaxed, relaxation_energies, contacts, criteria)
-        found = {j: d for i in left for j in geometries[i] if (d := distances_of(crystals, j, target)) is not None}
-        meaning = _meanings(crystals, target, found)
-        apply("predicted", {i: "no predicted density of states" for i in left if not any(j in found for j in geometries[i])})
-        limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
-        for i in left:  # of two that are equally near the relaxed one, which comes first
-            geometry[i] = min(
-                (j for j in geometries[i] if j in found), key=lambda j: (uncertainties[j] > limit, rank_key(found[j]))
-            )
-            distances[i] = found[geometry[i]]
-    if criteria.max_predicted_distance is not None:
-        limit = criteria.max_predicted_distance
-        apply("close", {i: "predicted distance too large" for i in left if not rank_key(distances[i]) <= limit})
-    if criteria.max_uncertainty is not None:
-        limit = criteria.max_uncertainty
-        apply("certain", {i: "prediction too uncertain" for i in left if not uncertainties[geometry[i]] <= limit})
-    scores = {i: score_of(distances.get(i), energies[i], str(status[i]), criteria.rank_by) for i in left}
-    left.sort(key=lambda i: (scores[i], i))
-    if criteria.unique:
-        apply("unique", {i: "duplicate" for i in duplicates(crystals, left)})
-    same = {} if known is None else known_as(crystals, left, known)
-    if criteria.novel:
-        apply("novel", {i: "known" for i in same})
-    if len(left) > criteria.max_ranked or fallen["best"]:
-        apply("best", dict.fromkeys(left[criteria.max_ranked :], beyond(criteria.max_ranked)))
+    for needs, group in itertools.groupby(CRITERIA, key=lambda criterion: criterion.needs):
+        if needs == "prediction" and target is not None:
+            counting = geometries_that_count(of, left, unrelaxed)
+            meaning = _meanings(of, counting)
+            geometry = _closest(of, counting)
+            apply("predicted", {i: NO_PREDICTION for i in left if i not in geometry})
+        if needs == "ranking":
+            scores = {i: _score(of, i, geometry[i]) for i in left}
+            left.sort(key=lambda i: (scores[i], i))
+        for criterion in group:
+            if criterion.failing is None:
+                continue
+            rows = {i: geometry[i] if needs == "prediction" else i for i in left}
+            failing = criterion.failing(of, list(rows.values()))
+            if failing is not None:
+                apply(criterion.name, {i: failing[j] for i, j in rows.items() if j in failing})
 
+    wanted = phases is not None or criteria.max_hull_distance is not None
+    above = of.above_hull(left) if wanted else np.full(len(crystals), np.nan)
+    same = of.known_as(left)
     ranking = [
         {
             "rank": rank,
-            "candidate": int(names[i]),
+            "candidate": int(of.names[i]),
             "geometry": RELAXED if geometry[i] == i else UNRELAXED,
             "index": geometry[i],
             "formula": crystals[i].formulas[0],
             "n_atoms": int(crystals.n_atoms[i]),
-            "formation_energy": _number(energies[i]),
-            "relaxation_energy": 0.0 if geometry[i] == i else _number(relaxation_energies[i]),
-            "hull_distance": _number(hull[i]),
-            "predicted_distance": _number(distances.get(i, {}).get("mae")),
-            "predicted_distance_total": _number(distances.get(i, {}).get("mae_total")),
-            "wasserstein": _number(distances.get(i, {}).get("wasserstein")),
-            **{name: distances[i][name] for name in _OF_WISHES if name in distances.get(i, {})},
-            "uncertainty": _number(float(uncertainties[geometry[i]])),
+            "formation_energy": _number(of.formation_energies[i]),
+            "relaxation_energy": 0.0 if geometry[i] == i else _number(of.relaxation_energy(i, geometry[i])),
+            "hull_distance": _number(above[i]),
+            **_distances(of, geometry[i]),
+            "uncertainty": _number(float(of.uncertainties[geometry[i]])),
             "known": same.get(i),
-            "status": str(status[i]),
+            "status": str(of.status[i]),
             "score": _number(scores[i]),
         }
         for rank, i in enumerate(left, 1)
     ]
     rejected = {reason: sorted(candidates) for reason, candidates in sorted(rejected.items())}
-    return Screened(ranking, _funnel(total, fallen), rejected, meaning)
-
-
-def beyond(most: int) -> str:
-    """Return the reason of those that come after the ones that are ranked."""
-    return f"beyond the best {most}"
+    return Screened(ranking, counted(total, fallen), rejected, meaning)
 
 
 def _count_left_out(left_out: CrystalSet, rejected: dict[str, list[int]], fallen: Counter[str]) -> None:
@@ -178,15 +143,6 @@ def _count_left_out(left_out: CrystalSet, rejected: dict[str, list[int]], fallen
     for reason, candidate in zip(columns["reason"].tolist(), columns["candidate"].tolist(), strict=True):
         rejected.setdefault(reason, []).append(candidate)
     fallen.update(columns["criterion"].tolist())
-
-
-def _funnel(total: int, fallen: Mapping[str, int]) -> dict[str, int]:
-    """Return how many are left after each criterion that was applied."""
-    funnel = {"candidates": total}
-    for criterion in CRITERIA:
-        if criterion in fallen:
-            funnel[criterion] = total = total - fallen[criterion]
-    return funnel
 
 
 def check(crystals: CrystalSet, target: DosTarget | None, criteria: ScreenCriteria, known: CrystalSet | None) -> None:
@@ -218,40 +174,55 @@ def rows_of_geometries(crystals: CrystalSet, names: np.ndarray) -> tuple[list[in
     return relaxed, {i: rows[int(names[i])] for i in relaxed if int(names[i]) in rows}
 
 
-def geometries_that_count(
-    crystals: CrystalSet,
-    left: list[int],
-    unrelaxed: Mapping[int, int],
-    relaxation_energies: Mapping[int, float],
-    contacts: np.ndarray,
-    criteria: ScreenCriteria,
-) -> dict[int, list[int]]:
+def geometries_that_count(of: Candidates, left: list[int], unrelaxed: Mapping[int, int]) -> dict[int, list[int]]:
     """Return the rows of each candidate's geometries whose DOS counts: an unrelaxed one must be valid and not too strained."""
-    limit, counting = criteria.max_relaxation_energy, {i: [i] if RELAXED in criteria.geometries else [] for i in left}
-    if UNRELAXED in criteria.geometries:
-        near = {i: unrelaxed[i] for i in left if i in unrelaxed and (limit is None or relaxation_energies[i] <= limit)}
-        poor = invalid(crystals, list(near.values()), contacts, criteria)
+    limit, wanted = of.criteria.max_relaxation_energy, of.criteria.geometries
+    counting = {i: [i] if RELAXED in wanted else [] for i in left}
+    if UNRELAXED in wanted:
+        near = {i: unrelaxed[i] for i in left if i in unrelaxed}
+        near = {i: j for i, j in near.items() if limit is None or of.relaxation_energy(i, j) <= limit}
+        poor = invalid(of, list(near.values()))
         for i, j in near.items():
             counting[i] += [j] if j not in poor else []
     return counting
 
 
-def distances_of(crystals: CrystalSet, i: int, target: DosTarget) -> dict[str, Any] | None:
-    """Compare the predicted DOS of one crystal with the target; None if there is no prediction."""
-    offsets = crystals.offsets
-    dos = crystals.atom_columns["predicted_dos"][offsets[i] : offsets[i + 1]]
-    if not np.isfinite(dos).all():
-        return None
-    by_channel = target.wishes and "predicted_channels" in crystals.atom_columns
-    resolved = curves_of(crystals, i, "predicted_channels") if by_channel else None
-    return target.distances(curves_of(crystals, i, "predicted_dos"), resolved=resolved)
+def _closest(of: Candidates, counting: Mapping[int, list[int]]) -> dict[int, int]:
+    """Return of each candidate the geometry that is nearest to the target, of equally near ones the first.
+
+    Those that are certain enough come before the others, and those without a prediction last. A candidate of which no geometry
+    counts has none.
+    """
+    limit = math.inf if of.criteria.max_uncertainty is None else of.criteria.max_uncertainty
+
+    def order(j: int) -> tuple[bool, bool, float]:
+        found = of.distances(j)
+        return found is None, bool(of.uncertainties[j] > limit), rank_key(found)
+
+    return {i: min(rows, key=order) for i, rows in counting.items() if rows}
 
 
-def _meanings(crystals: CrystalSet, target: DosTarget, found: Mapping[int, Any]) -> dict[str, str] | None:
-    if not found:
+def _meanings(of: Candidates, counting: Mapping[int, list[int]]) -> dict[str, str] | None:
+    first = next((j for rows in counting.values() for j in rows if of.distances(j) is not None), None)
+    if first is None or of.target is None:
         return None
-    predicted = curves_of(crystals, next(iter(found)), "predicted_dos").meaning
-    return None if predicted == target.dos.meaning else {"target": target.dos.meaning, "predicted": predicted}
+    predicted, wanted = curves_of(of.crystals, first, "predicted_dos").meaning, of.target.dos.meaning
+    return None if predicted == wanted else {"target": wanted, "predicted": predicted}
+
+
+def _distances(of: Candidates, row: int) -> dict[str, Any]:
+    """Return the entries of a ranking that say how far a geometry is from the target."""
+    found = of.distances(row) or {}
+    return {
+        "predicted_distance": _number(found.get("mae")),
+        "predicted_distance_total": _number(found.get("mae_total")),
+        "wasserstein": _number(found.get("wasserstein")),
+        **{name: found[name] for name in _OF_WISHES if name in found},
+    }
+
+
+def _score(of: Candidates, i: int, geometry: int) -> float:
+    return score_of(of.distances(geometry), of.formation_energies[i], str(of.status[i]), of.criteria.rank_by)
 
 
 def score_of(distances: Mapping[str, Any] | None, energy: float, status: str, weights: RankWeights) -> float:

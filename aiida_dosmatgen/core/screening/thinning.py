@@ -10,22 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from ..contacts import closest_contacts
 from ..crystals import CrystalSet
 from ..target import DosTarget
 from ..target.judging import rank_key
-from ..thermo import formation_energy
+from .candidates import Candidates, distances_of
 from .criteria import ScreenCriteria
-from .filters import above_hull, invalid, unconverged, unstable
+from .filters import DUPLICATE, NO_PREDICTION, beyond_the_best
+from .funnel import CRITERIA
 from .geometries import RELAXED
-from .hull import energy_above_hull
-from .matching import known_as, representatives
-from .screen import beyond, distances_of, geometries_that_count, rows_of_geometries, score_of
+from .matching import representatives
+from .screen import geometries_that_count, rows_of_geometries, score_of
 
 LOOKED_AT = 4
 """Times ``max_ranked``: how many candidates, nearest to the target at the first look, are predicted in full.
@@ -44,7 +43,7 @@ def looking(predict: Predict, target: DosTarget) -> Predict:
 
     def look(rows: np.ndarray) -> Iterator[tuple[np.ndarray, CrystalSet]]:
         for chosen, predicted in predict(rows):
-            distances = np.array(_judged(predicted, target))
+            distances = np.array(_judged(distances_of(predicted, k, target) for k in range(len(predicted))))
             yield chosen, predicted.replace(crystal_columns={_FIRST_LOOK: distances}, atom_columns={})
 
     return look
@@ -113,83 +112,90 @@ def thin(
     :param look: the first, cheap prediction, as :func:`looking` returns it; None predicts all in full.
     """
     n = len(crystals)
-    names = crystals.crystal_columns.get("candidate", np.arange(n))
-    energies = formation_energy(crystals.crystal_columns["energy"], crystals, references)
-    status, contacts = crystals.crystal_columns["status"], closest_contacts(crystals)
-    left, unrelaxed = rows_of_geometries(crystals, names)
+    of = Candidates(crystals, references, criteria, target, phases, known)
+    left, unrelaxed = rows_of_geometries(crystals, of.names)
     fallen: dict[int, tuple[str, str]] = {}
     first_look, distance = np.full(n, np.nan), np.full(n, np.nan)
 
-    def apply(criterion: str, failing: Mapping[int, str]) -> None:
+    def apply(criterion: str, failing: Mapping[int, str] | None) -> None:
         nonlocal left
-        fallen.update({i: (criterion, reason) for i, reason in failing.items()})
-        left = [i for i in left if i not in failing]
+        fallen.update({i: (criterion, reason) for i, reason in (failing or {}).items()})
+        left = [i for i in left if i not in fallen]
 
     def score(i: int, value: float | None) -> float:
         distances = None if value is None else {"mae": value if math.isfinite(value) else None}
-        return score_of(distances, energies[i], str(status[i]), criteria.rank_by)
+        return score_of(distances, of.formation_energies[i], str(of.status[i]), criteria.rank_by)
 
-    apply("valid", invalid(crystals, left, contacts, criteria))
-    apply("converged", unconverged(left, status, criteria.require_converged))
-    apply("formation energy", unstable(left, energies, criteria))
-    if criteria.max_hull_distance is not None:
-        hull = np.full(n, np.nan)
-        hull[left] = energy_above_hull(crystals[np.array(left, dtype=np.int64)], references, phases)
-        apply("hull", above_hull(left, hull, criteria.max_hull_distance))
-    if criteria.novel and known is not None:
-        apply("novel", dict.fromkeys(known_as(crystals, left, known), "known"))
+    for criterion in CRITERIA:
+        if criterion.failing is not None and criterion.needs == "relaxation":
+            apply(criterion.name, criterion.failing(of, left))
     alone = target is None or criteria.geometries == [RELAXED] or not unrelaxed
     first = {i: i for i in left}
     if criteria.unique:
         per_atom = np.asarray(crystals.crystal_columns["energy"], dtype=np.float64) / crystals.n_atoms
-        first = representatives(crystals, sorted(left, key=lambda i: (per_atom[i], names[i])))
+        first = representatives(crystals, sorted(left, key=lambda i: (per_atom[i], of.names[i])))
         if alone:
-            apply("unique", {i: "duplicate" for i, j in first.items() if i != j})
+            apply("unique", {i: DUPLICATE for i, j in first.items() if i != j})
     most = criteria.max_ranked
     if target is None:
-        ranked = sorted(left, key=lambda i: (score(i, None), i))
-        apply("best", dict.fromkeys(ranked[most:], beyond(most)))
+        apply("best", beyond_the_best(of, sorted(left, key=lambda i: (score(i, None), i))))
         stay = [part for _, part in predict(np.array(sorted(left), dtype=np.int64))]
     else:
-        above = {i: float(energies[j] - energies[i]) for i, j in unrelaxed.items()}
-        rows_of = geometries_that_count(crystals, left, unrelaxed, above, contacts, criteria)
+        rows_of = geometries_that_count(of, left, unrelaxed)
         if look is not None and len(left) > LOOKED_AT * most:
             for rows, seen in look(_rows(rows_of, left)):
                 first_look[rows] = seen.crystal_columns[_FIRST_LOOK]
             near = sorted(left, key=lambda i: (score(i, _least(first_look, rows_of[i])), i))
             apply("near", dict.fromkeys(near[LOOKED_AT * most :], "far from the target at a first look"))
-        limit = math.inf if criteria.max_uncertainty is None else criteria.max_uncertainty
-        farthest = math.inf if criteria.max_predicted_distance is None else criteria.max_predicted_distance
-        certain = distance.copy()  # where it is sure enough
+        passing = distance.copy()  # of the geometries that fulfil all criteria of the prediction
+        failed: dict[int, _Failed] = {}
         best = _Best(most, {i: rows_of[i] for i in left}, first)
         for rows, predicted in predict(_rows(rows_of, left)):
-            distance[rows] = _judged(predicted, target)
-            unsure = predicted.crystal_columns["predicted_dos_uncertainty"] > limit
-            certain[rows] = np.where(unsure | (distance[rows] > farthest), np.nan, distance[rows])
+            batch = Candidates(predicted, references, criteria, target)
+            distance[rows] = passing[rows] = _judged(map(batch.distances, range(len(rows))))
+            failing = {int(rows[k]): found for k, found in _failing(batch).items()}
+            passing[list(failing)] = np.nan
+            failed |= failing
             for i in {best.candidate_of[j] for j in rows.tolist()}:
-                best.scores[i] = score(i, _least(certain, rows_of[i]))
+                best.scores[i] = score(i, _least(passing, rows_of[i]))
             best.add(rows, predicted)
-        apply("predicted", {i: "no predicted density of states" for i in left if math.isnan(_least(distance, rows_of[i]))})
-        apply("close", {i: "predicted distance too large" for i in left if _least(distance, rows_of[i]) > farthest})
-        apply("certain", {i: "prediction too uncertain" for i in left if math.isnan(_least(certain, rows_of[i]))})
+        # a candidate falls where the last of its geometries does
+        for i in left:
+            if failed.keys() >= set(rows_of[i]):
+                fallen[i] = max((failed[j] for j in rows_of[i]), default=(0, "predicted", NO_PREDICTION))[1:]
+        left = [i for i in left if i not in fallen]
         best.scores = {i: best.scores[i] for i in left}
         ranked = best.ranked()
-        apply("unique", dict.fromkeys(set(left) - set(ranked), "duplicate"))
-        apply("best", dict.fromkeys(ranked[most:], beyond(most)))
+        apply("unique", dict.fromkeys(set(left) - set(ranked), DUPLICATE))
+        apply("best", beyond_the_best(of, ranked))
         bare = [i for i in left if i not in rows_of[i]]  # of these only the other geometry was predicted
         stay = [part for _, part in predict(np.array(bare, dtype=np.int64))]
         stay += best.crystals([j for i in left for j in rows_of[i]])
     kept = CrystalSet.concatenate(stay) if stay else _nothing(crystals)
-    return Thinned(kept, _left_out(crystals, sorted(fallen), names, fallen, first_look, distance))
+    return Thinned(kept, _left_out(crystals, sorted(fallen), of.names, fallen, first_look, distance))
+
+
+_Failed = tuple[int, str, str]
+"""The place in the table, the name and the reason of the criterion that a geometry fell to."""
+
+
+def _failing(batch: Candidates) -> dict[int, _Failed]:
+    """Return for each row that fails a criterion of the prediction the first that it fails."""
+    left, found = list(range(len(batch.crystals))), dict[int, _Failed]()
+    for place, criterion in enumerate(CRITERIA):
+        if criterion.failing is not None and criterion.needs == "prediction":
+            failing = criterion.failing(batch, left) or {}
+            found |= {k: (place, criterion.name, reason) for k, reason in failing.items()}
+            left = [k for k in left if k not in failing]
+    return found
 
 
 def _rows(rows_of: Mapping[int, list[int]], left: list[int]) -> np.ndarray:
     return np.array([j for i in left for j in rows_of[i]], dtype=np.int64)
 
 
-def _judged(predicted: CrystalSet, target: DosTarget) -> list[float]:
+def _judged(found: Iterable[dict[str, Any] | None]) -> list[float]:
     """Return by how far each crystal is from the target, NaN without a prediction."""
-    found = [distances_of(predicted, k, target) for k in range(len(predicted))]
     return [math.nan if one is None else rank_key(one) for one in found]
 
 

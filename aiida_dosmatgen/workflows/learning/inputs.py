@@ -98,9 +98,10 @@ class LearnProtocolMixin(StrictProtocolMixin, WorkChain):
         :raises ValueError: for keys or values that do not exist, with one line.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
-        chosen = {**inputs["settings"], **{key: value for key, value in (settings or {}).items() if value is not None}}
+        given = {**inputs["settings"], **{key: value for key, value in (settings or {}).items() if value is not None}}
+        chosen = LearnSettings.model_validate(checked(LearnSettings, given, "settings").get_dict())
         builder = cls.get_builder()
-        builder.settings = checked(LearnSettings, chosen, "settings")
+        builder.settings = orm.Dict(chosen.model_dump())  # in full: the graph says it, whatever the defaults of later are
         builder.gate = checked(GateCriteria, inputs["gate"], "gate")
         campaign = CampaignWorkChain.get_builder_from_protocol(
             codes=codes,
@@ -113,7 +114,7 @@ class LearnProtocolMixin(StrictProtocolMixin, WorkChain):
             options=options,
             dft_options=dft_options,
             n_candidates=n_candidates,
-            top_k=chosen["top_k"],
+            top_k=chosen.top_k,
             max_concurrent=max_concurrent,
             relax=relax,
             template=template,
@@ -134,7 +135,7 @@ class LearnProtocolMixin(StrictProtocolMixin, WorkChain):
         code = load(codes["dosmatgen"])
         for kind in KINDS:
             given = inputs[f"train_{kind}"]
-            if kind not in chosen["models"]:
+            if kind not in chosen.models:
                 builder.pop(f"train_{kind}", None)
                 continue
             parameters = {**given["parameters"], "model": kind}
@@ -143,7 +144,7 @@ class LearnProtocolMixin(StrictProtocolMixin, WorkChain):
                 "parameters": checked(TrainParameters, parameters, f"train_{kind}.parameters"),
                 "metadata": job_metadata(given["metadata"], options, code),
             }
-        if pseudolabelled is not None and "denoiser" in chosen["models"]:
+        if pseudolabelled is not None and "denoiser" in chosen.models:
             builder["train_denoiser"]["pseudolabelled"] = pseudolabelled
         builder["evaluate"].code = code
         builder["evaluate"].metadata = job_metadata(inputs["evaluate"]["metadata"], options, code)
