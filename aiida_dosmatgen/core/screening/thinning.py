@@ -18,7 +18,7 @@ import numpy as np
 from ..contacts import closest_contacts
 from ..crystals import CrystalSet
 from ..target import DosTarget
-from ..target.judging import rank_key
+from ..target.distances import rank_key
 from ..thermo import formation_energy
 from .criteria import ScreenCriteria
 from .filters import above_hull, invalid, unconverged, unstable
@@ -44,7 +44,7 @@ def looking(predict: Predict, target: DosTarget) -> Predict:
 
     def look(rows: np.ndarray) -> Iterator[tuple[np.ndarray, CrystalSet]]:
         for chosen, predicted in predict(rows):
-            distances = np.array(_judged(predicted, target))
+            distances = np.array(_distances(predicted, target))
             yield chosen, predicted.replace(crystal_columns={_FIRST_LOOK: distances}, atom_columns={})
 
     return look
@@ -84,7 +84,7 @@ class _Best:
             self._kept = {j: one for j, one in self._kept.items() if self.candidate_of[j] in wanted}
 
     def ranked(self) -> list[int]:
-        """Return the candidates judged, best first, the best of each group only."""
+        """Return the candidates that have a distance, best first, the best of each group only."""
         taken: dict[int, int] = {}
         for i in sorted(self.scores, key=lambda i: (self.scores[i], i)):
             taken.setdefault(self.group[i], i)
@@ -163,7 +163,7 @@ def thin(
         certain = distance.copy()  # where it is sure enough
         best = _Best(most, {i: rows_of[i] for i in left}, first)
         for rows, predicted in predict(_rows(rows_of, left)):
-            distance[rows] = _judged(predicted, target)
+            distance[rows] = _distances(predicted, target)
             unsure = predicted.crystal_columns["predicted_dos_uncertainty"] > limit
             certain[rows] = np.where(unsure | (distance[rows] > farthest), np.nan, distance[rows])
             for i in {best.candidate_of[j] for j in rows.tolist()}:
@@ -187,7 +187,7 @@ def _rows(rows_of: Mapping[int, list[int]], left: list[int]) -> np.ndarray:
     return np.array([j for i in left for j in rows_of[i]], dtype=np.int64)
 
 
-def _judged(predicted: CrystalSet, target: DosTarget) -> list[float]:
+def _distances(predicted: CrystalSet, target: DosTarget) -> list[float]:
     """Return by how far each crystal is from the target, NaN without a prediction."""
     found = [distances_of(predicted, k, target) for k in range(len(predicted))]
     return [math.nan if one is None else rank_key(one) for one in found]
