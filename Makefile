@@ -125,7 +125,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed-tests
 DATA ?= datasets/pseudodojo-pbe
 # further options, e.g. TRAIN='--threads 2 --max-seconds 36000'
 TRAIN ?=
-models: $(VENV)/.installed ## train all shipped models again, by the job files in DATA, in build/models; started again it goes on (days)
+models: $(VENV)/.installed ## train all shipped models again, by the job files in DATA, in build/models; started again it continues (days)
 	scripts/train-models --data $(DATA) --ship $(TRAIN)
 
 DATASET := aiida_dosmatgen/datasets/debian-pbe

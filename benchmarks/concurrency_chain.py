@@ -47,5 +47,5 @@ class ValidateAllWorkChain(SlidingWindowWorkChain):
         self.ctx.next += 1
 
     def inspect(self):
-        """Let out what has ended."""
+        """Collect what has ended."""
         self.collect()

@@ -14,7 +14,7 @@ labelled crystals:
     elements the force field knows.
 ``energy``
     MAE in meV/atom to the labels of real crystals, after one constant for each element was fitted (least absolute deviations).
-    The constants are fitted to the labels of the split ``train`` and judged on the crystals that are asked for.
+    The constants are fitted to the labels of the split ``train`` and evaluated on the crystals that are asked for.
 ``forces``
     MAE of the components in eV/Å to the labels of crystals whose largest force exceeds 0.1 eV/Å: real ones that were displaced
     or scaled, and prototypes with other elements. ``median_of_crystals`` is the median of the MAE of each crystal.
@@ -25,8 +25,9 @@ labelled crystals:
 ``garbage``
     Whether each kind of impossible crystal ends with a status, and good ones beside it as if it were not there.
 
-By default crystals of the split ``train`` judge: a force field of others has learnt none of them, and what is chosen by the
-figures is not chosen by crystals that are kept for tests. One that was trained on them is judged by ``--split test-system``.
+By default force fields are evaluated on crystals of the split ``train``: one of others has learnt none of them, and what is
+chosen by the figures is not chosen by crystals that are kept for tests. Evaluate one that was trained on them with
+``--split test-system``.
 The last line is JSON.
 """
 
@@ -130,7 +131,7 @@ def main() -> None:
     parser.add_argument("--force-field", default=str(ROOT / "aiida_dosmatgen/models/forcefield.model"))
     parser.add_argument("--arguments", type=json.loads, default={}, help="of the force field, in JSON")
     parser.add_argument("--dataset", type=Path, default=ROOT / "datasets/pseudodojo-pbe", help="a folder of shards")
-    parser.add_argument("--split", nargs="+", choices=SPLIT_NAMES, default=["train"], help="crystals to judge by")
+    parser.add_argument("--split", nargs="+", choices=SPLIT_NAMES, default=["train"], help="crystals to evaluate on")
     parser.add_argument("--most-atoms", type=int, default=12)
     parser.add_argument("--count", type=int, help="of real crystals, chosen by --seed; default all")
     parser.add_argument("--seed", type=int, default=0)
@@ -147,8 +148,8 @@ def main() -> None:
         force_field_named(given.force_field, given.arguments), Path(), given.device, getattr(torch, given.precision)
     )
     labelled = load_shards(given.dataset)
-    judged = np.isin(labelled.crystal_columns["split"], given.split) & (labelled.n_atoms <= given.most_atoms)
-    real = np.flatnonzero(judged & (labelled.crystal_columns["kind"] == "real"))
+    evaluated = np.isin(labelled.crystal_columns["split"], given.split) & (labelled.n_atoms <= given.most_atoms)
+    real = np.flatnonzero(evaluated & (labelled.crystal_columns["kind"] == "real"))
     if given.count is not None and given.count < len(real):
         real = np.sort(np.random.default_rng(given.seed).permutation(real)[: given.count])
     result: dict = {
@@ -163,11 +164,11 @@ def main() -> None:
         few = labelled[real[:4]].replace(crystal_columns={}, atom_columns={})
         list(relax(few, evaluator, RELAX.model_copy(update={"max_steps": 2})))  # the first calls compile
         result["volume"], result["speed"] = volumes(labelled[real], evaluator)
-        result["speed"]["equal_work"] = equal_work(labelled[np.flatnonzero(judged)[:64]], evaluator)
+        result["speed"]["equal_work"] = equal_work(labelled[np.flatnonzero(evaluated)[:64]], evaluator)
     if "energy" in given.parts:
-        result["energy"] = energies_after_constants(labelled, judged, evaluator)
+        result["energy"] = energies_after_constants(labelled, evaluated, evaluator)
     if "forces" in given.parts:
-        result["forces"] = forces_out_of_equilibrium(labelled[np.flatnonzero(judged)], evaluator)
+        result["forces"] = forces_out_of_equilibrium(labelled[np.flatnonzero(evaluated)], evaluator)
     if "garbage" in given.parts:
         result["garbage"] = survived(evaluator)
     result = rounded(result)

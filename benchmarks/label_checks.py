@@ -2,7 +2,7 @@
 
 For each crystal: whether it is labelled and by which fallback, its gap, its magnetization and moments, what its sites hold, and
 with ``dense`` how far the zero of energy is from that on a mesh twice as dense. Records are kept, so that a run that is stopped
-goes on.
+continues.
 
     dosmatgen pseudopotentials build/pseudopotentials
     python benchmarks/label_checks.py --pseudos build/pseudopotentials --records build/label-checks
@@ -113,7 +113,7 @@ def main() -> None:
             off = f"{float(labels[1][0].crystal_columns['zero'][0] - columns['zero']):+.3f}"
         magnetic = recipe.magnetic(list(label.to_ase()[0].symbols))
         print(
-            f"| {case.name} | ok | {int(columns['remedy'])} | {columns['gap']:.2f} "
+            f"| {case.name} | ok | {int(columns['fallback'])} | {columns['gap']:.2f} "
             f"| {columns['magnetization'][0]:.2f} | {moments if magnetic else ''} | {columns['projected']:.3f} | {off} "
             f"| {columns['seconds']:.0f} |",
             flush=True,

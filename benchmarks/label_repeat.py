@@ -1,6 +1,6 @@
 """Labels drawn at random from the shards, computed again on denser meshes with a higher cutoff: how far off the labels are.
 
-Errors are mean absolute differences of site curves in states/eV/atom (``core.curves.compare``). A run that is stopped goes on.
+Errors are mean absolute differences of site curves in states/eV/atom (``core.curves.compare``). A stopped run continues.
 
     dosmatgen pseudopotentials build/pseudopotentials
     python benchmarks/label_repeat.py --pseudos build/pseudopotentials --records build/label-repeat

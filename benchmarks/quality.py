@@ -35,7 +35,7 @@ RESULTS = ROOT / "benchmarks" / "results" / "quality.json"
 def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="a few targets without pw.x: minutes, to see that all works")
+    parser.add_argument("--quick", action="store_true", help="a few targets without pw.x: minutes, to check the installation")
     parser.add_argument("--page", action="store_true", help="only make docs/quality.md from the results")
     parser.add_argument("--dataset", type=Path, default=ROOT / "datasets/pseudodojo-pbe", help="shards, or an npz with splits")
     parser.add_argument("--denoiser", type=Path, default=MODELS / "denoiser.safetensors")

@@ -31,7 +31,7 @@ from aiida_dosmatgen.core.elements import SYMBOLS
 from aiida_dosmatgen.core.files import checksum
 from aiida_dosmatgen.core.screening.geometries import GEOMETRIES
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.core.target.judging import rank_key
+from aiida_dosmatgen.core.target.distances import rank_key
 from aiida_dosmatgen.data.base import storable
 from aiida_dosmatgen.data.checkpoint import CheckpointData
 from aiida_dosmatgen.data.crystals import CrystalSetData

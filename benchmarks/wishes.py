@@ -22,7 +22,7 @@ from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.curves import Curves
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.core.target.judging import judged
+from aiida_dosmatgen.core.target.distances import measured_wishes
 from aiida_dosmatgen.core.target.wishes import empty_above_zero
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.diffusion.sampler import sample
@@ -78,7 +78,7 @@ def sampling(count: int, seed: int, wishes: list[str]) -> None:
             guides = {"classifier": classifier} if parameters.guidance == "classifier" else {}
             made = sample(denoiser, target if changes else None, parameters, seed, range(count), **guides)
             crystals = predict(predictor, header, CrystalSet.concatenate(list(made)))
-            found = [judged(target.wishes, one) for one in _predicted(crystals)]
+            found = [measured_wishes(target.wishes, one) for one in _predicted(crystals)]
             misses = np.median([one["missed"] for one in found])
             met = sum(one["wishes"][0]["met"] is True for one in found)
             print(f"| {wish} | {way} | {met} of {len(found)} | {misses:.1f} |", flush=True)

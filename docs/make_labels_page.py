@@ -21,6 +21,7 @@ import numpy as np
 
 from aiida_dosmatgen import __version__
 from aiida_dosmatgen.core.crystals import CrystalSet
+from aiida_dosmatgen.core.former_names import current_card
 from aiida_dosmatgen.core.job import Splits
 from aiida_dosmatgen.core.labelled.card import data_card
 from aiida_dosmatgen.core.labelled.shards import complete_manifest, load_shards, read_manifest
@@ -82,7 +83,7 @@ Computed by {codes}, in {hours:.0f} core hours (median {seconds:.0f} s a crystal
 
 The projectors miss {lost_median:.1%} of the occupied states in the median and {lost_max:.0%} at most; sites are scaled
 to the total. Curves are known up to {high:.1f} eV at least. Crystals that converged only in another way than the first:
-{remedies:,}.
+{fallbacks:,}.
 
 ## Failures
 
@@ -175,7 +176,7 @@ def page(card: dict[str, Any]) -> str:
         lost_median=card["charge_lost_in_projection"]["median"],
         lost_max=card["charge_lost_in_projection"]["max"],
         high=card["known_up_to"]["min"],
-        remedies=sum(count for remedy, count in card["remedies"].items() if remedy != "0"),
+        fallbacks=sum(count for number, count in current_card(card)["fallbacks"].items() if number != "0"),
         failed=failed,
         failed_share=failed / (failed + card["n_crystals"]),
         failures="\n".join([*failures, ""]) if failures else "",

@@ -102,7 +102,7 @@ def main() -> int:
     print(f"Submitted CampaignWorkChain<{campaign.pk}>: {N_CANDIDATES} candidates each for {', '.join(TARGETS)}")
     later = f"verdi process status {campaign.pk}   verdi process report {campaign.pk}"
     if not wait(campaign, still_possible=daemon.problem):
-        print(f"\nNo longer waiting; the campaign goes on in the daemon. To look again:\n  {later}")
+        print(f"\nNo longer waiting; the campaign continues in the daemon. To look again:\n  {later}")
         print(f"Its ranking when it has ended:\n  print(load_node({campaign.pk}).tools.table())   in verdi shell")
         return 130
     if "ranking" not in campaign.outputs:

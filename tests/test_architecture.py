@@ -54,7 +54,7 @@ AIIDA_ONLY = ("aiida", "aiida_quantumespresso", "aiida_pseudo", "aiida_dosmatgen
     ],
     ids=["a workstation has no torch", "a compute node has no AiiDA", "core has neither"],
 )
-def test_modules_import_without_the_other_wing(packages, forbidden):
+def test_modules_import_without_the_other_side(packages, forbidden):
     program = IMPORT_ALL.format(packages=packages, forbidden=set(forbidden))
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

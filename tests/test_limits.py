@@ -54,8 +54,8 @@ def test_accuracy():
         "distance by DFT of the first of the ranking, relaxed, over that of unconditional candidates": f"{best:.2f}",
         "targets that one of the first three meets by DFT (0.10 states/eV/atom), near the hull": f"{success:.0f}",
         "candidates with the exact composition": f"{exact:.0f}",
-        "error of the predicted DOS, over that of each element's mean curve": f"{value['judge_over_baseline']:.2f}",
-        "rank correlation of predicted and DFT distances": f"{value['judge_dft_rank_correlation']:.2f}",
+        "error of the predicted DOS, over that of each element's mean curve": f"{value['surrogate_over_baseline']:.2f}",
+        "rank correlation of predicted and DFT distances": f"{value['surrogate_dft_rank_correlation']:.2f}",
     }
 
 

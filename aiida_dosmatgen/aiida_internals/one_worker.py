@@ -1,9 +1,9 @@
 """That one worker of the daemon runs a process at a time.
 
 A broker that was killed, or that has lost the connection to a worker, hands out the tasks of that worker once more, and the
-worker goes on with its processes all the same. AiiDA lets the second worker run them, too: each then calls what the other has
+worker continues its processes all the same. AiiDA lets the second worker run them, too: each then calls what the other has
 called, and the one that ends last takes up what has ended. How a process is recreated for a worker is extended here: while
-another worker has it, what this one gets waits; if the other is gone before the end, it goes on from the last checkpoint.
+another worker has it, what this one gets waits; if the other is gone before the end, it continues from the last checkpoint.
 
 Workers on one machine see each other's locks, and those on several if the folder of AiiDA's configuration is on a file system
 with locks.
@@ -110,7 +110,7 @@ class _Waiting:
         self._future: asyncio.Future = asyncio.Future()
 
     async def step_until_terminated(self) -> None:
-        """Wait, and go on with the process if it was left without an end."""
+        """Wait, and continue the process if it was left without an end."""
         node = orm.load_node(self.pid)
         _LOGGER.warning("another worker runs process %d; this one waits for it", self.pid)
         while not node.is_terminated:

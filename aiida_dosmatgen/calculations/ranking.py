@@ -8,7 +8,7 @@ from typing import Any
 from ..core.curves import Curves
 from ..core.errors import ContentError
 from ..core.target import DosTarget
-from ..core.target.judging import rank_key
+from ..core.target.distances import rank_key
 from ..core.target.target import named
 
 

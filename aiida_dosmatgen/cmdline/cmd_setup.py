@@ -14,7 +14,7 @@ from .group import Group
 
 @click.group("setup", cls=Group)
 def setup() -> None:
-    """Make computers and codes, and look whether all is well.
+    """Make computers and codes, and check the installation.
 
     \b
     Example:

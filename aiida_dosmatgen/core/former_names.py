@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 
 _GEOMETRIES = {"sampled": "unrelaxed", "as sampled": "unrelaxed"}
-_COLUMNS = {"form": "geometry"}
+_COLUMNS = {"form": "geometry", "remedy": "fallback"}
 
 
 def current_columns(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return crystal columns with ``form`` as ``geometry``, and unrelaxed crystals named so there and in ``status``."""
+    """Return crystal columns with ``form`` as ``geometry`` and ``remedy`` as ``fallback``.
+
+    Unrelaxed crystals are named so in ``geometry`` and ``status``.
+    """
     renamed = {_COLUMNS.get(name, name): column for name, column in columns.items()}
     for name in ("geometry", "status"):
         if name in renamed and np.isin(renamed[name], list(_GEOMETRIES)).any():
@@ -26,6 +29,11 @@ def current_row(row: Mapping[str, Any]) -> dict[str, Any]:
     if "geometry" in renamed:
         renamed["geometry"] = _GEOMETRIES.get(renamed["geometry"], renamed["geometry"])
     return renamed
+
+
+def current_card(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a data card with ``remedies`` as ``fallbacks``."""
+    return {"fallbacks" if key == "remedies" else key: value for key, value in card.items()}
 
 
 def current_criteria(criteria: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from ..core.crystals import CrystalSet
 from ..core.screening.funnel import LABELS
 from ..core.screening.geometries import UNRELAXED
 from ..core.target import DosTarget
-from ..core.target.judging import distance_of, in_short, in_words
+from ..core.target.distances import distance_of, in_short, in_words
 from ..tools.campaign import CampaignResults, RankedCrystal, results_of, scores_of, target_nodes
 from ..tools.ranking import wishes_of
 from .curves import packed_crystal, packed_target, sparkline

@@ -11,7 +11,7 @@ from aiida.common import LinkType
 from ..core.crystals import CrystalSet
 from ..core.elements import formula_of
 from ..core.screening.matching import known_as
-from ..core.target.judging import distance_of, in_short, rank_key
+from ..core.target.distances import distance_of, in_short, rank_key
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
 from ..tools.ancestry import Ancestor

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..core.errors import ContentError
 from ..core.target import DosTarget
-from ..core.target.judging import in_words, judged
+from ..core.target.distances import in_words, measured_wishes
 from .text import pairs
 
 _MARKERS = ("braille", "+", "o", "x", "*")
@@ -98,7 +98,7 @@ def ungranted(target: DosTarget) -> list[str]:
     """Return what the curve that was made from wishes misses of them, a line each: they contradict each other."""
     if not target.only_wishes:
         return []
-    rows = judged(target.wishes, target.dos, n_atoms=1)["wishes"]
+    rows = measured_wishes(target.wishes, target.dos, n_atoms=1)["wishes"]
     return [
         f"no curve was found that grants all of it: {row['wish']}: {in_words(row)}"
         for one, row in zip(target.wishes, rows, strict=True)

@@ -33,7 +33,7 @@ def is_running(timeout: int = 10) -> bool:
 
 
 def is_outdated(folder: Path = PACKAGE) -> bool:
-    """Say whether code has changed since the running daemon was started: its workers go on with that of before.
+    """Say whether code has changed since the running daemon was started: its workers continue with that of before.
 
     :param folder: of the code.
     """
@@ -101,7 +101,7 @@ def idle(patience: float = PATIENCE) -> list[int]:
 
 
 def abandoned(patience: float = PATIENCE) -> list[int]:
-    """Return the pks of work chains that nobody can go on with, as they have not ended and their checkpoint is gone.
+    """Return the pks of work chains that no worker can continue, as they have not ended and their checkpoint is gone.
 
     Those that a work chain called are left out: it repeats them.
 
@@ -162,9 +162,9 @@ def problem() -> str | None:
             f"minute: {_REVIVE}"
         )
     if lost := abandoned():
-        others = f" (nor with {len(lost) - 1} more)" if lost[1:] else ""
+        others = f" (nor {len(lost) - 1} more)" if lost[1:] else ""
         return (
-            f"Nobody can go on with {lost[0]}{others}: its checkpoint is gone; submit it again, with caching, so that finished "
-            "jobs are taken from the database"
+            f"No worker can continue {lost[0]}{others}: its checkpoint is gone; submit it again, with caching, so that "
+            "finished jobs are taken from the database"
         )
     return None

@@ -75,7 +75,7 @@ class Taught:
     :param dos: the result.
     :param sets: to which it belongs.
     :param checkpoints: that learnt from it, the oldest first: ``uuid``, ``kind``, ``sha256``,
-        ``accepted`` (None if nobody judged).
+        ``accepted`` (None if there is no verdict).
     :param crystals: validated crystals of campaigns with these models, the nearest to its target first: ``formula``,
         ``distance`` (states/eV/atom), ``validation``, ``campaign``, ``checkpoint``.
     """
@@ -120,7 +120,7 @@ def lineage_of(checkpoint: CheckpointData) -> list[CheckpointData]:
 
 
 def verdict_on(checkpoint: CheckpointData) -> orm.Dict | None:
-    """Return the newest verdict of a loop on a checkpoint, or None if nobody judged it."""
+    """Return the newest verdict of a loop on a checkpoint, or None if there is none."""
     query = orm.QueryBuilder().append(CheckpointData, filters={"uuid": checkpoint.uuid}, tag="checkpoint")
     judge = {"attributes.process_label": "judge_checkpoint"}
     edge = {"label": "checkpoint"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from aiida import orm
 
-from ..core.target.judging import rank_key
+from ..core.target.distances import rank_key
 from .campaign import CampaignResults, RankedCrystal, compared, results_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from aiida.common import LinkType, NotExistent
 
 from ..core.former_names import current_row
 from ..core.screening.training_crystals import TrainingCrystals
-from ..core.target.judging import in_short, in_words, rank_key
+from ..core.target.distances import in_short, in_words, rank_key
 from ..data.conversion import StructureData
 from .learnt import learnt_by
 from .lineage import Lineage, UsedModel, UsedTemplate
@@ -109,7 +109,7 @@ def ranking_node(campaign: orm.WorkChainNode) -> orm.Dict:
 def best_of(campaign: orm.WorkChainNode) -> dict[str, Any] | None:
     """Return the row with the smallest DFT distance among all targets, with its ``target``, or None if none has one.
 
-    Of a target with wishes the distance counts them, too (:func:`..core.target.judging.distance_of`).
+    Of a target with wishes the distance counts them, too (:func:`..core.target.distances.distance_of`).
     """
     rows = [
         {**row, "target": name}

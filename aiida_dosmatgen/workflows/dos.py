@@ -52,7 +52,7 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin,
     The same as ``dosmatgen label`` with AiiDA: equal recipes give equal curves. A self-consistent field that does not converge
     is tried by each of the recipe's fallbacks; bands that do not reach far enough up become more; what pw.x or projwfc.x take
     for symmetric and is not is computed without symmetry. What AiiDA took from its cache has often lost its work directory:
-    if a run cannot go on from there, all is computed anew.
+    if a run cannot continue from there, all is computed anew.
     """
 
     _protocol_name = "dos"
@@ -295,8 +295,8 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin,
     def _inspect_failure(self, step: str, node: orm.ProcessNode) -> ExitCode | None:
         """Do a step again if something is known to help, or end."""
         reason = failure(node)
-        for remedy in (self._without_symmetry, self._next_fallback, self._again, self._by_cg, self._without_cache):
-            said = remedy(step, node)
+        for handler in (self._without_symmetry, self._next_fallback, self._again, self._by_cg, self._without_cache):
+            said = handler(step, node)
             if said:
                 self.report(f"{reason}; {said}")
                 return None

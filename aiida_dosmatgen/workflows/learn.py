@@ -31,7 +31,7 @@ class LearnWorkChain(LearnProtocolMixin, RoundsMixin):
     the training set, and why the others do not; the models are fine-tuned on what the loop has found and a sample of what was
     known; a checkpoint that got worse on held-out crystals is rejected, and the next round has the last one that was accepted.
 
-    What fails is noted, and the loop goes on with what there is. Candidates that equal a known crystal, or one that was
+    What fails is noted, and the loop continues with what there is. Candidates that equal a known crystal, or one that was
     computed already, are left out if the criteria say ``novel``.
     """
 
@@ -61,7 +61,7 @@ class LearnWorkChain(LearnProtocolMixin, RoundsMixin):
             "held_out",
             valid_type=LabelledCrystalSetData,
             required=False,
-            help="Crystals by which checkpoints are judged; by default those that the data set keeps for tests.",
+            help="Crystals on which checkpoints are evaluated; by default those that the data set keeps for tests.",
         )
         spec.input(
             "known",
@@ -120,7 +120,7 @@ class LearnWorkChain(LearnProtocolMixin, RoundsMixin):
         spec.exit_code(
             202,
             "ERROR_NO_HELD_OUT",
-            message="there is nothing to judge checkpoints by; give held_out, or a data set that is split",
+            message="there are no crystals to evaluate checkpoints on; give held_out, or a data set that is split",
         )
         spec.exit_code(301, "ERROR_EVALUATION_FAILED", message="the given models could not be evaluated: {reason}")
         spec.exit_code(302, "ERROR_NOTHING_COMPUTED", message="no round brought a DFT result: {reason}")
@@ -153,7 +153,7 @@ class LearnWorkChain(LearnProtocolMixin, RoundsMixin):
         return None
 
     def take_figures(self) -> ExitCode | None:
-        """Take the figures of the given models, by which the first checkpoints are judged."""
+        """Take the figures of the given models, with which the first checkpoints are compared."""
         for kind in self._settings.models:
             node = self.ctx[f"evaluate_0_{kind}"]
             if not node.is_finished_ok:

@@ -1,4 +1,4 @@
-"""To go on after a daemon was killed, without doing again what was done in the step that it was killed in.
+"""Continue after a daemon was killed, without doing again what was done in the step that it was killed in.
 
 AiiDA runs the step again from its beginning. What it has called by then is in the graph, under the label that each call has.
 """

@@ -73,7 +73,7 @@ def outputs_were_lost(node: orm.ProcessNode) -> bool:
 
 
 def is_abandoned(node: orm.ProcessNode) -> bool:
-    """Tell whether a process has begun and not ended, and yet nobody can go on with it, as its checkpoint is gone.
+    """Tell whether a process has begun and not ended, and yet no worker can continue it, as its checkpoint is gone.
 
     Of two workers that run it, one failed with it and removed the checkpoint, and the other then noted that it was running. A
     process has its checkpoint before its parent knows it, and until its end is noted.
@@ -128,10 +128,10 @@ class RetryMixin(OneWorkerMixin, WorkChain):
         return again
 
     def comes_again(self, name: str, node: orm.ProcessNode) -> bool:
-        """Say whether a child is waited for once more, because it goes on, or run again, because AiiDA failed with it.
+        """Say whether a child is waited for once more, because it continues, or run again, because AiiDA failed with it.
 
-        A child goes on although its end was announced, if two workers ran it, as happens after a broker was killed, and one of
-        them failed with it; unless nobody can go on with it.
+        A child continues although its end was announced, if two workers ran it, as happens after a broker was killed, and one
+        of them failed with it; unless no worker can continue it.
         """
         goes_on = not node.is_terminated and not is_abandoned(node)
         return goes_on or (ended_from_outside(node) and self.repeat(name, node))

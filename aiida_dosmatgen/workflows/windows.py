@@ -52,7 +52,7 @@ class SlidingWindowWorkChain(RetryMixin, ResumingMixin, AnyChildWorkChain):
     def collect(self) -> dict[str, Any]:
         """Return the children that have ended since, by their names, and forget them.
 
-        One whose end was announced while it goes on stays: two workers ran it, and one of them failed with it.
+        One whose end was announced while it continues stays: two workers ran it, and one of them failed with it.
         """
         children = {key: child for key, child in self.ctx.running.items() if isinstance(child, orm.ProcessNode)}
         ended = {key: child for key, child in children.items() if child.is_terminated or is_abandoned(child)}

@@ -33,15 +33,15 @@ def evaluate(crystals: CrystalSet, evaluator: Evaluator) -> Evaluation:
     return Evaluation(energies, forces, stresses)
 
 
-def energies_after_constants(labelled: CrystalSet, judged: np.ndarray, evaluator: Evaluator) -> dict[str, Any]:
+def energies_after_constants(labelled: CrystalSet, evaluated: np.ndarray, evaluator: Evaluator) -> dict[str, Any]:
     """Compare energies of real crystals, up to one constant for each element.
 
     :param labelled: with the columns ``energy``, ``kind`` and ``split``.
-    :param judged: which crystals to judge by, shape (N,) bool; the constants come from the split ``train``.
+    :param evaluated: which crystals to evaluate on, shape (N,) bool; the constants come from the split ``train``.
     """
     at_rest = np.isin(labelled.crystal_columns["kind"], ["real", "element"])
     fitted = at_rest & (labelled.crystal_columns["split"] == "train")
-    rows = np.flatnonzero(at_rest & (judged | fitted))
+    rows = np.flatnonzero(at_rest & (evaluated | fitted))
     crystals = labelled[rows]
     predicted = evaluate(crystals, evaluator).energies
     counts = np.zeros((len(crystals), len(SYMBOLS)))
@@ -52,7 +52,7 @@ def energies_after_constants(labelled: CrystalSet, judged: np.ndarray, evaluator
     train = usable & fitted[rows]
     elements = np.flatnonzero((counts[train] > 0).sum(0) >= _LEAST_CRYSTALS)
     covered = usable & (counts[:, np.setdiff1d(np.arange(len(SYMBOLS)), elements)].sum(1) == 0)
-    test = covered & judged[rows] & (crystals.crystal_columns["kind"] == "real")
+    test = covered & evaluated[rows] & (crystals.crystal_columns["kind"] == "real")
     if not test.any():
         return {"n": 0, "mae": None}
     train &= covered

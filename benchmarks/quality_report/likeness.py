@@ -3,7 +3,7 @@
 Definitions, after LeMat-GenBench (arXiv:2512.04562), MEIDNet (arXiv:2601.22009) and DiffCSP (arXiv:2309.04475), as far as they
 apply to candidates that are asked for by a density of states:
 
-- **valid**: of all candidates as sampled, those with no two atoms nearer than 0.5 Å and a volume above 0.1 Å³. Charge balance
+- **valid**: of all unrelaxed candidates, those with no two atoms nearer than 0.5 Å and a volume above 0.1 Å³. Charge balance
   is not asked for: most targets are metals.
 - **unique**: of the valid relaxed candidates of one target, those that equal none before them (:mod:`...screening.matching`).
 - **novel**: of the same, those that equal no crystal of the split ``train``, volumes scaled, and none that the checkpoint says

@@ -33,7 +33,7 @@ def write(results: Path, docs: Path) -> None:
     result, causes = _read(results), {}
     if results.with_name(CAUSES).exists():
         causes = _read(results.with_name(CAUSES))
-    if "judge" not in result or not set(KEYS) <= result.get("figures", {}).keys():
+    if "surrogate" not in result or not set(KEYS) <= result.get("figures", {}).keys():
         raise ContentError(f"{results} is not a quality report of this version; run benchmarks/quality.py")
     docs.mkdir(parents=True, exist_ok=True)
     (docs / "quality.md").write_text(text(result, causes), encoding="utf-8")
@@ -51,7 +51,7 @@ def text(result: dict[str, Any], causes: dict[str, str]) -> str:
 
     :param causes: of missed bars, by the figure's name.
     """
-    settings, data, machine, judge = (result[name] for name in ("settings", "data", "machine", "judge"))
+    settings, data, machine, surrogate = (result[name] for name in ("settings", "data", "machine", "surrogate"))
     values = {
         "warning": "" if all(data["models_trained_on_this_set"].values()) else _WARNING,
         "command": settings["command"],
@@ -76,7 +76,7 @@ def text(result: dict[str, Any], causes: dict[str, str]) -> str:
         "met": number(MET),
         "first": FIRST,
         "hull": number(LARGEST_HULL),
-        "judge": _judge(judge),
+        "surrogate": _surrogate(surrogate),
         "targets": _targets(result["targets"]),
         **{name: number(settings["relax"][name]) for name in ("fmax", "smax", "max_steps")},
         "dft": "" if settings["dft"] else "pw.x was left out of this run. ",
@@ -146,20 +146,20 @@ def _ways(result: dict[str, Any]) -> str:
     return _table(head, rows) + "".join(f"\n{reason}\n" for reason in reasons)
 
 
-def _judge(judge: dict[str, Any]) -> str:
-    if not judge["n"]:
-        return f"No crystal of the split `{judge['split']}` has only elements that the predictor knows.\n"
+def _surrogate(found: dict[str, Any]) -> str:
+    if not found["n"]:
+        return f"No crystal of the split `{found['split']}` has only elements that the predictor knows.\n"
     rows = [
-        ["error of the curves, states/eV/atom", number(judge["mae"]), _interval(judge["mae_95"])],
-        ["the same of the elements' mean curves", number(judge["mae_mean_curves"]), "–"],
-        ["R² of the totals, mean", number(judge["r2"]), _interval(judge["r2_95"])],
-        ["R² of the totals, median", number(judge["r2_median"]), "–"],
-        ["Wasserstein distance of the totals, eV", number(judge["wasserstein"]), _interval(judge["wasserstein_95"])],
+        ["error of the curves, states/eV/atom", number(found["mae"]), _interval(found["mae_95"])],
+        ["the same of the elements' mean curves", number(found["mae_mean_curves"]), "–"],
+        ["R² of the totals, mean", number(found["r2"]), _interval(found["r2_95"])],
+        ["R² of the totals, median", number(found["r2_median"]), "–"],
+        ["Wasserstein distance of the totals, eV", number(found["wasserstein"]), _interval(found["wasserstein_95"])],
     ]
     for key, title in (("bins_within_std", "one stated deviation"), ("bins_within_two_std", "two stated deviations")):
-        if key in judge:
-            rows.append([f"bins within {title}", share(judge[key]), _interval(judge[f"{key}_95"])])
-    return _table([f"{judge['n']} crystals of `{judge['split']}`", "value", "95 %"], rows)
+        if key in found:
+            rows.append([f"bins within {title}", share(found[key]), _interval(found[f"{key}_95"])])
+    return _table([f"{found['n']} crystals of `{found['split']}`", "value", "95 %"], rows)
 
 
 def _targets(records: list[dict[str, Any]]) -> str:

@@ -24,7 +24,7 @@ from aiida_dosmatgen.core.job import ForceField, sha256_of
 from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
 from aiida_dosmatgen.engine.training.dataset import hash_of
 
-from . import judge, summary, unseen
+from . import accuracy, summary, unseen
 from .figures import DRAWS
 from .jobs import References, made
 from .modes import START_TIME
@@ -61,15 +61,15 @@ class Report:
         rows = unseen.choose(held_out, given.targets, self.seed, self.known, most)
         targets = held_out[rows]
         say(f"{len(targets)} targets of {len(held_out)} crystals of the split {given.split}")
-        judged = self._kept(
-            f"judge-{given.split}", lambda: judge.judged(given.predictor, given.dataset, given.split, self.seed)
+        surrogate = self._kept(
+            f"surrogate-{given.split}", lambda: accuracy.accuracy(given.predictor, given.dataset, given.split, self.seed)
         )
-        judged["split"] = given.split
+        surrogate["split"] = given.split
         allotropes = None
         if given.allotropes is not None:
             labelled = CrystalSet.load(given.allotropes)
             key = f"allotropes-{sha256_of(given.allotropes)[:12]}"
-            allotropes = self._kept(key, lambda: judge.allotropes(given.predictor, labelled, self.seed))
+            allotropes = self._kept(key, lambda: accuracy.allotropes(given.predictor, labelled, self.seed))
         setting = self._setting()
         records: list[dict[str, Any]] = []
         for number in range(len(targets)):
@@ -80,8 +80,8 @@ class Report:
             key = key_of(self._depends_on(), bare, crystal.atom_columns["dos"], number)
             folder = made(self.work / "targets" / f"{name}-{key[:8]}")
             records.append(self._kept(key, lambda n=number, c=crystal, f=folder: run_target(n, c, setting, f), folder))
-            self._write(self._result(records, len(targets), targets, judged, allotropes))
-        return self._result(records, len(targets), targets, judged, allotropes)
+            self._write(self._result(records, len(targets), targets, surrogate, allotropes))
+        return self._result(records, len(targets), targets, surrogate, allotropes)
 
     def _setting(self) -> Setting:
         given = self.given
@@ -145,12 +145,12 @@ class Report:
         records: list[dict[str, Any]],
         of: int,
         targets: CrystalSet,
-        judged: dict[str, Any],
+        surrogate: dict[str, Any],
         allotropes: dict[str, Any] | None,
     ) -> dict[str, Any]:
         given = self.given
         relaxed = None if given.relaxed_by_dft is None else json.loads(given.relaxed_by_dft.read_text(encoding="utf-8"))
-        rows = summary.summed_up(records, judged, allotropes, relaxed, self.seed)
+        rows = summary.summed_up(records, surrogate, allotropes, relaxed, self.seed)
         settings = {
             "command": given.command,
             "targets": len(records),
@@ -188,7 +188,7 @@ class Report:
             "machine": machine,
             "modes": summary.table_of_ways(records, self.seed),
             "default_mode": records[0]["main"] if records else None,
-            "judge": judged,
+            "surrogate": surrogate,
             "allotropes_ranked": allotropes,
             "relaxed_by_pw": relaxed,
             "targets": [_in_short(record) for record in records],

@@ -14,9 +14,9 @@ from .one_target import LARGEST_HULL, met_by_dft
 from .ways import HELD, HELD_ALONE, NOTHING
 
 KEYS = (
-    "dft_best_ratio", "dft_success", "relaxed_by_dft", "exact_composition", "element_recall", "judge_over_baseline", "judge_r2",
-    "judge_wasserstein", "judge_dft_rank_correlation", "valid", "unique", "novel", "diversity", "coverage", "structure_match",
-    "allotropes",
+    "dft_best_ratio", "dft_success", "relaxed_by_dft", "exact_composition", "element_recall", "surrogate_over_baseline",
+    "surrogate_r2", "surrogate_wasserstein", "surrogate_dft_rank_correlation", "valid", "unique", "novel", "diversity",
+    "coverage", "structure_match", "allotropes",
 )  # fmt: skip
 """The figures that every run states, if only by saying that they were not measured."""
 
@@ -24,12 +24,16 @@ Record = dict[str, Any]
 
 
 def summed_up(
-    records: list[Record], judge: dict[str, Any], allotropes: dict[str, Any] | None, relaxed: dict[str, Any] | None, seed: int
+    records: list[Record],
+    surrogate: dict[str, Any],
+    allotropes: dict[str, Any] | None,
+    relaxed: dict[str, Any] | None,
+    seed: int,
 ) -> dict[str, dict[str, Any]]:
     """Return the figures by their names, as JSON.
 
-    :param judge: of :func:`.judge.judged`.
-    :param allotropes: of :func:`.judge.allotropes`; None if there were none.
+    :param surrogate: the accuracy of the predictor, of :func:`.accuracy.accuracy`.
+    :param allotropes: of :func:`.accuracy.allotropes`; None if there were none.
     :param relaxed: of relaxations by pw.x: ``n`` and the mean ``distance`` after them; None if there were none.
     """
     found: list[Figure] = []
@@ -49,25 +53,25 @@ def summed_up(
     pair = (None, None) if relaxed is None else (relaxed["distance"], relaxed.get("distance_95"))
     add("relaxed_by_dft", "DFT distance of those after pw.x relaxed them", pair, 0 if relaxed is None else relaxed["n"],
         "crystals")  # fmt: skip
-    add("exact_composition", "exact composition, of all candidates as sampled", _of_main(records, _exact, seed), n, "targets",
+    add("exact_composition", "exact composition, of all unrelaxed candidates", _of_main(records, _exact, seed), n, "targets",
         bar=0.5, below=False)  # fmt: skip
     add("element_recall", "atoms whose element the candidate has", _of_main(records, lambda row: np.mean(row["recall"]), seed),
         n, "targets")  # fmt: skip
-    crystals = f"crystals of {judge.get('split', 'the split')}"
+    crystals = f"crystals of {surrogate.get('split', 'the split')}"
     for name, key, title, bar in (
-        ("judge_over_baseline", "ratio", "predictor's DOS error over that of the elements' mean curves", 0.5),
-        ("judge_r2", "r2", "R² of the predicted totals", None),
-        ("judge_wasserstein", "wasserstein", "Wasserstein distance of the predicted totals, eV", None),
-        ("judge_bins_within_std", "bins_within_std", "bins within the stated deviation (0.68 of normal errors)", None),
-        ("judge_bins_within_two_std", "bins_within_two_std", "bins within two stated deviations (0.95)", None),
+        ("surrogate_over_baseline", "ratio", "predictor's DOS error over that of the elements' mean curves", 0.5),
+        ("surrogate_r2", "r2", "R² of the predicted totals", None),
+        ("surrogate_wasserstein", "wasserstein", "Wasserstein distance of the predicted totals, eV", None),
+        ("surrogate_bins_within_std", "bins_within_std", "bins within the stated deviation (0.68 of normal errors)", None),
+        ("surrogate_bins_within_two_std", "bins_within_two_std", "bins within two stated deviations (0.95)", None),
     ):  # fmt: skip
-        add(name, title, (judge.get(key), judge.get(f"{key}_95")), judge["n"], crystals, bar=bar)
+        add(name, title, (surrogate.get(key), surrogate.get(f"{key}_95")), surrogate["n"], crystals, bar=bar)
     picks = [(r["number"], p) for r in records for p in r["picks"] if _has_distance(p)]
     predicted, by_dft = (np.array([p[key] for _, p in picks]) for key in ("predicted_distance", "distance"))
     groups = np.array([number for number, _ in picks])
-    add("judge_dft_rank_correlation", "rank correlation of the distances by the predictor and by DFT",
+    add("surrogate_dft_rank_correlation", "rank correlation of the distances by the predictor and by DFT",
         figures.rank_correlation(predicted, by_dft, groups, seed), len(picks), "crystals", bar=0.8, below=False)  # fmt: skip
-    add("valid", "valid, of all candidates as sampled", _of_main(records, lambda row: np.mean(row["valid"]), seed), n,
+    add("valid", "valid, of all unrelaxed candidates", _of_main(records, lambda row: np.mean(row["valid"]), seed), n,
         "targets", bar=0.97, below=False)  # fmt: skip
     for name, title, over, bar in (
         ("unique", "different crystals, of the valid relaxed candidates of a target", ("unique", "relaxed_valid"), 0.9),

@@ -32,8 +32,8 @@ def quality():
     sys.path.insert(0, str(BENCHMARKS))
     import quality
     from quality_report import (
+        accuracy,
         figures,
-        judge,
         likeness,
         modes,
         page,
@@ -47,7 +47,7 @@ def quality():
         work,
     )
 
-    parts = (figures, judge, likeness, modes, page, protocol, report, summary, surrogate, targets, unseen, ways, work)
+    parts = (accuracy, figures, likeness, modes, page, protocol, report, summary, surrogate, targets, unseen, ways, work)
     yield type("Parts", (), {"quality": quality, **{part.__name__.split(".")[1]: part for part in parts}})
     sys.path.remove(str(BENCHMARKS))
     for name in [n for n in sys.modules if n == "quality" or n.startswith(("quality_report", "sampling_report"))]:
@@ -267,7 +267,7 @@ def test_figures_of_records(quality):
     for name in ("dft_success", "coverage"):
         low, high = figures[name]["interval_95"]
         assert low < figures[name]["value"] < high
-    assert figures["allotropes"]["value"] is None and figures["judge_over_baseline"]["met"] is False
+    assert figures["allotropes"]["value"] is None and figures["surrogate_over_baseline"]["met"] is False
     ways = quality.summary.table_of_ways(records, 0)
     assert ways["sites"]["mean_ratio"] == pytest.approx(0.2 / 0.4) and ways["sites"]["best_ratio"] == pytest.approx(0.1 / 0.4)
     assert ways["sites and channels"] == {"targets": 0, "reason": "no"} and ways["unconditional"]["without_prediction"] == 4
@@ -303,7 +303,7 @@ def test_the_report_has_its_figures_and_a_second_run_does_nothing_again(quality,
     found, arguments = result
     figures = found["figures"]
     assert set(quality.summary.KEYS) <= set(found) and found["settings"]["targets"] == 2
-    for name in ("valid", "exact_composition", "judge_over_baseline", "unique", "coverage", "structure_match"):
+    for name in ("valid", "exact_composition", "surrogate_over_baseline", "unique", "coverage", "structure_match"):
         assert found[name] == figures[name]["value"] is not None and figures[name]["n"] > 0
     assert found["dft_best_ratio"] is None and figures["dft_success"]["n"] == 0
     assert found["modes"]["unconditional"]["mean_ratio"] == 1 and found["modes"]["sites and channels"]["targets"] == 2
@@ -312,7 +312,7 @@ def test_the_report_has_its_figures_and_a_second_run_does_nothing_again(quality,
     given = quality.quality.arguments(arguments)
     assert json.loads(given.output.read_text()) == found
     monkeypatch.setattr(quality.report, "run_target", None)
-    monkeypatch.setattr(quality.report.judge, "judged", None)
+    monkeypatch.setattr(quality.report.accuracy, "accuracy", None)
     again = quality.report.Report(given).run()
     assert {**again, "seconds": None} == {**found, "seconds": None}
     one = quality.quality.arguments([*arguments, "--targets", "1"])
@@ -334,7 +334,7 @@ def test_the_page_states_every_figure_and_every_missed_bar(quality, result, tmp_
         assert f"| `{name}` |" in text
     assert "`dft_best_ratio`: 0.812, the bar is 0.6. Too few crystals." in text and "missed by 0.21" in text
     assert "Not asked for: template, because there is none." in text and "$" not in text
-    for wrong in ("{}", '{"figures": {}, "judge": {}}'):
+    for wrong in ("{}", '{"figures": {}, "surrogate": {}}'):
         results.write_text(wrong, encoding="utf-8")
         with pytest.raises(ContentError, match="is not a quality report of this version"):
             quality.page.write(results, tmp_path / "docs")

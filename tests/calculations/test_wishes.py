@@ -13,7 +13,7 @@ from aiida_dosmatgen.core.dft.bands import CHANNELS
 from aiida_dosmatgen.core.dos import DEFAULT_GRID, gaussian_dos
 from aiida_dosmatgen.core.screening.geometries import join_geometries
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.core.target.judging import ONE_MISS
+from aiida_dosmatgen.core.target.distances import ONE_MISS
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 

@@ -32,7 +32,7 @@ def accounting(request, profile, cluster) -> bool:
 
 
 def test_a_truncated_run_never_counts_as_finished(accounting, cluster):
-    # Slurm's limit is a minute, and the job believes that it has twenty
+    # Slurm's limit is a minute, and the limit that the job was given is twenty
     late = start("sample", max_wallclock_seconds=1200, custom_scheduler_commands="#SBATCH --time=00:01:00")
     cancelled = start("sample", max_wallclock_seconds=1200)
     wait_for(lambda: runs_of(cancelled) and has_parts(runs_of(cancelled)[0]), "a batch")

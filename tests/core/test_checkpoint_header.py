@@ -23,14 +23,14 @@ HEADER = CheckpointHeader(
 )
 
 
-def safetensors_bytes(metadata: dict | None, data: bytes = b"\0" * 8, sealed: bool = True) -> bytes:
-    """A safetensors file with one float32 tensor, as the format's specification says; sealed if it has metadata."""
+def safetensors_bytes(metadata: dict | None, data: bytes = b"\0" * 8, checksummed: bool = True) -> bytes:
+    """A safetensors file with one float32 tensor, as the format's specification says; with a checksum if it has metadata."""
     entries: dict = {"w": {"dtype": "F32", "shape": [len(data) // 4], "data_offsets": [0, len(data)]}}
     if metadata is not None:
         entries["__metadata__"] = {checksum.KEY: checksum.PLACEHOLDER, **metadata}
     text = json.dumps(entries).encode()
     content = struct.pack("<Q", len(text)) + text + data
-    return checksum.with_checksum(content) if metadata is not None and sealed else content
+    return checksum.with_checksum(content) if metadata is not None and checksummed else content
 
 
 WHOLE = safetensors_bytes(HEADER.to_metadata())
@@ -67,7 +67,7 @@ def test_a_whole_file_is_read(tmp_path):
         (changed(version=3), "version 3, newer than 2; update"),
         (changed(version=1), "version 1, older than 2 and without a hash; train it again"),
         (changed(version="2"), "version: Input should be 2"),
-        (safetensors_bytes(HEADER.to_metadata(), sealed=False), "does not have the sha256 that it carries"),
+        (safetensors_bytes(HEADER.to_metadata(), checksummed=False), "does not have the sha256 that it carries"),
         (NO_HASH, "does not have the sha256 that it carries"),
         (struct.pack("<Q", 36) + b'{"w":{"data_offsets":[0, Infinity]}}', "not a safetensors file"),
         (struct.pack("<Q", 40_006) + b'{"w": ' + b"[" * 40_000, "not a safetensors file"),

@@ -12,7 +12,15 @@ from aiida_dosmatgen.core.curves import Curves
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.core.target.judging import ONE_MISS, distance_of, in_short, in_words, judged, rank_key, with_distance
+from aiida_dosmatgen.core.target.distances import (
+    ONE_MISS,
+    distance_of,
+    in_short,
+    in_words,
+    measured_wishes,
+    rank_key,
+    with_distance,
+)
 from aiida_dosmatgen.core.target.possible import check_possible
 from aiida_dosmatgen.core.target.wish_text import wish, wishes_of
 from aiida_dosmatgen.core.target.wishes import (
@@ -224,7 +232,7 @@ def test_a_total_needs_its_number_of_atoms():
 
 def test_the_distance_is_the_sum_of_weighted_misses():
     wishes = wishes_of(["states from -4 to 0: 8 +- 0.5", "d states from -4 to 4: 9", "nothing from 1 to 3 +- 0.5 (weight 2)"])
-    found = judged(wishes, CRYSTAL)
+    found = measured_wishes(wishes, CRYSTAL)
     assert found["missed"] == pytest.approx(1.5 / 0.5 + 0 + 2 * 2.5 / 0.5, abs=0.1)
     assert in_short(found["wishes"]) == "1 of 3"
     assert in_words(found["wishes"][0]) == "10.00 states/atom, missed by 1.50"
@@ -235,7 +243,7 @@ def test_the_distance_is_the_sum_of_weighted_misses():
 
 
 def test_what_is_not_known_counts_as_missed_by_one_tolerance():
-    found = judged(wishes_of(["d band centre 1 (weight 3)", "nothing from -5 to -4"]), CRYSTAL.summed())
+    found = measured_wishes(wishes_of(["d band centre 1 (weight 3)", "nothing from -5 to -4"]), CRYSTAL.summed())
     assert found["missed"] == 3 and in_short(found["wishes"]) == "1 of 2 (1 not known)"
     assert "does not tell d states" in in_words(found["wishes"][0])
 
@@ -252,7 +260,7 @@ GRANTED = (
 @pytest.mark.parametrize("wishes", GRANTED, ids="; ".join)
 def test_the_curve_that_is_made_grants_them(wishes):
     target = DosTarget.from_wishes(wishes)
-    found = judged(target.wishes, target.dos, n_atoms=1)
+    found = measured_wishes(target.wishes, target.dos, n_atoms=1)
     assert found["missed"] < 0.5 * len(wishes), [in_words(row) for row in found["wishes"]]
     assert target.kind == "total" and target.n_atoms is None and target.total.min() >= 0
     spoken = target.spoken(target.grid.points)
@@ -281,7 +289,7 @@ def test_a_curve_within_the_bounds_meets_the_wish_and_one_that_does_not_is_not(w
 
 def test_wishes_that_contradict_each_other_are_found():
     target = DosTarget.from_wishes(["nothing from -2 to 0", "states from -2 to 0: 3"])
-    assert judged(target.wishes, target.dos, n_atoms=1)["missed"] > 3
+    assert measured_wishes(target.wishes, target.dos, n_atoms=1)["missed"] > 3
 
 
 def test_stored_and_read(tmp_path):

@@ -68,7 +68,7 @@ def test_range_and_batch_size_give_the_same_candidates(folder):
     np.testing.assert_allclose(part.fractional, whole[5:8].fractional, atol=1e-8)
 
 
-def test_time_budget_keeps_what_is_done_and_a_later_run_goes_on(folder, monkeypatch):
+def test_time_budget_keeps_what_is_done_and_a_later_run_continues(folder, monkeypatch):
     main(["sample", str(folder / "job.json")])
     whole, _ = sampled(folder)
     (folder / "results.json").unlink()

@@ -78,7 +78,7 @@ def test_finished_records_are_used_again(folder, first):
     assert CrystalSet.load(folder / "again.npz") == CrystalSet.load(folder / "labelled.npz")
 
 
-def test_a_run_out_of_time_keeps_what_it_has_and_goes_on(folder, first, tmp_path):
+def test_a_run_out_of_time_keeps_what_it_has_and_continues(folder, first, tmp_path):
     shutil.copy(folder / "crystals.npz", tmp_path)
     stopped = run(job(workers=1, runtime={"max_seconds": 0.01}), tmp_path)
     assert not stopped.finished

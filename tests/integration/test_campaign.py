@@ -96,7 +96,7 @@ class Windows:
         wait_for(lambda: node.is_terminated or (len(node.called) == 4 and node.process_state.value == "waiting"), "a window")
 
     def open_gate(self) -> None:
-        """Let the chain go on."""
+        """Let the chain continue."""
         self.gate.touch()
 
 

@@ -106,7 +106,8 @@ def test_the_campaign_ends_with_a_ranking(campaign):
 def test_nothing_was_lost(campaign):
     """Each job and each step is there and finished as often as an undisturbed campaign has it, or more often.
 
-    More often, because RabbitMQ hands out again what was not acknowledged when it went, and a worker that still has it goes on.
+    More often, because RabbitMQ hands out again what was not acknowledged when it went, and a worker that still has it
+    continues.
     What AiiDA failed with, because it began or ended without a broker, or because two workers had it, was begun again.
     """
     assert orm.QueryBuilder().append(orm.WorkChainNode, filters={"id": campaign.pk}).count() == 1

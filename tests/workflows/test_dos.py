@@ -108,7 +108,7 @@ def test_iron_is_that_of_the_executable(compute):
 
 def _same(got, expected):
     np.testing.assert_allclose(got.atom_columns["dos"], expected.atom_columns["dos"], atol=1e-6)
-    for name in ("energy", "zero", "gap", "low", "high", "n_electrons", "projected", "magnetization", "remedy"):
+    for name in ("energy", "zero", "gap", "low", "high", "n_electrons", "projected", "magnetization", "fallback"):
         np.testing.assert_allclose(got.crystal_columns[name], expected.crystal_columns[name], atol=1e-5, err_msg=name)
     np.testing.assert_allclose(got.atom_columns["forces"], expected.atom_columns["forces"], atol=1e-4)
     np.testing.assert_allclose(got.atom_columns["moment"], expected.atom_columns["moment"], atol=5e-3)
@@ -129,7 +129,7 @@ def test_what_does_not_converge_is_tried_in_other_ways(compute, monkeypatch):
     assert node.is_finished_ok, node.exit_message
     first, second = runs(node, "scf")
     assert first.exit_status == 410 and second.is_finished_ok  # electronic convergence not reached
-    assert node.outputs.dos.crystals.crystal_columns["remedy"][0] == 1
+    assert node.outputs.dos.crystals.crystal_columns["fallback"][0] == 1
     monkeypatch.setattr(dos_module, "FALLBACKS", ({"electron_maxstep": 1}, {"electron_maxstep": 2}))
     node = compute(silicon())
     assert node.exit_status == DosWorkChain.exit_codes.ERROR_NOT_CONVERGED.status

@@ -253,7 +253,7 @@ def test_targets_may_be_called_as_what_a_round_takes(begun, target_node):
     assert chain.ctx.top_k.value >= 1
 
 
-def test_failures_are_on_record_and_the_loop_goes_on(begun, tuned):
+def test_failures_are_on_record_and_the_loop_continues(begun, tuned):
     chain = begun()
     good = {"a_1": validated(zincblende("Ge", "C", 4.6))}
     given = dict(chain.ctx.models)

@@ -7,7 +7,7 @@ import pytest
 from aiida.engine import run_get_node
 
 from aiida_dosmatgen import report
-from aiida_dosmatgen.core.target.judging import ONE_MISS
+from aiida_dosmatgen.core.target.distances import ONE_MISS
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.setup import ensure_debian_family, ensure_models
 from aiida_dosmatgen.tools.ranking import best_of, format_ranking

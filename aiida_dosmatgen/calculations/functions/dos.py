@@ -55,7 +55,7 @@ def count_states(
     """Return a crystal with its density of states, energy, forces and moments.
 
     Columns of the crystal: those of its curves (``core/curve_columns.py``), ``energy`` (eV), ``zero`` (eV, absolute),
-    ``projected_electrons``, ``magnetization`` (2,; total and absolute, μB), ``remedy`` (the number of the fallback, 0 for
+    ``projected_electrons``, ``magnetization`` (2,; total and absolute, μB), ``fallback`` (the number of the fallback, 0 for
     none), ``unpolarised`` (magnetic elements computed without spin).
 
     Columns of the atoms: ``forces`` (3,; eV/Å), ``moment`` (μB), ``dos`` (2, 4, n; states/eV by spin and channel s, p, d, f;
@@ -66,7 +66,7 @@ def count_states(
     :param scf_parameters: ``output_parameters`` of the self-consistent run, as ``scf_trajectory`` is its ``output_trajectory``.
     :param parameters: ``output_parameters`` of the run that gave the bands.
     :param bands: its ``output_band``.
-    :param remedy: which of the fallbacks converged.
+    :param remedy: which of the fallbacks converged; stored graphs have this name of the input.
     :param projections: of projwfc.x; with spin ``projections_up`` and ``projections_down`` instead.
     """
     settings, crystal = checked(Recipe, recipe, "recipe"), crystal_of(structure)
@@ -89,7 +89,7 @@ def count_states(
         "zero": zero,
         "projected_electrons": float(curves.projected or 0.0) * float(electrons),
         "magnetization": magnetization,
-        "remedy": remedy.value,
+        "fallback": remedy.value,
         "unpolarised": " ".join(settings.unpolarised([SYMBOLS[z] for z in crystal.numbers])),
     }
     return CrystalSetData(

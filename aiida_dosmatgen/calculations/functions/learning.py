@@ -13,7 +13,7 @@ from ...core.errors import ContentError
 from ...core.labelled.splits import SPLIT_NAMES, chosen, without_test
 from ...core.learning import rounds
 from ...core.learning.extending import extended, rehearsed
-from ...core.learning.gate import let_in
+from ...core.learning.gate import check_results
 from ...core.learning.settings import GateCriteria, LearnSettings
 from ...data.base import storable
 from ...data.checkpoint import CheckpointData
@@ -29,7 +29,7 @@ def part_for_learning(dataset: LabelledCrystalSetData) -> dict:
     """Divide a set by its column ``split``.
 
     :return: ``learnt``: what is trained on, the whole set if it is not split; if there are such crystals, ``kept``: all that is
-        kept for tests, and ``held_out``: what checkpoints may be judged by, which is ``kept`` without ``test-final``.
+        kept for tests, and ``held_out``: what checkpoints may be evaluated on, which is ``kept`` without ``test-final``.
     """
     crystals = dataset.crystals
     found = {"learnt": _like(dataset, without_test(crystals)[0], "what is learnt from")}
@@ -90,7 +90,7 @@ def gate(
     """Say of each DFT result of a round whether it enters the training set, and why.
 
     :param criteria: as in :class:`~aiida_dosmatgen.core.learning.settings.GateCriteria`.
-    :param held_out: crystals by which checkpoints are judged; they never enter.
+    :param held_out: crystals on which checkpoints are evaluated; they never enter.
     :param kept: further crystals that are kept for tests.
     :param reserved: chemical systems of which no crystal enters.
     :param results: ``dos_<name>``: one crystal with its density of states; ``failure_<name>``: a Dict with the ``reason`` why
@@ -100,7 +100,7 @@ def gate(
     """
     repeats = {key: node.crystals for key, node in _named(results, "repeat_").items()}
     failures, unrepeated = reasons_of(results), _named(results, "unrepeated_")
-    passages = let_in(
+    passages = check_results(
         {key: node.crystals for key, node in _named(results, "dos_").items()},
         dataset.crystals,
         checked(GateCriteria, criteria, "criteria"),
@@ -181,7 +181,7 @@ def judge_checkpoint(
     :param settings: as in :class:`~aiida_dosmatgen.core.learning.settings.LearnSettings`.
     :param before: the errors of the parent, ``after`` those of the checkpoint, by the same job on the same crystals.
     :param failure: the ``reason`` why there are none; then it is not accepted.
-    :return: see :func:`~aiida_dosmatgen.core.learning.rounds.judged`; and ``kind``.
+    :return: see :func:`~aiida_dosmatgen.core.learning.rounds.verdict_on`; and ``kind``.
     """
     kind = checkpoint.base.attributes.get("kind")
     if kind != parent.base.attributes.get("kind"):
@@ -193,7 +193,7 @@ def judge_checkpoint(
     if old.get("n_crystals") != new.get("n_crystals"):
         raise ContentError(f"the figures are of {old.get('n_crystals')} and {new.get('n_crystals')} crystals")
     share = checked(LearnSettings, settings, "settings").most_worse
-    return Dict(storable({"kind": kind, **rounds.judged(kind, old, new, share)}))
+    return Dict(storable({"kind": kind, **rounds.verdict_on(kind, old, new, share)}))
 
 
 @content_function

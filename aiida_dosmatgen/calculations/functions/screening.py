@@ -12,7 +12,7 @@ from ...core.errors import ContentError
 from ...core.screening import ScreenCriteria
 from ...core.screening import screen as screen_crystals
 from ...core.screening.selection import SelectionWeights, select
-from ...core.target.judging import with_distance
+from ...core.target.distances import with_distance
 from ...data.base import storable
 from ...data.crystals import CrystalSetData
 from ...data.target import DosTargetData

@@ -33,7 +33,7 @@ def oriented(crystal: CrystalSet) -> CrystalSet:
     parts = found.translations * _PARTS
     if np.abs(parts - np.round(parts)).max() > _ALIGNED * _PARTS:
         shift = np.linalg.solve(found.transformation_matrix, found.origin_shift)
-        # one that lies at the origin already has rounded positions, which no shift mends
+        # one that lies at the origin already has rounded positions, which no shift corrects
         if np.linalg.norm((shift - np.round(shift)) @ crystal.lattices[0]) > _TOLERANCE:
             crystal = crystal.replace(fractional=crystal.fractional + shift)
     rotation = np.asarray(found.std_rotation_matrix)

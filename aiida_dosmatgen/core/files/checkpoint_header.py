@@ -93,7 +93,7 @@ class CheckpointHeader(_Part):
             raise ContentError(f"{name}: {explain(exception)}") from None
 
     def to_metadata(self) -> dict[str, str]:
-        """Return the ``__metadata__`` of the safetensors file, to be sealed (:func:`.checksum.with_checksum`)."""
+        """Return the ``__metadata__`` of the safetensors file, before :func:`.checksum.with_checksum`."""
         return {METADATA_KEY: self.model_dump_json(), checksum.KEY: checksum.PLACEHOLDER}
 
 

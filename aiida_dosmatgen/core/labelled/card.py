@@ -71,7 +71,7 @@ def data_card(crystals: CrystalSet, manifest: Mapping[str, Any], folder: Path) -
             "magnetic": int((absolute > MAGNETIC).sum()),
             "percentiles_per_atom": _percentiles((absolute / crystals.n_atoms)[absolute > MAGNETIC]),
         },
-        "remedies": {str(n): count for n, count in sorted(Counter(columns["remedy"].tolist()).items())},
+        "fallbacks": {str(n): count for n, count in sorted(Counter(columns["fallback"].tolist()).items())},
         "charge_lost_in_projection": _percentiles(1 - columns["projected"]),
         "known_up_to": _percentiles(columns["high"]),
         "seconds": {"sum": float(columns["seconds"].sum()), "median": float(np.median(columns["seconds"]))},

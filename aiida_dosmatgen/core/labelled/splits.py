@@ -21,7 +21,7 @@ from ..errors import ContentError
 from .prototypes import UNKNOWN
 
 SPLIT_NAMES = ("train", "test-system", "test-prototype", "test-final")
-"""What is learnt from; two by which models and settings are judged while they are made; one by which nothing is chosen."""
+"""What is learnt from; two on which models and settings are evaluated while they are made; one by which nothing is chosen."""
 
 VACANCY = " vacancy"
 """What follows the name of a prototype if an atom is missing."""

@@ -28,7 +28,7 @@ def extended(
     entered have the split ``train``, if the set is split, and the kind ``found`` or ``off-equilibrium``.
 
     :param grid: the energies of the set's curves.
-    :param entries: one crystal each, as :func:`.gate.let_in` took them.
+    :param entries: one crystal each, as :func:`.gate.check_results` took them.
     :param passages: what the gate said of them, by the same names.
     :raises ContentError: if one did not pass the gate, or its curves cannot be brought to those of the set.
     """

@@ -47,7 +47,7 @@ class Passage:
         return {"entered": self.entered, "reason": self.reason, "criterion": self.criterion, **self.values}
 
 
-def let_in(
+def check_results(
     results: Mapping[str, CrystalSet],
     learnt: CrystalSet,
     criteria: GateCriteria,
@@ -59,7 +59,7 @@ def let_in(
 
     :param results: one crystal each, with its density of states, ``energy`` (eV) and ``forces`` (eV/Å).
     :param learnt: the training set as it is. Its elements are what formation energies are counted from, if it has energies.
-    :param held_out: crystals by which checkpoints are judged. Neither they nor strained copies of them enter.
+    :param held_out: crystals on which checkpoints are evaluated. Neither they nor strained copies of them enter.
     :param reserved: chemical systems, e.g. ``Ga-N``, of which no crystal enters, or their digests.
     :param repeats: second runs of some of the results. If more than half of them disagree, no result enters.
     :return: in the order of the names; of two results that are copies of each other the first enters.
@@ -90,7 +90,7 @@ def let_in(
             problem = ("copy", f"a near copy of {known.name(row)}")
         if problem is None:
             known.add(crystal, key)
-        passages[key] = Passage(problem is None, _praise(values) if problem is None else problem[1],
+        passages[key] = Passage(problem is None, _reason_accepted(values) if problem is None else problem[1],
                                 "passed" if problem is None else problem[0], values)  # fmt: skip
     return passages
 
@@ -185,7 +185,7 @@ def _in_words(change: Mapping[str, float]) -> str:
     return f"by {1000 * change['energy_change']:.2g} meV/atom and {change['curve_change']:.2g} states/eV/atom"
 
 
-def _praise(values: Mapping[str, Any]) -> str:
+def _reason_accepted(values: Mapping[str, Any]) -> str:
     parts = [f"off equilibrium: a force of {values['force']:.2f} eV/Å" if values["off_equilibrium"] else "at equilibrium"]
     if values["formation_energy"] is None:
         parts.append("its energy was not compared, for the set lacks those of its elements")

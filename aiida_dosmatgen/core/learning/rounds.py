@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..target.judging import rank_key
+from ..target.distances import rank_key
 from .settings import LearnSettings
 
 FIGURES = {
@@ -14,13 +14,13 @@ FIGURES = {
     "predictor": ("dos_mae", "formation_energy_mae"),
     "classifier": ("dos_mae",),
 }
-"""By which figures on held-out crystals a checkpoint of each kind is judged; the smaller the better."""
+"""The figures on held-out crystals that decide about a checkpoint of each kind; the smaller the better."""
 
 CURVES = "dos_mae"
 """The figure of a predictor that says how well the curves of held-out crystals are known."""
 
 
-def judged(kind: str, before: Mapping[str, Any], after: Mapping[str, Any], most_worse: float) -> dict[str, Any]:
+def verdict_on(kind: str, before: Mapping[str, Any], after: Mapping[str, Any], most_worse: float) -> dict[str, Any]:
     """Say whether a checkpoint is accepted.
 
     :param kind: of the model.
@@ -41,7 +41,7 @@ def judged(kind: str, before: Mapping[str, Any], after: Mapping[str, Any], most_
         elif change is not None and change > most_worse:
             worse.append(f"{name} got worse by {change:.1%}, from {old:.4g} to {new:.4g}")
     if not rows:
-        worse.append("there is no figure to judge by")
+        worse.append("there is no figure to compare")
     better = "; ".join(f"{row['figure']} {row['before']:.4g} → {row['after']:.4g}" for row in rows if row["change"] is not None)
     reason = "; ".join(worse) or f"no figure got worse by more than {most_worse:.0%}: {better}"
     return {"accepted": not worse, "reason": reason, "figures": rows}

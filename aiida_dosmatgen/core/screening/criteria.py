@@ -18,7 +18,7 @@ class RankWeights(Strict):
     """What a candidate's score is made of; the lowest score is the best.
 
     score = distance · d + formation_energy · max(0, E_f) + relaxation · (0 if converged, else 1), with d the mean absolute
-    error of the predicted per-site curves in states/eV/atom, or with wishes what ``core/target/judging.py`` makes of both,
+    error of the predicted per-site curves in states/eV/atom, or with wishes what ``core/target/distances.py`` makes of both,
     and E_f the formation energy in eV/atom. Without a target,
     score = E_f + relaxation · (0 if converged, else 1), in eV/atom; a candidate of unknown E_f comes last.
 

@@ -15,7 +15,7 @@ from ..crystals import CrystalSet
 from ..curve_columns import curves_of
 from ..errors import ContentError
 from ..target import DosTarget
-from ..target.judging import rank_key
+from ..target.distances import rank_key
 from .candidates import Candidates
 from .criteria import RankWeights, ScreenCriteria
 from .filters import NO_PREDICTION, invalid
@@ -36,8 +36,8 @@ class Screened:
         (states/eV/atom, per site), ``predicted_distance_total`` (the same of the total curve), ``wasserstein`` (eV),
         ``uncertainty`` (expected error of the predicted DOS, states/eV/atom), ``known`` (row of the known crystal that it
         equals, or None), ``status`` (of its relaxation), ``score``. The distances are None if there is no target, or one of
-        wishes alone. With wishes also ``distance``, ``wishes`` and ``missed`` (:func:`..target.judging.judged`), as far as
-        predicted curves tell.
+        wishes alone. With wishes also ``distance``, ``wishes`` and ``missed`` (:func:`..target.distances.measured_wishes`), as
+        far as predicted curves tell.
     :param funnel: how many are left after each criterion, in order, the first entry being all candidates.
     :param rejected: for each reason the candidates that fell to it; each candidate is in one list or in the ranking.
     :param meaning: what the curves of ``target`` and ``predicted`` hold, if that is not the same; then part of the distances is

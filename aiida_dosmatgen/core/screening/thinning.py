@@ -17,7 +17,7 @@ import numpy as np
 
 from ..crystals import CrystalSet
 from ..target import DosTarget
-from ..target.judging import rank_key
+from ..target.distances import rank_key
 from .candidates import Candidates, distances_of
 from .criteria import ScreenCriteria
 from .filters import DUPLICATE, NO_PREDICTION, beyond_the_best
@@ -43,7 +43,7 @@ def looking(predict: Predict, target: DosTarget) -> Predict:
 
     def look(rows: np.ndarray) -> Iterator[tuple[np.ndarray, CrystalSet]]:
         for chosen, predicted in predict(rows):
-            distances = np.array(_judged(distances_of(predicted, k, target) for k in range(len(predicted))))
+            distances = np.array(_rank_keys(distances_of(predicted, k, target) for k in range(len(predicted))))
             yield chosen, predicted.replace(crystal_columns={_FIRST_LOOK: distances}, atom_columns={})
 
     return look
@@ -83,7 +83,7 @@ class _Best:
             self._kept = {j: one for j, one in self._kept.items() if self.candidate_of[j] in wanted}
 
     def ranked(self) -> list[int]:
-        """Return the candidates judged, best first, the best of each group only."""
+        """Return the candidates that have a distance, best first, the best of each group only."""
         taken: dict[int, int] = {}
         for i in sorted(self.scores, key=lambda i: (self.scores[i], i)):
             taken.setdefault(self.group[i], i)
@@ -152,7 +152,7 @@ def thin(
         best = _Best(most, {i: rows_of[i] for i in left}, first)
         for rows, predicted in predict(_rows(rows_of, left)):
             batch = Candidates(predicted, references, criteria, target)
-            distance[rows] = passing[rows] = _judged(map(batch.distances, range(len(rows))))
+            distance[rows] = passing[rows] = _rank_keys(map(batch.distances, range(len(rows))))
             failing = {int(rows[k]): found for k, found in _failing(batch).items()}
             passing[list(failing)] = np.nan
             failed |= failing
@@ -194,7 +194,7 @@ def _rows(rows_of: Mapping[int, list[int]], left: list[int]) -> np.ndarray:
     return np.array([j for i in left for j in rows_of[i]], dtype=np.int64)
 
 
-def _judged(found: Iterable[dict[str, Any] | None]) -> list[float]:
+def _rank_keys(found: Iterable[dict[str, Any] | None]) -> list[float]:
     """Return by how far each crystal is from the target, NaN without a prediction."""
     return [math.nan if one is None else rank_key(one) for one in found]
 

@@ -14,7 +14,7 @@ from ..curves import Curves, Distance, best_sites, compare
 from ..dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ..errors import ContentError
 from .checks import check_options, check_values, check_window, indices_of, placed_curves
-from .judging import judged, with_distance
+from .distances import measured_wishes, with_distance
 from .points import checked, energies_for, resampled
 from .wish_curve import made_curve, spoken_of
 from .wish_text import wishes_of
@@ -298,14 +298,14 @@ class DosTarget:
         :return: ``mae`` of the per-site curves under the best assignment of atoms to sites (of the totals if there are none to
             compare), ``mae_window`` the same within ±3 eV (None if the window has none of them), ``mae_total`` of the totals,
             in states/eV/atom; ``wasserstein`` of the totals in eV; their ``r2``; the window ``low``, ``high`` and the
-            broadening ``sigma`` of the comparison in eV. With wishes also what :func:`.judging.judged` returns, and
-            ``distance``, by which crystals are ranked (:func:`.judging.distance_of`). With wishes alone there is no difference
-            from a curve, and the former are None.
+            broadening ``sigma`` of the comparison in eV. With wishes also what :func:`.distances.measured_wishes` returns, and
+            ``distance``, by which crystals are ranked (:func:`.distances.distance_of`). With wishes alone there is no
+            difference from a curve, and the former are None.
         """
         curves = self._curves_of(dos, complete_below)
         if not self.wishes:
             return named(self.compared(curves, window))
-        found = judged(self.wishes, curves if resolved is None else resolved)
+        found = measured_wishes(self.wishes, curves if resolved is None else resolved)
         if self.only_wishes:
             nothing = dict.fromkeys(_OF_A_CURVE)
             values = {**nothing, "low": curves.low, "high": curves.high, "sigma": curves.sigma}

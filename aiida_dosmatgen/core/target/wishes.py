@@ -2,7 +2,7 @@
 
 One class for each kind of wish. A :class:`Wish` measures the curves of a crystal, and says by how much they miss it. It also
 says what a curve has to fulfil to grant it; from that ``wish_curve.py`` makes the curve that a sampler is conditioned on. How
-people write wishes is in ``wish_text.py``, how several of them are weighed in ``judging.py``.
+people write wishes is in ``wish_text.py``, how several of them are weighed in ``distances.py``.
 
 All energies are in eV relative to the highest occupied level, all numbers of states are for each atom.
 """

@@ -43,7 +43,7 @@ def label_crystal(
 
     Columns of the crystal: ``energy`` (eV), ``zero`` (eV, absolute), ``gap`` (eV), ``low`` and ``high`` (eV, relative to the
     zero), ``n_electrons``, ``projected`` (share of the occupied states that the projectors saw), ``magnetization`` (2,; total
-    and absolute, μB), ``seconds``, ``remedy`` (the number of the fallback, 0 for none).
+    and absolute, μB), ``seconds``, ``fallback`` (the number of the fallback, 0 for none).
 
     Columns of the atoms: ``forces`` (3,; eV/Å), ``moment`` (μB), ``dos`` (2, 4, n; states/eV by spin and channel s, p, d, f
     on the recipe's energies; without spin both halves are equal).
@@ -129,7 +129,7 @@ class _Steps:
             "projected": curves.projected,
             "magnetization": scf.magnetization or (0.0, 0.0),
             "seconds": round(time.monotonic() - start, 1),
-            "remedy": fallback,
+            "fallback": fallback,
         }
         forces = np.zeros((len(self.symbols), 3)) if scf.forces is None else scf.forces
         return self.crystal.with_columns(

@@ -26,7 +26,7 @@ STATUSES = (
 
 _VOLUME_PER_ATOM = (1.5, 200.0)  # Å³; beyond these it is no crystal
 _VOLUME_OVER_START = (0.1, 10.0)
-_HOLE = 0.3  # contact below which the force field has pulled atoms into each other
+_CLASH = 0.3  # contact below which the force field has pulled atoms into each other
 _ISOLATED = 1.8  # contact above which atoms do not touch
 _NOBLE = np.array([2, 10, 18, 36, 54, 86])  # solids of these have no bonds
 _HIGHER = 1e-3  # eV/atom by which a crystal's energy may rise when its symmetry is made exact
@@ -235,7 +235,7 @@ def _statuses(pool: Pool, parameters: RelaxParameters, look_at_contacts: bool) -
         "not finite": (np.isnan(pool.energies) & (pool.failures > 0)) | (pool.failures >= _MOST_FAILURES),
         "exploded": (per_atom > upper) | (over_start > _VOLUME_OVER_START[1]) | (converged & bonded & (contacts > _ISOLATED)),
         "collapsed": (per_atom < lower) | (over_start < _VOLUME_OVER_START[0]),
-        "clash": contacts < _HOLE,
+        "clash": contacts < _CLASH,
         "converged": converged,
         "max steps": pool.steps >= parameters.max_steps,
         "too slow": pool.seconds > parameters.max_seconds,

@@ -80,7 +80,7 @@ class RoundsMixin(ChildrenMixin):
         self.ctx.wanted = [f"repeat_{self.ctx.number}_{name}" for name in chosen.outputs.result["repeats"]]
 
     def run_gate(self) -> None:
-        """Let in what meets the criteria, and add it to the training set."""
+        """Add the results that meet the criteria to the training set."""
         if not self.ctx.results and not self.ctx.without:
             return
         optional = {name: self.inputs.get(name) for name in ("held_out", "reserved")} | {"kept": self.ctx.get("kept")}
@@ -206,7 +206,7 @@ class RoundsMixin(ChildrenMixin):
         return LearnSettings.model_validate(self.inputs.settings.get_dict())
 
     def _note(self, what: str, reason: orm.Dict) -> None:
-        """Note what failed; the loop goes on."""
+        """Note what failed; the loop continues."""
         self.ctx.failures[what] = reason
         self.ctx.failed.append(f"{what} of round {self.ctx.number}: {reason['reason']}")
         self.report(self.ctx.failed[-1])

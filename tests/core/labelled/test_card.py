@@ -18,7 +18,7 @@ def shards(folder, curves):
         "kind": np.array(["real", "real", "element", "scaled"]),
         "gap": np.array([1.5, 0.0, 0.6, 5.0]),
         "magnetization": np.array([[0, 0], [1, 1.2], [0, 0.1], [0, 0]]),
-        "remedy": np.array([0, 1, 0, 0]),
+        "fallback": np.array([0, 1, 0, 0]),
         "projected": np.array([0.99, 0.98, 0.97, 0.96]),
         "high": np.full(4, 10.0),
         "seconds": np.full(4, 30.0),
@@ -56,7 +56,7 @@ def test_the_card_counts_what_is_there(tmp_path):
     assert card["elements"] == {"C": 1, "Na": 1, "Si": 2, "Cl": 1, "Ga": 1, "As": 1}
     assert {name: row["crystals"] for name, row in card["sources"].items()} == {"mp": 2, "oqmd": 1, "elements": 1}
     assert card["kinds"] == {"real": 2, "element": 1, "scaled": 1}
-    assert card["failures"] == {"did not converge": 2} and card["remedies"] == {"0": 3, "1": 1}
+    assert card["failures"] == {"did not converge": 2} and card["fallbacks"] == {"0": 3, "1": 1}
     assert (card["gap"]["metals"], card["gap"]["with_a_gap"], card["moment"]["magnetic"]) == (1, 3, 1)
     table = card["splits"]["table"]
     assert [table[name]["crystals"] for name in table] == [2, 1, 0, 1]

@@ -1,4 +1,4 @@
-"""The gate: each criterion lets through what meets it, and says why it does not let in the others."""
+"""The gate: each criterion accepts what meets it, and says why it refuses the others."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from ase.build import bulk
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import with_curves
 from aiida_dosmatgen.core.curves import Curves
-from aiida_dosmatgen.core.learning.gate import let_in, structure_hash
+from aiida_dosmatgen.core.learning.gate import check_results, structure_hash
 from aiida_dosmatgen.core.learning.settings import GateCriteria
 
 ENERGIES = np.linspace(-20, 10, 201)
@@ -41,7 +41,7 @@ def learnt():
 
 def passage(learnt, crystal, **options):
     criteria = GateCriteria(**options.pop("criteria", {}))
-    return let_in({"a_1": crystal}, learnt, criteria, **options)["a_1"]
+    return check_results({"a_1": crystal}, learnt, criteria, **options)["a_1"]
 
 
 def test_a_good_result_enters_and_what_was_measured_is_said(learnt):
@@ -88,7 +88,7 @@ def test_near_copies_of_what_is_known_are_refused(learnt):
 
 def test_of_two_copies_in_a_round_one_enters(learnt):
     results = {name: result(zincblende("Ge", "C", length)) for name, length in (("b_2", 4.6), ("a_7", 4.61), ("c_1", 5.1))}
-    said = let_in(results, learnt, GateCriteria())
+    said = check_results(results, learnt, GateCriteria())
     assert {name: one.entered for name, one in said.items()} == {"a_7": True, "b_2": False, "c_1": True}
     assert said["b_2"].reason == "a near copy of a_7, which entered"
 
@@ -107,13 +107,13 @@ def test_reserved_systems_never_enter(learnt):
 def test_a_repeated_run_that_disagrees_keeps_its_result_out(learnt):
     one, two, three = (result(zincblende("Ge", "C", length)) for length in (4.6, 5.0, 5.5))
     off = two.with_columns(crystal={"energy": two.crystal_columns["energy"] + 0.1})
-    said = let_in({"a": one, "b": two, "c": three}, learnt, GateCriteria(), repeats={"a": one, "b": off})
+    said = check_results({"a": one, "b": two, "c": three}, learnt, GateCriteria(), repeats={"a": one, "b": off})
     assert {name: passage.entered for name, passage in said.items()} == {"a": True, "b": False, "c": True}
     assert (
         said["b"].reason.startswith("a repeated run disagrees: by 50 meV/atom") and "a repeated run agrees" in said["a"].reason
     )
     other_curve = {"b": result(zincblende("Ge", "C", 5.0), shift=1.0)}
-    said = let_in({"a": one, "b": two}, learnt, GateCriteria(), repeats=other_curve)
+    said = check_results({"a": one, "b": two}, learnt, GateCriteria(), repeats=other_curve)
     assert [one.criterion for one in said.values()] == ["repeat", "repeat"]  # the only one that was repeated disagrees
     assert said["a"].reason == "1 of 1 repeated runs of this round disagree"
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from aiida_dosmatgen.core.learning.rounds import best_so_far, distances, gained, judged, plan, stop_reason
+from aiida_dosmatgen.core.learning.rounds import best_so_far, distances, gained, plan, stop_reason, verdict_on
 from aiida_dosmatgen.core.learning.settings import LearnSettings
 
 BEFORE = {"dos_mae": 0.100, "formation_energy_mae": 0.2}
@@ -26,15 +26,15 @@ def settings(**changes):
     ],
 )
 def test_a_checkpoint_that_got_worse_is_rejected(after, accepted, reason):
-    verdict = judged("predictor", BEFORE, after, 0.02)
+    verdict = verdict_on("predictor", BEFORE, after, 0.02)
     assert verdict["accepted"] is accepted and reason in verdict["reason"]
 
 
 def test_figures_that_are_known_of_neither_do_not_count():
-    verdict = judged("predictor", {"dos_mae": 0.1}, {"dos_mae": 0.1}, 0.02)
+    verdict = verdict_on("predictor", {"dos_mae": 0.1}, {"dos_mae": 0.1}, 0.02)
     assert verdict["accepted"] and [row["figure"] for row in verdict["figures"]] == ["dos_mae"]
-    assert not judged("denoiser", {}, {}, 0.02)["accepted"]
-    assert judged("denoiser", {"loss": 1.0}, {"loss": 1.019}, 0.02)["accepted"]
+    assert not verdict_on("denoiser", {}, {}, 0.02)["accepted"]
+    assert verdict_on("denoiser", {"loss": 1.0}, {"loss": 1.019}, 0.02)["accepted"]
 
 
 def test_a_round_spends_what_is_left():

@@ -67,7 +67,7 @@ def test_probabilities_sum_to_one_and_sizes_never_seen_are_out(fitted):
     assert probabilities[:, [0, 2, 4, 5, 6]].max() < 1e-4
 
 
-def test_what_a_curve_tells_of_its_own_compound_alone_is_not_believed():
+def test_what_a_curve_tells_of_its_own_compound_alone_is_ignored():
     """Ten compounds at random places, each with a size of its own: other compounds say nothing, so the kernel has no width."""
     rng = np.random.default_rng(1)
     peaks, sizes = rng.uniform(-8, -1, 10).repeat(20), rng.permutation(np.arange(10) % 5 + 1).repeat(20)

@@ -12,7 +12,7 @@ from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.core.target import DosTarget
-from aiida_dosmatgen.core.target.judging import judged
+from aiida_dosmatgen.core.target.distances import measured_wishes
 from aiida_dosmatgen.core.target.wish_text import wishes_of
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.diffusion.candidates import condition_on, size_probabilities
@@ -151,6 +151,6 @@ def test_guided_candidates_have_more_of_what_is_wished_for():
         crystals = CrystalSet.concatenate(list(sample(denoiser, asked, parameters, 1, range(24), **guides)))
         crystals = predict(predictor.eval(), header, crystals)
         rows = [i for i in range(24) if np.isfinite(crystals[i].atom_columns["predicted_dos"]).all()]
-        missed[way] = np.mean([judged(target.wishes, curves_of(crystals, i, "predicted_dos"))["missed"] for i in rows])
+        missed[way] = np.mean([measured_wishes(target.wishes, curves_of(crystals, i, "predicted_dos"))["missed"] for i in rows])
     assert missed["conditioned"] < 0.7 * missed["free"]
     assert missed["guided"] < 0.7 * missed["free"]

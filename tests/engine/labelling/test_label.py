@@ -83,7 +83,7 @@ def test_what_starts_magnetised():
 
 def test_what_does_not_converge_is_tried_in_other_ways(pseudos, monkeypatch):
     monkeypatch.setattr(label_module, "FALLBACKS", ({"electron_maxstep": 1}, {}))
-    assert label_crystal(symmetrised(SILICON), COARSE, pseudos).crystal_columns["remedy"][0] == 1
+    assert label_crystal(symmetrised(SILICON), COARSE, pseudos).crystal_columns["fallback"][0] == 1
     monkeypatch.setattr(label_module, "FALLBACKS", ({"electron_maxstep": 1}, {"electron_maxstep": 2}))
     with pytest.raises(RunFailure, match="did not converge in any of 2 ways"):
         label_crystal(symmetrised(SILICON), COARSE, pseudos)

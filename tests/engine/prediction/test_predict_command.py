@@ -53,7 +53,7 @@ SCREENED = {
 
 
 @pytest.mark.parametrize("more", [{}, SCREENED], ids=["all", "screened"])
-def test_a_run_that_is_out_of_time_goes_on(job, more):
+def test_a_run_that_is_out_of_time_continues(job, more):
     whole, pieces = job("whole", **more), job("pieces", **more)
     assert end(whole)[0] == 0
     done = []

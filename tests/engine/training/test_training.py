@@ -397,7 +397,7 @@ def test_a_predictor_learns_from_shards_of_another_grid(tmp_path):
     found = predict.run(PredictJob(checkpoint="checkpoint.safetensors", crystals="data.npz"), tmp_path)
     predicted = curves_of(CrystalSet.load(tmp_path / found.output), column="predicted_dos")
     assert (predicted.meaning, predicted.energies[0], predicted.high) == ("partition", -10, 10)
-    # a model of sums of projections does not go on with parts of the total, unless the sums are there
+    # a model of sums of projections does not continue with parts of the total, unless the sums are there
     parent = labelled(12)
     parent.save(tmp_path / "data.npz")
     train.run(job("predictor", 1, output="parent.safetensors"), tmp_path)

@@ -61,7 +61,7 @@ def json_records(path: Path) -> Iterator[JsonRecord]:
                     raise json.JSONDecodeError("no record", buffer, place)
                 content, end = decoder.raw_decode(buffer, place)
                 if isinstance(content, int | float) and end == len(buffer):
-                    raise json.JSONDecodeError("a number that may go on", buffer, place)
+                    raise json.JSONDecodeError("a number that may continue", buffer, place)
             except RecursionError:
                 raise ContentError(f"{path}, record {number}: lists within lists without an end") from None
             except json.JSONDecodeError as exception:

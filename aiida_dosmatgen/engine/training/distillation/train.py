@@ -52,7 +52,7 @@ def train_batched(
     energies of the pseudolabelled frames are shifted by them: labels of DFT and of a teacher have different zeros.
 
     :param crystals: with the columns ``energy`` (eV) and ``forces`` (eV/Å), and ``stress`` (eV/Å³) where it is known.
-    :param pseudolabelled: frames that the network sees besides, never to judge by.
+    :param pseudolabelled: frames that the network sees besides; it is never evaluated on them.
     :param folder: where the state is kept; one that fits is taken up.
     :return: ``epochs``, ``best_epoch``, ``finished``, ``metrics``, and ``history``, one list for each recorded quantity.
     :raises ContentError: if labels are missing, or the parent is not to be used.
@@ -84,7 +84,7 @@ def train_batched(
         some = crystals[rows]
         return graphs(some, _interaction(some, numbers, isolated), numbers, options.cutoff)
 
-    seen, judged = made(training), made(held_out)
+    seen, unseen = made(training), made(held_out)
     if pseudolabelled is not None:
         kept = pseudolabelled[np.flatnonzero(_height(pseudolabelled, numbers, isolated - shift) < _HIGHEST_ENERGY)]
         energies = _interaction(kept, numbers, isolated - shift)
@@ -101,11 +101,11 @@ def train_batched(
         parameters.patience, parameters.keep,
     )  # fmt: skip
     fingerprint = hashlib.sha256()
-    for graph in (*seen, *judged):
+    for graph in (*seen, *unseen):
         fingerprint.update(graph.energy.numpy().tobytes() + graph.pos.numpy().tobytes())
     fingerprint.update(json.dumps([parameters.model_dump(mode="json"), seed, numbers.tolist()]).encode())
     trainer = Trainer(
-        quicken(network), ForceFieldObjective(options, len(numbers)), seen, judged, schedule,  # type: ignore[arg-type]
+        quicken(network), ForceFieldObjective(options, len(numbers)), seen, unseen, schedule,  # type: ignore[arg-type]
         seed=seed, folder=folder, fingerprint=fingerprint.hexdigest(), device=device,
     )  # fmt: skip
     outcome = trainer.run(allows, progress, history_path)
@@ -120,7 +120,7 @@ def train_batched(
         "history": outcome.history,
         "metrics": {
             **{name: value for name, value in outcome.metrics.items() if name != "loss"},
-            "n_held_out": len(judged),
+            "n_held_out": len(unseen),
             "n_crystals": len(training),
             "n_pseudolabelled": len(seen) - len(training),
             "n_elements": len(numbers),

@@ -19,7 +19,7 @@ from aiida_dosmatgen.engine.training.evaluation import bins_within
 from . import figures
 
 
-def judged(predictor: Path, dataset: Path, split: str, seed: int) -> dict[str, Any]:
+def accuracy(predictor: Path, dataset: Path, split: str, seed: int) -> dict[str, Any]:
     """Compare predictions of all crystals of a split with their labels, and stated deviations with residuals, bin by bin.
 
     :return: of ``n`` crystals ``ratio`` of the error over that of the elements' mean curves, ``mae``, ``r2``, ``wasserstein``,

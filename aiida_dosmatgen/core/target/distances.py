@@ -20,7 +20,7 @@ ONE_MISS = 0.1
 _UNKNOWN = 1.0  # tolerances
 
 
-def judged(wishes: Sequence[Wish], curves: Curves, n_atoms: int | None = None) -> dict[str, Any]:
+def measured_wishes(wishes: Sequence[Wish], curves: Curves, n_atoms: int | None = None) -> dict[str, Any]:
     """Return how far curves are from wishes, JSON values only.
 
     :return: ``wishes``, one dictionary each: ``wish`` (its text), ``value`` (None if it is not known) in ``unit``, ``met``
