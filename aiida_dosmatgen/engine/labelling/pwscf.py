@@ -27,7 +27,8 @@ from ...core.dos import check_electrons, project
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelSettings
-from .espresso import BOHR, HARTREE, Killed, MissingProgram, RunFailure, run
+from ...core.units import BOHR, HARTREE
+from .espresso import Killed, MissingProgram, RunFailure, run
 
 logger = logging.getLogger(__name__)
 
