@@ -121,7 +121,7 @@ $(VENV)/.installed-docs: $(VENV)/.installed-tests
 	$(PIP) install --progress-bar off --quiet --editable '.[all,tests,docs]'
 	@touch $@
 
-# Folder of job files and labels. The models that version 0.1.0 ships are those of DATA=aiida_dosmatgen/datasets/debian-pbe.
+# Folder of job files and labels. The models that version 0.1.0 shipped are those of DATA=aiida_dosmatgen/datasets/debian-pbe.
 DATA ?= datasets/pseudodojo-pbe
 # further options, e.g. TRAIN='--threads 2 --max-seconds 36000'
 TRAIN ?=

@@ -1,3 +1,3 @@
 """From a density of states to DFT-validated crystals, with full provenance, on AiiDA."""
 
-__version__ = "0.1.0"
+__version__ = "0.3.0"

@@ -24,6 +24,7 @@ from aiida.common.links import LinkType
 from aiida.manage import get_manager
 from aiida.orm.entities import EntityTypes
 
+from aiida_dosmatgen import __version__
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
@@ -161,7 +162,7 @@ class Graph:
         group = "workflow.workchain.WorkChainNode" if work else f"calculation.{kind}.{_CLASSES[kind]}"
         attributes = {"process_label": label, "process_state": "finished", "exit_status": 0, "sealed": True}
         place = self.node(
-            f"process.{group}.", attributes | {"version": {"core": "2.9.4", "plugin": "0.1.0"}} | more, process=entry_point
+            f"process.{group}.", attributes | {"version": {"core": "2.9.4", "plugin": __version__}} | more, process=entry_point
         )
         for name, other in inputs.items():
             self._links.append((other, place, name, _WORK if work else _CALC))

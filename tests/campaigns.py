@@ -17,6 +17,7 @@ from aiida import orm
 from aiida.engine import ProcessState, submit
 from aiida.engine.daemon.client import get_daemon_client
 from aiida.manage import get_manager
+from plumpy.process_states import Waiting
 
 from aiida_dosmatgen import setup
 from aiida_dosmatgen.core.crystals import CrystalSet
@@ -138,10 +139,14 @@ def wait_for_rest(campaign: orm.WorkChainNode) -> None:
 
     def rests() -> bool:
         chains = [campaign, *(node for node in campaign.called_descendants if isinstance(node, orm.WorkChainNode))]
-        return all(node.is_terminated or node.process_state is ProcessState.WAITING for node in chains)
+        return all(node.is_terminated or waits(node) for node in chains)
 
     wait_for(rests, "rest of the work chains")
-    time.sleep(0.5)  # a checkpoint is written just after the state
+
+
+def waits(node: orm.ProcessNode) -> bool:
+    """Say whether a process waits, by its checkpoint, too, which is written just after the state."""
+    return node.process_state is ProcessState.WAITING and f"{Waiting.__module__}:{Waiting.__name__}" in (node.checkpoint or "")
 
 
 def count(*classes: type[orm.Node], **filters: Any) -> int:

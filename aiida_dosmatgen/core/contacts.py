@@ -16,6 +16,7 @@ _REACH = 2  # a pairwise reduced basis has its shortest vectors within ±1; one 
 _CHUNK = 4_000_000  # distances at a time, to bound memory
 
 
+# ASE's minkowski_reduce takes one lattice at a time, about a hundred times as long (benchmarks/contacts.py).
 def reduce_lattices(lattices: np.ndarray, rounds: int = 60) -> np.ndarray:
     """Return bases of the same lattices with short vectors, by pairwise (Lagrange–Gauss) reduction.
 
@@ -44,6 +45,8 @@ def covalent_radii(numbers: np.ndarray) -> np.ndarray:
     return np.where(numbers < len(_RADII), _RADII[np.clip(numbers, 0, len(_RADII) - 1)], _RADII.max())
 
 
+# Matscipy's neighbour search is as fast in cells of short vectors, but comes with the engine only; ASE's, which core has, takes
+# twenty times as long and more (benchmarks/contacts.py). This one needs no cutoff, either.
 def closest_contacts(crystals: CrystalSet) -> np.ndarray:
     """Return each crystal's smallest distance between atoms (images included) over the sum of their covalent radii.
 

@@ -256,7 +256,11 @@ class CrystalSet:
 
     @classmethod
     def from_ase(cls, atoms: ase.Atoms | Iterable[ase.Atoms]) -> CrystalSet:
-        """Make a set from ASE atoms (one or many); without columns."""
+        """Make a set from ASE atoms (one or many); without columns.
+
+        :raises ContentError: naming the first crystal that has no volume, is not finite or not periodic in three dimensions,
+            and for what :meth:`check` refuses.
+        """
         frames: list[ase.Atoms] = [atoms] if hasattr(atoms, "get_scaled_positions") else list(atoms)  # type: ignore[list-item]
         for i, frame in enumerate(frames):
             if not np.isfinite(frame.cell.array).all():
@@ -277,7 +281,11 @@ class CrystalSet:
 
     @classmethod
     def from_pymatgen(cls, structures: pymatgen.core.Structure | Iterable[pymatgen.core.Structure]) -> CrystalSet:
-        """Make a set from pymatgen structures (one or many), ordered ones only."""
+        """Make a set from pymatgen structures (one or many), ordered ones only; without columns.
+
+        :raises ContentError: naming the first crystal that has partial occupancies or a site that is no element, and for what
+            :meth:`check` refuses.
+        """
         many: list[pymatgen.core.Structure] = (
             [structures] if hasattr(structures, "frac_coords") else list(structures)  # type: ignore[list-item]
         )

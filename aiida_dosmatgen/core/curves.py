@@ -182,7 +182,11 @@ class Curves:
         return dataclasses.replace(self, values=values, sigma=sigma, low=self.low + 2 * added, high=self.high - 2 * added)
 
     def on(self, energies: np.ndarray) -> Curves:
-        """Return the curves on other equidistant energies, by cubic splines; outside of their own they are not known."""
+        """Return the curves on other equidistant energies, by cubic splines; outside of their own they are zero, and not known.
+
+        :param energies: eV, from the same zero, shape (n,).
+        :raises ContentError: if none of the energies is within those of the curves.
+        """
         energies = np.asarray(energies, float)
         places = (energies - self.energies[0]) / self.spacing
         whole = np.rint(places).astype(int)

@@ -76,6 +76,7 @@ def gaussian_dos(
     :param weights: weights of the levels, shape (…, n_levels).
     :param sigma: standard deviation in eV.
     :return: states/eV, shape (…, grid.n).
+    :raises ContentError: if ``sigma`` is not positive.
     """
     energies, weights = np.asarray(energies, float).ravel(), np.asarray(weights, float)
     if sigma <= 0:

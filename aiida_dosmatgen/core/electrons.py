@@ -18,10 +18,10 @@ import numpy as np
 
 from .curves import Curves
 from .elements import ATOMIC_NUMBERS
+from .units import HARTREE
 
 __all__ = ["electrons_in", "log_likelihood", "shells"]
 
-_HARTREE = 27.211386
 _SHIFT = 5.0  # eV, from the levels of a free atom to those of a crystal below its highest occupied one
 _SPREAD = 2.5  # eV, standard deviation of that
 _SMALLEST = 1e-3  # probability below which a number of electrons is not considered
@@ -55,7 +55,7 @@ def shells(symbol: str) -> tuple[tuple[int, float], ...]:
         if shell == "f" and (number > _LAST_ACTINIDE or (n == 4 and number > _LAST_LANTHANIDE)):
             continue
         level = levels.get(f"{n}{shell}")
-        energy = _SHIFT + _HARTREE * (-0.2 if level is None else level)  # an unknown one is among the outermost
+        energy = _SHIFT + HARTREE * (-0.2 if level is None else level)  # an unknown one is among the outermost
         if energy > _DEEPEST:
             found.append((int(count), energy))
     return tuple(sorted(found, key=lambda one: one[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
 import warnings
 from collections.abc import Iterable
@@ -36,6 +37,19 @@ def atomic_number(symbol: str) -> int:
     if number == 0:
         raise ContentError(f"{symbol!r} is not a chemical element; give a symbol such as 'Si'")
     return number
+
+
+def electronegativity(number: int, otherwise: float) -> float:
+    """Return the electronegativity of an element on Pauling's scale, by its atomic number (pymatgen).
+
+    :param otherwise: what stands for it where Pauling has none, as for He, Ne and Ar: what suits differs from use to use.
+    """
+    from pymatgen.core import Element
+
+    with warnings.catch_warnings():  # that there is none
+        warnings.simplefilter("ignore")
+        value = float(Element.from_Z(number).X)
+    return otherwise if math.isnan(value) else value
 
 
 def composition(numbers: np.ndarray | Iterable[int]) -> Composition:

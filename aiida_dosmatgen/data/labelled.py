@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,7 +13,6 @@ from ..core.crystals import CrystalSet
 from ..core.dos import DEFAULT_GRID, EnergyGrid
 from ..core.errors import ContentError
 from ..core.files.labels import read_labels
-from ..core.files.mpdos import read_records
 from .base import as_validation_error, attribute
 from .crystals import CrystalSetData, file_header
 
@@ -99,15 +98,6 @@ class LabelledCrystalSetData(CrystalSetData):
         reading = "; ".join([f"{path.name}: {len(crystals)} crystals", *notes])
         node.base.attributes.set("reading", reading)
         return node
-
-    @classmethod
-    def from_mp_dos(cls, paths: str | Path | Iterable[str | Path], **kwargs: Any) -> LabelledCrystalSetData:
-        """Make a node from the public MP-DOS json records, which have a DOS but no energies.
-
-        :raises ValidationError: naming the file and the record that is wrong.
-        """
-        with as_validation_error():
-            return cls(read_records(paths), **{"card": {"origin": "MP-DOS records"}, **kwargs})
 
 
 def grid_of_columns(crystals: CrystalSet) -> EnergyGrid | None:

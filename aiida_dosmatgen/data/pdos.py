@@ -9,16 +9,16 @@ import numpy as np
 from aiida.common import NotExistent
 from aiida.orm import BandsData, Dict, ProcessNode, ProjectionData
 from qe_tools import CONSTANTS
-from scipy.constants import physical_constants
 
 from ..core.crystals import CrystalSet
 from ..core.dft.bands import CHANNELS, Bands
 from ..core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid, check_electrons, project
 from ..core.errors import ContentError
 from ..core.target import DosTarget
+from ..core.units import HARTREE
 from .conversion import StructureData, crystal_of
 
-ELECTRONVOLT = physical_constants["Hartree energy in eV"][0] / CONSTANTS.hartree_to_ev
+ELECTRONVOLT = HARTREE / CONSTANTS.hartree_to_ev
 """Energies of aiida-quantumespresso in today's eV: its own is of 2010, which is 0.4 meV for an atom of gallium."""
 
 _PRINTED = 2e-3  # eV and units of the reciprocal lattice, to which projwfc.x prints

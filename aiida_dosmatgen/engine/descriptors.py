@@ -16,7 +16,7 @@ import torch
 from pymatgen.core.periodic_table import Element
 from torch import Tensor
 
-from ..core.elements import COVALENT_RADII, atomic_number
+from ..core.elements import COVALENT_RADII, atomic_number, electronegativity
 
 _SHELLS = "spdf"
 _DEEPEST = -1.5  # Hartree; shells below it are core
@@ -43,9 +43,9 @@ def descriptors(elements: Sequence[str]) -> Tensor:
 @functools.cache
 def _raw(number: int) -> tuple[float, ...]:
     element = Element.from_Z(number)
-    with warnings.catch_warnings():  # pymatgen warns of what it does not know; noble gases have no electronegativity
+    with warnings.catch_warnings():  # pymatgen warns of what it does not know
         warnings.simplefilter("ignore")
-        orbitals, electronegativity = element.atomic_orbitals or {}, element.X
+        orbitals = element.atomic_orbitals or {}
         affinity, ionisation = element.electron_affinity or 0.0, (element.ionization_energies or [6.0])[0]
     levels = {name: energy for name, energy in orbitals.items() if energy is not None and energy > _DEEPEST}
     highest = [max((e for name, e in levels.items() if name[1] == shell), default=math.nan) for shell in _SHELLS]
@@ -56,7 +56,7 @@ def _raw(number: int) -> tuple[float, ...]:
     return (
         float(element.group),
         float(element.row),
-        4.0 if math.isnan(electronegativity) else electronegativity,
+        electronegativity(number, 4.0),  # of noble gases about that of F
         float(COVALENT_RADII[number]),
         float(ionisation),
         float(affinity),

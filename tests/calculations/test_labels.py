@@ -18,8 +18,9 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of, with_curves
 from aiida_dosmatgen.core.curves import Curves
 from aiida_dosmatgen.core.dft.bands import CHANNELS
-from aiida_dosmatgen.core.dft.pseudopotentials import collect, cutoffs, valence_electrons
+from aiida_dosmatgen.core.dft.pseudopotentials import collect, cutoffs
 from aiida_dosmatgen.core.dft.settings import kpoints_mesh, label_namelists
+from aiida_dosmatgen.core.dft.upf import read_upf
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import LabelSettings
 from aiida_dosmatgen.data.conversion import crystal_of, structure_of
@@ -62,7 +63,7 @@ def run(codes, crystal, pseudos):
     """The nodes of one real self-consistent run and its projections."""
     symbols = ["Si", "C"]
     structure = structure_of(crystal)
-    electrons = sum(valence_electrons(pseudos[s]) for s in symbols)
+    electrons = sum(read_upf(pseudos[s]).valence for s in symbols)
     kpoints = KpointsData()
     kpoints.set_kpoints_mesh(kpoints_mesh(crystal.lattices[0], SETTINGS.kpoints_distance))
     metadata = {

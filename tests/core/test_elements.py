@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiida_dosmatgen.core.elements import SYMBOLS, atomic_number, composition, formula, parse_formula
+from aiida_dosmatgen.core.elements import SYMBOLS, atomic_number, composition, electronegativity, formula, parse_formula
 from aiida_dosmatgen.core.errors import ContentError
 
 
@@ -23,6 +23,10 @@ def test_symbols_and_numbers_invert(number):
 def test_unknown_symbols_are_refused(symbol):
     with pytest.raises(ContentError, match="is not a chemical element"):
         atomic_number(symbol)
+
+
+def test_electronegativities_are_paulings_or_what_is_said_instead():
+    assert electronegativity(14, 0.0) == 1.90 and electronegativity(2, 4.0) == 4.0
 
 
 @given(st.lists(st.integers(1, 118), min_size=1, max_size=12), st.randoms())

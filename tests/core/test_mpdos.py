@@ -42,7 +42,10 @@ def test_records_and_lists_of_records(tmp_path):
         ({"positions": [[0, 0, 0]]}, "positions .* for 2 atoms"),
         ({"cell": [[1, 0, 0], [0, 1, 0], [1, 1, 0]]}, "not in a plane"),
         ({"atomic_numbers": [14.6, 6]}, "atomic_numbers must be whole numbers"),
-        ({"y": [[-0.5] * 400, [0.5] * 400]}, "negative"),
+        ({"atomic_numbers": [14, 600]}, "record 1.*atomic number 600 is not an element"),
+        ({"y": [[-0.5] * 400, [0.5] * 400]}, "a.json, record 1: the density of states is negative or not finite"),
+        ({"y": [[0.0] * 400] * 2}, "the density of states is zero everywhere"),
+        ({"positions": [[0, 0, 0], [0.25, 0.25, 0.25]]}, "are the positions fractional ones where Cartesian ones"),
     ],
 )
 def test_bad_records_are_named(tmp_path, change, message):

@@ -11,6 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import EnergyGrid
+from aiida_dosmatgen.core.files.mpdos import read_records
 from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
@@ -259,18 +260,10 @@ def test_mp_dos_records(labelled, tmp_path):
     paths = [tmp_path / "a.json", tmp_path / "b.json"]
     paths[0].write_text(json.dumps(record(labelled, 0)))
     paths[1].write_text(json.dumps([record(labelled, 1), record(labelled, 2)]))
-    node = LabelledCrystalSetData.from_mp_dos(paths).store()
+    node = LabelledCrystalSetData(read_records(paths)).store()
     assert node.base.attributes.get("has_energies") is False
     np.testing.assert_allclose(node.crystals.fractional, labelled.fractional, atol=1e-9)
     np.testing.assert_array_equal(node.crystals.atom_columns["dos"], labelled.atom_columns["dos"])
-
-
-def test_mp_dos_record_with_a_negative_dos(labelled, tmp_path):
-    bad_record = record(labelled, 1)
-    bad_record["y"][0][3] = -1.0
-    (tmp_path / "a.json").write_text(json.dumps(bad_record))
-    with pytest.raises(ValidationError, match="a.json, record 0: the density of states is negative or not finite"):
-        LabelledCrystalSetData.from_mp_dos(tmp_path / "a.json")
 
 
 def test_concatenated_sets_differ_in_hash(labelled):
@@ -291,19 +284,3 @@ def test_what_of_a_file_of_labels_was_left_out_is_kept_and_said(labelled, tmp_pa
     ase.io.write(tmp_path / "l.extxyz", frames)
     node = LabelledCrystalSetData.from_file(tmp_path / "l.extxyz")
     assert len(node.crystals) == 2 and "left out: crystal 1 (its DOS is zero everywhere) of 3" in node.reading
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"atomic_numbers": [14.6, 6]}, r"atomic_numbers must be whole numbers, one for each atom, not \[14.6, 6.0\]"),
-        ({"atomic_numbers": [14, 600]}, "atomic number 600 is not an element"),
-        ({"y": [[0.0] * 400] * 2}, "the density of states is zero everywhere"),
-        ({"positions": [[0, 0, 0], [0.25, 0.25, 0.25]]}, "are the positions fractional ones where Cartesian ones"),
-    ],
-)
-def test_nonsense_in_records_is_refused(change, words, labelled, tmp_path):
-    good = record(labelled, 0)
-    (tmp_path / "r.json").write_text(json.dumps([good, {**good, **change}]))
-    with pytest.raises(ValidationError, match=f"record 1.*{words}"):
-        LabelledCrystalSetData.from_mp_dos(tmp_path / "r.json")

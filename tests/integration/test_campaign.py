@@ -30,7 +30,7 @@ from ..campaigns import (
     wait_for_running,
     what_failed,
 )
-from ..workflows.windowed import WindowedWorkChain, count_inside, most_at_once, slow_until
+from ..workflows.windowed import WindowedWorkChain, count_in_window, most_at_once, slow_until
 
 pytestmark = pytest.mark.integration
 
@@ -81,14 +81,14 @@ class Windows:
 
     def __init__(self, folder: Path) -> None:
         self.log, self.gate, self.last = (folder / name for name in ("log", "gate", "last"))
-        inside = count_inside(self.log)
-        self.commands = [slow_until(self.last), inside, inside, slow_until(self.gate), inside, inside, inside]
-        self.commands.append(f"touch {self.last}")
+        inside = [count_in_window(self.log, number) for number in range(5)]
+        self.commands = [slow_until(self.last), *inside[:2], slow_until(self.gate), *inside[2:], f"touch {self.last}"]
 
     def submit(self, computer: orm.Computer) -> None:
         """Submit the chain."""
         code = orm.InstalledCode(label="bash", computer=computer, filepath_executable="/bin/bash").store()
-        self.node = submit(WindowedWorkChain, code=code, commands=orm.List(self.commands), max_concurrent=2)
+        inputs = {"code": code, "commands": orm.List(self.commands), "max_concurrent": 2, "log": str(self.log)}
+        self.node = submit(WindowedWorkChain, **inputs)
 
     def wait_for_rest(self) -> None:
         """Wait until two jobs have ended, and the chain waits in a window that has slid twice."""

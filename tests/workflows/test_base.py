@@ -22,7 +22,7 @@ N_CANDIDATES = 24
 # Kills the executable once, as soon as it has written its first batch; PLACE is common to all runs of the test.
 KILL_ONCE = """
 if mkdir PLACE/killed 2> /dev/null; then
-  (while ! ls .candidates.npz.parts/*/*.npz > /dev/null 2>&1; do sleep 0.05; done; pkill -9 -P $$ -f dosmatgen) &
+  (while ! ls .candidates.npz.parts/*/*.npz > /dev/null 2>&1; do sleep 0.05; done; kill -9 $(pgrep -P $$ -f dosmatgen)) &
 fi
 """
 

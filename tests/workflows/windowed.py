@@ -15,8 +15,25 @@ def slow_until(path: Path) -> str:
     return f"until [ -e {path} ]; do sleep 0.1; done"
 
 
+def count_in_window(log: Path, number: int) -> str:
+    """Return a command of a :class:`WindowedWorkChain` that notes its begin, and its end when all in the window have begun.
+
+    So it meets whatever else the chain lets in, however slow the machine is. After five minutes it gives up.
+
+    :param number: of the command among those of this log, from 0.
+    """
+    full = f"read n < {window_of(log)} && [ $n -gt {number} ] && [ $(grep -c + {log}) -ge $n ]"
+    wait = f"for i in $(seq 3000); do if {{ {full}; }} 2> /dev/null; then break; fi; sleep 0.1; done"
+    return f"echo + >> {log}; trap 'echo - >> {log}' EXIT; {wait}"
+
+
+def window_of(log: Path) -> Path:
+    """Return the file in which a chain says how many commands of a log it has submitted when its window was full."""
+    return log.with_suffix(".window")
+
+
 def count_inside(log: Path, company: int = 1) -> str:
-    """Return a command that notes its begin, and its end two seconds later.
+    """Return a command that notes its begin, and its end two seconds later: for what cannot tell when it is full.
 
     :param company: how many of these commands must have begun before any ends.
     """
@@ -34,7 +51,7 @@ def most_at_once(log: Path) -> int:
 
 
 class WindowedWorkChain(SlidingWindowWorkChain):
-    """Run shell commands as jobs, at most ``max_concurrent`` at a time."""
+    """Run shell commands as jobs, at most ``max_concurrent`` at a time; ``log`` is that of :func:`count_in_window`."""
 
     @classmethod
     def define(cls, spec):
@@ -42,6 +59,7 @@ class WindowedWorkChain(SlidingWindowWorkChain):
         spec.input("code", valid_type=orm.AbstractCode)
         spec.input("commands", valid_type=orm.List)
         spec.input("max_concurrent", valid_type=int, non_db=True)
+        spec.input("log", valid_type=str, non_db=True, required=False)
         spec.outline(
             cls.setup,
             cls.open_window,
@@ -73,6 +91,15 @@ class WindowedWorkChain(SlidingWindowWorkChain):
         )
         self.add_child(f"job_{self.ctx.next}", node)
         self.ctx.next += 1
+
+    def wait_for_one(self):
+        if "log" in self.inputs:
+            begun = self.inputs.commands.get_list()[: self.ctx.next]
+            window = window_of(Path(self.inputs.log))
+            partial = window.with_suffix(".partial")
+            partial.write_text(f"{sum(self.inputs.log in command for command in begun)}\n")
+            partial.replace(window)
+        super().wait_for_one()
 
     def inspect(self):
         assert len(self.ctx.running) <= self.inputs.max_concurrent

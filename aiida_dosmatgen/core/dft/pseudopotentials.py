@@ -4,7 +4,6 @@ The cutoffs were converged for this project: ``fast`` is within about 40 meV of 
 """
 
 import gzip
-import re
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -81,13 +80,3 @@ def cutoffs(symbols: Iterable[str], stringency: str) -> tuple[int, int]:
             raise ContentError(f"no pseudopotential for {symbol}; known are {' '.join(DEBIAN_PBE)}")
         pairs.append(getattr(DEBIAN_PBE[symbol], stringency))
     return max(p[0] for p in pairs), max(p[1] for p in pairs)
-
-
-def valence_electrons(path: Path) -> float:
-    """Read the number of valence electrons from a UPF file (formats 1 and 2)."""
-    with open(path, encoding="utf-8", errors="replace") as stream:
-        text = stream.read(200_000)
-    match = re.search(r'z_valence\s*=\s*"\s*([\d.EeDd+-]+)', text) or re.search(r"([\d.EeDd+-]+)\s+Z valence", text)
-    if match is None:
-        raise ContentError(f"{path} does not say how many valence electrons it has; is it a UPF file?")
-    return float(match.group(1).replace("D", "E").replace("d", "e"))

@@ -61,6 +61,7 @@ def read_frames(path: str | Path, dropped: dict[int, str] | None = None) -> Fram
 
     :param dropped: takes the structures that ASE reads and that are no crystals, by their number from 0, with the reason, and
         the others are returned; without it the first of them is an error.
+    :raises ContentError: as :func:`read_structures`; with ``dropped`` too if no crystal is left.
     """
     path = user_path(path)
     check_path(path)

@@ -44,11 +44,15 @@ def extrapolate(now: Tensor, before: Tensor | None, step: float, step_before: fl
 
 
 class VariancePreserving:
-    """x_t = cos(πt/2)·x_0 + sin(πt/2)·ε, ε ~ N(0, 1); for any shape (B, …)."""
+    """x_t = cos(πt/2)·x_0 + sin(πt/2)·ε, ε ~ N(0, 1).
+
+    All of x, x_0, ε, v, scores and data predictions have one shape (B, …) and no unit: they are scaled one-hot types (B, N, E),
+    and standardised lattices (B, 6). Tensors t have shape (B,), or () for one time of all crystals.
+    """
 
     @staticmethod
     def coefficients(t: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (a, σ) at times t."""
+        """Return (a, σ) at times t, each of the shape of t."""
         return torch.cos(t * (math.pi / 2)), torch.sin(t * (math.pi / 2))
 
     @staticmethod
@@ -57,22 +61,22 @@ class VariancePreserving:
         return (0.0 if t == 1 else math.cos(math.pi * t / 2)), math.sin(math.pi * t / 2)
 
     def marginal(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Return x_t for noise ε."""
+        """Return x_t for noise ε, shape (B, …)."""
         a, sigma = self.coefficients(t)
         return like(a, x0) * x0 + like(sigma, x0) * noise
 
     def velocity(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Return v = a·ε − σ·x_0 (arXiv:2202.00512), a target of order one at all times."""
+        """Return v = a·ε − σ·x_0 (arXiv:2202.00512), a target of order one at all times, shape (B, …)."""
         a, sigma = self.coefficients(t)
         return like(a, x0) * noise - like(sigma, x0) * x0
 
     def data_from_velocity(self, x: Tensor, t: Tensor, velocity: Tensor) -> Tensor:
-        """Return x̂_0 = a·x_t − σ·v."""
+        """Return x̂_0 = a·x_t − σ·v, shape (B, …)."""
         a, sigma = self.coefficients(t)
         return like(a, x) * x - like(sigma, x) * velocity
 
     def score(self, x: Tensor, t: Tensor, data: Tensor) -> Tensor:
-        """Return ∇ log p_t(x_t) = (a·x̂_0 − x_t)/σ² for the data prediction x̂_0."""
+        """Return ∇ log p_t(x_t) = (a·x̂_0 − x_t)/σ² for the data prediction x̂_0, shape (B, …); t > 0."""
         a, sigma = self.coefficients(t)
         return (like(a, x) * data - x) / like(sigma, x).square()
 
@@ -83,10 +87,12 @@ class VariancePreserving:
         return math.log(a / sigma) if sigma > 0 else math.inf
 
     def ode_step(self, x: Tensor, data: Tensor, t: float, s: float, before: tuple[float, Tensor] | None = None) -> Tensor:
-        """Go from t to s < t along the probability-flow ODE.
+        """Go from t to s < t along the probability-flow ODE; all crystals have the same times.
 
-        :param data: x̂_0 predicted at (x, t).
+        :param x: x_t, shape (B, …).
+        :param data: x̂_0 predicted at (x, t), shape (B, …).
         :param before: the time and the data prediction of the step before, for second order; None is DDIM.
+        :return: x_s, shape (B, …).
         """
         (a_t, sigma_t), (a_s, sigma_s) = self.scales(t), self.scales(s)
         if before is not None:
@@ -95,7 +101,7 @@ class VariancePreserving:
         return (sigma_s / sigma_t) * x + (a_s - a_t * sigma_s / sigma_t) * data
 
     def ancestral_step(self, x: Tensor, data: Tensor, t: float, s: float, noise: Tensor) -> Tensor:
-        """Sample x_s from q(x_s | x_t, x̂_0)."""
+        """Sample x_s from q(x_s | x_t, x̂_0), s < t; x, ``data`` = x̂_0, standard normal ``noise`` and the result are (B, …)."""
         (a_t, sigma_t), (a_s, sigma_s) = self.scales(t), self.scales(s)
         ratio = a_t / a_s
         between = sigma_t**2 - (ratio * sigma_s) ** 2
@@ -139,6 +145,9 @@ class WrappedNormal(nn.Module):
     σ (the weight λ_t of DiffCSP, eq. 7, arXiv:2309.04475), which is of order one from 1/σ for narrow to almost nothing for
     nearly uniform distributions.
 
+    Coordinates x have shape (B, N, 3) and, like displacements δ and widths σ, are fractional, in units of the lattice vectors;
+    scores are per such a unit, their shape that of x. Tensors t have shape (B,), or () for one time of all crystals.
+
     :param sigma_min: width at t = 0, in units of the lattice vectors.
     :param sigma_max: width at t = 1, where the prior is uniform to about one per cent.
     :param images: terms of the truncated image sum, −images … images.
@@ -155,7 +164,7 @@ class WrappedNormal(nn.Module):
         self.register_buffer("log_rms", _log_rms(sigma_min, sigma_max, images).clone(), persistent=False)
 
     def sigma(self, t: Tensor) -> Tensor:
-        """Return σ(t)."""
+        """Return σ(t), of the shape of t."""
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
     def width(self, t: float) -> float:
@@ -163,14 +172,14 @@ class WrappedNormal(nn.Module):
         return 0.0 if t == 0 else self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
     def score_scale(self, t: Tensor) -> Tensor:
-        """Return the root mean square of the score at times t."""
+        """Return the root mean square of the score at times t, of the shape of t."""
         position = t.to(torch.float64).to(self.log_rms.device) * (len(self.log_rms) - 1)
         low = position.floor().clamp(0, len(self.log_rms) - 2).long()
         table = self.log_rms.to(torch.float64)
         return torch.exp(torch.lerp(table[low], table[low + 1], position - low)).to(t.dtype)
 
     def marginal(self, x0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
-        """Return x_t in [0, 1) for standard normal noise."""
+        """Return x_t in [0, 1) for standard normal noise, shape (B, N, 3)."""
         return (x0 + like(self.sigma(t), x0) * noise) % 1.0
 
     def score(self, delta: Tensor, sigma: Tensor) -> Tensor:
@@ -191,14 +200,15 @@ class WrappedNormal(nn.Module):
         before: tuple[float, Tensor] | None = None,
         power: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
-        """Go from t to s < t along dx/dσ = −power·σ·∇ log p; at s = 0 to σ = 0.
+        """Go from t to s < t along dx/dσ = −power·σ·∇ log p; at s = 0 to σ = 0. All crystals have the same times.
 
         ``power`` 1 is the probability-flow ODE. 2 is the drift of the reverse-time stochastic equation without its noise:
         errors of earlier steps decay instead of being carried along, at the price of samples nearer to the modes.
 
-        :param score: at (x, t). x must not be wrapped between steps, or the history means nothing.
+        :param x: x_t, shape (B, N, 3). It must not be wrapped between steps, or the history means nothing.
+        :param score: ∇ log p at (x, t), not scaled, shape (B, N, 3).
         :param before: the time and the data prediction of the step before; None is first order (Euler in ln σ).
-        :return: x_s and the data prediction x + σ²·score of this step.
+        :return: x_s and the data prediction x + σ²·score of this step, shape (B, N, 3) each.
         """
         sigma_t, sigma_s = self.width(t), self.width(s)
         data = x + sigma_t**2 * score
@@ -209,12 +219,20 @@ class WrappedNormal(nn.Module):
         return x + (1 - (sigma_s / sigma_t) ** power) * (ahead - x), data
 
     def ancestral_step(self, x: Tensor, score: Tensor, t: float, s: float, noise: Tensor) -> Tensor:
-        """Sample x_s given x_t: reverse diffusion with the posterior's variance (arXiv:2011.13456, appendix F)."""
+        """Sample x_s given x_t: reverse diffusion with the posterior's variance (arXiv:2011.13456, appendix F).
+
+        :param score: ∇ log p at (x, t), not scaled; of the shape of x and of the standard normal noise, (B, N, 3).
+        :return: x_s in [0, 1), shape (B, N, 3).
+        """
         sigma_t, sigma_s = self.width(t), self.width(s)
         between = sigma_t**2 - sigma_s**2
         return (x + between * score + sigma_s / sigma_t * math.sqrt(between) * noise) % 1.0
 
     def langevin_step(self, x: Tensor, score: Tensor, t: float, noise: Tensor, rate: float = 0.2) -> Tensor:
-        """Take one corrector step at fixed t: x + δ·score + √(2δ)·noise with δ = rate·σ² (arXiv:2011.13456, algorithm 5)."""
+        """Take one corrector step at fixed t: x + δ·score + √(2δ)·noise with δ = rate·σ² (arXiv:2011.13456, algorithm 5).
+
+        :param score: ∇ log p at (x, t), not scaled; of the shape of x and of the standard normal noise, (B, N, 3).
+        :return: in [0, 1), shape (B, N, 3).
+        """
         delta = rate * self.width(t) ** 2
         return (x + delta * score + math.sqrt(2 * delta) * noise) % 1.0

@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.constants import physical_constants
 
 from ...core.dft.bands import CHANNELS
 from ...core.dft.upf import Upf
 from ...core.errors import ContentError
-
-HARTREE = physical_constants["Hartree energy in eV"][0]
-BOHR = physical_constants["Bohr radius"][0] * 1e10
-"""Å"""
+from ...core.units import BOHR, HARTREE
 
 _FROM_OUTSIDE = {signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGTERM}
 _PROJECTIONS = "&PROJWFC\n outdir='{folder}'\n filproj='proj'\n ngauss=0\n degauss=0.01\n DeltaE=1.0\n/\n"

@@ -20,13 +20,15 @@ import spglib
 
 from ...core.crystals import CrystalSet
 from ...core.dft.labels import outlier
-from ...core.dft.pseudopotentials import DEBIAN_PBE, collect, cutoffs, valence_electrons
+from ...core.dft.pseudopotentials import DEBIAN_PBE, collect, cutoffs
 from ...core.dft.settings import ALMOST_SYMMETRIC, kpoints_mesh, label_namelists, n_bands
+from ...core.dft.upf import read_upf
 from ...core.dos import check_electrons, project
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.job import LabelSettings
-from .espresso import BOHR, HARTREE, Killed, MissingProgram, RunFailure, run
+from ...core.units import BOHR, HARTREE
+from .espresso import Killed, MissingProgram, RunFailure, run
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,8 @@ def pw_input(
     if missing:
         raise RunFailure(f"no pseudopotential for {' '.join(missing)}")
     ecutwfc, ecutrho = cutoffs(species, settings.stringency)
-    electrons = sum(valence_electrons(pseudos[s]) for s in symbols)
+    valence = {s: read_upf(pseudos[s]).valence for s in species}
+    electrons = sum(valence[s] for s in symbols)
     mesh = kpoints_mesh(crystal.lattices[0], settings.kpoints_distance)
     seconds = 0.9 * settings.max_seconds_per_crystal
     namelists = label_namelists(

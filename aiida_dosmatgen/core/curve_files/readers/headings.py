@@ -7,10 +7,11 @@ import re
 from typing import Literal
 
 from ...elements import ATOMIC_NUMBERS
+from ...units import HARTREE, RYDBERG
 
 Role = Literal["energy", "index", "total", "curve", "integrated", "left out", "unknown"]
 
-UNITS = {"ev": 1.0, "mev": 1e-3, "kev": 1e3, "hartree": 27.211386245988, "a.u.": 27.211386245988, "rydberg": 13.605693122994}
+UNITS = {"ev": 1.0, "mev": 1e-3, "kev": 1e3, "hartree": HARTREE, "a.u.": HARTREE, "rydberg": RYDBERG}
 """Energies in eV."""
 
 UNIT_NAMES = {

@@ -10,6 +10,7 @@ thousandths. Their electrons fill their own states and move nothing else, and wh
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,9 +20,9 @@ from ase.units import Ha
 from pymatgen.core.periodic_table import Element
 from torch import Tensor
 
-from ....core.elements import COVALENT_RADII, atomic_number
+from ....core.elements import COVALENT_RADII, atomic_number, electronegativity
 
-_ALLEN = {2: 4.16, 10: 4.79, 18: 3.24}  # He, Ne, Ar, for which Pauling has none
+_ALLEN = {2: 4.16, 10: 4.79, 18: 3.24}  # electronegativities of He, Ne, Ar, for which Pauling has none
 _OF_LEVEL, _SHIFT, _P_OVER_S = 1.2, -3.0, 0.6  # eV
 _NOBLE = (0, 2, 10, 18, 36, 54, 86)
 
@@ -59,11 +60,6 @@ def shells_and_electrons(number: int) -> tuple[int, int]:
     return (3, n) if n <= 12 else (2, n - 10)
 
 
-def electronegativity(number: int) -> float:
-    """Return the electronegativity of an element on Pauling's scale, by its atomic number; Allen's for He, Ne and Ar."""
-    return _ALLEN[number] if number in _ALLEN else Element.from_Z(number).X
-
-
 def atomic_levels(number: int, otherwise: Sequence[float]) -> tuple[float, float, float]:
     """Return on-site energies s, p, d in eV from the levels of the free atom.
 
@@ -94,7 +90,9 @@ def valence(elements: Sequence[str], from_atoms: bool = False) -> Valence:
         number = min(atomic_number(symbol), len(COVALENT_RADII) - 1)
         shells, electrons = shells_and_electrons(number)
         radius = COVALENT_RADII[number]
-        level = 2.5 - 4.8 * electronegativity(number)  # the p level of the elements of the p block, within 1 eV
+        level = 2.5 - 4.8 * electronegativity(
+            number, _ALLEN.get(number, math.nan)
+        )  # the p level of the elements of the p block, within 1 eV
         if shells == 3:
             energies, exponents = (1.2 * level, 0.6 * level, 1.6 * level), (1.6, 1.5, 4.2)
         else:

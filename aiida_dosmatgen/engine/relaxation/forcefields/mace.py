@@ -103,7 +103,7 @@ class MaceEvaluator(BatchEvaluator):
             "unit_shifts": real(unit_shifts),
             "cell": real(crystals.lattices.reshape(-1, 3)),
             "batch": integer(crystals.crystal_of_atom),
-            "ptr": integer(crystals.offsets),
+            "ptr": integer(crystals.offsets.copy()),  # torch would share memory that is not to be written to, and warns
             "head": integer(np.full(len(crystals), self.head)),
         }
 

@@ -16,16 +16,14 @@ Frame i depends on the crystals, the parameters, the seed and i alone.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Collection
 
 import numpy as np
 from ase import Atoms
-from pymatgen.core import Element
 
 from ....core.contacts import closest_contacts, covalent_radii
 from ....core.crystals import CrystalSet
-from ....core.elements import ATOMIC_NUMBERS, SYMBOLS
+from ....core.elements import ATOMIC_NUMBERS, SYMBOLS, electronegativity
 from ....core.job import FramesParameters
 from ....core.labelled.reserved import digest_of
 from ....core.labelled.splits import assign, systems_of
@@ -205,11 +203,4 @@ def _pushed(atoms: Atoms) -> Atoms:
 
 def _electronegativity() -> np.ndarray:
     """Return Pauling's electronegativity by atomic number; 2 where there is none."""
-    values = np.full(len(SYMBOLS), 2.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for z in range(1, 104):
-            value = float(Element(SYMBOLS[z]).X)
-            if np.isfinite(value):
-                values[z] = value
-    return values
+    return np.array([2.0] + [electronegativity(z, 2.0) for z in range(1, len(SYMBOLS))])
