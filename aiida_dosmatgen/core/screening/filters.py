@@ -9,7 +9,7 @@ import numpy as np
 
 from ..contacts import valid_crystals
 from ..elements import SYMBOLS
-from ..target.judging import rank_key
+from ..target.distances import rank_key
 from .candidates import Candidates
 from .matching import composition_of, duplicates, reduced_composition
 
