@@ -20,7 +20,7 @@ from ...core.job import TrainJob, TrainParameters
 from ...core.screening.training_crystals import TrainingCrystals
 from ..batch import to_dense
 from ..checkpoint import build_model, load_model, save_model
-from ..diffusion.conditioning import Dropout
+from ..diffusion.augmentation import Dropout
 from ..effort import effort_of
 from ..prediction.predictor import Predictor
 from . import tightbinding
