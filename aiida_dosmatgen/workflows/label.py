@@ -9,6 +9,8 @@ from aiida import orm
 from aiida.engine import ExitCode, ProcessBuilder
 
 from ..calculations.functions import assemble_labelled
+from ..calculations.ports import port_from_field
+from ..core.campaign import LabelNumbers
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
 from .around_dos import AroundDosMixin
@@ -18,7 +20,7 @@ from .functions import crystal_at, label_report
 from .outline import while_
 from .retries import ended_from_outside
 from .timing import rate_of
-from .windows import SlidingWindowWorkChain, at_least_one
+from .windows import SlidingWindowWorkChain
 
 
 class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
@@ -36,14 +38,7 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
         spec.input("crystals", valid_type=CrystalSetData, help="The crystals to label.")
-        spec.input(
-            "max_concurrent",
-            valid_type=int,
-            non_db=True,
-            default=2,
-            validator=at_least_one("max_concurrent"),
-            help="How many crystals are computed at a time.",
-        )
+        spec.input("max_concurrent", **port_from_field(LabelNumbers, "max_concurrent"), non_db=True)
         cls.define_dos(spec)
         spec.outline(
             cls.setup,

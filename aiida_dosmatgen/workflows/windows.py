@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from aiida import orm
@@ -11,15 +10,6 @@ from aiida.common import AttributeDict
 from ..aiida_internals.waiting import AnyChildWorkChain
 from .resuming import ResumingMixin
 from .retries import RetryMixin, is_abandoned
-
-
-def at_least_one(name: str) -> Callable[[int | None, Any], str | None]:
-    """Return a validator that refuses numbers below one."""
-
-    def validate(value: int | None, _: Any) -> str | None:
-        return f"{name} is {value}; it must be 1 or more" if value is not None and value < 1 else None
-
-    return validate
 
 
 class SlidingWindowWorkChain(RetryMixin, ResumingMixin, AnyChildWorkChain):
