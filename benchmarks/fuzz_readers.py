@@ -27,14 +27,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from aiida_dosmatgen.core.crystal_files.labels import read_labels
+from aiida_dosmatgen.core.crystal_files.structures import read_structures
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.files.labels import read_labels
-from aiida_dosmatgen.core.files.mpdos import read_records
-from aiida_dosmatgen.core.files.structures import read_structures
+from aiida_dosmatgen.core.labelled.importing.mpdos import read_records
 from aiida_dosmatgen.core.target.files import read_target
-from tests.core import test_mpdos, test_structures, test_target_files
+from tests.core import test_structures, test_target_files
 from tests.core.curve_files import test_other_kinds, test_pieces, test_programs, test_read, test_vasprun
+from tests.core.labelled import test_mpdos
 
 _MEMORY = 1 << 30  # bytes of a case
 _SECONDS = 20.0  # of a case; a file of the size of these takes a fraction of one

@@ -26,7 +26,7 @@ from torch import Tensor
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import Architecture, Runtime, SampleParameters, TrainJob, TrainParameters
 from aiida_dosmatgen.engine.commands.train import run
-from aiida_dosmatgen.engine.diffusion.conditioning import Condition
+from aiida_dosmatgen.engine.diffusion.condition import Condition
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser, Output, State
 
 ROOT = Path(__file__).parents[1]

@@ -6,25 +6,16 @@ chance; the kinds of nodes, links and attributes are those of a real campaign.
 
 from __future__ import annotations
 
-import hashlib
-import io
-import itertools
 import json
 import struct
-import uuid
 import zipfile
-from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from aiida import orm
-from aiida.common.links import LinkType
-from aiida.manage import get_manager
-from aiida.orm.entities import EntityTypes
+from synthetic_graph import Graph
 
-from aiida_dosmatgen import __version__
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
@@ -33,16 +24,11 @@ from aiida_dosmatgen.core.files import checksum
 from aiida_dosmatgen.core.screening.geometries import GEOMETRIES
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.core.target.distances import rank_key
-from aiida_dosmatgen.data.base import storable
 from aiida_dosmatgen.data.checkpoint import CheckpointData
-from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.forcefield import ForceFieldData
 from aiida_dosmatgen.data.target import DosTargetData
 
 ELEMENTS = [5, 6, 7, 13, 14, 15, 31, 32, 33, 49, 50, 51]
-_CALC, _WORK = LinkType.INPUT_CALC.value, LinkType.INPUT_WORK.value
-_CREATE, _RETURN = LinkType.CREATE.value, LinkType.RETURN.value
-_CALLS = {"calc": LinkType.CALL_CALC.value, "work": LinkType.CALL_WORK.value}
 _REJECTED = ("relaxation: max steps", "formation energy too high", "atoms too close", "duplicate")
 _FAILURE = "the bands could not be computed: PwBaseWorkChain failed with exit status 410"
 
@@ -107,143 +93,6 @@ def _checkpoint(path: Path, kind: str, learnt_from: bytes | None = None) -> Path
     text = json.dumps({"__metadata__": metadata, **tensors}).encode()
     path.write_bytes(checksum.with_checksum(struct.pack("<Q", len(text)) + text + data))
     return path
-
-
-class Graph:
-    """Nodes and links that are collected, and stored all at once.
-
-    :param shared: stored nodes that campaigns have in common, by name: ``checkpoint``, ``predictor``, ``force_field``,
-        ``dosmatgen``, ``pw``, ``projwfc`` and ``pseudo``.
-    :param seed: of all that is drawn.
-    """
-
-    def __init__(self, shared: dict[str, orm.Node], seed: int = 0) -> None:
-        self.shared = shared
-        self.rng = np.random.default_rng(seed)
-        self.time = datetime(2026, 1, 1, tzinfo=timezone.utc)
-        self._nodes: list[dict[str, Any]] = []
-        self._links: list[tuple[int, int, str, str]] = []  # nodes by their place, stored ones by minus their key
-        self._files: dict[str, str] = {}
-
-    def node(self, node_type: str, attributes: dict[str, Any] | None = None, process: str | None = None, **fields: Any) -> int:
-        """Collect one node, and return its place.
-
-        :param process: the entry point of a process, with its group.
-        """
-        self.time += timedelta(seconds=1)
-        row = {
-            "uuid": str(uuid.UUID(int=int.from_bytes(self.rng.bytes(16), "big"), version=4)),
-            "node_type": node_type,
-            "process_type": process,
-            "label": "",
-            "description": "",
-            "ctime": self.time,
-            "mtime": self.time,
-            "attributes": attributes or {},
-            "extras": {},
-            "repository_metadata": {},
-            "user_id": orm.User.collection.get_default().pk,
-            "dbcomputer_id": None,
-            **fields,
-        }
-        self._nodes.append(row)
-        return len(self._nodes)
-
-    def process(
-        self, kind: str, label: str, entry_point: str, inputs: dict, outputs: dict, caller: Any = None, **more: Any
-    ) -> int:
-        """Collect a process that ended, with its links.
-
-        :param kind: ``calcjob``, ``calcfunction`` or ``workchain``.
-        :param inputs: places of nodes by name; for stored nodes minus their key.
-        :param caller: (place, name of the call), if another process called it.
-        """
-        work = kind == "workchain"
-        group = "workflow.workchain.WorkChainNode" if work else f"calculation.{kind}.{_CLASSES[kind]}"
-        attributes = {"process_label": label, "process_state": "finished", "exit_status": 0, "sealed": True}
-        place = self.node(
-            f"process.{group}.", attributes | {"version": {"core": "2.9.4", "plugin": __version__}} | more, process=entry_point
-        )
-        for name, other in inputs.items():
-            self._links.append((other, place, name, _WORK if work else _CALC))
-        for name, other in outputs.items():
-            self._links.append((place, other, name, _RETURN if work else _CREATE))
-        if caller:
-            self._links.append((caller[0], place, caller[1], _CALLS["work" if work else "calc"]))
-        return place
-
-    def job(self, label: str, inputs: dict, outputs: dict, caller: Any) -> int:
-        """Collect a job of ``dosmatgen`` or Quantum ESPRESSO."""
-        group = "quantumespresso" if label in ("Pw", "Projwfc") else "dosmatgen"
-        return self.process(
-            "calcjob", f"{label}Calculation", f"aiida.calculations:{group}.{label.lower()}", inputs, outputs, caller
-        )
-
-    def function(self, name: str, inputs: dict, outputs: dict, caller: Any) -> int:
-        """Collect a calcfunction."""
-        return self.process("calcfunction", name, f"aiida_dosmatgen.calculations.functions.{name}", inputs, outputs, caller)
-
-    def dict(self, **content: Any) -> int:
-        """Collect a ``Dict``."""
-        return self.node("data.core.dict.Dict.", storable(content))
-
-    def int(self, value: int) -> int:
-        """Collect an ``Int``."""
-        return self.node("data.core.int.Int.", {"value": value})
-
-    def file(self, cls: type, content: CrystalSet | DosTarget, attributes: dict[str, Any]) -> int:
-        """Collect a node with a file; equal files are kept once."""
-        stream = io.BytesIO()
-        content.save(stream)
-        data = stream.getvalue()
-        sha256 = hashlib.sha256(data).hexdigest()
-        if sha256 not in self._files:
-            repository = get_manager().get_profile_storage().get_repository()
-            self._files[sha256] = repository.put_object_from_filelike(io.BytesIO(data))
-        name = cls.DEFAULT_FILENAME
-        return self.node(
-            cls.class_node_type,
-            storable({"filename": name, "sha256": sha256, **attributes}),
-            repository_metadata={"o": {name: {"k": self._files[sha256]}}},
-        )
-
-    def crystals(self, crystals: CrystalSet) -> int:
-        """Collect a set of crystals."""
-        return self.file(CrystalSetData, crystals, CrystalSetData.describe_crystals(crystals))
-
-    def use(self, name: str) -> int:
-        """Return how links name a shared node."""
-        return -self.shared[name].pk
-
-    def uuid(self, place: int) -> str:
-        """Return the uuid of a collected node."""
-        return self._nodes[place - 1]["uuid"]
-
-    @staticmethod
-    def stored(uuid: str) -> int:
-        """Return the key of a node that was stored before."""
-        return orm.QueryBuilder().append(orm.Node, filters={"uuid": uuid}, project="id").first(flat=True)
-
-    def store(self) -> None:
-        """Store all that was collected."""
-        backend = get_manager().get_profile_storage()
-        with backend.transaction():
-            keys: list[int] = []
-            for rows in _batches(self._nodes):
-                keys += backend.bulk_insert(EntityTypes.NODE, rows)
-
-            def key(place: int) -> int:
-                return -place if place < 0 else keys[place - 1]
-
-            links = (
-                {"input_id": key(a), "output_id": key(b), "label": label, "type": link} for a, b, label, link in self._links
-            )
-            for rows in _batches(links):
-                backend.bulk_insert(EntityTypes.LINK, rows)
-        self._nodes, self._links = [], []
-
-
-_CLASSES = {"calcjob": "CalcJobNode", "calcfunction": "CalcFunctionNode"}
 
 
 def made_up(rng: np.random.Generator, count: int, largest: int = 8, with_curves: bool = True) -> CrystalSet:
@@ -340,7 +189,7 @@ def campaign(
     top = graph.process(
         "workchain", "CampaignWorkChain", "aiida.workflows:dosmatgen.campaign", {f"targets__{name}": target, **shared}, {}
     )
-    graph._nodes[top - 1]["label"] = label
+    graph.set_label(top, label)
 
     made = {step: graph.crystals(crystals) for step in ("sampled", "relaxed", "predicted", "screened")}
     report, references = graph.dict(**report_content), graph.dict(energies={SYMBOLS[z]: -4.0 for z in ELEMENTS})
@@ -389,8 +238,7 @@ def campaign(
     graph.function("rank", inputs, {"result": one}, (top, f"rank_{name}"))
     ranked = graph.dict(targets={name: rows}, failed={})
     graph.function("collect_rankings", {f"ranking_{name}": one}, {"result": ranked}, (top, "collect_rankings"))
-    for label, place in {"ranking": ranked, f"reports__{name}": report, f"candidates__{name}": made["screened"]}.items():
-        graph._links.append((top, place, label, _RETURN))
+    graph.returned(top, ranking=ranked, **{f"reports__{name}": report, f"candidates__{name}": made["screened"]})
     return graph.uuid(top)
 
 
@@ -454,7 +302,7 @@ def _validation(
             bands = graph.node("data.core.array.bands.BandsData.", {"array|bands": [10, 8 * n], "units": "eV"})
             outputs["output_band"] = bands
         graph.job("Pw", inputs, outputs, (base, "iteration_01"))
-        graph._links.append((base, parameters, "output_parameters", _RETURN))
+        graph.returned(base, output_parameters=parameters)
         if failed:
             return {"structure": structure, "validation": chain}
     projections = graph.node("data.core.array.projection.ProjectionData.", {"array|proj_array_0": [10, 8 * n]})
@@ -473,7 +321,7 @@ def _validation(
     dos = graph.crystals(computed)
     inputs = {"structure": structure, "bands": bands, "projections": projections, "parameters": parameters}
     graph.function("count_states", inputs, {"result": dos}, (inner, "count_states_1"))
-    graph._links.append((inner, dos, "dos", _RETURN))
+    graph.returned(inner, dos=dos)
     mae = float(near * rng.uniform(0.7, 1.6))
     content = {"mae": mae, "mae_window": 1.2 * mae, "mae_total": 0.8 * mae, "wasserstein": 5 * mae, "compared_below": 6.0}
     content["gap"] = max(0.0, round(float(rng.uniform(-1, 3)), 3))
@@ -482,8 +330,7 @@ def _validation(
         content |= _wished(wanted, computed, "dos")
     score = graph.dict(**content)
     graph.function("score_dos", {"dos": dos, "target": target}, {"result": score}, (chain, "score_dos"))
-    for label, place in {"structure": structure, "dos": dos, "score": score}.items():
-        graph._links.append((chain, place, label, _RETURN))
+    graph.returned(chain, structure=structure, dos=dos, score=score)
     return {"structure": structure, "validation": chain, "score": score, "content": content}
 
 
@@ -519,9 +366,3 @@ def target(graph: Graph, label_source: str = "synthetic.csv", sites: int | None 
     made = made if wanted is None else wanted
     attributes = {"kind": made.kind, "n_sites": len(values), "sites": None, "n_atoms": made.n_atoms, "complete_below": 8.0}
     return graph.file(DosTargetData, made, {**attributes, "label_source": label_source})
-
-
-def _batches(rows: Any, size: int = 5000) -> Iterator[list[Any]]:
-    iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch

@@ -55,8 +55,8 @@ RELAX_BY_DFT = False  # whether pw.x relaxes the candidates before it computes t
 
 # --- Everything else ---------------------------------------------------------------------------------------------------
 
-# Goes before the protocol, nested as the inputs are, for example another pseudopotential family, denser k-points, and only
-# some elements:
+# Takes precedence over the protocol, nested as the inputs are, for example another pseudopotential family, denser k-points, and
+# only some elements:
 # OVERRIDES = {
 #     "validate": {"pseudo_family": "SSSP/1.3/PBE/efficiency", "recipe": {"cutoff": 60, "bands_distance": 0.2}},
 #     "candidates": {"criteria": {"allowed_elements": ["Si", "C"], "max_formation_energy": 0.2}},

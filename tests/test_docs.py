@@ -7,6 +7,7 @@ import inspect
 import json
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.cmdline.test_main import problem_of
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *(page for page in ROOT.glob("docs/**/*.md") if "_build" not in page.parts)])
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+LINKING = [*PAGES, *sorted(ROOT.glob("*/README.md"))]
 BLOCK = re.compile(r"^```(?P<language>[a-z][^\n`]*)\n(?P<text>.*?)^```", re.DOTALL | re.MULTILINE)
 
 TOP = {path.name for folder in (ROOT, ROOT / "aiida_dosmatgen") for path in folder.iterdir() if path.is_dir()} - {
@@ -181,11 +183,27 @@ def test_all_that_aiida_finds_of_this_package_is_listed():
         assert len(functions) > 3 and not [name for name in functions if f"`{name}`" not in page]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page: of headings down to the third level (``myst_heading_anchors``), and those that it names."""
+    text = re.sub(r"^(`{3,}|:{3,}).*?^\1$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found = set(re.findall(r"^\(([^)\s]+)\)=$", text, re.MULTILINE))
+    count: Counter[str] = Counter()
+    for heading in re.findall(r"^#{1,3} +(.+?) *$", text, re.MULTILINE):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w-]", "", shown.strip().lower().replace(" ", "-"))
+        found.add(f"{slug}-{count[slug]}" if count[slug] else slug)
+        count[slug] += 1
+    return found
+
+
+@pytest.mark.parametrize("page", LINKING, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
-    for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
-        if not link.startswith("http"):
-            assert (page.parent / link).exists(), link
+    for link, anchor in re.findall(r"\]\(([^)#\s]*)#?([^)\s]*)[^)]*\)", page.read_text()):
+        if link.startswith("http"):
+            continue
+        target = page.parent / link if link else page
+        assert target.exists(), link
+        assert not anchor or target.suffix != ".md" or anchor in anchors(target), f"{link}#{anchor}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -22,11 +22,11 @@ from aiida.tools.archive import create_archive, import_archive
 
 from aiida_dosmatgen import report
 from aiida_dosmatgen.cmdline.main import main as command_line
+from aiida_dosmatgen.core.crystal_files.structures import read_structures
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_files import read_curves
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.files.checkpoint_header import read_header
-from aiida_dosmatgen.core.files.structures import read_structures
 from aiida_dosmatgen.core.job import sha256_of
 from aiida_dosmatgen.core.labelled.importing import streams
 from aiida_dosmatgen.core.target import DosTarget

@@ -1,4 +1,8 @@
-"""The command line ``aiida-dosmatgen``."""
+"""The command line ``aiida-dosmatgen``.
+
+Begin with :mod:`.main`, which lists the commands, and with :mod:`.group`, the base of all of them. Then read the module of a
+command, ``cmd_NAME.py``.
+"""
 
 import warnings
 

@@ -114,7 +114,10 @@ def protocol_options(default: str = "balanced") -> Callable[[Callable], Callable
 
         for option in (
             click.option(
-                "--override", multiple=True, type=Setting(), help="Goes before the protocol, nested by dots; may be repeated."
+                "--override",
+                multiple=True,
+                type=Setting(),
+                help="Takes precedence over the protocol, nested by dots; may be repeated.",
             ),
             click.option(
                 "--overrides", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A YAML file of them."

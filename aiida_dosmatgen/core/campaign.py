@@ -1,4 +1,4 @@
-"""The numbers of a campaign."""
+"""The numbers of a campaign, and of the labelling of crystals."""
 
 from __future__ import annotations
 
@@ -22,4 +22,13 @@ class CampaignNumbers(Strict):
     n_candidates: int = Field(ge=1)
     n_jobs: int = Field(1, ge=1)
     top_k: int = Field(ge=0)
+    max_concurrent: int = Field(2, ge=1)
+
+
+class LabelNumbers(Strict):
+    """How many there are of what when crystals are labelled.
+
+    :param max_concurrent: how many crystals are computed at a time.
+    """
+
     max_concurrent: int = Field(2, ge=1)

@@ -7,10 +7,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..core.crystal_files.structures import read_frames
 from ..core.crystals import CrystalSet
 from ..core.elements import SYMBOLS, formula_of
 from ..core.files.archive import load_arrays
-from ..core.files.structures import read_frames
 from .base import ContentFileData, as_validation_error, attribute, saved
 
 
@@ -67,7 +67,7 @@ class CrystalSetData(ContentFileData):
     @classmethod
     def from_file(cls, path: str | Path, **kwargs: Any) -> CrystalSetData:
         """Make a node from an ``npz`` file of this package, or from any file of structures
-        (extxyz, cif, POSCAR, JSON of pymatgen, …; see :mod:`~aiida_dosmatgen.core.files.structures`).
+        (extxyz, cif, POSCAR, JSON of pymatgen, …; see :mod:`~aiida_dosmatgen.core.crystal_files.structures`).
 
         :raises ValidationError: for a truncated or foreign file, and crystals that are none.
         """

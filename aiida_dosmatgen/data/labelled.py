@@ -9,10 +9,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from ..core.crystal_files.labels import read_labels
 from ..core.crystals import CrystalSet
 from ..core.dos import DEFAULT_GRID, EnergyGrid
 from ..core.errors import ContentError
-from ..core.files.labels import read_labels
 from .base import as_validation_error, attribute
 from .crystals import CrystalSetData, file_header
 

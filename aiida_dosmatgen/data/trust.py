@@ -6,20 +6,32 @@ beside the nodes of the profile, in its global variables, which no archive bring
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from aiida.common import ValidationError
 from aiida.manage import get_manager
 
 from ..core.forcefields import problem_of_calculator, shipped_sha256
 
-if TYPE_CHECKING:
-    from .forcefield import ForceFieldData
-
 _KEY = "dosmatgen|trusted|{sha256}"
 
 
-def trust(force_field: ForceFieldData, sha256: str) -> None:
+class ForceField(Protocol):
+    """What is asked of a :class:`.ForceFieldData`, which is made with this module."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str | None: ...
+    @property
+    def pk(self) -> int | None: ...
+    @property
+    def is_stored(self) -> bool: ...
+
+
+def trust(force_field: ForceField, sha256: str) -> None:
     """Note that a model file may be loaded in this profile, whichever node holds it.
 
     :param sha256: the hash of the file that is trusted.
@@ -31,7 +43,7 @@ def trust(force_field: ForceFieldData, sha256: str) -> None:
     storage.set_global_variable(_KEY.format(sha256=sha256), "1", description="a model file that jobs may load")
 
 
-def problem_of(force_field: ForceFieldData) -> str | None:
+def problem_of(force_field: ForceField) -> str | None:
     """Say in one line why no job may use a force field, or None."""
     if force_field.kind == "calculator":
         return problem_of_calculator(force_field.name)
@@ -48,7 +60,7 @@ def problem_of(force_field: ForceFieldData) -> str | None:
     )
 
 
-def validate_trust(force_field: ForceFieldData | None, _: Any) -> str | None:
+def validate_trust(force_field: ForceField | None, _: Any) -> str | None:
     """Refuse a force field that runs code which nobody trusts."""
     return None if force_field is None else problem_of(force_field)
 

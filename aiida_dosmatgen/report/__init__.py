@@ -1,4 +1,8 @@
-"""A campaign, or a loop that learns, as one HTML file that opens anywhere, without a network."""
+"""A campaign, or a loop that learns, as one HTML file that opens anywhere, without a network.
+
+Begin with :func:`write`. :mod:`.content` (of a loop :mod:`.rounds`) reads the graph into plain values, and :mod:`.page` puts
+them into ``page.html`` and ``rounds.html``.
+"""
 
 from __future__ import annotations
 

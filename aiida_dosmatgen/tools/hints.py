@@ -8,8 +8,8 @@ from aiida import orm
 from aiida.schedulers import JobState
 
 from ..data.base import pk_of
+from .processes import processes_below
 from .progress import STAGES
-from .status import processes_below
 
 _LINES = 3
 

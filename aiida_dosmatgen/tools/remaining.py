@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiida import orm
 
-if TYPE_CHECKING:
-    from .status import Process
+from .processes import Process
 
 _AT_A_TIME = 2  # if none is there yet
 _EARLIER = 20  # that are looked at, the newest ones

@@ -8,10 +8,9 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ProcessBuilder, WorkChain
-from aiida.orm import to_aiida_type
 from aiida_quantumespresso.workflows.protocols.utils import recursive_merge
 
-from .dos import DosWorkChain
+from .dos import CLEAN_WORKDIR, DosWorkChain
 from .protocols.utils import StrictProtocolMixin, inputs_of
 
 _PER_CRYSTAL = ("structure", "clean_workdir")
@@ -23,13 +22,7 @@ class AroundDosMixin(StrictProtocolMixin, WorkChain):
     @classmethod
     def define_dos(cls, spec: Any) -> None:
         """Define the inputs of the density of states."""
-        spec.input(
-            "clean_workdir",
-            valid_type=orm.Bool,
-            serializer=to_aiida_type,
-            default=lambda: orm.Bool(True),
-            help="Whether the work directories are emptied at the end; one crystal leaves 50 to 200 MB.",
-        )
+        spec.input("clean_workdir", **CLEAN_WORKDIR)
         spec.expose_inputs(DosWorkChain, namespace="dos", exclude=_PER_CRYSTAL)
 
     @classmethod

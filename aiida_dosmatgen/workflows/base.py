@@ -24,6 +24,9 @@ from .retries import RetryMixin, aiida_failed, interrupted_codes
 
 _JOB = DosmatgenCalculation.exit_codes
 INTERRUPTED = interrupted_codes(DosmatgenCalculation)
+MAX_ITERATIONS = 20
+"""How often a job is submitted at most, until it is complete, unless the inputs say another number."""
+
 _RUN = "run"
 _SMALLER_BATCH = 16  # the first that is tried if the scheduler ended a job for its memory
 
@@ -48,7 +51,7 @@ class DosmatgenBaseWorkChain(RetryMixin, BaseRestartWorkChain):
         assert cls._process_class is not None
         spec.expose_inputs(cls._process_class, namespace=cls._process_class.KIND)
         spec.expose_outputs(cls._process_class)
-        spec.inputs["max_iterations"].default = lambda: orm.Int(20)
+        spec.inputs["max_iterations"].default = lambda: orm.Int(MAX_ITERATIONS)
         spec.outline(
             cls.setup,
             while_(cls.should_run_process)(cls.run_process, cls.inspect_process),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ProcessBuilder, WorkChain
-from aiida.orm import ProcessNode
+from aiida.engine import ExitCode, ProcessBuilder
 
 from ..calculations.base import what_aiida_refuses
-from ..calculations.functions import join_crystals, join_geometries, screen
+from ..calculations.functions import join_geometries, screen
 from ..calculations.ports import port_from_field, port_from_model
 from ..calculations.predict import PredictCalculation
 from ..calculations.relax import RelaxCalculation
@@ -27,13 +25,13 @@ from ..data.crystals import CrystalSetData
 from ..data.forcefield import ForceFieldData
 from ..data.target import DosTargetData
 from ..data.trust import validate_trust
-from .base import PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
-from .failures import FailureMixin, failure
+from .base import MAX_ITERATIONS, PredictBaseWorkChain, ReferencesBaseWorkChain, RelaxBaseWorkChain, SampleBaseWorkChain
+from .failures import failure
 from .outline import while_
 from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .references import reference_parameters, stored_references
-from .resuming import ResumingMixin
-from .retries import RetryMixin
+from .shares import SharesMixin, has_partial_results
+from .workdirs import clean_workdir_port
 
 _SCREENING = ("criteria", "references", "target", "phases", "known")
 
@@ -48,7 +46,7 @@ def validate_inputs(inputs: Mapping, namespace: Any) -> str | None:
     )
 
 
-class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin, WorkChain):
+class CandidatesWorkChain(StrictProtocolMixin, SharesMixin):
     """Sample crystals for a target, relax them with a force field, predict their DOS, and screen.
 
     The DOS of a candidate is predicted for its relaxed geometry; if the ``geometries`` of the criteria name both, also for the
@@ -102,16 +100,10 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
             "max_iterations",
             valid_type=orm.Int,
             serializer=orm.to_aiida_type,
-            default=lambda: orm.Int(20),
+            default=lambda: orm.Int(MAX_ITERATIONS),
             help="How often each job is submitted at most, until it is complete.",
         )
-        spec.input(
-            "clean_workdir",
-            valid_type=orm.Bool,
-            serializer=orm.to_aiida_type,
-            default=lambda: orm.Bool(False),
-            help="Whether the work directories of the jobs are emptied at the end.",
-        )
+        spec.input("clean_workdir", **clean_workdir_port(False))
         spec.input(
             "phases",
             valid_type=CrystalSetData,
@@ -233,11 +225,11 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
 
     def is_sample_left(self) -> bool:
         """Say whether jobs of the sampling are left to submit."""
-        return bool(self._left("sample"))
+        return bool(self.left("sample"))
 
     def run_sample(self) -> None:
         """Sample all candidates."""
-        for name, (start, stop) in self._left("sample").items():
+        for name, (start, stop) in self.left("sample").items():
             inputs = self.exposed_inputs(SampleCalculation, "sample")
             inputs.update(
                 checkpoint=self.inputs.checkpoint,
@@ -245,11 +237,11 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
                 candidates=orm.List([start, stop]),
                 **self._target(),
             )
-            self._submit_job(SampleBaseWorkChain, "sample", name, inputs)
+            self.submit_share(SampleBaseWorkChain, "sample", name, inputs)
 
     def inspect_sample(self) -> ExitCode | None:
         """Continue with the candidates there are."""
-        return self._inspect("sample", "sampled", self.exit_codes.ERROR_SAMPLE_FAILED)
+        return self.inspect_shares("sample", "sampled", self.exit_codes.ERROR_SAMPLE_FAILED)
 
     def are_references_left(self) -> bool:
         """Say whether the energies of the elements are not there yet."""
@@ -260,7 +252,7 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
         if "references" in self.inputs:
             self.ctx.reference_energies = self.inputs.references
             return
-        sets = [self.ctx[f"sample{name}"].outputs.crystals for name in self._shares()]
+        sets = [self.ctx[f"sample{name}"].outputs.crystals for name in self.shares()]
         sets += [self.inputs.phases] if "phases" in self.inputs else []
         elements = {symbol for crystals in sets for symbol in crystals.base.attributes.get("elements")}
         inputs = self._relax_others()
@@ -271,49 +263,49 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
             return
         inputs.update(elements=orm.List(sorted(elements)), force_field=self.inputs.force_field)
         inputs.metadata.options.pop("parser_name")  # of the relaxation; the job has its own
-        self.to_context(references=self._submit(ReferencesBaseWorkChain, "references", "references", inputs))
+        self.to_context(references=self.submit_child(ReferencesBaseWorkChain, "references", "references", inputs))
 
     def inspect_references(self) -> ExitCode | None:
         """Take the energies of the elements that were computed."""
-        if "reference_energies" in self.ctx or self._to_repeat(["references"]):
+        if "reference_energies" in self.ctx or self.to_repeat(["references"]):
             return None
         if not self.ctx.references.is_finished_ok:
-            return self._fail(self.exit_codes.ERROR_REFERENCES_FAILED.format(reason=failure(self.ctx.references)))
+            return self.fail_with(self.exit_codes.ERROR_REFERENCES_FAILED.format(reason=failure(self.ctx.references)))
         self.ctx.reference_energies = self.ctx.references.outputs.references
         return None
 
     def is_relax_left(self) -> bool:
         """Say whether relaxations are left to submit."""
-        return bool(self._left("relax")) or ("phases" in self.inputs and self._wanted("phases"))
+        return bool(self.left("relax")) or ("phases" in self.inputs and self.is_wanted("phases"))
 
     def run_relax(self) -> None:
         """Relax all candidates, and the known phases."""
-        for name in self._left("relax"):
+        for name in self.left("relax"):
             inputs = self.exposed_inputs(RelaxCalculation, "relax")
             inputs.update(crystals=self.ctx[f"sample{name}"].outputs.crystals, force_field=self.inputs.force_field)
-            self._submit_job(RelaxBaseWorkChain, "relax", name, inputs)
-        if "phases" in self.inputs and self._wanted("phases"):
+            self.submit_share(RelaxBaseWorkChain, "relax", name, inputs)
+        if "phases" in self.inputs and self.is_wanted("phases"):
             phases = self._relax_others()
             phases.update(crystals=self.inputs.phases, force_field=self.inputs.force_field)
-            self.to_context(phases=self._submit(RelaxBaseWorkChain, "relax", "relax_phases", phases))
+            self.to_context(phases=self.submit_child(RelaxBaseWorkChain, "relax", "relax_phases", phases))
 
     def inspect_relax(self) -> ExitCode | None:
         """Continue with the crystals there are."""
-        if self._to_repeat(["phases", *self._labels("relax")]):
+        if self.to_repeat(["phases", *self.labels("relax")]):
             return None
         if "phases" in self.ctx and not (self.ctx.phases.is_finished_ok or has_partial_results(self.ctx.phases)):
-            return self._fail(self.exit_codes.ERROR_RELAX_FAILED.format(reason=f"known phases: {failure(self.ctx.phases)}"))
-        return self._inspect("relax", "relaxed", self.exit_codes.ERROR_RELAX_FAILED)
+            return self.fail_with(self.exit_codes.ERROR_RELAX_FAILED.format(reason=f"known phases: {failure(self.ctx.phases)}"))
+        return self.inspect_shares("relax", "relaxed", self.exit_codes.ERROR_RELAX_FAILED)
 
     def is_predict_left(self) -> bool:
         """Say whether predictions are left to submit."""
-        return bool(self._left("predict"))
+        return bool(self.left("predict"))
 
     def run_predict(self) -> ExitCode | None:
         """Predict the DOS of all candidates: relaxed, and also unrelaxed if the criteria compare that geometry."""
         criteria = ScreenCriteria.model_validate(self.inputs.criteria.get_dict())
         both = "target" in self.inputs and UNRELAXED in criteria.geometries
-        for name in self._left("predict"):
+        for name in self.left("predict"):
             crystals = self.ctx[f"relax{name}"].outputs.crystals
             if both:
                 crystals, node = join_geometries.run_get_node(
@@ -322,29 +314,29 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
                     metadata={"call_link_label": f"join_geometries{name}"},
                 )
                 if not node.is_finished_ok:
-                    return self._fail(self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message))
+                    return self.fail_with(self.exit_codes.ERROR_SCREENING_FAILED.format(reason=node.exit_message))
             inputs = self.exposed_inputs(PredictCalculation, "predict")
             inputs.update(crystals=crystals, checkpoint=self.inputs.predictor)
             if self.inputs.n_candidates.value > criteria.max_ranked:
                 inputs.update(self._screening())
-            self._submit_job(PredictBaseWorkChain, "predict", name, inputs)
+            self.submit_share(PredictBaseWorkChain, "predict", name, inputs)
         return None
 
     def inspect_predict(self) -> ExitCode | None:
         """Continue with the crystals there are."""
-        return self._inspect("predict", "predicted", self.exit_codes.ERROR_PREDICT_FAILED)
+        return self.inspect_shares("predict", "predicted", self.exit_codes.ERROR_PREDICT_FAILED)
 
     def run_screen(self) -> ExitCode | None:
         """Keep the good ones, best first."""
         result, node = screen.run_get_node(
-            crystals=self._joined("predict"),
+            crystals=self.joined("predict"),
             **self._screening(),
-            **self._left_out(),
+            **self.left_out(),
             metadata={"call_link_label": "screen"},
         )
         if not node.is_finished_ok:
             reason = node.exit_message or "see verdi process report"
-            return self._fail(self.exit_codes.ERROR_SCREENING_FAILED.format(reason=reason))
+            return self.fail_with(self.exit_codes.ERROR_SCREENING_FAILED.format(reason=reason))
         self.out("report", result["report"])
         self.out("crystals", result["crystals"])
         survivors = result["crystals"].base.attributes.get("n_crystals")
@@ -353,25 +345,9 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    def _fail(self, exit_code: ExitCode) -> ExitCode:
+    def fail_with(self, exit_code: ExitCode) -> ExitCode:
+        """Return an exit code, with its message as an output of the target; without one, of the checkpoint."""
         return self.fail(exit_code, self.inputs.target if "target" in self.inputs else self.inputs.checkpoint)
-
-    def _wanted(self, label: str) -> bool:
-        """Say whether a job is to be submitted: it never was, or AiiDA failed with the one before."""
-        return label not in self.ctx or label in self.ctx.get("again", [])
-
-    def _labels(self, step: str) -> list[str]:
-        return [f"{step}{name}" for name in self._shares()]
-
-    def _left(self, step: str) -> dict[str, tuple[int, int]]:
-        """Return the ranges of candidates, as :meth:`_shares` has them, whose job of a step is to be submitted."""
-        return {name: share for name, share in self._shares().items() if self._wanted(f"{step}{name}")}
-
-    def _to_repeat(self, labels: list[str]) -> bool:
-        """Note which of the jobs go on, or are submitted again as AiiDA failed with them, and say whether there are any."""
-        ended = {label: self.ctx[label] for label in labels if label in self.ctx}
-        self.ctx.again = [label for label, node in ended.items() if self.comes_again(label, node)]
-        return bool(self.ctx.again)
 
     def _target(self) -> dict[str, DosTargetData]:
         return {"target": self.inputs.target} if "target" in self.inputs else {}
@@ -386,25 +362,6 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
             **({"known": self.inputs.known} if "known" in self.inputs else {}),
         }
 
-    def _left_out(self) -> dict[str, CrystalSetData]:
-        """Return what the jobs left out as they predicted, in one node, if there is anything."""
-        outputs = {name: self.ctx[f"predict{name}"].outputs for name in self._shares()}
-        parts = {f"part{name}": of.left_out for name, of in outputs.items() if "left_out" in of}
-        if len(parts) > 1:
-            return {"left_out": join_crystals(**parts, metadata={"call_link_label": "join_left_out"})}
-        return {"left_out": next(iter(parts.values()))} if parts else {}
-
-    def _shares(self) -> dict[str, tuple[int, int]]:
-        """Return the ranges of candidates of all jobs that have not failed, by what is added to the names of their steps."""
-        total = self.inputs.n_candidates.value
-        n_jobs = min(self.inputs.n_jobs, total)
-        if n_jobs == 1:
-            return {"": (0, total)}
-        limits = [total * i // n_jobs for i in range(n_jobs + 1)]
-        lost = self.ctx.get("lost", [])
-        shares = {f"_{i}": (start, stop) for i, (start, stop) in enumerate(itertools.pairwise(limits))}
-        return {name: share for name, share in shares.items() if name not in lost}
-
     def _relax_others(self) -> Any:
         """Return inputs to relax elements and known phases."""
         inputs = self.exposed_inputs(RelaxCalculation, "relax")
@@ -413,50 +370,6 @@ class CandidatesWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, Failur
         if parameters != given:  # else the given node itself is linked
             inputs.parameters = orm.Dict(parameters)
         return inputs
-
-    def _submit_job(self, process_class: Any, step: str, name: str, inputs: Any) -> None:
-        label = f"{step}{name}"
-        self.to_context(**{label: self._submit(process_class, step, label, inputs)})
-
-    def _submit(self, process_class: Any, kind: str, label: str, inputs: Any) -> ProcessNode:
-        """Submit a job of a kind; the chains around jobs share the nodes that say how persistent they are."""
-        shared = {name: self.inputs[name] for name in ("max_iterations", "clean_workdir")}
-        inputs = {kind: inputs, **shared, "metadata": {"call_link_label": label}}
-        node = self.submitted(label) or self.submit(process_class, **inputs)
-        self.report(f"launching {process_class.__name__}<{node.pk}> ({label})")
-        return node
-
-    def _inspect(self, step: str, output: str, exit_code: ExitCode) -> ExitCode | None:
-        if self._to_repeat(self._labels(step)):
-            return None
-        reasons = {}
-        for name in self._shares():
-            node = self.ctx[f"{step}{name}"]
-            if node.is_finished_ok:
-                continue
-            if has_partial_results(node):
-                self.report(
-                    f"{node.process_label}<{node.pk}> stopped early ({failure(node)}); continuing with its partial results"
-                )
-            else:
-                reasons[name] = failure(node)
-        if len(reasons) == len(self._shares()):
-            return self._fail(exit_code.format(reason="; ".join(dict.fromkeys(reasons.values()))))
-        for name, (start, stop) in self._shares().items():
-            if name in reasons:
-                self.report(f"candidates {start} to {stop - 1} are lost: {reasons[name]}")
-        self.ctx.lost = [*self.ctx.get("lost", []), *reasons]
-        self.out(output, self._joined(step))
-        return None
-
-    def _joined(self, step: str) -> CrystalSetData:
-        """Return the crystals of all jobs of a step in one node."""
-        parts = {f"part{name}": self.ctx[f"{step}{name}"].outputs.crystals for name in self._shares()}
-        if len(parts) == 1:
-            return next(iter(parts.values()))
-        if f"{step}_joined" not in self.ctx:
-            self.ctx[f"{step}_joined"] = join_crystals(**parts, metadata={"call_link_label": f"join_{step}"})
-        return self.ctx[f"{step}_joined"]
 
 
 def suits_compositions(checkpoint: CheckpointData, target: DosTargetData | None, sampling: Mapping) -> bool:
@@ -467,8 +380,3 @@ def suits_compositions(checkpoint: CheckpointData, target: DosTargetData | None,
         and not target.base.attributes.get("only_wishes", None)
         and sampling.get("start_time") is None
     )
-
-
-def has_partial_results(node: ProcessNode) -> bool:
-    """Say whether a failed job has partial results: exit codes 4xx with crystals."""
-    return node.is_finished and 400 <= (node.exit_status or 0) < 500 and "crystals" in node.outputs

@@ -8,7 +8,6 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ProcessBuilder, ToContext, WorkChain
-from aiida.orm import to_aiida_type
 from aiida_pseudo.data.pseudo.upf import UpfData
 from aiida_quantumespresso.calculations.projwfc import ProjwfcCalculation
 from aiida_quantumespresso.common.types import ElectronicType, SpinType
@@ -29,7 +28,10 @@ from .protocols.utils import StrictProtocolMixin, checked, job_metadata, load
 from .pseudos import headers, missing_pseudo, pseudos_of, validate_pseudos
 from .resuming import ResumingMixin
 from .retries import RetryMixin, was_interrupted
-from .workdirs import empty_workdirs, from_cache
+from .workdirs import clean_workdir_port, empty_workdirs, from_cache
+
+CLEAN_WORKDIR = clean_workdir_port(True, "one crystal leaves 50 to 200 MB")
+"""The arguments of ``spec.input`` for whether the work directories of Quantum ESPRESSO are emptied at the end."""
 
 _OURS = ("handle_electronic_convergence_not_reached", "sanity_check_insufficient_bands")
 _OURS_OF_BANDS = (*_OURS, "handle_diagonalization_errors")
@@ -68,13 +70,7 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin,
             help="The crystal. Its kinds are named by their symbols.",
         )
         spec.input("recipe", **port_from_model(Recipe, "recipe", required=True))
-        spec.input(
-            "clean_workdir",
-            valid_type=orm.Bool,
-            serializer=to_aiida_type,
-            default=lambda: orm.Bool(True),
-            help="Whether the work directories are emptied at the end; one crystal leaves 50 to 200 MB.",
-        )
+        spec.input("clean_workdir", **CLEAN_WORKDIR)
         spec.input_namespace(
             "pseudos",
             valid_type=UpfData,

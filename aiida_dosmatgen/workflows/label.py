@@ -10,7 +10,7 @@ from aiida.engine import ExitCode, ProcessBuilder
 
 from ..calculations.functions import assemble_labelled
 from ..calculations.ports import port_from_field
-from ..core.campaign import CampaignNumbers
+from ..core.campaign import LabelNumbers
 from ..data.crystals import CrystalSetData
 from ..data.labelled import LabelledCrystalSetData
 from .around_dos import AroundDosMixin
@@ -38,8 +38,7 @@ class LabelWorkChain(AroundDosMixin, SlidingWindowWorkChain):
         """Define inputs, outline, outputs and exit codes."""
         super().define(spec)
         spec.input("crystals", valid_type=CrystalSetData, help="The crystals to label.")
-        at_a_time = {**port_from_field(CampaignNumbers, "max_concurrent"), "help": "How many crystals are computed at a time."}
-        spec.input("max_concurrent", **at_a_time, non_db=True)
+        spec.input("max_concurrent", **port_from_field(LabelNumbers, "max_concurrent"), non_db=True)
         cls.define_dos(spec)
         spec.outline(
             cls.setup,

@@ -1,12 +1,26 @@
-"""The work directories of Quantum ESPRESSO's jobs: which are emptied, and which may have been."""
+"""The work directories of jobs: whether they are emptied, and of Quantum ESPRESSO which, and which may have been."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from aiida import orm
 from aiida.common import NotExistent
 from aiida_quantumespresso.workflows.pdos import clean_calcjob_remote
+
+
+def clean_workdir_port(default: bool, note: str = "") -> dict[str, Any]:
+    """Return the arguments of ``spec.input`` for whether the work directories are emptied at the end.
+
+    :param note: what the help says besides.
+    """
+    return {
+        "valid_type": orm.Bool,
+        "serializer": orm.to_aiida_type,
+        "default": lambda: orm.Bool(default),
+        "help": "; ".join(filter(None, ["Whether the work directories of the jobs are emptied at the end", note])) + ".",
+    }
 
 
 def from_cache(node: orm.ProcessNode) -> bool:

@@ -17,7 +17,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
 from aiida_dosmatgen.engine.diffusion.candidates import condition_on
 from aiida_dosmatgen.engine.diffusion.classifier import Classifier
-from aiida_dosmatgen.engine.diffusion.conditioning import Condition
+from aiida_dosmatgen.engine.diffusion.condition import Condition
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
 from aiida_dosmatgen.engine.diffusion.sampler import attempted, decoded
 from aiida_dosmatgen.engine.diffusion.solver import Noise, generator_of, solve

@@ -16,7 +16,7 @@ from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.elements import ATOMIC_NUMBERS
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.engine.diffusion.candidates import condition_on
-from aiida_dosmatgen.engine.diffusion.conditioning import Condition
+from aiida_dosmatgen.engine.diffusion.condition import Condition
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
 from aiida_dosmatgen.engine.diffusion.sampler import decoded
 from aiida_dosmatgen.engine.diffusion.solver import Noise, generator_of, solve

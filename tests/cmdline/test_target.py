@@ -230,17 +230,17 @@ def test_the_import_says_what_was_made_of_the_file(run, tmp_path):
 def test_names_of_targets_are_links_whatever_their_labels(aiida_profile, target):
     from aiida.common.links import validate_link_label
 
-    from aiida_dosmatgen.cmdline.cmd_launch import _named
+    from aiida_dosmatgen.cmdline.launch_inputs import named_targets
     from aiida_dosmatgen.core.errors import ContentError
 
     nodes = [DosTargetData(target).store() for _ in range(5)]
     for node, label in zip(nodes, ("größe", "目标 1", "цель", "my-dos", "12"), strict=True):
         node.label = label
-    names = _named(tuple(nodes))
+    names = named_targets(tuple(nodes))
     assert list(names) == ["groe", "target_1", f"target_{nodes[2].pk}", "my_dos", "target_12"]
     assert list(names.values()) == nodes
     for name in names:
         validate_link_label(name)
     nodes[1].label = "groe"
     with pytest.raises(ContentError, match="two targets are called groe"):
-        _named(tuple(nodes[:2]))
+        named_targets(tuple(nodes[:2]))

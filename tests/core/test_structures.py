@@ -13,10 +13,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.surface import SlabGenerator
 
+from aiida_dosmatgen.core.crystal_files.labels import read_labels
+from aiida_dosmatgen.core.crystal_files.structures import read_structures
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.files.labels import read_labels
-from aiida_dosmatgen.core.files.structures import read_structures
 
 GAAS = Structure.from_spacegroup("F-43m", Lattice.cubic(5.65), ["Ga", "As"], [[0, 0, 0], [0.25, 0.25, 0.25]])
 POSCAR = "Ga As\n5.65\n0 .5 .5\n.5 0 .5\n.5 .5 0\nGa As\n1 1\n{}Direct\n0 0 0 {}\n.25 .25 .25 {}\n"

@@ -11,8 +11,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import EnergyGrid
-from aiida_dosmatgen.core.files.mpdos import read_records
 from aiida_dosmatgen.core.job import sha256_of
+from aiida_dosmatgen.core.labelled.importing.mpdos import read_records
 from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.labelled import LabelledCrystalSetData
 

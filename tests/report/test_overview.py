@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.common.links import LinkType
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.screening.training_crystals import TrainingCrystals
@@ -87,7 +88,7 @@ def test_it_says_that_the_best_is_one_of_the_known_crystals(synthetic, shared_no
     best = results_of(campaign).crystals[rows_of(campaign)[0]["place"]].crystal
     known = CrystalSetData(best.replace(crystal_columns={}, atom_columns={})).store()
     graph = synthetic.Graph(shared_nodes, 5)
-    graph._links.append((-known.pk, -campaign.pk, "candidates__known", "input_work"))
+    graph.link(-known.pk, -campaign.pk, "candidates__known", LinkType.INPUT_WORK)
     graph.store()
     (row,) = rows_of(orm.load_node(campaign.uuid))
     assert row["known"] == "in the known crystals, crystal 0"

@@ -13,9 +13,10 @@ from aiida_dosmatgen.data.crystals import CrystalSetData
 from aiida_dosmatgen.data.target import DosTargetData
 from aiida_dosmatgen.tools.daemon import abandoned, forgotten, idle
 from aiida_dosmatgen.tools.hints import hints
+from aiida_dosmatgen.tools.processes import Process, processes_below
 from aiida_dosmatgen.tools.progress import progress, wait
 from aiida_dosmatgen.tools.remaining import seconds_left
-from aiida_dosmatgen.tools.status import Process, processes_below, status
+from aiida_dosmatgen.tools.status import status
 
 N_CANDIDATES = 20
 

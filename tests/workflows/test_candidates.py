@@ -450,12 +450,12 @@ def test_jobs_that_aiida_failed_with_are_submitted_again(build, process, crystal
     excepted.set_exception("ValueError: the structure has vacancies")
     chain.ctx.update(sample_0=chain.ctx.sample_1, sample_2=excepted)
     assert chain.inspect_sample() is None and not chain.is_sample_left()
-    assert list(chain._shares()) == ["_0", "_1"]
+    assert list(chain.shares()) == ["_0", "_1"]
 
 
 def test_jobs_share_the_candidates(build, process):
     def shares(**kwargs):
-        return list(process(build(**kwargs))._shares().items())
+        return list(process(build(**kwargs)).shares().items())
 
     assert shares(n_candidates=10) == [("", (0, 10))]
     assert shares(n_candidates=10, n_jobs=3) == [("_0", (0, 3)), ("_1", (3, 6)), ("_2", (6, 10))]
@@ -471,7 +471,7 @@ def test_the_share_of_a_lost_job_is_left_out(build, process, crystals):
     chain.ctx.sample_1 = job("SampleBaseWorkChain", 0, crystals=CrystalSetData(numbered[[2, 0]]))
     chain.ctx.sample_2 = job("SampleBaseWorkChain", 410, "stopped", crystals=CrystalSetData(numbered[[1]]))
     assert chain.inspect_sample() is None
-    assert list(chain._shares()) == ["_1", "_2"]
+    assert list(chain.shares()) == ["_1", "_2"]
     assert chain.outputs["sampled"].crystals == numbered
     chain.ctx.relax_1 = chain.ctx.relax_2 = job("RelaxBaseWorkChain", 301, "the disk is full")
     exit_code = chain.inspect_relax()

@@ -7,92 +7,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from ..crystals import CrystalSet
-from ..elements import SYMBOLS, atomic_number, parse_formula
+from ..elements import SYMBOLS, parse_formula
 from ..errors import ContentError
 from ..strict import Strict
 from .assignment import supported
-from .placement import cell_of, check_cell, check_distances, places_of
+from .lattice import LatticeConstraint, cell_of
+from .placement import check_distances, places_of
 from .restrictions import Restriction, conflict, lacking, listed, of_counts, of_sites, table
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Vector = tuple[Finite, Finite, Finite]
-
-
-def _symbol(text: str) -> str:
-    atomic_number(text)
-    return text
-
-
-def _element(text: str) -> str:
-    return text if text == "template" else _symbol(text)
-
-
-Matrix = tuple[Vector, Vector, Vector]
-Symbol = Annotated[str, AfterValidator(_symbol)]
-Symbols = Annotated[list[Symbol], Field(min_length=1)]
-Index = Annotated[int, Field(ge=0)]
-
-
-class SiteConstraint(Strict):
-    """What holds for some atoms of a candidate.
-
-    :param sites: indices of the atoms, from 0.
-    :param element: chemical symbol that each of them has, or ``template`` for those that they have there.
-    :param allowed: symbols of which each has one.
-    :param forbidden: symbols that none has.
-    :param coordinates: fractional coordinates, one for each site, or ``template`` for those that they have there.
-    """
-
-    sites: Annotated[list[Index], Field(min_length=1)] | Literal["all"]
-    element: Annotated[str, AfterValidator(_element)] | None = None
-    allowed: Symbols | None = None
-    forbidden: Symbols | None = None
-    coordinates: list[Vector] | Literal["template"] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> SiteConstraint:
-        if self.element is None and self.allowed is None and self.forbidden is None and self.coordinates is None:
-            raise ContentError("nothing is constrained; give element, allowed, forbidden or coordinates")
-        if self.sites == "all":
-            return self
-        twice = [i for n, i in enumerate(self.sites) if i in self.sites[:n]]
-        if twice:
-            raise ContentError(f"sites has atom {twice[0]} twice; name each atom once")
-        if isinstance(self.coordinates, list) and len(self.coordinates) != len(self.sites):
-            raise ContentError(f"sites has {len(self.sites)} atoms, but coordinates has {len(self.coordinates)} rows")
-        return self
-
-
-class LatticeConstraint(Strict):
-    """The constraints of the cell; ``template`` takes them from the template.
-
-    :param matrix: lattice vectors as rows in Å.
-    :param volume: of the cell in Å³.
-    :param shape: lattice vectors as rows, of which only lengths relative to each other, and angles, are fixed.
-    """
-
-    matrix: Matrix | Literal["template"] | None = None
-    volume: Annotated[Finite, Field(gt=0)] | Literal["template"] | None = None
-    shape: Matrix | Literal["template"] | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> LatticeConstraint:
-        if self.matrix is None and self.volume is None and self.shape is None:
-            raise ContentError("nothing is constrained; give matrix, volume or shape")
-        for name, cell in (("matrix", self.matrix), ("shape", self.shape)):
-            if isinstance(cell, tuple):
-                check_cell(np.array(cell), name)
-                if np.linalg.det(cell) < 0:
-                    raise ContentError(f"{name} is left-handed; turn the sign of its three vectors, and of all coordinates")
-        if "template" not in (self.matrix, self.volume, self.shape):
-            cell_of(self, None)
-        return self
+from .sites import SiteConstraint, Symbol
 
 
 class Constraints(Strict):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ..elements import SYMBOLS
 from .assignment import shortage
-
-if TYPE_CHECKING:
-    from .constraints import SiteConstraint
+from .sites import SiteConstraint
 
 ALL = frozenset(SYMBOLS[1:])
 

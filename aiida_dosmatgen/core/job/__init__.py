@@ -1,4 +1,8 @@
-"""Job files: what the plugin writes and the executable ``dosmatgen`` reads. One schema, versioned, unknown keys refused."""
+"""Job files: what the plugin writes and the executable ``dosmatgen`` reads. One schema, versioned, unknown keys refused.
+
+Begin with :mod:`.base`, which all jobs have in common, and with :mod:`.sample`, a job with its parameters. :func:`load_job`
+reads a job of any kind; :mod:`.results` is what it writes at its end.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ..constraints.constraints import Symbols
+from ..constraints.sites import Symbols
 from ..dft.recipe import Recipe
 from ..strict import Strict
 from .base import Job, Written

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ..constraints.constraints import Symbols
+from ..constraints.sites import Symbols
 from ..strict import Strict
 from .base import Job, Written
 from .label import Splits

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
 from ..errors import ContentError
 from ..strict import explain
-from .wishes import KINDS, Wish, _Moment, wish_of
+from .wishes import KINDS, Wish, wish_of
 
 FORMS = {
     "gap": "gap >= 1.5 +- 0.1",
@@ -73,24 +72,6 @@ def wish(text: str) -> Wish:
     raise ContentError(f"{shown} is no wish; write it like {' | '.join(repr(example) for example in meant)}")
 
 
-def written(one: Wish) -> str:
-    """Return a wish as text that :func:`wish` reads as the same."""
-    values = one.model_dump()
-    channel = f"{values['channel']} " if values.get("channel") else ""
-    relation = {"=": "", None: ""}.get(values.get("relation"), f"{values.get('relation')} ")
-    amount = f"{relation}{_number(values['value'])} +- {_number(one.tolerance)}" if "value" in values else ""
-    window = f"from {_number(values['low'])} to {_number(values['high'])}" if "low" in values else ""
-    text = {
-        "gap": f"gap {amount} eV",
-        "nothing": f"{f'no {channel}states' if channel else 'nothing'} {window} eV +- {_number(one.tolerance)} per atom",
-        "states": f"{channel}states {window} eV: {amount} per atom",
-        "peak": f"{channel}peak at {_number(values.get('energy', 0.0))} +- {_number(one.tolerance)} eV",
-    }.get(one.kind, f"{channel}{one.kind} {amount} eV")
-    if isinstance(one, _Moment):
-        text += f" {window} eV"
-    return text + (f" (weight {_number(one.weight)})" if one.weight != 1 else "")
-
-
 def wishes_of(content: Any, name: str = "the wishes") -> tuple[Wish, ...]:
     """Return wishes from texts and mappings, as a YAML or JSON file has them.
 
@@ -120,8 +101,3 @@ def wishes_of(content: Any, name: str = "the wishes") -> tuple[Wish, ...]:
     if not found:
         raise ContentError(f"{name}: there are none; write one like {FORMS['gap']!r}")
     return tuple(found)
-
-
-def _number(value: float) -> str:
-    """Return a number with all of its digits, as short as it can be written."""
-    return np.format_float_positional(value, trim="-") if 1e-4 <= abs(value) < 1e6 or value == 0 else repr(float(value))

@@ -1,8 +1,8 @@
 """What a density of states is wished to have, in numbers with tolerances: a gap, states between two energies, a centre.
 
 One class for each kind of wish. A :class:`Wish` measures the curves of a crystal, and says by how much they miss it. It also
-says what a curve has to fulfil to grant it; from that ``wish_curve.py`` makes the curve that a sampler is conditioned on. How
-people write wishes is in ``wish_text.py``, how several of them are weighed in ``distances.py``.
+says what a curve has to fulfil to grant it; from that ``wish_curve.py`` makes the curve that a sampler is conditioned on. What
+people write is read in ``wish_text.py``; how several wishes are weighed is in ``distances.py``.
 
 All energies are in eV relative to the highest occupied level, all numbers of states are for each atom.
 """
@@ -131,9 +131,12 @@ class Wish(Strict):
         return []
 
     def __str__(self) -> str:
-        from .wish_text import written
+        """Return the text that :func:`.wish_text.wish` reads as the same."""
+        return self._text() + (f" (weight {_number(self.weight)})" if self.weight != 1 else "")
 
-        return written(self)
+    def _text(self) -> str:
+        """Return the wish as text, without its weight."""
+        raise NotImplementedError
 
 
 class _Window(Wish):
@@ -151,6 +154,10 @@ class _Window(Wish):
     def windows(self) -> list[tuple[float, float]]:
         return [] if self.channel else [(self.low, self.high)]
 
+    @property
+    def _between(self) -> str:
+        return f"from {_number(self.low)} to {_number(self.high)}"
+
 
 class Nothing(_Window):
     """No states between two energies: met by fewer than ``tolerance`` states for each atom."""
@@ -158,6 +165,10 @@ class Nothing(_Window):
     UNIT: ClassVar[str] = "states/atom"
     kind: Literal["nothing"] = "nothing"
     tolerance: float = Field(0.1, gt=0, allow_inf_nan=False)
+
+    def _text(self) -> str:
+        what = f"no {self.channel} states" if self.channel else "nothing"
+        return f"{what} {self._between} eV +- {_number(self.tolerance)} per atom"
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
         found = _states(curves, n_atoms, self.channel, self.low, self.high)
@@ -179,6 +190,9 @@ class States(_Window):
     relation: Relation = "="
     value: float = Field(ge=0, allow_inf_nan=False)
     tolerance: float = Field(0.2, gt=0, allow_inf_nan=False)
+
+    def _text(self) -> str:
+        return f"{_of(self.channel)}states {self._between} eV: {_amount(self)} per atom"
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
         found = _states(curves, n_atoms, self.channel, self.low, self.high)
@@ -202,6 +216,9 @@ class Gap(Wish):
     relation: Relation = "="
     value: float = Field(ge=0, allow_inf_nan=False)
     tolerance: float = Field(0.2, gt=0, allow_inf_nan=False)
+
+    def _text(self) -> str:
+        return f"gap {_amount(self)} eV"
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
         if curves.gap is not None:
@@ -243,6 +260,9 @@ class Peak(Wish):
     energy: float = Field(allow_inf_nan=False)
     tolerance: float = Field(0.2, gt=0, allow_inf_nan=False)
     channel: Channel | None = None
+
+    def _text(self) -> str:
+        return f"{_of(self.channel)}peak at {_number(self.energy)} +- {_number(self.tolerance)} eV"
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
         reach = self.tolerance + _AROUND
@@ -297,6 +317,9 @@ class BandCentre(_Moment):
     kind: Literal["band centre"] = "band centre"
     value: float = Field(allow_inf_nan=False)
 
+    def _text(self) -> str:
+        return f"{_of(self.channel)}band centre {_amount(self)} eV {self._between} eV"
+
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
         found = self._moments(curves, n_atoms)
         return found if isinstance(found, Measured) else _related(found[0], self.relation, self.value, self.tolerance)
@@ -328,6 +351,9 @@ class BandWidth(_Moment):
 
     kind: Literal["band width"] = "band width"
     value: float = Field(gt=0, allow_inf_nan=False)
+
+    def _text(self) -> str:
+        return f"{_of(self.channel)}band width {_amount(self)} eV {self._between} eV"
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
         found = self._moments(curves, n_atoms)
@@ -391,6 +417,20 @@ def _within(relation: Relation, wanted: float, tolerance: float) -> float:
 def _accepted(relation: Relation, wanted: float, tolerance: float) -> tuple[float, float]:
     """Return between which values a wish is met."""
     return {"=": (wanted - tolerance, wanted + tolerance), ">=": (wanted, math.inf), "<=": (-math.inf, wanted)}[relation]
+
+
+def _amount(one: States | Gap | BandCentre | BandWidth) -> str:
+    relation = "" if one.relation == "=" else f"{one.relation} "
+    return f"{relation}{_number(one.value)} +- {_number(one.tolerance)}"
+
+
+def _of(channel: Channel | None) -> str:
+    return f"{channel} " if channel else ""
+
+
+def _number(value: float) -> str:
+    """Return a number with all of its digits, as short as it can be written."""
+    return np.format_float_positional(value, trim="-") if 1e-4 <= abs(value) < 1e6 or value == 0 else repr(float(value))
 
 
 def accepted_by(one: States | Gap | BandCentre | BandWidth) -> tuple[float, float]:

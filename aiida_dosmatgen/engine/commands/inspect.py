@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ...core.crystal_files.structures import read_structures
 from ...core.crystals import CrystalSet
 from ...core.curve_columns import curves_of
 from ...core.curve_files import ReadCurves, read_curves
@@ -19,7 +20,6 @@ from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.files.archive import NO_ARCHIVE
 from ...core.files.checkpoint_header import open_checkpoint, read_header, read_training_crystals
-from ...core.files.structures import read_structures
 from ...core.job import Results, card_of, sha256_of
 from ...core.labelled.shards import MANIFEST
 from ...core.paths import user_path

@@ -17,7 +17,7 @@ from ...core.curve_files.found import Unknown
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
 from ...core.files.archive import is_of_others, load_arrays, refuse_bomb
-from ...core.files.mpdos import read_records
+from ...core.labelled.importing.mpdos import read_records
 from ...core.labelled.shards import MANIFEST, load_shards
 from ...core.paths import user_path
 from ...core.target import DosTarget

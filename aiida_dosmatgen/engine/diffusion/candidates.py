@@ -16,7 +16,7 @@ from ...core.errors import ContentError
 from ...core.job import SampleParameters, SizeRange
 from ...core.target import DosTarget
 from .classifier import Classifier
-from .conditioning import Condition, channel_points
+from .condition import Condition, channel_points
 from .denoiser import Denoiser
 from .solver import generator_of
 

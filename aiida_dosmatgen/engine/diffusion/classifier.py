@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ...core.dos import DEFAULT_GRID, EnergyGrid
 from ...core.target.wishes import Bounds
 from ..batch import DenseBatch
-from .conditioning import Condition, curve_statistics, known, total_curve
+from .condition import Condition, curve_statistics, known, total_curve
 from .noise import EARLIEST, like, stratified_times
 from .noised import TYPE_SCALE, NoisedCrystalModel, State, embed_time
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ...core.dos import EnergyGrid
 from ..batch import DenseBatch
 from ..descriptors import N_DESCRIPTORS, descriptors
-from .conditioning import N_CHANNELS, Condition, channel_points, curve_statistics, known, total_curve
+from .condition import N_CHANNELS, Condition, channel_points, curve_statistics, known, total_curve
 
 __all__ = ["CompositionNetwork"]
 

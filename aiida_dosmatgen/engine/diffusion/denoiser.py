@@ -8,8 +8,10 @@ from torch import Tensor, nn
 
 from ...core.dos import DEFAULT_GRID, EnergyGrid
 from ..batch import DenseBatch
+from .augmentation import Dropout, stretched, varied
 from .composition import CompositionNetwork
-from .conditioning import Condition, Conditioning, Dropout, stretched, varied
+from .condition import Condition
+from .conditioning import Conditioning
 from .noise import like, stratified_times
 from .noised import TYPE_SCALE, NoisedCrystalModel, State, embed_time
 from .sizes import SizeDistribution

@@ -21,7 +21,7 @@ from ...core.job.sample import Compositions
 from ...core.target import DosTarget
 from .candidates import condition_on
 from .composition import CompositionNetwork
-from .conditioning import Condition
+from .condition import Condition
 from .denoiser import Denoiser
 from .solver import generator_of
 

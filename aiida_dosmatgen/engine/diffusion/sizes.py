@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...core.dos import EnergyGrid
 from ..batch import DenseBatch
-from .conditioning import curve_statistics, known, total_curve
+from .condition import curve_statistics, known, total_curve
 
 _UNSEEN = 1e-4  # crystals, in place of none, so that logarithms stay finite
 _MOST_EVALUATED = 2000  # training crystals by which the width of the kernel is chosen

@@ -19,8 +19,8 @@ from ...core.curves import Meaning
 from ...core.dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...core.elements import SYMBOLS
 from ...core.errors import ContentError
-from ...core.files.mpdos import read_records
 from ...core.job import sha256_of
+from ...core.labelled.importing.mpdos import read_records
 from ...core.labelled.shards import MANIFEST, folder_of_shards, load_shards
 from ...core.thermo import elemental_references, formation_energy
 from ..batch import type_indices

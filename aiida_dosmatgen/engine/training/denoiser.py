@@ -10,7 +10,7 @@ from torch import Tensor
 from torch_geometric.data import Batch
 
 from ..batch import to_dense
-from ..diffusion.conditioning import Dropout
+from ..diffusion.augmentation import Dropout
 from ..diffusion.denoiser import Denoiser
 
 _REPEATS = 4  # draws of time and noise for each held-out crystal

@@ -18,7 +18,7 @@ from ...core.job import TrainParameters
 from ...core.thermo import elemental_references, formation_energy
 from ..batch import to_dense, type_indices
 from ..checkpoint import load_model
-from ..diffusion.conditioning import Dropout
+from ..diffusion.augmentation import Dropout
 from ..memory import halving
 from ..prediction.predictor import Predictor
 from .classifier import ClassifierObjective

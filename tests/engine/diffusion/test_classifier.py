@@ -10,7 +10,7 @@ from torch_geometric.loader import DataLoader
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.engine.batch import DenseBatch, to_dense
 from aiida_dosmatgen.engine.diffusion.classifier import Classifier
-from aiida_dosmatgen.engine.diffusion.conditioning import Condition, total_curve
+from aiida_dosmatgen.engine.diffusion.condition import Condition, total_curve
 from aiida_dosmatgen.engine.diffusion.denoiser import TYPE_SCALE, State
 from aiida_dosmatgen.engine.training.classifier import ClassifierObjective
 from aiida_dosmatgen.engine.training.dataset import LabelledDataset

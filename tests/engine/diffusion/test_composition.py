@@ -18,9 +18,9 @@ from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.core.job.sample import Compositions
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.batch import DenseBatch
+from aiida_dosmatgen.engine.diffusion.augmentation import Dropout
 from aiida_dosmatgen.engine.diffusion.candidates import condition_on
 from aiida_dosmatgen.engine.diffusion.composition import CompositionNetwork
-from aiida_dosmatgen.engine.diffusion.conditioning import Dropout
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
 from aiida_dosmatgen.engine.diffusion.proposals import Proposal, _beam, chosen, electrons_of, propose
 from aiida_dosmatgen.engine.diffusion.sampler import sample

@@ -8,14 +8,9 @@ import torch
 
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.engine.batch import DenseBatch
-from aiida_dosmatgen.engine.diffusion.conditioning import (
-    Condition,
-    Conditioning,
-    CurveProjection,
-    Dropout,
-    stretched,
-    total_curve,
-)
+from aiida_dosmatgen.engine.diffusion.augmentation import Dropout, stretched
+from aiida_dosmatgen.engine.diffusion.condition import Condition, total_curve
+from aiida_dosmatgen.engine.diffusion.conditioning import Conditioning, CurveProjection
 
 GRID = EnergyGrid(-5.0, 5.0, 21)
 

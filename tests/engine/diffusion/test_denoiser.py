@@ -10,7 +10,8 @@ import torch
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.engine.batch import DenseBatch
-from aiida_dosmatgen.engine.diffusion.conditioning import Condition, Dropout
+from aiida_dosmatgen.engine.diffusion.augmentation import Dropout
+from aiida_dosmatgen.engine.diffusion.condition import Condition
 from aiida_dosmatgen.engine.diffusion.denoiser import TYPE_SCALE, Denoiser, Encoded, State
 from aiida_dosmatgen.engine.diffusion.solver import Noise, generator_of, solve
 from aiida_dosmatgen.engine.niggli import niggli

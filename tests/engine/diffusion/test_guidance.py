@@ -11,7 +11,7 @@ from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.errors import ContentError
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.engine.diffusion.classifier import Classifier
-from aiida_dosmatgen.engine.diffusion.conditioning import Condition
+from aiida_dosmatgen.engine.diffusion.condition import Condition
 from aiida_dosmatgen.engine.diffusion.denoiser import TYPE_SCALE, Denoiser, State
 from aiida_dosmatgen.engine.diffusion.steering.guidance import ClassifierFree, ClassifierGuided, make
 

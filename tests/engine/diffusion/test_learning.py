@@ -10,7 +10,7 @@ from aiida_dosmatgen.core.dos import EnergyGrid
 from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.engine.batch import DenseBatch
-from aiida_dosmatgen.engine.diffusion.conditioning import Dropout
+from aiida_dosmatgen.engine.diffusion.augmentation import Dropout
 from aiida_dosmatgen.engine.diffusion.denoiser import Denoiser
 from aiida_dosmatgen.engine.diffusion.sampler import sample
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from ...crystal_files.labels import label_of_frame
 from ...crystals import CrystalSet
 from ...curves import Curves
 from ...dos import DEFAULT_GRID, DEFAULT_SIGMA, EnergyGrid
 from ...errors import ContentError
-from ...files.labels import label_of_frame
 from .site_curves import crystal_of, labelled
 from .streams import unpacked
 

@@ -35,7 +35,7 @@ def knows(path: Path) -> bool:
 
 def records(path: Path) -> Iterator[tuple[str, JsonRecord]]:
     """Return the records of a file."""
-    for record in json_records(path):
+    for record in json_records(path, is_record):
         yield record.where, record
 
 

@@ -8,13 +8,13 @@ import math
 import numpy as np
 
 from ...contacts import closest_contacts
+from ...crystal_files.labels import LEAST_CONTACT
 from ...crystals import CrystalSet
 from ...curve_columns import with_curves
 from ...curves import Curves
 from ...dos import EnergyGrid
 from ...elements import SYMBOLS
 from ...errors import ContentError
-from ...files.labels import LEAST_CONTACT
 
 _EMPTY = 0.01  # of the largest total; less counts as no states
 _LEAST_GAP = 0.2  # eV; a smaller one may be a dip

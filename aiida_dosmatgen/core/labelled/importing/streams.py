@@ -8,7 +8,7 @@ import io
 import json
 import lzma
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
@@ -46,9 +46,10 @@ def unpacked(path: Path) -> TextIO:
         raise ContentError(f"{path} cannot be read: {exception.strerror}") from None
 
 
-def json_records(path: Path) -> Iterator[JsonRecord]:
+def json_records(path: Path, is_record: Callable[[Mapping[str, Any]], bool]) -> Iterator[JsonRecord]:
     """Return the records of a file: of a list, of lines, of an object of records, or the one record that the file is.
 
+    :param is_record: says whether an object is a record, and not one of records by their names.
     :raises ContentError: naming the record at which the JSON is broken.
     """
     decoder, buffer, place, number = json.JSONDecoder(), "", 0, 0
@@ -83,7 +84,7 @@ def json_records(path: Path) -> Iterator[JsonRecord]:
                 raise ContentError(f"{path}, record {number}: {str(exception).partition(';')[0]}") from None
             text = buffer[place:end]
             place = end
-            if number == 0 and _holds_records(content):
+            if number == 0 and _holds_records(content, is_record):
                 for name, record in content.items():
                     yield JsonRecord(f"{path.name}, record {name}", record, json.dumps(record))
             else:
@@ -91,10 +92,8 @@ def json_records(path: Path) -> Iterator[JsonRecord]:
             number += 1
 
 
-def _holds_records(content: Any) -> bool:
+def _holds_records(content: Any, is_record: Callable[[Mapping[str, Any]], bool]) -> bool:
     """Say whether an object is one of records by their names, and no record itself."""
-    from .records import is_record
-
     return (
         isinstance(content, dict)
         and len(content) > 0

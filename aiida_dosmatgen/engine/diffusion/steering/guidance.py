@@ -14,7 +14,7 @@ from ....core.job import SampleParameters
 from ....core.target.wish_curve import spoken_of
 from ....core.target.wishes import Bounds, Wish
 from ..classifier import Classifier
-from ..conditioning import Condition
+from ..condition import Condition
 from ..denoiser import Denoiser, Encoded, Output, State
 from ..noise import like
 

@@ -8,7 +8,7 @@ with the overlap S of Slater orbitals (:mod:`.overlap`), κ of the kind of bond 
 and a line in R over the sum of the covalent radii. As in GFN0-xTB (Pracht, Caldeweyher, Ehlert & Grimme, 2019) nothing is
 iterated: on-site energies ε follow a charge that the neighbours' electronegativities push over, its potential, and the
 coordination number; on top of that a small network reads the neighbours of an atom by distance and element, and corrects its
-ε, exponents and κ. All numbers are fitted to densities of states (:mod:`....training.tightbinding`); elements start from
+ε, exponents and κ. All numbers are fitted to densities of states (:mod:`...training.tightbinding`); elements start from
 trends (:mod:`.elements`).
 
 As in QE's projwfc.x the basis is orthogonalised by S^(−1/2) (Löwdin) before states are shared among the atoms.

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..crystals import CrystalSet
-from ..errors import ContentError
-from ..labelled.importing.records import labelled_mp_dos
-from ..labelled.importing.streams import json_records
+from ...crystals import CrystalSet
+from ...errors import ContentError
+from .records import is_record, labelled_mp_dos
+from .streams import json_records
 
 
 def read_records(paths: str | Path | Iterable[str | Path]) -> CrystalSet:
@@ -18,16 +18,16 @@ def read_records(paths: str | Path | Iterable[str | Path]) -> CrystalSet:
 
     A record has ``structure_id``, ``positions`` (N, 3; Cartesian, Å), ``cell`` (3, 3; rows, Å), ``atomic_numbers`` (N) and
     ``y`` (N, 400; states/eV on −10 … 10 eV, relative to the Fermi energy, both spins summed); other keys are ignored. Energy
-    zero becomes the valence band maximum where the curves show a gap (:func:`..labelled.importing.site_curves.aligned`).
-    :func:`..labelled.importing.read_set` reads the same and leaves bad records out.
+    zero becomes the valence band maximum where the curves show a gap (:func:`.site_curves.aligned`).
+    :func:`.read.read_set` reads the same and leaves bad records out.
 
-    :return: crystals with the columns ``structure_id``, ``dos``, and those of :mod:`..curve_columns`; the broadening is unknown
-        (NaN); no energies of the crystals.
+    :return: crystals with the columns ``structure_id``, ``dos``, and those of :mod:`...curve_columns`; the broadening is
+        unknown (NaN); no energies of the crystals.
     :raises ContentError: naming the file and the record.
     """
     crystals = []
     for path in [paths] if isinstance(paths, str | Path) else paths:
-        for where, content, _ in json_records(Path(path)):
+        for where, content, _ in json_records(Path(path), is_record):
             try:
                 crystal = labelled_mp_dos(content, dtype=np.float32)
             except ContentError as exception:

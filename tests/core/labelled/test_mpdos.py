@@ -7,7 +7,7 @@ import pytest
 
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.errors import ContentError
-from aiida_dosmatgen.core.files.mpdos import read_records
+from aiida_dosmatgen.core.labelled.importing.mpdos import read_records
 
 RECORD = {
     "structure_id": "mp-1",
