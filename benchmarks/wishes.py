@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from aiida_dosmatgen.engine.labelling.shards import load_shards
+from aiida_dosmatgen.core.labelled.shards import load_shards
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of

@@ -103,7 +103,7 @@ def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top
 @click.command("learn", cls=Command)
 @click.argument("dataset", type=DATASET)
 @targets_option
-@click.option("--held-out", type=DATASET, help="Labelled crystals to judge checkpoints by; by default those kept for tests.")
+@click.option("--held-out", type=DATASET, help="Labelled crystals to evaluate checkpoints on; by default those kept for tests.")
 @click.option("--pseudolabelled", type=DATASET, help="Crystals with predicted curves, which the denoiser rehearses too.")
 @reserved_option
 @checkpoint_option

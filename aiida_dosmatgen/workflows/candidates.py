@@ -345,9 +345,10 @@ class CandidatesWorkChain(StrictProtocolMixin, SharesMixin):
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    def fail_with(self, exit_code: ExitCode) -> ExitCode:
-        """Return an exit code, with its message as an output of the target; without one, of the checkpoint."""
-        return self.fail(exit_code, self.inputs.target if "target" in self.inputs else self.inputs.checkpoint)
+    @property
+    def subject(self) -> orm.Node:
+        """The target, or without one the checkpoint, of which a failure is noted."""
+        return self.inputs.target if "target" in self.inputs else self.inputs.checkpoint
 
     def _target(self) -> dict[str, DosTargetData]:
         return {"target": self.inputs.target} if "target" in self.inputs else {}

@@ -158,7 +158,7 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin,
         symbols = sorted({kind.symbol for kind in structure.kinds})
         problem = missing_pseudo(symbols, self.inputs.pseudos)
         if problem:
-            return self._fail(self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem))
+            return self.fail_with(self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem))
         # the ports have refused what this would refuse
         prepared = prepare_dos(structure=structure, recipe=self.inputs.recipe, metadata={"call_link_label": "prepare_dos"})
         if recipe.unpolarised(symbols):
@@ -297,7 +297,7 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin,
                 self.report(f"{reason}; {said}")
                 return None
         if step == "scf" and not_converged(node):
-            return self._fail(self.exit_codes.ERROR_NOT_CONVERGED.format(ways=len(FALLBACKS), reason=reason))
+            return self.fail_with(self.exit_codes.ERROR_NOT_CONVERGED.format(ways=len(FALLBACKS), reason=reason))
         exit_codes = {"scf": "ERROR_SCF_FAILED", "bands": "ERROR_BANDS_FAILED", "projwfc": "ERROR_PROJWFC_FAILED"}
         return self._give_up(self.exit_codes[exit_codes[step]].format(reason=reason))
 
@@ -337,10 +337,12 @@ class DosWorkChain(StrictProtocolMixin, RetryMixin, ResumingMixin, FailureMixin,
     def _give_up(self, exit_code: ExitCode) -> ExitCode | None:
         """End, with the curve of fewer bands if there is one."""
         if self.ctx.dos is None:
-            return self._fail(exit_code)
+            return self.fail_with(exit_code)
         self.report(f"{exit_code.message}; the curve is that of the run before")
         self.ctx.step = None
         return None
 
-    def _fail(self, exit_code: ExitCode) -> ExitCode:
-        return self.fail(exit_code, self.inputs.structure)
+    @property
+    def subject(self) -> orm.Node:
+        """The structure, of which a failure is noted."""
+        return self.inputs.structure

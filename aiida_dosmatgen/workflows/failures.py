@@ -50,12 +50,14 @@ class FailureMixin(WorkChain):
         """Define the output."""
         spec.output("failure", valid_type=orm.Dict, required=False, help="The `reason`, where the work chain failed.")
 
-    def fail(self, exit_code: ExitCode, subject: orm.Node) -> ExitCode:
-        """Return an exit code, with its message as the output ``failure``.
+    @property
+    def subject(self) -> orm.Node:
+        """The stored node that the work chain is about."""
+        raise NotImplementedError
 
-        :param subject: a stored node that the work chain is about.
-        """
-        self.out("failure", noted(subject, exit_code.message))
+    def fail_with(self, exit_code: ExitCode) -> ExitCode:
+        """Return an exit code, with its message as the output ``failure``."""
+        self.out("failure", noted(self.subject, exit_code.message))
         return exit_code
 
 

@@ -23,10 +23,6 @@ class SharesMixin(RetryMixin, ResumingMixin, FailureMixin, WorkChain):
     shares without a result (``lost``).
     """
 
-    def fail_with(self, exit_code: ExitCode) -> ExitCode:
-        """Return an exit code as :meth:`.FailureMixin.fail` does, of what the work chain is about."""
-        raise NotImplementedError
-
     def shares(self) -> dict[str, tuple[int, int]]:
         """Return the ranges of candidates of all jobs that have not failed, by what is added to the names of their steps."""
         total = self.inputs.n_candidates.value
@@ -51,7 +47,7 @@ class SharesMixin(RetryMixin, ResumingMixin, FailureMixin, WorkChain):
         return {name: share for name, share in self.shares().items() if self.is_wanted(f"{step}{name}")}
 
     def to_repeat(self, labels: list[str]) -> bool:
-        """Note which of the jobs go on, or are submitted again as AiiDA failed with them, and say whether there are any."""
+        """Note which of the jobs continue, or are submitted again as AiiDA failed with them, and say whether there are any."""
         ended = {label: self.ctx[label] for label in labels if label in self.ctx}
         self.ctx.again = [label for label, node in ended.items() if self.comes_again(label, node)]
         return bool(self.ctx.again)

@@ -110,7 +110,7 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, ResumingMixin, FailureMixin,
         """Look whether there are pseudopotentials."""
         self.ctx.structure = self.inputs.structure
         problem = missing_pseudo((kind.symbol for kind in self.inputs.structure.kinds), self.inputs.dos.pseudos)
-        return self._fail(self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem)) if problem else None
+        return self.fail_with(self.exit_codes.ERROR_NO_PSEUDOPOTENTIAL.format(reason=problem)) if problem else None
 
     def should_relax(self) -> bool:
         """Say whether a relaxation is requested, and not done yet."""
@@ -135,7 +135,7 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, ResumingMixin, FailureMixin,
         if not self.ctx.relax.is_finished_ok:
             if was_interrupted(self.ctx.relax) and self.repeat("relax", self.ctx.relax):
                 return None
-            return self._fail(self.exit_codes.ERROR_RELAX_FAILED.format(reason=failure(self.ctx.relax)))
+            return self.fail_with(self.exit_codes.ERROR_RELAX_FAILED.format(reason=failure(self.ctx.relax)))
         self.ctx.structure = self.ctx.relax.outputs.output_structure
         self.ctx.relaxed = True
         return None
@@ -155,7 +155,7 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, ResumingMixin, FailureMixin,
         node = self.ctx.dos
         if node.is_finished_ok or self.comes_again("dos", node):
             return None
-        return self._fail(self.exit_codes.ERROR_DOS_FAILED.format(reason=failure(node)))
+        return self.fail_with(self.exit_codes.ERROR_DOS_FAILED.format(reason=failure(node)))
 
     def score(self) -> ExitCode | None:
         """Compare the density of states with the target."""
@@ -164,9 +164,9 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, ResumingMixin, FailureMixin,
         self.out("structure", self.ctx.structure)
         self.out("dos", dos)
         if node.exit_status == ELECTRONS_MISSING:
-            return self._fail(self.exit_codes.ERROR_DOS_REFUSED.format(reason=node.exit_message))
+            return self.fail_with(self.exit_codes.ERROR_DOS_REFUSED.format(reason=node.exit_message))
         if not node.is_finished_ok:
-            return self._fail(self.exit_codes.ERROR_SCORE_FAILED.format(reason=failure(node)))
+            return self.fail_with(self.exit_codes.ERROR_SCORE_FAILED.format(reason=failure(node)))
         self.out("score", score)
         differ = score.get_dict().get("meaning")
         if differ:
@@ -184,8 +184,10 @@ class ValidateWorkChain(AroundDosMixin, RetryMixin, ResumingMixin, FailureMixin,
 
     # --- helpers ----------------------------------------------------------------------------------------------------
 
-    def _fail(self, exit_code: ExitCode) -> ExitCode:
-        return self.fail(exit_code, self.inputs.structure)
+    @property
+    def subject(self) -> orm.Node:
+        """The structure, of which a failure is noted."""
+        return self.inputs.structure
 
     def _fill(self, pw: AttributeDict) -> None:
         """Fill in what depends on the structure and on the recipe, where the parameters leave it open."""

@@ -188,7 +188,7 @@ def judge_checkpoint(
         raise ContentError(f"the checkpoint is a {kind}, its parent a {parent.base.attributes.get('kind')}")
     if after is None:
         reason = "no figures" if failure is None else failure.get_dict()["reason"]
-        return Dict({"kind": kind, "accepted": False, "reason": f"it could not be judged: {reason}", "figures": []})
+        return Dict({"kind": kind, "accepted": False, "reason": f"it could not be evaluated: {reason}", "figures": []})
     old, new = before.get_dict(), after.get_dict()
     if old.get("n_crystals") != new.get("n_crystals"):
         raise ContentError(f"the figures are of {old.get('n_crystals')} and {new.get('n_crystals')} crystals")

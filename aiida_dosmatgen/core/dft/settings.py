@@ -1,4 +1,4 @@
-"""Meshes of k-points, and the settings that the labels of the shipped models were computed with."""
+"""Meshes of k-points, and the settings that the labels of the twelve-element set were computed with."""
 
 from __future__ import annotations
 
