@@ -139,7 +139,7 @@ def test_targets_are_shown_in_the_terminal_and_as_a_picture(run, total_csv, tmp_
     picture = tmp_path / "shown.png"
     assert run("target", "show", "shown", "--png", picture) == f"Wrote {picture}\n"
     with Image.open(picture) as image:
-        assert image.format == "PNG" and image.width > 800 and len(set(image.convert("L").resize((60, 40)).getdata())) > 5
+        assert image.format == "PNG" and image.width > 800 and len(set(image.convert("L").resize((60, 40)).tobytes())) > 5
     assert "cannot be written" in run("target", "show", "shown", "--png", tmp_path / "no" / "folder.png", status=2)
 
 
