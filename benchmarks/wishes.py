@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from aiida_dosmatgen.core.labelled.shards import load_shards
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.curve_columns import curves_of
 from aiida_dosmatgen.core.curves import Curves
 from aiida_dosmatgen.core.job import SampleParameters
+from aiida_dosmatgen.core.labelled.shards import load_shards
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.core.target.distances import measured_wishes
 from aiida_dosmatgen.core.target.wishes import empty_above_zero

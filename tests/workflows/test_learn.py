@@ -259,7 +259,7 @@ def test_failures_are_on_record_and_the_loop_continues(begun, tuned):
     given = dict(chain.ctx.models)
     summary = a_round(chain, good, {"predictor": tuned("predictor")})  # trained, but it cannot be evaluated
     assert "it failed" in summary["failures"]["train_denoiser"]
-    assert summary["verdicts"]["predictor"]["reason"].startswith("it could not be judged: ")
+    assert summary["verdicts"]["predictor"]["reason"].startswith("it could not be evaluated: ")
     assert not summary["verdicts"]["predictor"]["accepted"] and chain.ctx.models == given
     chain.begin_round()
     chain.ctx.campaign_2 = ended(status=301)
