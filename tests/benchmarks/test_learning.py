@@ -25,6 +25,10 @@ def test_targets_are_of_unseen_systems(monkeypatch):
     assert set(chosen.crystal_columns["kind"]) == {"real"} and chosen.formulas == list(rows)
     assert run.chosen(crystals, elements, 5, seed=1) == rows != run.chosen(crystals, elements, 5, seed=2)
     assert set(crystals.n_atoms[list(run.chosen(crystals, elements, 5, seed=1, n_atoms=3).values())]) == {3}
+    left_out = systems_of(chosen)[0].split("-")[0]
+    others = systems_of(crystals[list(run.chosen(crystals, elements, 5, seed=1, left_out=[left_out]).values())])
+    assert len(others) == 5 and not any(left_out in system.split("-") for system in others)
+    assert set(systems_of(chosen)) - set(others) == {one for one in systems_of(chosen) if left_out in one.split("-")}
     with pytest.raises(SystemExit, match="only 0 chemical systems"):
         run.chosen(crystals, ["H"], 1, seed=1)
 
