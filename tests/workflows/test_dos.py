@@ -381,6 +381,7 @@ def test_bad_overrides_are_refused(build, overrides, message):
         build(overrides=overrides)
 
 
+@pytest.mark.slow
 def test_symmetry_is_seen_however_a_crystal_lies(compute, plain):
     atoms = bulk("Si")
     atoms.rotate(37, (1, 2, 3), rotate_cell=True)
