@@ -1,5 +1,5 @@
 # make campaign   set up everything on this machine and run the example campaign
-# make test       set up everything, and run all checks and the tests of ten minutes
+# make test       set up everything, run all checks, and all tests but those of make test-all
 # make test-all   the same, the documentation, and the tests that need clusters, services and a browser
 # make help       the other targets
 
@@ -56,10 +56,10 @@ define beside
 	wait $$checks && passed=0 || passed=$$?; cat build/checks.log; exit $$((tests + passed))
 endef
 
-test: $(VENV)/.installed-tests system-packages ## lint, and the tests, with real pw.x and a real daemon (10 minutes)
+test: $(VENV)/.installed-tests system-packages ## lint, and the tests, with real pw.x and a real daemon (11 minutes)
 	$(call beside,lint,$(PYTEST) -n $(PROCESSES) -m 'not ($(REST))')
 
-test-all: test test-rest ## make test, then the documentation, and the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, of all tutorials, and slow ones (25 minutes)
+test-all: test test-rest ## make test, then the documentation, and the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, of all tutorials, and slow ones
 
 # Nearly all of it waits.
 test-rest: $(VENV)/.installed-docs system-packages-for-tests ## what make test leaves out of make test-all

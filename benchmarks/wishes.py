@@ -23,7 +23,7 @@ from aiida_dosmatgen.core.job import SampleParameters
 from aiida_dosmatgen.core.labelled.shards import load_shards
 from aiida_dosmatgen.core.target import DosTarget
 from aiida_dosmatgen.core.target.distances import measured_wishes
-from aiida_dosmatgen.core.target.wishes import empty_above_zero
+from aiida_dosmatgen.core.target.measuring import empty_above_zero
 from aiida_dosmatgen.engine.checkpoint import load_model
 from aiida_dosmatgen.engine.diffusion.sampler import sample
 from aiida_dosmatgen.engine.prediction.predict import predict

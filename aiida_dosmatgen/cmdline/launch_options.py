@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -28,7 +29,7 @@ jobs_option = option_from_field(CampaignNumbers, "n_jobs", default=None, note=OF
 phases_option = click.option("--phases", type=CRYSTALS, help="Known phases, for the hull.")
 reserved_option = click.option(
     "--reserved",
-    type=click.Path(exists=True, path_type=Path),
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
     callback=lambda _ctx, _param, file: None if file is None else file.read_text(encoding="utf-8").split(),
     help="A file of systems that are left out, as Ga-N, or of their digests.",
 )
@@ -39,3 +40,14 @@ targets_option = click.option(
 )
 relax_option = click.option("--relax", is_flag=True, help="Let pw.x relax a crystal before it computes its DOS.")
 concurrent_option = option_from_field(CampaignNumbers, "max_concurrent", default=None, note=OF_PROTOCOL)
+
+
+def search_options(command: Callable) -> Callable:
+    """Give a command the models, crystals and numbers of every search: a decorator."""
+    options = (
+        checkpoint_option, predictor_option, force_field_option, classifier_option, template_option, phases_option,
+        known_option, candidates_option, jobs_option,
+    )  # fmt: skip
+    for option in reversed(options):  # the help has them in this order
+        command = option(command)
+    return command

@@ -12,20 +12,12 @@ from .group import Command
 from .launch_inputs import named_targets
 from .launch_options import (
     OF_PROTOCOL,
-    candidates_option,
-    checkpoint_option,
-    classifier_option,
     concurrent_option,
-    force_field_option,
-    jobs_option,
-    known_option,
-    phases_option,
-    predictor_option,
     relax_option,
     reserved_option,
+    search_options,
     target_option,
     targets_option,
-    template_option,
 )
 from .launching import Submitting, Where, protocol_options, seed_option, submit, submit_options, where_jobs_run
 from .options import option_from_field
@@ -34,15 +26,7 @@ from .params import DATASET
 
 @click.command("candidates", cls=Command)
 @target_option
-@checkpoint_option
-@predictor_option
-@force_field_option
-@classifier_option
-@template_option
-@phases_option
-@known_option
-@candidates_option
-@jobs_option
+@search_options
 @seed_option
 @protocol_options()
 @where_jobs_run("dosmatgen")
@@ -62,15 +46,7 @@ def candidates(target: Any, where: Where, submitting: Submitting, **inputs: Any)
 
 @click.command("campaign", cls=Command)
 @targets_option
-@checkpoint_option
-@predictor_option
-@force_field_option
-@classifier_option
-@template_option
-@phases_option
-@known_option
-@candidates_option
-@jobs_option
+@search_options
 @option_from_field(CampaignNumbers, "top_k", note=OF_PROTOCOL)
 @concurrent_option
 @relax_option
@@ -106,15 +82,7 @@ def campaign(targets: tuple[Any, ...], where: Where, submitting: Submitting, top
 @click.option("--held-out", type=DATASET, help="Labelled crystals to evaluate checkpoints on; by default those kept for tests.")
 @click.option("--pseudolabelled", type=DATASET, help="Crystals with predicted curves, which the denoiser rehearses too.")
 @reserved_option
-@checkpoint_option
-@predictor_option
-@force_field_option
-@classifier_option
-@template_option
-@phases_option
-@known_option
-@candidates_option
-@jobs_option
+@search_options
 @option_from_field(LearnSettings, "budget", note=OF_PROTOCOL)
 @option_from_field(LearnSettings, "max_rounds", note=OF_PROTOCOL)
 @option_from_field(LearnSettings, "top_k", note=OF_PROTOCOL)

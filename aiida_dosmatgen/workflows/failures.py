@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from typing import Any
 
 from aiida import orm
@@ -51,9 +52,9 @@ class FailureMixin(WorkChain):
         spec.output("failure", valid_type=orm.Dict, required=False, help="The `reason`, where the work chain failed.")
 
     @property
+    @abc.abstractmethod
     def subject(self) -> orm.Node:
         """The stored node that the work chain is about."""
-        raise NotImplementedError
 
     def fail_with(self, exit_code: ExitCode) -> ExitCode:
         """Return an exit code, with its message as the output ``failure``."""

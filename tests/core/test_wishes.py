@@ -21,6 +21,7 @@ from aiida_dosmatgen.core.target.distances import (
     rank_key,
     with_distance,
 )
+from aiida_dosmatgen.core.target.measuring import empty_above_zero
 from aiida_dosmatgen.core.target.possible import check_possible
 from aiida_dosmatgen.core.target.wish_text import wish, wishes_of
 from aiida_dosmatgen.core.target.wishes import (
@@ -31,7 +32,6 @@ from aiida_dosmatgen.core.target.wishes import (
     Nothing,
     Peak,
     States,
-    empty_above_zero,
     wish_of,
 )
 

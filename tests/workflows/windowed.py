@@ -18,7 +18,7 @@ def slow_until(path: Path) -> str:
 def count_in_window(log: Path, number: int) -> str:
     """Return a command of a :class:`WindowedWorkChain` that notes its begin, and its end when all in the window have begun.
 
-    So it meets whatever else the chain lets in, however slow the machine is. After five minutes it gives up.
+    So it meets whatever else the chain submits, however slow the machine is. After five minutes it gives up.
 
     :param number: of the command among those of this log, from 0.
     """

@@ -42,7 +42,7 @@ CRITERIA = (
     Criterion("close", "predicted close to the target", filters.far, "prediction"),
     Criterion("certain", "certain prediction", filters.uncertain, "prediction"),
     Criterion("unique", "unique", filters.duplicate, "ranking"),
-    Criterion("novel", "novel", filters.known),
+    Criterion("novel", "novel", filters.known),  # needs no prediction, so that thin leaves known ones out before it
     Criterion("best", "ranked", filters.beyond_the_best, "ranking"),
 )
 

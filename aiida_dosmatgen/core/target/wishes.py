@@ -2,13 +2,15 @@
 
 One class for each kind of wish. A :class:`Wish` measures the curves of a crystal, and says by how much they miss it. It also
 says what a curve has to fulfil to grant it; from that ``wish_curve.py`` makes the curve that a sampler is conditioned on. What
-people write is read in ``wish_text.py``; how several wishes are weighed is in ``distances.py``.
+people write is read in ``wish_text.py``; how several wishes are weighed is in ``distances.py``,
+and what is measured on curves in ``measuring.py``.
 
 All energies are in eV relative to the highest occupied level, all numbers of states are for each atom.
 """
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import math
 from collections.abc import Mapping
@@ -16,49 +18,24 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
-from scipy.interpolate import CubicSpline
 
 from ..curves import Curves
 from ..errors import ContentError
 from ..strict import Strict, explain
+from .measuring import EMPTY, Channel, Measured, empty_above_zero, piece_of, states_of
 
-Channel = Literal["s", "p", "d", "f"]
 Relation = Literal[">=", "<=", "="]
-
-EMPTY = 0.02
-"""States/eV/atom below which a curve counts as empty where its gap is looked for; see docs/explanation/wishes.md."""
 
 BAND = (-10.0, 4.0)
 """Energies in eV between which the centre and the width of a band are taken, unless a wish says others. Any validation has a
 curve up to there."""
 
 _PROMINENCE = 0.05  # of the largest value of the curve; what stands out by less is no peak
-_STEP = 0.02  # eV, of the points between which curves are integrated
 _SOFT = 0.4  # eV, by which a drawn gap is wider than asked for: its edges are steeper than those of crystals
 _SMEARED = 0.5  # eV above zero to which the broadened edge of the filled states reaches
 _AROUND = 0.5  # eV, about a peak, that have to be known
 _STRICT = 0.05  # states/eV/atom that a drawn curve may have where there are to be none
 _PEAK = 2.5  # states/eV/atom by which a drawn peak stands out, as those of d bands do
-_SLACK = 0.05  # eV, by which a curve may end too early
-
-
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """What a curve has of a wish.
-
-    :param value: in the unit of the wish; None if the curve does not tell.
-    :param missed_by: how far it is from what is accepted, in the same unit, 0 if the wish is met; None if the value is.
-    :param note: how the value was found, or why there is none; empty if there is nothing to say.
-    """
-
-    value: float | None
-    missed_by: float | None
-    note: str = ""
-
-    @property
-    def met(self) -> bool | None:
-        """Whether the wish is met; None if the curve does not tell."""
-        return None if self.missed_by is None else self.missed_by == 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +78,7 @@ class Wish(Strict):
     tolerance: float = Field(gt=0, allow_inf_nan=False)
     weight: float = Field(1.0, gt=0, allow_inf_nan=False)
 
+    @abc.abstractmethod
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
         """Return what curves have of the wish.
 
@@ -108,7 +86,6 @@ class Wish(Strict):
         :param n_atoms: of its cell; by default the number of sites.
         :raises ContentError: for curves of the cell as a whole without their number of atoms.
         """
-        raise NotImplementedError
 
     def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
         """Return what a curve of all states must fulfil to grant the wish; None if that cannot be said of the curve.
@@ -134,9 +111,9 @@ class Wish(Strict):
         """Return the text that :func:`.wish_text.wish` reads as the same."""
         return self._text() + (f" (weight {_number(self.weight)})" if self.weight != 1 else "")
 
+    @abc.abstractmethod
     def _text(self) -> str:
         """Return the wish as text, without its weight."""
-        raise NotImplementedError
 
 
 class _Window(Wish):
@@ -171,7 +148,7 @@ class Nothing(_Window):
         return f"{what} {self._between} eV +- {_number(self.tolerance)} per atom"
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
-        found = _states(curves, n_atoms, self.channel, self.low, self.high)
+        found = states_of(curves, n_atoms, self.channel, self.low, self.high)
         return found if isinstance(found, Measured) else Measured(found, max(0.0, found - self.tolerance))
 
     def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
@@ -195,7 +172,7 @@ class States(_Window):
         return f"{_of(self.channel)}states {self._between} eV: {_amount(self)} per atom"
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
-        found = _states(curves, n_atoms, self.channel, self.low, self.high)
+        found = states_of(curves, n_atoms, self.channel, self.low, self.high)
         return found if isinstance(found, Measured) else _related(found, self.relation, self.value, self.tolerance)
 
     def conditions(self, points: np.ndarray, usual: np.ndarray) -> Condition | None:
@@ -266,7 +243,7 @@ class Peak(Wish):
 
     def measure(self, curves: Curves, n_atoms: int | None = None) -> Measured:
         reach = self.tolerance + _AROUND
-        piece = _piece(curves, n_atoms, self.channel, self.energy - reach, self.energy + reach, whole=True)
+        piece = piece_of(curves, n_atoms, self.channel, self.energy - reach, self.energy + reach, whole=True)
         if isinstance(piece, Measured):
             return piece
         energies, values = piece
@@ -299,7 +276,7 @@ class _Moment(_Window):
 
     def _moments(self, curves: Curves, n_atoms: int | None) -> tuple[float, float] | Measured:
         """Return centre and variance in eV and eV² of the states between the energies, without the broadening."""
-        piece = _piece(curves, n_atoms, self.channel, self.low, self.high)
+        piece = piece_of(curves, n_atoms, self.channel, self.low, self.high)
         if isinstance(piece, Measured):
             return piece
         energies, values = piece
@@ -384,26 +361,6 @@ def wish_of(record: Mapping[str, Any]) -> Wish:
         raise ContentError(f"wish of kind {kind!r}: {explain(exception)}") from None
 
 
-def empty_above_zero(curves: Curves, n_atoms: int | None = None) -> tuple[float, str]:
-    """Return where the empty region above energy zero ends in eV, 0 if there is none, and how it was found.
-
-    The region begins within 1.5 eV of zero, because the broadening smears the edge, and is empty below :data:`EMPTY`.
-    """
-    piece = _piece(curves, n_atoms, None, 0.0, 0.0, whole=True)
-    if isinstance(piece, Measured):
-        return 0.0, piece.note
-    energies, values = piece
-    above = energies >= 0
-    energies, empty = energies[above], values[above] < EMPTY
-    begins = np.flatnonzero(empty & (energies <= 1.5))
-    if not len(begins):
-        return 0.0, "from the curve"
-    rest = np.flatnonzero(~empty[begins[0] :])
-    if not len(rest):
-        return float(energies[-1]), f"from the curve, which is empty as far as it is known, up to {energies[-1]:.1f} eV"
-    return float(energies[begins[0] + rest[0]]), "from the curve"
-
-
 def _related(value: float, relation: Relation, wanted: float, tolerance: float) -> Measured:
     low, high = _accepted(relation, wanted, tolerance)
     return Measured(value, max(0.0, low - value, value - high))
@@ -450,29 +407,3 @@ def _bounds(*given: tuple[np.ndarray, float, float]) -> Bounds:
 
 def _inside(points: np.ndarray, low: float, high: float) -> np.ndarray:
     return (points >= low) & (points <= high)
-
-
-def _states(curves: Curves, n_atoms: int | None, channel: Channel | None, low: float, high: float) -> float | Measured:
-    piece = _piece(curves, n_atoms, channel, low, high)
-    return piece if isinstance(piece, Measured) else float(np.trapezoid(piece[1], piece[0]))
-
-
-def _piece(
-    curves: Curves, n_atoms: int | None, channel: Channel | None, low: float, high: float, whole: bool = False
-) -> tuple[np.ndarray, np.ndarray] | Measured:
-    """Return fine energies and states/eV/atom between two energies, or why they are not known.
-
-    :param whole: return all that is known, not only what lies between the energies.
-    """
-    if channel is not None and channel not in curves.channels:
-        return Measured(None, None, f"not known: the curve does not tell {channel} states from others")
-    if low < curves.low - _SLACK or high > curves.high + _SLACK:
-        return Measured(None, None, f"not known: the curve goes from {curves.low:.1f} to {curves.high:.1f} eV")
-    if n_atoms is None:
-        if not curves.resolved:
-            raise ContentError("a total density of states needs the number of atoms of its cell")
-        n_atoms = len(curves)
-    values = curves.total if channel is None else curves.values[:, :, curves.channels.index(channel)].sum((0, 1))
-    begin, end = (curves.low, curves.high) if whole else (max(low, curves.low), min(high, curves.high))
-    energies = np.linspace(begin, end, max(2, math.ceil((end - begin) / _STEP) + 1))
-    return energies, np.clip(CubicSpline(curves.energies, values / n_atoms)(energies), 0.0, None)
