@@ -33,8 +33,8 @@ def test_targets_are_of_unseen_systems(monkeypatch):
         run.chosen(crystals, ["H"], 1, seed=1)
 
 
-def rounds(*best):
-    return [{"number": i, "best": one, "spent": 10 * i, "entered": i} for i, one in enumerate(best, 1)]
+def rounds(*best, runs=({}, {})):
+    return [{"number": i, "best": one, "spent": 10 * i, "entered": i, "runs": runs[i - 1]} for i, one in enumerate(best, 1)]
 
 
 def test_the_gain_is_the_mean_over_the_targets(learning):
@@ -42,9 +42,21 @@ def test_the_gain_is_the_mean_over_the_targets(learning):
     without = rounds({"a": 0.4, "b": 0.2, "c": 0.3}, {"a": 0.2, "b": 0.2, "c": 0.3})
     figures = learning.compared(with_learning, without)
     first, second = figures["rounds"]
-    assert (first["gain"], first["targets"], first["interval"]) == (0.0, 2, [0.0, 0.0])
-    assert second["gain"] == pytest.approx(0.5 / 3) and second["spent"] == [20, 20]
-    low, high = second["interval"]
-    assert low == 0.0 and second["gain"] < high <= 0.5
-    assert figures["targets"]["a"] == {"learning": [0.4, 0.1], "without": [0.4, 0.2]}
-    assert learning.compared(rounds({"a": 0.1}), rounds({"a": 0.2}))["rounds"][0]["interval"] is None
+    assert first["best"] == {"gain": 0.0, "targets": 2, "interval": [0.0, 0.0]}
+    assert second["best"]["gain"] == pytest.approx(0.5 / 3) and second["spent"] == [20, 20]
+    low, high = second["best"]["interval"]
+    assert low == 0.0 and second["best"]["gain"] < high <= 0.5
+    assert figures["targets"]["a"]["best"] == {"learning": [0.4, 0.1], "without": [0.4, 0.2]}
+    assert learning.compared(rounds({"a": 0.1}), rounds({"a": 0.2}))["rounds"][0]["best"]["interval"] is None
+
+
+def test_the_mean_of_the_runs_of_a_round_is_compared_too(learning):
+    best = {"a": 0.1, "b": None}
+    with_learning = rounds(best, best, runs=({"a": [0.1, 0.3], "b": []}, {"a": [0.1, 0.1]}))
+    without = rounds(best, best, runs=({"a": [0.1, 0.3], "b": []}, {"a": [0.1, 0.3]}))
+    figures = learning.compared(with_learning, without)
+    assert figures["targets"]["a"]["mean"] == {"learning": pytest.approx([0.2, 0.1]), "without": pytest.approx([0.2, 0.2])}
+    assert figures["targets"]["b"]["mean"] == {"learning": [None, None], "without": [None, None]}
+    first, second = figures["rounds"]
+    assert first["mean"]["gain"] == 0.0 and second["mean"] == {"gain": pytest.approx(0.5), "targets": 1, "interval": None}
+    assert second["runs"] == [2, 2] and second["near"] == [1.0, 0.5]
