@@ -84,14 +84,25 @@ def twin(crystal, recipe, files):
     return label_crystal(crystal, Recipe(**recipe), {s: read_upf(path) for s, path in files.items()}, dtype=np.float32)
 
 
-def test_silicon_is_that_of_the_executable(compute, plain):
-    """As it is, with the file of the family; and without symmetry, with a file that is given."""
-    files, strained = {"Si": DEBIAN / "Si.pbe-rrkj.UPF"}, silicon(0.05)
-    for crystal, node in ((silicon(), plain), (strained, compute(strained, pseudos=files))):
-        assert node.is_finished_ok, node.exit_message
-        # at the origin that the work chain gives it: off it the forces are others by what this low cutoff leaves
-        _same(node.outputs.dos.crystals, twin(oriented(crystal), QUICK, files))
-        assert [len(runs(node, step)) for step in ("scf", "bands", "projwfc")] == [1, 1, 1]
+SILICON = {"Si": DEBIAN / "Si.pbe-rrkj.UPF"}  # of the family, too
+
+
+def test_silicon_is_that_of_the_executable(plain):
+    _is_that_of_the_executable(plain, silicon())
+
+
+@pytest.mark.slow
+def test_a_crystal_without_symmetry_is_that_of_the_executable(compute):
+    """With a file that is given."""
+    strained = silicon(0.05)
+    _is_that_of_the_executable(compute(strained, pseudos=SILICON), strained)
+
+
+def _is_that_of_the_executable(node, crystal):
+    assert node.is_finished_ok, node.exit_message
+    # at the origin that the work chain gives it: off it the forces are others by what this low cutoff leaves
+    _same(node.outputs.dos.crystals, twin(oriented(crystal), QUICK, SILICON))
+    assert [len(runs(node, step)) for step in ("scf", "bands", "projwfc")] == [1, 1, 1]
 
 
 @pytest.mark.slow
@@ -148,6 +159,7 @@ def disturbed(compute, killed, kept):
     return node
 
 
+@pytest.mark.slow
 def test_bands_that_do_not_reach_far_enough_become_more(disturbed):
     node = disturbed
     first, second = runs(node, "bands")
@@ -167,6 +179,7 @@ def test_a_nearly_symmetric_crystal_is_computed_without_symmetry(compute):
     assert [job.inputs.parameters["SYSTEM"].get("nosym", False) for job in runs(node, "bands")] == [False, True]
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_run_again(disturbed):
     assert [job.is_finished_ok for job in runs(disturbed, "scf")] == [False, True]
     assert [job.is_finished_ok for job in runs(disturbed, "projwfc")] == [False, True, True]  # the last one of more bands

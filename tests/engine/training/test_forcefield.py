@@ -42,6 +42,7 @@ def trained(tmp_path_factory, crystals):
     return folder, results, forcefields.load(ForceField(file="forcefield.model", sha256=results.output_sha256), folder)
 
 
+@pytest.mark.slow
 class TestTenEpochs:
     """Looks at the same training."""
 
