@@ -17,10 +17,10 @@ checkpoint_option = click.option(
     "--checkpoint", type=CHECKPOINT, default="dosmatgen-denoiser", show_default=True, help="The denoiser."
 )
 predictor_option = click.option(
-    "--predictor", type=CHECKPOINT, default="dosmatgen-predictor", show_default=True, help="Predicts the DOS of candidates."
+    "--predictor", type=CHECKPOINT, default="dosmatgen-predictor", show_default=True, help="Predicts the DOS of crystals."
 )
 force_field_option = click.option(
-    "--force-field", type=FORCE_FIELD, default="dosmatgen-forcefield", show_default=True, help="Relaxes the candidates."
+    "--force-field", type=FORCE_FIELD, default="dosmatgen-forcefield", show_default=True, help="The force field."
 )
 classifier_option = click.option("--classifier", type=CHECKPOINT, help="Guides the sampling by its gradient.")
 template_option = click.option("--template", type=STRUCTURE, help="Crystals to start from, or to hold parts of.")
