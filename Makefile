@@ -43,8 +43,8 @@ setup: $(VENV)/.installed system-packages ## environment, Quantum ESPRESSO, AiiD
 	@mkdir -p $(AIIDA_PATH)
 	@aiida-dosmatgen setup localhost
 
-# Some tests compute and some wait, so that there are two processes more than the usual two cores. Each has a profile, ports and a cluster of its own.
-PROCESSES ?= 4
+# Some tests compute and some wait, so that there is one process more than the usual two cores. Each has a profile, ports and a cluster of its own.
+PROCESSES ?= 3
 PYTEST := python -m pytest --durations 30
 REST := cluster or services or browser or tutorial or slow
 
