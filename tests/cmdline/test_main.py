@@ -63,7 +63,9 @@ def test_the_groups_have_their_commands():
     assert set(main.commands) == {*GROUPS, "status", "report", "lineage", "export", "completion"}
 
 
-@pytest.mark.parametrize(("path", "command"), commands(), ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
+@pytest.mark.parametrize(
+    ("path", "command"), list(commands()), ids=lambda value: " ".join(value) if isinstance(value, tuple) else ""
+)
 def test_every_command_has_help_and_an_example_that_exists(run, path, command):
     text = run(*path, "--help")
     examples = re.findall(r"^ +(aiida-dosmatgen .*)$", text, re.MULTILINE)
