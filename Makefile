@@ -56,12 +56,12 @@ define beside
 	wait $$checks && passed=0 || passed=$$?; cat build/checks.log; exit $$((tests + passed))
 endef
 
-test: $(VENV)/.installed-tests system-packages ## lint, and the tests, with real pw.x and a real daemon (11 minutes)
+test: $(VENV)/.installed-tests system-packages ## lint, and the tests, with real pw.x and a real daemon (less than 10 minutes)
 	$(call beside,lint,$(PYTEST) -n $(PROCESSES) -m 'not ($(REST))')
 
 test-all: test test-rest ## make test, then the documentation, and the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, of all tutorials, and slow ones
 
-# Nearly all of it waits.
+# Half of it waits, half of it computes.
 test-rest: $(VENV)/.installed-docs system-packages-for-tests ## what make test leaves out of make test-all
 	$(call beside,docs,$(PYTEST) -n 4 -m '$(REST)')
 
