@@ -32,15 +32,16 @@ def main() -> None:
 
     load_profile(given.profile)
     loops = [orm.load_node(identifier) for identifier in (given.learning, given.without)]
-    figures = compared(*([{**one, **two} for one, two in zip(rounds_of(loop), runs_of(loop), strict=False)] for loop in loops))
+    found = [(rounds_of(loop), runs_of(loop)) for loop in loops]
+    figures = compared(*([{**one, "runs": runs.get(one["number"], {})} for one in rounds] for rounds, runs in found))
     if not given.json:
         for loop in loops:
             print(format_rounds(loop), end="\n\n")
     print(json.dumps(figures, indent=1))
 
 
-def runs_of(loop: Any) -> list[dict[str, Any]]:
-    """Return for each round of a loop its ``runs``: {target: DFT distances of what was validated, in states/eV/atom}."""
+def runs_of(loop: Any) -> dict[int, dict[str, list[float]]]:
+    """Return for each round of a loop, by its number, {target: DFT distances of what was validated, in states/eV/atom}."""
     from aiida import orm
 
     from aiida_dosmatgen.core.target.distances import rank_key
@@ -65,7 +66,7 @@ def runs_of(loop: Any) -> list[dict[str, Any]]:
             runs[number] = {
                 name: [rank_key(row["dft"]) for row in rows if row["status"] == "validated"] for name, rows in ranking.items()
             }
-    return [{"runs": runs.get(number, {})} for number in range(1, max(runs, default=0) + 1)]
+    return runs
 
 
 def compared(learning: list[dict[str, Any]], without: list[dict[str, Any]], seed: int = 1) -> dict[str, Any]:
