@@ -36,11 +36,11 @@ FORGOTTEN = 300.0  # seconds after which what no worker looks at is taken for fo
 CODES = ("dosmatgen", "pw", "projwfc")
 
 
-def configure(config: Any, profile: Any) -> None:
-    """Set the options of a profile whose daemon runs jobs on this machine."""
+def configure(config: Any, profile: Any, caching: bool = False) -> None:
+    """Set the options of a profile whose daemon runs in a test."""
     config.set_option("runner.poll.interval", 1, scope=profile.name)
     config.set_option("daemon.timeout", 60, scope=profile.name)  # two seconds are little on a busy machine
-    config.set_option("caching.default_enabled", True, scope=profile.name)
+    config.set_option("caching.default_enabled", caching, scope=profile.name)
     config.store()
 
 

@@ -39,7 +39,7 @@ def campaign(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
         aiida_config_factory(folder) as config,
         aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
     ):
-        configure(config, profile)
+        configure(config, profile, caching=True)
         parts = prepare(folder)
         start_daemon()
         try:

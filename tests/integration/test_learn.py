@@ -9,6 +9,7 @@ from aiida_dosmatgen.tools.learning import learnt_by, taught_by
 
 from ..campaigns import (
     TARGET_NAME,
+    configure,
     kill_daemon,
     prepare,
     start_daemon,
@@ -30,9 +31,7 @@ def learnt(tmp_path_factory, aiida_config_factory, aiida_profile_factory):
         aiida_config_factory(folder) as config,
         aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
     ):
-        config.set_option("runner.poll.interval", 1, scope=profile.name)
-        config.set_option("daemon.timeout", 60, scope=profile.name)
-        config.store()
+        configure(config, profile)
         parts = prepare(folder)
         start_daemon()
         try:

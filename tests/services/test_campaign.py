@@ -36,9 +36,7 @@ def profile(tmp_path_factory, aiida_config_factory, aiida_profile_factory, stora
         # a broker's queues for a test profile are gone when the broker is
         profile.is_test_profile = False
         config.update_profile(profile)
-        config.set_option("runner.poll.interval", 1, scope=profile.name)
-        config.set_option("daemon.timeout", 60, scope=profile.name)  # two seconds are little on a busy machine
-        config.store()
+        campaigns.configure(config, profile)
         yield profile
 
 
