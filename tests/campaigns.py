@@ -38,7 +38,8 @@ CODES = ("dosmatgen", "pw", "projwfc")
 
 def configure(config: Any, profile: Any, caching: bool = False) -> None:
     """Set the options of a profile whose daemon runs in a test."""
-    config.set_option("runner.poll.interval", 1, scope=profile.name)
+    # for what a killed broker did not tell; asking each second about all processes under way takes half of a worker's time
+    config.set_option("runner.poll.interval", 10, scope=profile.name)
     config.set_option("daemon.timeout", 60, scope=profile.name)  # two seconds are little on a busy machine
     config.set_option("caching.default_enabled", caching, scope=profile.name)
     config.store()

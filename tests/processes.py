@@ -7,9 +7,13 @@ from xdist.scheduler import LoadScopeScheduling
 TOGETHER = (
     "tests/integration/test_campaign.py",
     "tests/cluster/test_campaign.py",
+    "tests/cluster/test_allocation_limits.py",
     "tests/cluster/",
-    "tests/services/",
     "tests/integration/test_tutorials.py",
+    "tests/integration/test_learn.py",
+    "tests/services/",
+    "tests/integration/test_candidates.py",
+    "tests/benchmarks/test_quality.py",
 )
 """Files and folders whose tests share a daemon, a cluster or services, the slowest first. Each other file is one part."""
 

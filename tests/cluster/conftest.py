@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from aiida_dosmatgen import setup
 from aiida_dosmatgen.cmdline.main import main
 
-from ..campaigns import start_daemon
+from ..campaigns import configure, start_daemon
 from . import campaigns
 from .loopback import LoopbackCluster, why_not
 
@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def cluster():
-    """A running cluster with the engine installed for its account."""
+    """A running cluster."""
     reason = why_not()
     if reason:
         pytest.skip(reason)
@@ -37,7 +37,6 @@ def cluster():
     cluster = LoopbackCluster(folder)
     try:
         cluster.start()
-        cluster.engine = cluster.install_engine()
         yield cluster
     finally:
         cluster.stop()
@@ -46,8 +45,8 @@ def cluster():
 
 @pytest.fixture(scope="session")
 def answers(cluster):
-    """What a user writes into the YAML file."""
-    return campaigns.answers(cluster, cluster.engine)
+    """What a user writes into the YAML file; the engine is installed for the cluster's account."""
+    return campaigns.answers(cluster, cluster.install_engine())
 
 
 @pytest.fixture(scope="session")
@@ -76,12 +75,10 @@ def profile(cluster, answers, home, tmp_path_factory, aiida_config_factory, aiid
         aiida_config_factory(folder) as config,
         aiida_profile_factory(config, broker_backend="core.zeromq") as profile,
     ):
-        config.set_option("runner.poll.interval", 1, scope=profile.name)
-        config.set_option("daemon.timeout", 60, scope=profile.name)  # two seconds are little on a busy machine
         # from two seconds on, and so often that it lasts about as long as the five tries from twenty on that are AiiDA's own
         config.set_option("transport.task_retry_initial_interval", 2, scope=profile.name)
         config.set_option("transport.task_maximum_attempts", 8, scope=profile.name)
-        config.store()
+        configure(config, profile)
         result = set_up_computer(answers, folder)
         assert result.exit_code == 0, result.output
         setup.ensure_pseudo_family()

@@ -41,8 +41,8 @@ def test_a_truncated_run_never_counts_as_finished(accounting, cluster):
         wait_for(lambda chain=chain: chain.is_terminated or len(runs_of(chain)) > 1, "a second job")
         assert not chain.is_terminated, what_failed(chain)
         first, second = runs_of(chain)[:2]
+        end(chain)
         assert first.exit_status == status
         assert bool(first.get_detailed_job_info().get("stdout", "").count("\n") > 1) is accounting
         assert second.inputs.parent_folder.uuid == first.outputs.remote_folder.uuid
-    end(late, cancelled)
     wait_for(lambda: not cluster.states() or set(cluster.states()) <= {"COMPLETING"}, "an empty queue")
