@@ -63,7 +63,7 @@ test-all: test test-rest ## make test, then the documentation, and the tests on 
 
 # Half of it waits, half of it computes.
 test-rest: $(VENV)/.installed-docs system-packages-for-tests ## what make test leaves out of make test-all
-	$(call beside,docs,$(PYTEST) -n 4 -m '$(REST)')
+	$(call beside,docs,$(PYTEST) -n 5 -m '$(REST)')
 
 MINUTES ?= 10
 # --services: on PostgreSQL and RabbitMQ, which are killed, too

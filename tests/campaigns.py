@@ -37,9 +37,11 @@ CODES = ("dosmatgen", "pw", "projwfc")
 
 
 def configure(config: Any, profile: Any, caching: bool = False) -> None:
-    """Set the options of a profile whose daemon runs in a test."""
-    # for what a killed broker did not tell; asking each second about all processes under way takes half of a worker's time
-    config.set_option("runner.poll.interval", 10, scope=profile.name)
+    """Set the options of a profile whose daemon runs in a test, as a user's has them."""
+    # workers of a test profile look without a pause for what has ended, and its queues are gone when RabbitMQ is
+    profile.is_test_profile = False
+    config.update_profile(profile)
+    config.set_option("runner.poll.interval", 1, scope=profile.name)
     config.set_option("daemon.timeout", 60, scope=profile.name)  # two seconds are little on a busy machine
     config.set_option("caching.default_enabled", caching, scope=profile.name)
     config.store()

@@ -17,6 +17,7 @@ import numpy as np
 import plumpy
 import pytest
 import sqlalchemy
+from aiida.engine.runners import Runner
 
 from aiida_dosmatgen.core.crystals import CrystalSet
 from aiida_dosmatgen.core.dos import DEFAULT_GRID
@@ -32,6 +33,10 @@ os.fsync = lambda descriptor: None
 
 # Builders describe all their ports in JSON, for docstrings that no test reads: an eighth of the time of files that build much.
 plumpy.PortNamespace.__str__ = lambda self: f"{type(self).__name__}({self.name})"
+
+# The runner of a test profile looks without a pause for what has ended, and takes the time from what is to end.
+_make_runner = Runner.__init__
+Runner.__init__ = lambda self, poll_interval=0, **settings: _make_runner(self, poll_interval or 0.02, **settings)
 
 
 @sqlalchemy.event.listens_for(sqlalchemy.Engine, "connect")

@@ -84,8 +84,7 @@ def ensure_profile(name: str = PROFILE) -> Profile:
             f"the storage of the AiiDA profile {name!r} is not at {storage}; if its folder was moved, move it back, "
             f"or remove {config.dirpath} to begin anew"
         )
-    # for what a killed broker did not tell; asking each second about all processes under way takes half of a worker's time
-    config.set_option("runner.poll.interval", 10, scope=name)
+    config.set_option("runner.poll.interval", 1, scope=name)
     config.set_default_profile(name, overwrite=False)
     config.store()
     return load_profile(name, allow_switch=True)

@@ -55,7 +55,7 @@ def test_a_profile_is_made_once(profiles):
     profile = config["profiles"]["campaigns"]
     assert profile["storage"]["backend"] == "core.sqlite_dos"
     assert profile["process_control"]["backend"] == "core.zeromq"
-    assert profile["options"]["runner.poll.interval"] == 10
+    assert profile["options"]["runner.poll.interval"] == 1
 
     storage = Path(profile["storage"]["config"]["filepath"])
     moved = storage.rename(storage.with_name("moved"))

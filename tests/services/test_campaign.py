@@ -33,9 +33,6 @@ def profile(tmp_path_factory, aiida_config_factory, aiida_profile_factory, stora
             broker_config=broker_config,
         ) as profile,
     ):
-        # a broker's queues for a test profile are gone when the broker is
-        profile.is_test_profile = False
-        config.update_profile(profile)
         campaigns.configure(config, profile)
         yield profile
 
