@@ -61,7 +61,7 @@ test: $(VENV)/.installed-tests system-packages ## lint, and the tests, with real
 
 test-all: test test-rest ## make test, then the documentation, and the tests on Slurm, PostgreSQL and RabbitMQ, in a browser, of all tutorials, and slow ones
 
-# Half of it waits, half of it computes.
+# Much of it waits for jobs: with five processes both of the usual two cores are busy all the time.
 test-rest: $(VENV)/.installed-docs system-packages-for-tests ## what make test leaves out of make test-all
 	$(call beside,docs,$(PYTEST) -n 5 -m '$(REST)')
 

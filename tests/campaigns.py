@@ -121,7 +121,7 @@ def wait_for(
         if time.monotonic() > deadline:
             log = Path(get_daemon_client().daemon_log_file).read_text(encoding="utf-8")[-4000:]
             raise TimeoutError(f"{what} did not happen; end of the daemon's log:\n{log}")
-        time.sleep(0.5)
+        time.sleep(0.5)  # each look asks the database or goes through all processes
 
 
 def wait_for_end(*nodes: orm.ProcessNode, what: str = "the end") -> None:

@@ -15,7 +15,8 @@ TOGETHER = (
     "tests/integration/test_candidates.py",
     "tests/benchmarks/test_quality.py",
 )
-"""Files and folders whose tests share a daemon, a cluster or services, the slowest first. Each other file is one part."""
+"""Files and folders whose tests run in one process, as they share a daemon, a cluster or services, or are slow: what takes
+longest comes first, but for a file before the folder that it lies in. Each other file is one part."""
 
 APART = ("training/test_forcefield.py", "test_error_handlers.py", "training/test_training.py")
 """Ends of the paths of slow files whose tests, but for those of a class, share nothing and need not run in one process.

@@ -191,7 +191,7 @@ class LoopbackCluster:
         while not condition():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{what} did not happen within {seconds:.0f} s\n{self.logs()}")
-            time.sleep(0.5)
+            time.sleep(0.5)  # most looks are a login
 
     # --- configuration ----------------------------------------------------------------------------------------------
 

@@ -44,11 +44,11 @@ def test_a_job_stops_in_time_and_is_continued(chains, kind):
             lambda chain=chain: chain.is_terminated or (len(runs_of(chain)) > 1 and runs_of(chain)[1].is_terminated),
             "a second job",
         )
-        over = chain.is_terminated
+        ended_itself = chain.is_terminated
         end(chain)
         if limit == LIMITS[-1] or not was_too_slow(chain):
             break
-    assert not over, what_failed(chain)
+    assert not ended_itself, what_failed(chain)
     first, second = runs_of(chain)[:2]
     assert [first.exit_status, second.exit_status] == [STOPPED, STOPPED]  # not 120: Slurm did not have to end them
     assert second.inputs.parent_folder.uuid == first.outputs.remote_folder.uuid
