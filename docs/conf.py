@@ -56,12 +56,14 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 add_module_names = False
 maximum_signature_line_length = 88
+toc_object_entries = False  # the contents of a page are its headings; with each function among them they take a quarter of the build
 
 html_theme = "sphinx_book_theme"
 html_title = f"aiida-dosmatgen {release}"
 html_theme_options = {
     "show_toc_level": 2,
     "navbar_persistent": [],  # one search field: that of the sidebar
+    "collapse_navbar": True,  # only the branch of the page: all modules of the API on each page are most of the work
 }
 html_math_renderer = "svg"
 html_show_sphinx = False
