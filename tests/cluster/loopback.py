@@ -144,12 +144,12 @@ class LoopbackCluster:
     def install_engine(self) -> Path:
         """Install the executable for the account, without AiiDA, and return its path.
 
-        Its dependencies are those of the running environment, hard links where that can be.
+        Its dependencies are those of the running environment, links where that can be.
         """
         environment = self.folder / "engine"
         python = Path(sys.base_prefix) / "bin" / Path(os.path.realpath(sys.executable)).name
         if not _open_to_all(python):  # in somebody's home
-            _link(Path(sys.base_prefix), self.folder / "python")
+            _link_python(Path(sys.base_prefix), self.folder / "python")
             python = self.folder / "python" / "bin" / python.name
         subprocess.run([str(python), "-m", "venv", "--without-pip", str(environment)], check=True)
         here, there = (Path(sysconfig.get_path("purelib")), next(environment.glob("lib/python*/site-packages")))
@@ -291,8 +291,22 @@ def _open_to_all(path: Path) -> bool:
     return all(parent.stat().st_mode & 0o001 for parent in path.parents)
 
 
+def _link_python(source: Path, target: Path) -> None:
+    """Copy what an environment needs of a Python: not what is installed in it, nor its tests: tens of thousands of files."""
+    library = Path("lib") / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    (target / library).mkdir(parents=True)
+    _link(source / "bin", target / "bin")
+    for folder in (library.parent, library):
+        for item in (source / folder).iterdir():
+            if item != source / library and item.name not in ("site-packages", "test"):
+                _link(item, target / folder / item.name)
+
+
 def _link(source: Path, target: Path) -> None:
-    """Copy a file or a folder, as hard links where that can be."""
+    """Link to a file or a folder that every account can read; else copy it, as hard links where that can be."""
+    if source.stat().st_mode & 0o004 and _open_to_all(source):
+        target.symlink_to(source)
+        return
     if subprocess.run(["cp", "-al", str(source), str(target)], check=False, capture_output=True).returncode != 0:
         shutil.rmtree(target, ignore_errors=True)
         subprocess.run(["cp", "-a", str(source), str(target)], check=True)
