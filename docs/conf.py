@@ -56,7 +56,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 add_module_names = False
 maximum_signature_line_length = 88
-toc_object_entries = False  # the contents of a page are its headings; with each function among them they take a quarter of the build
+toc_object_entries = False  # the contents of a page are its headings; with all functions the build takes longer
 
 html_theme = "sphinx_book_theme"
 html_title = f"aiida-dosmatgen {release}"
