@@ -25,7 +25,8 @@ from ...core.dft.recipe import (
 )
 from ...core.dft.upf import Upf
 from ...core.elements import SYMBOLS
-from .espresso import NotConverged, RunFailure, project, pw_text, read_pw, run
+from ...core.errors import ContentError
+from .espresso import Killed, NotConverged, RunFailure, project, pw_text, read_pw, run
 
 _SYMPREC = 1e-3  # Å, within which a crystal is made symmetric before it is computed
 
@@ -51,6 +52,7 @@ def label_crystal(
     :param seconds: in all, for all that is tried.
     :param dtype: of the stored curves, half precision by default.
     :raises RunFailure: with the reason, if it cannot be labelled.
+    :raises Killed: if somebody ended an executable, or removed the folder that it ran in.
     :raises MissingProgram: if Quantum ESPRESSO is not installed.
     """
     start = time.monotonic()
@@ -73,6 +75,10 @@ def label_crystal(
                 raise
         steps.symmetry = False
         return steps.label(start)
+    except (RunFailure, ContentError, OSError):
+        if folder.is_dir():
+            raise
+        raise Killed(f"the folder {folder} was removed while it was in use") from None
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

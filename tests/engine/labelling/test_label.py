@@ -177,6 +177,15 @@ def test_what_was_killed_is_computed_again(pseudos, tmp_path):
     assert records.status(crystals) == status
 
 
+@pytest.mark.parametrize("command", ["rm -rf $PWD", "pw.x; rm -rf $PWD", "pw.x; rm -rf $PWD; exit 1"])
+def test_what_lost_its_folder_is_computed_again(pseudos, tmp_path, command):
+    records = Records(tmp_path, COARSE, pseudos)
+    crystals = SILICON.with_columns(crystal={"source": np.array(["here"]), "id": np.array(["1"])})
+    (status,) = dict(compute_all(records, crystals, 1, 300, pw=["sh", "-c", command])).values()
+    assert "was removed while it was in use" in status
+    assert records.status(crystals) is None
+
+
 def test_a_crystal_that_is_almost_symmetric_is_made_so():
     off = bulk("Si", cubic=True)
     off.positions += np.random.default_rng(0).normal(scale=2e-5, size=off.positions.shape)
