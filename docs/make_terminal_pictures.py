@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 IMAGES = Path(__file__).with_name("images")
-COLUMNS = 110
+COLUMNS = 124
 SHOTS = {
     "cli-target.svg": ["target", "show", "my_dos"],
     "cli-status.svg": ["status", "--once"],
@@ -37,7 +37,8 @@ def run(*arguments: str) -> str:
         check=True,
     )
     # AiiDA turns a wheel while it loads the profile, by going back one character
-    return re.sub(".\x08", "", done.stdout.replace("\r", "")).replace("\x08", "").lstrip()
+    text = re.sub(".\x08", "", done.stdout.replace("\r", "")).replace("\x08", "").lstrip()
+    return text.replace(os.environ.get("AIIDA_PATH", str(Path.home())).removesuffix("/.aiida"), "~")
 
 
 def draw(output: str, command: str, path: Path) -> None:
