@@ -22,7 +22,7 @@ def answers(cluster: LoopbackCluster, engine: Path) -> dict:
         "work_dir": f"{cluster.home}/jobs",
         "use_login_shell": False,
         "safe_interval": 0,
-        "minimum_job_poll_interval": 1,
+        "minimum_job_poll_interval": 3,
         "codes": {
             "dosmatgen": {"filepath_executable": str(engine), "options": engine_options},
             **{name: {"filepath_executable": f"{name}.x", **qe} for name in ("pw", "projwfc")},

@@ -32,7 +32,7 @@ def computer(profile, cluster):
         workdir=f"{cluster.home}/small-jobs",
     ).store()
     computer.configure(**given.get_configuration())
-    computer.set_minimum_job_poll_interval(1)
+    computer.set_minimum_job_poll_interval(3)
     computer.set_default_mpiprocs_per_machine(1)
     return computer
 
