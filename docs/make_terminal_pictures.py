@@ -38,6 +38,7 @@ def run(*arguments: str) -> str:
     )
     # AiiDA turns a wheel while it loads the profile, by going back one character
     text = re.sub(".\x08", "", done.stdout.replace("\r", "")).replace("\x08", "").lstrip()
+    # where the profile lies on this machine is nobody's business
     return text.replace(os.environ.get("AIIDA_PATH", str(Path.home())).removesuffix("/.aiida"), "~")
 
 

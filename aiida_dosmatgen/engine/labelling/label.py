@@ -75,7 +75,7 @@ def label_crystal(
                 raise
         steps.symmetry = False
         return steps.label(start)
-    except (RunFailure, ContentError, OSError):
+    except (RunFailure, ContentError, OSError):  # whatever an executable or a reader makes of a folder that is gone
         if folder.is_dir():
             raise
         raise Killed(f"the folder {folder} was removed while it was in use") from None
